@@ -1,0 +1,37 @@
+# demo: the main job on real photographs. test: every test. lint: style and types. bench: ratios against peers.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint bench lock clean
+
+demo: $(INSTALLED)
+	$(BIN)/python -m tests.demo demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python -c "import setuptools; setuptools.setup()" -q build --build-base build
+	cd build/lib && ../../$(BIN)/mypy -p controlmill
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.build
+
+$(INSTALLED): requirements.lock setup.py pyproject.toml
+	@echo "Setting up $(VENV): downloads about 3 GB, installs about 5.5 GB (most of it is PyTorch with CUDA)."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Needs uv (https://docs.astral.sh/uv/); the result is installed by pip alone.
+lock:
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --all-extras \
+		--no-emit-index-url --no-emit-find-links --no-header -o requirements.lock
+
+clean:
+	rm -rf build demo *.egg-info .pytest_cache .mypy_cache .ruff_cache

