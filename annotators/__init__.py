@@ -1,0 +1,1 @@
+"""Images to maps: annotators and the networks they share. No Beam, no Parquet."""

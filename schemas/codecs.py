@@ -26,7 +26,9 @@ LAYOUTS = {
 }
 
 
-def encode_map(kind: Kind, array: np.ndarray, size: tuple[int, int] | None = None, palette: bytes | None = None) -> bytes:
+def encode_map(
+    kind: Kind, array: np.ndarray, size: tuple[int, int] | None = None, palette: bytes | None = None
+) -> bytes:
     """A map as PNG.
 
     Args:

@@ -35,7 +35,9 @@ IMAGES = pa.schema(
     ]
 )
 
-REJECTED = pa.schema([("source", pa.string()), ("reason", pa.string()), ("error", pa.string()), ("detail", pa.string())])
+REJECTED = pa.schema(
+    [("source", pa.string()), ("reason", pa.string()), ("error", pa.string()), ("detail", pa.string())]
+)
 
 HUGGINGFACE_NAMES = {"float": "float32", "double": "float64", "halffloat": "float16"}
 
@@ -72,4 +74,6 @@ def _feature(field: pa.Field) -> dict[str, Any]:
 def with_metadata(schema: pa.Schema, provenance: str) -> pa.Schema:
     """The schema with the ``huggingface`` features and ``controlmill`` provenance (canonical JSON) in its metadata."""
     features = {field.name: _feature(field) for field in schema}
-    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}}), "controlmill": provenance})
+    return schema.with_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}}), "controlmill": provenance}
+    )

@@ -1,0 +1,126 @@
+"""Which variants of which condition can be made, and by which class. A new annotator is one row here and one file.
+
+A condition's variant is always said: ``hough=lsd`` and ``hough`` are different things, and neither stands in for the
+other. Rows without a class are named so that asking for them gives a plain answer.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from ..schemas.conditions import CONDITIONS
+from ..schemas.errors import MillError
+from .base import Annotator
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to make a condition. The first of a condition is its default, asked for by the bare name.
+
+    ``pattern`` variants carry numbers instead of a name (``canny=100:200``); the groups are the parameters.
+    """
+
+    condition: str
+    name: str
+    target: str | None
+    summary: str
+    pattern: str | None = None
+
+
+VARIANTS = (
+    Variant("canny", "random", "canny:RandomCanny", "thresholds drawn for each row"),
+    Variant("canny", "LOW:HIGH", "canny:Canny", "fixed thresholds", pattern=r"(?P<low>\d+):(?P<high>\d+)"),
+    Variant("hough", "mlsd", None, "M-LSD network"),
+    Variant("hough", "lsd", "lsd:LineSegments", "OpenCV line segment detector, no weights"),
+    Variant("hed", "soft", "hed:SoftHED", "soft boundaries"),
+    Variant("hed", "safe", "hed:SafeHED", "boundaries in three levels"),
+    Variant("scribble", "hed", "hed:Scribble", "strokes from HED, sharing its forward pass"),
+    Variant("pose", "body", None, "OpenPose network"),
+    Variant("segmentation", "upernet", None, "UperNet-ConvNeXt network"),
+    Variant("depth", "dpt", None, "MiDaS DPT-hybrid network"),
+    Variant("normals", "depth", None, "from the depth network"),
+    Variant("cartoon", "anime2sketch", None, "Anime2Sketch network"),
+    Variant("cartoon", "standard", "lineart_standard:LineartStandard", "blur difference, no weights"),
+    Variant("caption", "blip-base", None, "BLIP network"),
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A condition that a user asked for, as plain values that travel to workers. ``target`` is ``module:Class``."""
+
+    condition: str
+    variant: str
+    target: str
+    params: dict[str, Any]
+
+    def build(self) -> Annotator:
+        """The annotator."""
+        annotator: Annotator = load_class(self.target)(**self.params)
+        return annotator
+
+
+def load_class(target: str) -> type[Any]:
+    """``module:Class`` → the class; a module without dots is one of this package."""
+    module, _, name = target.partition(":")
+    package = f"{__package__}." if "." not in module else ""
+    loaded: type[Any] = getattr(importlib.import_module(package + module), name)
+    return loaded
+
+
+def variants_of(condition: str) -> list[Variant]:
+    """Variants of a condition, the default first."""
+    return [variant for variant in VARIANTS if variant.condition == condition]
+
+
+def parse_conditions(text: str) -> list[Choice]:
+    """``canny,hough=lsd,hed`` → choices, in that order; ``all`` is every condition in its default variant.
+
+    Raises:
+        MillError: unknown, not built yet, said twice, or malformed; every fault is named at once.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if words == ["all"]:
+        words = list(CONDITIONS)
+    choices, faults = [], []
+    for word in words:
+        try:
+            choices.append(parse_condition(word))
+        except (MillError, ValueError) as error:
+            faults.append(str(error))
+    names = [choice.condition for choice in choices]
+    faults += [f"{name} is asked for twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    if not words:
+        faults.append("no condition is named")
+    if faults:
+        raise MillError("--conditions: " + "\n  ".join(faults))
+    return choices
+
+
+def parse_condition(word: str) -> Choice:
+    """``hough=lsd`` → the choice.
+
+    Raises:
+        MillError: no such condition or variant, or one that is not built.
+        ValueError: bad parameters.
+    """
+    name, given, value = word.partition("=")
+    if name not in CONDITIONS:
+        raise MillError(f"no condition is called {name!r}; there are: {', '.join(CONDITIONS)}")
+    known = variants_of(name)
+    for variant in known:
+        match = re.fullmatch(variant.pattern, value) if variant.pattern else None
+        if not (match or value == variant.name or (not given and variant is known[0])):
+            continue
+        if variant.target is None:
+            ready = [f"{v.condition}={v.name} ({v.summary})" for v in known if v.target]
+            hint = f"; what there is: {', '.join(ready)}" if ready else ""
+            raise MillError(f"{name}={variant.name} ({variant.summary}) is not built yet{hint}")
+        params = {key: int(number) for key, number in match.groupdict().items()} if match else {}
+        choice = Choice(name, variant.name, variant.target, params)
+        choice.build()  # bad parameters show now
+        return choice
+    raise MillError(f"{name} has no variant {value!r}; there are: {', '.join(v.name for v in known)}")

@@ -1,0 +1,91 @@
+"""From the chosen conditions to the fewest forward passes: annotators that name one network share it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..schemas.errors import MillError
+from ..schemas.fingerprint import package_versions
+from .base import Annotator, Network, Placement
+from .catalogue import Choice
+from .weights import Found, WeightsFile, find, missing_message
+
+
+@dataclass(frozen=True)
+class ForwardGroup:
+    """Choices that are made together: all that need no network, or all that share one."""
+
+    choices: tuple[Choice, ...]
+
+    def annotators(self) -> list[Annotator]:
+        """The annotators, in the order of the choices."""
+        return [choice.build() for choice in self.choices]
+
+    def network(self) -> type[Network] | None:
+        """The network that they share."""
+        return self.choices[0].build().network
+
+
+def forward_groups(choices: Iterable[Choice]) -> list[ForwardGroup]:
+    """The fewest groups, those without a network first, otherwise in the order asked for."""
+    groups: dict[type[Network] | None, list[Choice]] = {None: []}
+    for choice in choices:
+        groups.setdefault(choice.build().network, []).append(choice)
+    return [ForwardGroup(tuple(members)) for members in groups.values() if members]
+
+
+def find_weights(choices: Sequence[Choice], folder: str | None) -> list[Found]:
+    """The weights of all networks.
+
+    Raises:
+        MillError: with every missing file and how to get it.
+    """
+    users: dict[WeightsFile, list[str]] = {}
+    for choice in choices:
+        network = choice.build().network
+        for file in network.weights if network else ():
+            users.setdefault(file, []).append(choice.condition)
+    found, missing = find(users, folder)
+    if missing:
+        raise MillError(missing_message([(", ".join(users[file]), file) for file in missing], folder))
+    return found
+
+
+def provenance(annotator: Annotator, weights: Mapping[str, Found], place: Placement) -> dict[str, Any]:
+    """Everything that decides a map beside its image; what two runs must share to be one table."""
+    said = annotator.provenance()
+    network = annotator.network
+    if network is None:
+        return said
+    files = [
+        {key: value for key, value in asdict(weights[file.name]).items() if key != "path"} for file in network.weights
+    ]
+    return {
+        **said,
+        "packages": {**said["packages"], **package_versions(*network.packages)},
+        "network": {"name": network.name, "version": network.version, "weights": files},
+        "placement": {**asdict(place), "device": place.device.split(":")[0]},
+    }
+
+
+def load_network(network: type[Network], weights: Mapping[str, Found], place: Placement) -> Network:
+    """A loaded network. Its weights must be the ones that the job started with.
+
+    Raises:
+        MillError: a file changed, or is not on this machine.
+    """
+    from ..schemas.fingerprint import sha256_file
+
+    files = {}
+    for file in network.weights:
+        found = weights[file.name]
+        path = Path(found.path)
+        if not path.is_file():
+            raise MillError(f"the weights {path} are not on this machine; bring them to every worker")
+        if sha256_file(path) != found.sha256:
+            raise MillError(f"the weights {path} changed since the job started")
+        files[file.name] = path
+    return network(files, place)

@@ -1,0 +1,61 @@
+"""The dataset card: README.md with one Hugging Face config for each finished table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .conditions import CONDITIONS
+
+if TYPE_CHECKING:
+    from .dataset import TableState
+
+SUMMARIES = {
+    "images": "the pictures, final: oriented, sRGB, RGB, fitted",
+    "rejected": "what ingest refused, and why",
+    **{condition.table: condition.summary for condition in CONDITIONS.values()},
+}
+
+
+def dataset_card(config: Mapping[str, Any], tables: Sequence[TableState]) -> str:
+    """The text of README.md. A table that is not in ``tables`` is not offered to readers."""
+    lines = ["---"]
+    if tables:
+        lines.append("configs:")
+    for state in tables:
+        lines += [
+            f"- config_name: {state.table}",
+            *(["  default: true"] if state.table == "images" else []),
+            "  data_files:",
+            "  - split: train",
+            f"    path: {state.table}/*/*.parquet",
+        ]
+    lines += ["task_categories:", "- text-to-image", "tags:", "- controlnet", "---", "", "# A ControlNet dataset", ""]
+    ingest = config["ingest"]
+    lines += [
+        f"Made by ControlMill: pictures fitted to {ingest.get('resolution')} pixels ({ingest.get('fit')}), one table a folder.",
+        "All tables have the same rows in the same order, shard by shard; `key` says so.",
+        "",
+        "| table | rows | refused | what it is |",
+        "|---|---|---|---|",
+    ]
+    for state in tables:
+        refused = sum(state.reasons.values()) if state.table not in ("images", "rejected") else 0
+        lines.append(f"| {state.table} | {state.rows} | {refused} | {SUMMARIES.get(state.table, 'imported')} |")
+    lines += [
+        "",
+        "```python",
+        "from datasets import load_dataset",
+        'images = load_dataset("path/to/this/folder", "images", split="train")',
+        "```",
+        "",
+        "DuckDB joins two tables by position, and the keys prove it:",
+        "",
+        "```sql",
+        "SELECT i.key, i.image, c.map",
+        "FROM read_parquet('images/*/*.parquet') i POSITIONAL JOIN read_parquet('canny/*/*.parquet') c",
+        "WHERE i.key = c.key;",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
