@@ -55,11 +55,11 @@ class Choice:
     condition: str
     variant: str
     target: str
-    params: dict[str, Any]
+    params: tuple[tuple[str, Any], ...] = ()
 
     def build(self) -> Annotator:
         """The annotator."""
-        annotator: Annotator = load_class(self.target)(**self.params)
+        annotator: Annotator = load_class(self.target)(**dict(self.params))
         return annotator
 
 
@@ -119,7 +119,7 @@ def parse_condition(word: str) -> Choice:
             ready = [f"{v.condition}={v.name} ({v.summary})" for v in known if v.target]
             hint = f"; what there is: {', '.join(ready)}" if ready else ""
             raise MillError(f"{name}={variant.name} ({variant.summary}) is not built yet{hint}")
-        params = {key: int(number) for key, number in match.groupdict().items()} if match else {}
+        params = tuple((key, int(number)) for key, number in match.groupdict().items()) if match else ()
         choice = Choice(name, variant.name, variant.target, params)
         choice.build()  # bad parameters show now
         return choice

@@ -61,3 +61,29 @@ def load_state_dict(path: Path) -> dict[str, Any]:
 
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def describe_devices() -> str:
+    """Devices of this machine and the dtypes that are fast on them, in one line."""
+    import torch
+
+    said = []
+    for index in range(torch.cuda.device_count()):
+        said.append(f"cuda:{index} {torch.cuda.get_device_name(index)} (fp32, fp16{', bf16' * _cuda_bf16()})")
+    if torch.backends.mps.is_available():
+        said.append("mps (fp32, fp16)")
+    said.append(f"cpu (fp32{', bf16' * cpu_has_bf16()})")
+    return "devices: " + ", ".join(said)
+
+
+def _cuda_bf16() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_bf16_supported())
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 itself (AVX512-BF16 or AMX)."""
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

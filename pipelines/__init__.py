@@ -1,0 +1,1 @@
+"""A corpus to tables, on Apache Beam: listing, shards, ingest, annotate, runners, progress."""

@@ -23,7 +23,6 @@ from .storage import Storage
 VERSION = 1
 SHARDS_PER_FOLDER = 10_000
 BASE_TABLES = ("sources", "images", "rejected")
-PER_SHARD = ("shard", "images_sha256", "sources_sha256")  # provenance that differs from file to file
 
 
 def shard_file(table: str, shard: int) -> str:
@@ -130,6 +129,10 @@ class Dataset:
         names = self.storage.files(f"{table}/{folder:04d}")
         return {int(name[:8]) for name in names if name.endswith(".parquet") and name[:8].isdigit()}
 
+    def has(self, table: str, shard: int) -> bool:
+        """Whether a shard is committed in a table."""
+        return self.storage.exists(shard_file(table, shard))
+
     def index(self, table: str) -> dict[str, Any] | None:
         """``_table.json`` of a complete table, else None."""
         return self.storage.read_json(f"{table}/_table.json")
@@ -174,7 +177,7 @@ class Dataset:
 
     def stale_shards(self, table: str, index: Mapping[str, Any]) -> list[int]:
         """Shards of a finished table whose images are not the ones that it was made from."""
-        if table in ("sources", "images"):
+        if table in BASE_TABLES:
             return []
         images = self.index("images")
         if images is None:
@@ -238,13 +241,12 @@ def describe_file(file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any]]:
     size = file.tell()
     file.seek(0)
     footer = read_footer(file)
-    shared = {key: value for key, value in footer.provenance.items() if key not in PER_SHARD}
     entry = {
         "rows": footer.rows,
         "row_groups": len(footer.groups),
         "bytes": size,
         "sha256": digest,
-        **{key: footer.provenance[key] for key in ("images_sha256",) if key in footer.provenance},
+        **({"images_sha256": footer.images_sha256} if footer.images_sha256 else {}),
         **({"reasons": footer.summary["reasons"]} if footer.summary.get("reasons") else {}),
     }
-    return shared, entry
+    return footer.shared, entry

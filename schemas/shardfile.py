@@ -20,6 +20,7 @@ from .tables import is_image, with_metadata
 
 GROUP_ROWS = 64
 GROUP_PIXELS = 64 * 1024 * 1024
+PER_SHARD = ("shard", "images_sha256")  # provenance that differs from file to file
 
 
 class ShardWriter:
@@ -77,6 +78,16 @@ class Footer:
     def rows(self) -> int:
         """Rows in the file."""
         return sum(self.groups)
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """Provenance without what differs from file to file."""
+        return {key: value for key, value in self.provenance.items() if key not in PER_SHARD}
+
+    @property
+    def images_sha256(self) -> str | None:
+        """The images file that the maps were made from."""
+        return self.provenance.get("images_sha256")
 
 
 def read_footer(file: BinaryIO | pq.ParquetFile) -> Footer:

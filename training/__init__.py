@@ -1,0 +1,1 @@
+"""Tables to a ControlNet: loader, transforms, trainer, convergence, sampling, evaluation, export."""

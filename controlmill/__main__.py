@@ -1,0 +1,51 @@
+"""The command line: each room brings its own commands."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from . import __version__
+from .annotators import commands as annotator_commands
+from .pipelines import commands as pipeline_commands
+from .schemas import commands as schema_commands
+from .schemas.errors import MillError
+
+app = typer.Typer(
+    name="controlmill",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for room in (pipeline_commands, schema_commands, annotator_commands):
+    room.register(app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def about(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
+    """From a heap of images to a ControlNet dataset, and to a trained ControlNet."""
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is a message and exit status 1, Ctrl-C is 130."""
+    try:
+        app()
+    except MillError as error:
+        typer.echo(f"controlmill: {error}", err=True)
+        sys.exit(130 if type(error).__name__ == "Interrupted" else 1)
+    except KeyboardInterrupt:
+        typer.echo("controlmill: stopped", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

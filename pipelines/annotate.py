@@ -1,0 +1,246 @@
+"""Annotate: the ``images`` table to condition tables, one forward group at a time, one decode a group."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..annotators.base import Annotator, Network, Placement
+from ..annotators.plan import ForwardGroup, load_network, provenance
+from ..annotators.weights import Found
+from ..schemas.codecs import decode_image, encode_map
+from ..schemas.conditions import CONDITIONS, Condition
+from ..schemas.dataset import Dataset, shard_file
+from ..schemas.errors import MillError
+from ..schemas.fingerprint import row_seed
+from ..schemas.shardfile import ShardWriter, read_footer, read_rows
+from ..schemas.tables import condition_schema
+from .rows import Failure, failure_of
+from .run import Run
+from .shards import Pointless, Stage, Work
+
+ROW_COLUMNS = ("key", "image", "width", "height")
+TOO_MANY_FAILURES = 8  # rows: a shard of at least so many, all failed, is a fault of the annotator
+
+
+@dataclass(frozen=True)
+class Output:
+    """A table that is being made: the condition, its annotator's columns, and what is said in its files."""
+
+    condition: Condition
+    columns: Mapping[str, str]
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class AnnotateStep:
+    """One row of ``images`` → one row for each table of a forward group."""
+
+    group: ForwardGroup
+    weights: Mapping[str, Found]
+    place: Placement
+
+    @property
+    def batch_size(self) -> int:
+        """The network's batch; 0 without one."""
+        return self.place.batch_size if self.group.network() else 0
+
+    def cost(self, row: Mapping[str, Any]) -> int:
+        """Decoded pixels, and the float copy that a network takes."""
+        return int(row["width"] * row["height"] * (15 if self.batch_size else 3))
+
+    def load(self, row: Mapping[str, Any]) -> tuple[np.ndarray, Any]:
+        """(image, network input)."""
+        image = decode_image(row["image"]["bytes"])
+        if image.shape[:2] != (row["height"], row["width"]):
+            raise ValueError(f"the stored image is {image.shape[1]}x{image.shape[0]}, its row says otherwise")
+        image.setflags(write=False)
+        network = self._network()
+        return image, network.preprocess(image) if network else None
+
+    def shape(self, item: tuple[np.ndarray, Any]) -> Hashable:
+        """(height, width) decide the batch."""
+        return item[0].shape[:2]
+
+    def forward(self, items: list[tuple[np.ndarray, Any]]) -> list[Any]:
+        """Raw outputs of a full batch."""
+        network = self._network()
+        assert network is not None
+        with forward_lock:
+            return network.forward([entry for _, entry in items])
+
+    def finish(self, row: Mapping[str, Any], item: tuple[np.ndarray, Any], output: Any) -> dict[str, Any]:
+        """Condition → row, or :class:`Failure`; one annotator's failure leaves the others' maps alone."""
+        image, _ = item
+        network = self._network()
+        output = network.postprocess(output, image) if network else None
+        results: dict[str, Any] = {}
+        for annotator in annotators_of(self.group):
+            try:
+                results[annotator.condition] = annotated(annotator, row["key"], image, output)
+            except Exception as error:
+                results[annotator.condition] = failure_of(error)
+        return results
+
+    def _network(self) -> Network | None:
+        return loaded(self.group, tuple(self.weights.values()), self.place)
+
+
+forward_lock = threading.Lock()
+_loading = threading.Lock()
+
+
+@functools.cache
+def annotators_of(group: ForwardGroup) -> list[Annotator]:
+    """The group's annotators, made once per process."""
+    return group.annotators()
+
+
+def loaded(group: ForwardGroup, weights: tuple[Found, ...], place: Placement) -> Network | None:
+    """The group's network, loaded once per process; this process is prepared for it too."""
+    with _loading:
+        return _loaded(group, weights, place)
+
+
+@functools.cache
+def _loaded(group: ForwardGroup, weights: tuple[Found, ...], place: Placement) -> Network | None:
+    cv2.setNumThreads(1)  # codec threads are the parallelism
+    network = group.network()
+    if network is None:
+        return None
+    from ..annotators.torch_device import prepare_process
+
+    prepare_process(place)
+    return load_network(network, {found.name: found for found in weights}, place)
+
+
+def annotated(annotator: Annotator, key: str, image: np.ndarray, output: Any) -> dict[str, Any]:
+    """A row of the condition's table, without what refused rows say."""
+    condition = CONDITIONS[annotator.condition]
+    rng = np.random.default_rng(row_seed(key, f"{annotator.condition}={annotator.variant}"))
+    drawn = annotator.draw(rng)
+    annotation = annotator.annotate(image, output, drawn)
+    if condition.kind == "text":
+        value: Any = {"caption": annotation.map}
+    else:
+        value = {"map": {"bytes": encode_map(condition.kind, annotation.map, image.shape[:2]), "path": f"{key}.png"}}
+    return {**value, **drawn, **annotation.columns}
+
+
+@dataclass(frozen=True)
+class Annotate(Stage):
+    """The stage: forward groups, their weights and where they run."""
+
+    groups: tuple[ForwardGroup, ...]
+    weights: Mapping[str, Found]
+    place: Placement
+
+    name = "annotate"
+
+    @property
+    def tables(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Tables of all groups."""
+        return tuple(table for group in self.groups for table in self.outputs(group))
+
+    def outputs(self, group: ForwardGroup) -> dict[str, Output]:
+        """Table → what is made."""
+        outputs = {}
+        for annotator in group.annotators():
+            condition = CONDITIONS[annotator.condition]
+            said = {
+                "table": condition.table,
+                "kind": condition.kind,
+                "annotator": provenance(annotator, self.weights, self.place),
+            }
+            outputs[condition.table] = Output(condition, annotator.columns, said)
+        return outputs
+
+    def work(self, dataset: Dataset, run: Run, shard: int, missing: set[str]) -> Iterator[Work]:
+        """The groups that lack a table in this shard."""
+        for group in self.groups:
+            outputs = {table: output for table, output in self.outputs(group).items() if table in missing}
+            if outputs:
+                names = {output.condition.name for output in outputs.values()}
+                wanted = ForwardGroup(tuple(choice for choice in group.choices if choice.condition in names))
+                step = AnnotateStep(wanted, self.weights, self.place)
+                yield map_work(dataset, run, shard, outputs, step, ROW_COLUMNS)
+
+
+def map_work(
+    dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Output], step: Any, columns: tuple[str, ...]
+) -> Work:
+    """Work that turns rows of ``images`` into rows of condition tables; the step gives {condition: row or Failure}."""
+
+    def rows() -> Iterator[dict[str, Any]]:
+        with dataset.parquet("images", shard) as parquet:
+            yield from read_rows(parquet, columns)
+
+    def write(outcomes: Iterator[Any]) -> None:
+        write_maps(dataset, run, shard, outputs, outcomes)
+
+    return Work(tuple(outputs), step, rows(), write)
+
+
+@functools.lru_cache(maxsize=2)
+def image_digests(address: str, run: str) -> list[str]:
+    """The sha256 of every images file, read once per process and run from the index of the finished table.
+
+    Raises:
+        MillError: the images are not complete.
+    """
+    index = Dataset.open(address).index("images")
+    if index is None:
+        raise MillError(f"the images of {address} are not complete; run controlmill ingest to go on")
+    return [entry["sha256"] for entry in index["shards"]]
+
+
+def write_maps(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Output], outcomes: Iterator[Any]) -> None:
+    """Write and commit one file for each table, row groups as in the images file.
+
+    Raises:
+        Pointless: no row could be done.
+    """
+    images_sha256 = image_digests(dataset.storage.address, run.id)[shard]
+    with ExitStack() as stack:
+        parquet = stack.enter_context(dataset.parquet("images", shard))
+        scratches = {table: stack.enter_context(dataset.storage.scratch(run.id)) for table in outputs}
+        writers = {
+            table: stack.enter_context(
+                ShardWriter(
+                    scratches[table],
+                    condition_schema(output.condition, output.columns),
+                    {**output.provenance, "shard": shard, "images_sha256": images_sha256},
+                )
+            )
+            for table, output in outputs.items()
+        }
+        reasons: dict[str, Counter[str]] = {table: Counter() for table in outputs}
+        rows = 0
+        for group, size in enumerate(read_footer(parquet).groups):
+            keys = parquet.read_row_group(group, columns=["key"]).column("key").to_pylist()
+            done: dict[str, list[dict[str, Any]]] = {table: [] for table in outputs}
+            for key, outcome in zip(keys, (next(outcomes) for _ in range(size)), strict=True):
+                for table, output in outputs.items():
+                    row = outcome if isinstance(outcome, Failure) else outcome[output.condition.name]
+                    if isinstance(row, Failure):
+                        reasons[table][row.reason] += 1
+                        row = {"reason": row.reason, "error": row.error}
+                    done[table].append({"key": key, **row})
+            for table, writer in writers.items():
+                writer.write_group(done[table])
+            rows += size
+            error = done[next(iter(outputs))][-1].get("error") if size else None
+        for table, writer in writers.items():
+            if rows >= TOO_MANY_FAILURES and reasons[table].total() == rows and "failed" in reasons[table]:
+                raise Pointless(f"{table}: every row of the shard failed, so the annotator is at fault: {error}")
+            writer.close({"reasons": dict(reasons[table])})
+        for table in outputs:
+            dataset.storage.commit(scratches[table], shard_file(table, shard))

@@ -1,0 +1,225 @@
+"""The jobs as functions: ingest a folder, annotate a dataset. The commands are a thin skin over these.
+
+Everything that can be found wrong is found before work starts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..annotators.base import Placement
+from ..annotators.catalogue import Choice
+from ..annotators.plan import find_weights, forward_groups
+from ..schemas.conditions import Condition
+from ..schemas.dataset import Dataset
+from ..schemas.errors import MillError
+from ..schemas.fingerprint import differences
+from ..schemas.shardfile import read_rows
+from ..schemas.storage import Storage
+from .annotate import Annotate
+from .imported import Import
+from .ingest import Ingest, IngestConfig
+from .jobs import Engine, check_committed, run_stage
+from .sources import ENDINGS, Source, list_folder, write_listing
+
+SHARD_SIZE = 512
+SAMPLED_SOURCES = 50
+LISTING = {"kind": "sources", "listing": {"version": 1}}
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a job works with: the engine, and codec threads in each worker (0: the machine's cores, shared out)."""
+
+    engine: Engine = Engine()
+    threads: int = 0
+
+    def codec_threads(self) -> int:
+        """Threads for decoding and encoding in each worker."""
+        return self.threads or max(1, (os.cpu_count() or 1) // max(1, self.engine.workers))
+
+
+# ingest
+
+
+def check_ingest(photos: str, address: str, config: IngestConfig, shard_size: int, overwrite: Sequence[str]) -> None:
+    """Find out what would stop an ingest, before anything is changed.
+
+    Raises:
+        MillError: no such folder, no pictures in it, or a dataset that was made in another way.
+    """
+    if next(list_folder(photos), None) is None:
+        endings = " ".join(sorted(ENDINGS))
+        raise MillError(f"{photos}: no pictures in this folder or below it; files that count end in {endings}")
+    if not Storage(address).exists("dataset.json") or "images" in overwrite:
+        return
+    dataset = Dataset.open(address)
+    before = {**dataset.config["ingest"], "shard_size": dataset.config["shard_size"]}
+    changed = differences(before, {**config.provenance(), "shard_size": shard_size})
+    if changed:
+        raise MillError(
+            f"{address} was made with other settings; what differs:\n  "
+            + "\n  ".join(changed)
+            + "\nask for the same again, or redo the images: --overwrite images"
+        )
+    _check_corpus(dataset, photos)
+
+
+def ingest(
+    photos: str,
+    address: str,
+    config: IngestConfig,
+    means: Means,
+    shard_size: int = SHARD_SIZE,
+    overwrite: Sequence[str] = (),
+) -> Dataset:
+    """List a folder and make its ``images`` and ``rejected`` tables; goes on where an earlier run stopped.
+
+    Raises:
+        MillError: see :func:`check_ingest` and :func:`jobs.run_stage`.
+    """
+    check_ingest(photos, address, config, shard_size, overwrite)
+    corpus = os.path.abspath(photos)
+    if Storage(address).exists("dataset.json"):
+        dataset = Dataset.open(address)
+        if "images" in overwrite:
+            _forget_images(dataset, config, shard_size)
+    else:
+        dataset = Dataset.create(address, config.provenance(), shard_size)
+    if not dataset.config["segments"]:
+        _list(dataset, corpus)
+    stage = Ingest(corpus, config)
+    listed = dataset.index("sources") or dataset.finish("sources")
+    rows = [entry["rows"] for entry in listed["shards"]]
+    run_stage(dataset, stage, means.engine, means.codec_threads(), rows, {"images": stage.provenance()})
+    return dataset
+
+
+def _forget_images(dataset: Dataset, config: IngestConfig, shard_size: int) -> None:
+    """Begin anew; condition tables stay, and are stale until they are redone.
+
+    The images go before the settings change: cut off anywhere, what is left is still of one making.
+    """
+    dataset.drop("images")
+    dataset.drop("rejected")
+    dataset.config.update(ingest=config.provenance(), shard_size=shard_size, segments=[])
+    dataset.save()
+
+
+def _list(dataset: Dataset, corpus: str) -> None:
+    dataset.drop("sources")  # of other images, or of a run that was cut off while it listed
+    sources = list_folder(corpus)
+    shards, rows = write_listing(dataset, sources, LISTING)
+    dataset.config["segments"] = [{"corpus": corpus, "first_shard": 0, "shards": shards, "rows": rows}]
+    dataset.save()
+
+
+def _check_corpus(dataset: Dataset, photos: str) -> None:
+    """Going on with another folder would refuse every picture as missing.
+
+    Raises:
+        MillError: none of the first pictures still to do is in the folder.
+    """
+    if not dataset.config["segments"]:
+        return
+    todo = sorted(set(range(dataset.shards)) - dataset.committed("images"))
+    if not todo:
+        return
+    with dataset.parquet("sources", todo[0]) as parquet:
+        rows: Iterator[dict[str, Any]] = read_rows(parquet)
+        sample = [Source(**row) for row, _ in zip(rows, range(SAMPLED_SOURCES), strict=False)]
+    if not any(Path(photos, source.source).exists() for source in sample):
+        raise MillError(
+            f"{photos} is not the folder that {dataset.storage.address} was listed from "
+            f"({dataset.config['segments'][0]['corpus']}): it has no {sample[0].source}"
+        )
+
+
+# annotate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages that make the chosen and the imported conditions, and what their files will say."""
+
+    stages: tuple[Annotate | Import, ...]
+    wanted: dict[str, dict[str, Any]]
+
+
+def plan_conditions(
+    choices: Sequence[Choice],
+    place: Placement,
+    weights_folder: str | None,
+    imports: Sequence[Condition] = (),
+    conditions_from: str | None = None,
+    config: IngestConfig | None = None,
+) -> Plan:
+    """Plan the fewest forward passes and find all weights.
+
+    Raises:
+        MillError: weights are missing, all of them listed; or a condition is both annotated and imported.
+    """
+    both = {choice.condition for choice in choices} & {condition.name for condition in imports}
+    if both:
+        raise MillError(f"{', '.join(sorted(both))}: annotate it or import it, not both")
+    stages: list[Annotate | Import] = []
+    wanted: dict[str, dict[str, Any]] = {}
+    if imports and conditions_from:
+        importing = Import(os.path.abspath(conditions_from), tuple(imports), (config or IngestConfig()).limits)
+        stages.append(importing)
+        wanted.update({table: dict(output.provenance) for table, output in importing.outputs().items()})
+    if choices:
+        weights = {found.name: found for found in find_weights(choices, weights_folder)}
+        stage = Annotate(tuple(forward_groups(choices)), weights, place)
+        stages.append(stage)
+        for group in stage.groups:
+            wanted.update({table: dict(output.provenance) for table, output in stage.outputs(group).items()})
+    return Plan(tuple(stages), wanted)
+
+
+def check_overwrite(overwrite: Sequence[str], allowed: Sequence[str]) -> None:
+    """Raise MillError where a table to redo is not one that this command makes."""
+    for table in overwrite:
+        if table not in allowed:
+            raise MillError(f"--overwrite {table}: this command makes {', '.join(allowed)}")
+
+
+def check_conditions(address: str, plan: Plan, overwrite: Sequence[str]) -> None:
+    """Find out what would stop the conditions, before anything is changed.
+
+    Raises:
+        MillError: a table was made in another way, is stale, or will be when the images are redone.
+    """
+    if not Storage(address).exists("dataset.json"):
+        return
+    dataset = Dataset.open(address)
+    there = [table for table in plan.wanted if table not in overwrite and dataset.committed(table)]
+    if "images" in overwrite and there:
+        raise MillError(f"redoing the images makes {', '.join(there)} stale: --overwrite images,{','.join(there)}")
+    for table in there:
+        check_committed(dataset, table, plan.wanted[table])
+
+
+def annotate(address: str, plan: Plan, means: Means, overwrite: Sequence[str] = ()) -> Dataset:
+    """Make the planned condition tables of a dataset whose images are complete.
+
+    Raises:
+        MillError: see :func:`check_conditions` and :func:`jobs.run_stage`.
+    """
+    dataset = Dataset.open(address)
+    images = dataset.index("images")
+    if images is None:
+        raise MillError(f"the images of {address} are not complete; run the ingest command again to go on with them")
+    check_conditions(address, plan, overwrite)
+    for table in overwrite:
+        if table in plan.wanted:
+            dataset.drop(table)
+    rows = [entry["rows"] for entry in images["shards"]]
+    for stage in plan.stages:
+        said = {table: plan.wanted[table] for table in stage.tables}
+        run_stage(dataset, stage, means.engine, means.codec_threads(), rows, said)
+    return dataset

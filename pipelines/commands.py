@@ -1,0 +1,236 @@
+"""The commands build, ingest and annotate. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from ..schemas.dataset import Dataset
+    from .build import Means, Plan
+    from .ingest import IngestConfig
+
+console = Console(stderr=True, highlight=False)
+
+Photos = Annotated[Path, typer.Argument(help="Folder of pictures; folders below it count too.", show_default=False)]
+Folder = Annotated[str, typer.Argument(help="The dataset's folder, or an fsspec address.", show_default=False)]
+Conditions = Annotated[
+    str, typer.Option(help="Comma-separated, e.g. canny,hough=lsd,hed. `controlmill doctor` lists them.")
+]
+Resolution = Annotated[int, typer.Option(help="Short side after crop, or the square root of a bucket's pixels.")]
+FitOption = Annotated[str, typer.Option("--fit", help="crop (centred square), bucket (nearest aspect) or none.")]
+MaxMegapixels = Annotated[float, typer.Option(help="Pictures with more are refused from their header, undecoded.")]
+MaxMegabytes = Annotated[float, typer.Option(help="Larger files are refused unread.")]
+MinSide = Annotated[int, typer.Option(help="Pictures with a shorter side are refused.")]
+ShardSize = Annotated[int, typer.Option(help="Pictures in a shard: what one commit holds.")]
+From = Annotated[
+    Path | None, typer.Option(help="Folder of maps you have already: one folder per condition, stems as the pictures'.")
+]
+Column = Annotated[
+    list[str] | None, typer.Option(help="NAME=KIND of an imported condition: binary, gray8, gray16, rgb or labels.")
+]
+Weights = Annotated[Path | None, typer.Option(help="Folder with weight files, named as on the hub.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+BatchSize = Annotated[
+    int, typer.Option(help="Pictures in one forward pass of a network; stored, as bytes depend on it.")
+]
+Workers = Annotated[int, typer.Option(help="Processes on this machine (a Dask cluster); 0: one, without a cluster.")]
+Threads = Annotated[int, typer.Option(help="Threads for decoding and encoding in each worker; 0: cores / workers.")]
+Runner = Annotated[str, typer.Option(help="Beam runner: FnApiRunner, PortableRunner, FlinkRunner, DataflowRunner…")]
+BeamOption = Annotated[
+    list[str] | None, typer.Option(help="An option of the Beam runner, e.g. job_endpoint=HOST:PORT.")
+]
+Overwrite = Annotated[list[str] | None, typer.Option(help="Table to redo, e.g. canny; repeat, or separate by commas.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (build, ingest, annotate):
+        app.command(rich_help_panel="Make a dataset")(command)
+
+
+def build(
+    photos: Photos,
+    dataset: Folder,
+    conditions: Conditions = "canny",
+    resolution: Resolution = 512,
+    fit: FitOption = "crop",
+    conditions_from: From = None,
+    condition_column: Column = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    batch_size: BatchSize = 1,
+    workers: Workers = 0,
+    threads: Threads = 0,
+    runner: Runner = "FnApiRunner",
+    beam_option: BeamOption = None,
+    shard_size: ShardSize = 512,
+    max_megapixels: MaxMegapixels = 64,
+    max_megabytes: MaxMegabytes = 256,
+    min_side: MinSide = 64,
+    overwrite: Overwrite = None,
+) -> None:
+    """A folder of pictures becomes a dataset: ingest, then annotate. Run it again to go on after a stop."""
+    from . import build as jobs
+
+    started = time.monotonic()
+    redo = _tables(overwrite)
+    config = _config(resolution, fit, max_megapixels, max_megabytes, min_side)
+    plan = _plan(conditions, conditions_from, condition_column, weights, device, batch_size)
+    means = _means(runner, workers, threads, beam_option)
+    jobs.check_overwrite(redo, ("images", *plan.wanted))
+    jobs.check_ingest(str(photos), dataset, config, shard_size, redo)
+    jobs.check_conditions(dataset, plan, redo)
+    _say_weights(plan)
+    jobs.ingest(str(photos), dataset, config, means, shard_size, redo)
+    done = jobs.annotate(dataset, plan, means, redo)
+    _summary(done, ["images", *plan.wanted], time.monotonic() - started)
+
+
+def ingest(
+    photos: Photos,
+    dataset: Folder,
+    resolution: Resolution = 512,
+    fit: FitOption = "crop",
+    conditions_from: From = None,
+    condition_column: Column = None,
+    workers: Workers = 0,
+    threads: Threads = 0,
+    runner: Runner = "FnApiRunner",
+    beam_option: BeamOption = None,
+    shard_size: ShardSize = 512,
+    max_megapixels: MaxMegapixels = 64,
+    max_megabytes: MaxMegabytes = 256,
+    min_side: MinSide = 64,
+    overwrite: Overwrite = None,
+) -> None:
+    """Make the images table of a dataset (and import maps that you have already)."""
+    from . import build as jobs
+
+    started = time.monotonic()
+    redo = _tables(overwrite)
+    config = _config(resolution, fit, max_megapixels, max_megabytes, min_side)
+    plan = _plan("", conditions_from, condition_column, None, "cpu", 1)
+    means = _means(runner, workers, threads, beam_option)
+    jobs.check_overwrite(redo, ("images", *plan.wanted))
+    jobs.check_ingest(str(photos), dataset, config, shard_size, redo)
+    jobs.check_conditions(dataset, plan, redo)
+    done = jobs.ingest(str(photos), dataset, config, means, shard_size, redo)
+    if plan.stages:
+        done = jobs.annotate(dataset, plan, means, redo)
+    _summary(done, ["images", *plan.wanted], time.monotonic() - started)
+
+
+def annotate(
+    dataset: Folder,
+    conditions: Conditions = "",
+    conditions_from: From = None,
+    condition_column: Column = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    batch_size: BatchSize = 1,
+    workers: Workers = 0,
+    threads: Threads = 0,
+    runner: Runner = "FnApiRunner",
+    beam_option: BeamOption = None,
+    overwrite: Overwrite = None,
+) -> None:
+    """Add condition tables to a dataset, or redo them. The images are not touched."""
+    from ..schemas.errors import MillError
+    from . import build as jobs
+
+    started = time.monotonic()
+    redo = _tables(overwrite)
+    if not conditions and not conditions_from:
+        raise MillError("say what to make: --conditions canny,hed (or --conditions-from FOLDER to import maps)")
+    plan = _plan(conditions, conditions_from, condition_column, weights, device, batch_size)
+    jobs.check_overwrite(redo, tuple(plan.wanted))
+    _say_weights(plan)
+    done = jobs.annotate(dataset, plan, _means(runner, workers, threads, beam_option), redo)
+    _summary(done, list(plan.wanted), time.monotonic() - started)
+
+
+def _config(resolution: int, fit: str, megapixels: float, megabytes: float, min_side: int) -> IngestConfig:
+    from ..schemas.errors import MillError
+    from .ingest import IngestConfig
+    from .pixels import Limits
+
+    if fit not in ("crop", "bucket", "none"):
+        raise MillError(f"--fit {fit}: choose crop, bucket or none")
+    if resolution < 64 or resolution % 8:
+        raise MillError(f"--resolution {resolution}: 64 or more, in multiples of 8")
+    limits = Limits(round(megapixels * 1e6), round(megabytes * 1024 * 1024), min_side)
+    return IngestConfig(resolution, fit, limits)  # type: ignore[arg-type]
+
+
+def _plan(
+    conditions: str,
+    conditions_from: Path | None,
+    columns: list[str] | None,
+    weights: Path | None,
+    device: str,
+    batch_size: int,
+) -> Plan:
+    from ..annotators.base import Placement
+    from ..annotators.catalogue import parse_conditions
+    from ..schemas.errors import MillError
+    from .build import plan_conditions
+    from .imported import parse_columns
+
+    if columns and not conditions_from:
+        raise MillError("--condition-column needs --conditions-from, the folder that holds the maps")
+    if batch_size < 1:
+        raise MillError(f"--batch-size {batch_size}: 1 or more")
+    choices = parse_conditions(conditions) if conditions else []
+    imports = parse_columns(str(conditions_from), columns or ()) if conditions_from else ()
+    if any(choice.build().network for choice in choices):
+        from ..annotators.torch_device import resolve_device
+
+        device = resolve_device(device)
+    place = Placement(device=device, batch_size=batch_size)
+    return plan_conditions(choices, place, str(weights) if weights else None, imports, str(conditions_from))
+
+
+def _means(runner: str, workers: int, threads: int, options: list[str] | None) -> Means:
+    from ..schemas.errors import MillError
+    from .build import Means
+    from .jobs import Engine
+
+    if workers and runner != "FnApiRunner":
+        raise MillError("--workers is for this machine; on another --runner its own options set the parallelism")
+    if runner == "DirectRunner":
+        raise MillError("--runner DirectRunner may download another runner and hang: use FnApiRunner")
+    if workers < 0 or threads < 0:
+        raise MillError("--workers and --threads are 0 or more")
+    return Means(Engine(runner, workers, tuple(options or ())), threads)
+
+
+def _tables(overwrite: list[str] | None) -> list[str]:
+    from ..schemas.conditions import CONDITIONS
+
+    words = [word.strip() for entry in overwrite or () for word in entry.split(",") if word.strip()]
+    return [CONDITIONS[word].table if word in CONDITIONS else word for word in words]
+
+
+def _say_weights(plan: Plan) -> None:
+    for stage in plan.stages:
+        for found in getattr(stage, "weights", {}).values():
+            console.print(f"weights: {found.name} is {found.origin} ({found.licence}), {found.path}", markup=False, soft_wrap=True)
+
+
+def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
+    from ..schemas.report import table_report
+
+    stale = [table for table in dataset.condition_tables() if dataset.state(table).status == "stale"]
+    console.print(table_report(dataset, tables))
+    console.print(f"done in {seconds:,.1f} s: {dataset.storage.address}", markup=False, soft_wrap=True)
+    if stale:
+        console.print(
+            f"stale now, made from earlier images: {', '.join(stale)}; redo them with "
+            f"controlmill annotate … --overwrite {','.join(stale)}",
+            markup=False,
+        )

@@ -1,0 +1,222 @@
+"""Import: maps that a user already has, cut and scaled exactly as their images were, into condition tables.
+
+One folder per condition, the same path and stem as the picture's: ``photos/a/b.jpg`` ↔ ``maps/depth/a/b.png``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..schemas.codecs import encode_map
+from ..schemas.conditions import CONDITIONS, KINDS, NAME, RESERVED, Condition, Kind, imported
+from ..schemas.dataset import Dataset
+from ..schemas.errors import MillError
+from ..schemas.fingerprint import package_versions
+from .annotate import Output, map_work
+from .pixels import Limits, Refused, open_image, to_rgb
+from .rows import failure_of
+from .run import Run
+from .shards import Stage, Work
+
+VERSION = 1
+ENDINGS = (".png", ".tif", ".tiff", ".webp", ".bmp", ".jpg", ".jpeg")
+ROW_COLUMNS = (
+    *("key", "source", "width", "height", "original_width", "original_height"),
+    *("crop_x", "crop_y", "crop_w", "crop_h"),
+)
+BINARY_SHARE = 0.25  # of a pixel that must be white: keeps 1-px lines alive down to a quarter of their size
+
+
+@dataclass(frozen=True)
+class ImportStep:
+    """One row of ``images`` and the files beside its source → one row for each imported table."""
+
+    folder: str
+    conditions: tuple[Condition, ...]
+    limits: Limits
+    batch_size: int = 0
+
+    def cost(self, row: Mapping[str, Any]) -> int:
+        """Decoded maps of the original size."""
+        return int(row["original_width"] * row["original_height"] * 4 * len(self.conditions))
+
+    def load(self, row: Mapping[str, Any]) -> None:
+        """Nothing is shared between the maps of a row."""
+
+    def shape(self, item: Any) -> None:
+        """No batches."""
+
+    def forward(self, items: list[Any]) -> list[Any]:
+        """No network."""
+        return items
+
+    def finish(self, row: Mapping[str, Any], item: Any, output: Any) -> dict[str, Any]:
+        """Condition → row or Failure."""
+        results: dict[str, Any] = {}
+        for condition in self.conditions:
+            try:
+                data = self._map(condition, row)
+                results[condition.name] = {"map": {"bytes": data, "path": f"{row['key']}.png"}}
+            except Exception as error:
+                results[condition.name] = failure_of(error)
+        return results
+
+    def _map(self, condition: Condition, row: Mapping[str, Any]) -> bytes:
+        base = Path(self.folder, condition.name, row["source"])
+        found = [path for ending in ENDINGS if (path := base.with_suffix(ending)).is_file()]
+        if not found:
+            raise Refused("missing", f"no {condition.name}/{base.stem} with any of {', '.join(ENDINGS)}")
+        data = found[0].read_bytes()
+        if len(data) > self.limits.max_bytes:
+            raise Refused("too_many_bytes", f"{len(data)} bytes; the cap is {self.limits.max_bytes}")
+        with open_image(data, Limits(self.limits.max_pixels, self.limits.max_bytes, min_side=1)) as picture:
+            try:
+                plane = single_plane(ImageOps.exif_transpose(picture), condition.kind)
+            except (OSError, SyntaxError, ValueError) as error:
+                raise Refused("truncated", f"{found[0].name} could not be decoded: {error}") from error
+        return encode_map(condition.kind, refit(plane, condition.kind, row), (row["height"], row["width"]))
+
+
+def single_plane(picture: Image.Image, kind: Kind) -> Image.Image:
+    """A decoded map in the mode that its kind is resized in: RGB, F for 16 bits, L otherwise.
+
+    Raises:
+        Refused: wrong_kind, where the file cannot hold such a map.
+    """
+    picture.load()
+    sixteen = picture.mode.startswith("I")
+    if kind == "rgb":
+        return to_rgb(picture).convert("RGB")
+    if kind == "gray16":
+        if not sixteen and picture.mode not in ("L", "1"):
+            raise Refused("wrong_kind", f"a gray16 map is one channel of 16 or 8 bits, not {picture.mode}")
+        values = np.asarray(picture if sixteen else picture.convert("L")).astype(np.float32)
+        if values.size and not 0 <= values.min() <= values.max() <= 65535:
+            raise Refused("wrong_kind", f"values from {values.min():g} to {values.max():g} are not 16 bits")
+        return Image.fromarray(values if sixteen else values * 257)
+    if kind == "labels":
+        if picture.mode not in ("L", "P", "1"):
+            raise Refused("wrong_kind", f"a label map is one channel of 8 bits, not {picture.mode}")
+        return Image.fromarray(np.asarray(picture).astype(np.uint8))
+    return to_rgb(picture).convert("L")
+
+
+def refit(plane: Image.Image, kind: Kind, row: Mapping[str, Any]) -> np.ndarray:
+    """The map through its image's geometry: the same crop box, scaled to the same size.
+
+    Raises:
+        Refused: size_mismatch, where the map is not of the original picture's shape.
+    """
+    original = row["original_width"], row["original_height"]
+    fx, fy = plane.width / original[0], plane.height / original[1]
+    if abs(plane.width - original[0] * fy) > 1 and abs(plane.height - original[1] * fx) > 1:
+        raise Refused(
+            "size_mismatch", f"the map is {plane.width}x{plane.height}, its picture {original[0]}x{original[1]}"
+        )
+    size = row["width"], row["height"]
+    x, y, w, h = (row[f"crop_{name}"] for name in "xywh")
+    box = (x * fx, y * fy, min((x + w) * fx, plane.width), min((y + h) * fy, plane.height))
+    if plane.size == size and box == (0, 0, *size):
+        array = np.asarray(plane)
+    else:
+        enlarged = size[0] > box[2] - box[0] and kind not in ("labels", "binary")
+        smooth = Image.Resampling.BILINEAR if enlarged else Image.Resampling.BOX
+        array = np.asarray(plane.resize(size, Image.Resampling.NEAREST if kind == "labels" else smooth, box=box))
+    if kind == "gray16":
+        return np.rint(array).clip(0, 65535).astype(np.uint16)
+    if kind == "binary":
+        return np.where(array >= 255 * BINARY_SHARE, 255, 0).astype(np.uint8)
+    return array
+
+
+@dataclass(frozen=True)
+class Import(Stage):
+    """The stage. ``folder`` holds one folder for each condition."""
+
+    folder: str
+    conditions: tuple[Condition, ...]
+    limits: Limits
+
+    name = "import"
+
+    @property
+    def tables(self) -> tuple[str, ...]:  # type: ignore[override]
+        """One for each condition."""
+        return tuple(condition.table for condition in self.conditions)
+
+    def outputs(self) -> dict[str, Output]:
+        """Table → what is made."""
+        return {
+            condition.table: Output(
+                condition,
+                {},
+                {
+                    "table": condition.table,
+                    "kind": condition.kind,
+                    "annotator": {
+                        "condition": condition.name,
+                        "variant": "imported",
+                        "version": VERSION,
+                        "packages": package_versions("pillow", "numpy"),
+                    },
+                },
+            )
+            for condition in self.conditions
+        }
+
+    def work(self, dataset: Dataset, run: Run, shard: int, missing: set[str]) -> Iterator[Work]:
+        """All missing tables together."""
+        outputs = {table: output for table, output in self.outputs().items() if table in missing}
+        step = ImportStep(self.folder, tuple(output.condition for output in outputs.values()), self.limits)
+        yield map_work(dataset, run, shard, outputs, step, ROW_COLUMNS)
+
+
+def parse_columns(folder: str, columns: Sequence[str]) -> tuple[Condition, ...]:
+    """``NAME=KIND`` (or the bare name of a known condition) for each folder below ``folder`` that is imported.
+
+    Without any, all folders with the name of a known condition are.
+
+    Raises:
+        MillError: a folder is missing, or a kind is unknown or not the condition's.
+    """
+    if not os.path.isdir(folder):
+        raise MillError(f"--conditions-from {folder}: no such folder")
+    there = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    if not columns:
+        columns = [name for name in there if name in CONDITIONS]
+        unknown = [name for name in there if name not in CONDITIONS]
+        if unknown:
+            said = " ".join(f"--condition-column {name}=KIND" for name in unknown)
+            raise MillError(f"--conditions-from {folder}: say what kind each unknown condition is, {said}; {_kinds()}")
+    conditions = tuple(_parse_column(word) for word in columns)
+    missing = [condition.name for condition in conditions if condition.name not in there]
+    if missing or not conditions:
+        raise MillError(f"--conditions-from {folder}: no folder {', '.join(missing) or 'of a condition'} in it")
+    return conditions
+
+
+def _parse_column(word: str) -> Condition:
+    name, _, kind = word.partition("=")
+    known = CONDITIONS.get(name)
+    if known and known.kind == "text":
+        raise MillError(f"--condition-column {word}: captions are not imported from maps")
+    if known and kind in ("", known.kind):
+        return known
+    if known:
+        raise MillError(f"--condition-column {word}: {name} is {known.kind}")
+    if not NAME.fullmatch(name) or name in RESERVED:
+        raise MillError(f"--condition-column {word}: a name is lower-case letters, digits and _, and not a table's")
+    if kind not in KINDS:
+        raise MillError(f"--condition-column {word}: {_kinds()}")
+    return imported(name, kind)  # type: ignore[arg-type]
+
+
+def _kinds() -> str:
+    return f"kinds are {', '.join(KINDS)}"

@@ -1,0 +1,177 @@
+"""Ingest: listed files to the ``images`` and ``rejected`` tables.
+
+The images file is a shard's one commit. What was refused is told in its footer too, and the rejected file is made
+from that: so the two always agree, whoever wrote which, and listed = kept + rejected.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..schemas.dataset import Dataset, shard_file
+from ..schemas.fingerprint import package_versions, row_key, sha256_bytes
+from ..schemas.shardfile import GROUP_PIXELS, GROUP_ROWS, ShardWriter, read_rows
+from ..schemas.tables import IMAGES, REJECTED
+from .pixels import Fit, Limits, Refused, load_picture
+from .rows import Failure
+from .run import Run
+from .shards import Stage, Work
+from .sources import Source, batched, read_caption
+
+VERSION = 1  # goes up whenever the same file would give other pixels
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    """What decides the pixels; kept in ``dataset.json`` and never changed afterwards."""
+
+    resolution: int = 512
+    fit: Fit = "crop"
+    limits: Limits = Limits()
+
+    def provenance(self) -> dict[str, Any]:
+        """As stored in files."""
+        return {"version": VERSION, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class IngestStep:
+    """One listed file → one row of ``images``."""
+
+    corpus: str
+    config: IngestConfig
+    batch_size: int = 0
+
+    def cost(self, row: Source) -> int:
+        """Compressed pictures unfold about fifteenfold, up to the pixel cap."""
+        return min(max(row.size, 0) * 15, self.config.limits.max_pixels * 3)
+
+    def load(self, row: Source) -> dict[str, Any]:
+        """Read, decode, fit, encode.
+
+        Raises:
+            Refused: any reason of :func:`pixels.load_picture`, or missing, unreadable, changed, bad_caption.
+        """
+        path = Path(self.corpus, row.source)
+        data = self._read(path, row)
+        picture = load_picture(data, self.config.limits, self.config.resolution, self.config.fit)
+        try:
+            caption = read_caption(path)
+        except (ValueError, OSError) as error:
+            raise Refused("bad_caption", f"the caption beside it: {error}") from error
+        digest = sha256_bytes(data)
+        key = row_key(row.source, digest)
+        x, y, w, h = picture.crop
+        return {
+            "key": key,
+            "source": row.source,
+            "image": {"bytes": picture.data, "path": f"{key}.{picture.ending}"},
+            "width": picture.width,
+            "height": picture.height,
+            "original_width": picture.original_width,
+            "original_height": picture.original_height,
+            "crop_x": x,
+            "crop_y": y,
+            "crop_w": w,
+            "crop_h": h,
+            "sha256": digest,
+            "caption": caption,
+        }
+
+    def _read(self, path: Path, row: Source) -> bytes:
+        limit = self.config.limits.max_bytes
+        if row.size > limit:
+            raise Refused("too_many_bytes", f"{row.size} bytes; the cap is {limit}")
+        try:
+            with path.open("rb") as file:
+                data = file.read(limit + 1)
+        except FileNotFoundError as error:
+            raise Refused("missing", "no such file: gone since it was listed, or its name is not UTF-8") from error
+        except OSError as error:
+            raise Refused("unreadable", f"{type(error).__name__}: {error.strerror}") from error
+        if len(data) != row.size:
+            raise Refused("changed", f"{len(data)} bytes now, {row.size} when it was listed")
+        return data
+
+    def shape(self, item: Any) -> None:
+        """No batches."""
+
+    def forward(self, items: list[Any]) -> list[Any]:
+        """No network."""
+        return items
+
+    def finish(self, row: Source, item: dict[str, Any], output: Any) -> dict[str, Any]:
+        """The row, as loaded."""
+        return item
+
+
+@dataclass(frozen=True)
+class Ingest(Stage):
+    """The stage. ``corpus`` is the folder that the listing was made of."""
+
+    corpus: str
+    config: IngestConfig
+
+    name = "ingest"
+    tables = ("images", "rejected")
+
+    def provenance(self) -> dict[str, Any]:
+        """What all images files of a dataset share."""
+        return {
+            "table": "images",
+            "kind": "images",
+            "ingest": self.config.provenance(),
+            "packages": package_versions("pillow", "numpy"),
+        }
+
+    def work(self, dataset: Dataset, run: Run, shard: int, missing: set[str]) -> Iterator[Work]:
+        """Images first; then the rejected file, from the footer of whichever images file won."""
+        if "images" in missing:
+            with dataset.parquet("sources", shard) as parquet:
+                sources = [Source(**row) for row in read_rows(parquet)]
+
+            def write(outcomes: Iterator[Any]) -> None:
+                self._write_images(dataset, run, shard, sources, outcomes)
+
+            yield Work(("images",), IngestStep(self.corpus, self.config), sources, write)
+        write_rejected(dataset, run, shard)
+
+    def _write_images(
+        self, dataset: Dataset, run: Run, shard: int, sources: list[Source], outcomes: Iterator[Any]
+    ) -> None:
+        rejects: list[dict[str, Any]] = []
+        group: list[Mapping[str, Any]] = []
+        pixels = 0
+        with dataset.storage.scratch(run.id) as scratch:
+            with ShardWriter(scratch, IMAGES, {**self.provenance(), "shard": shard}) as writer:
+                for source, outcome in zip(sources, outcomes, strict=True):
+                    if isinstance(outcome, Failure):
+                        rejects.append({"source": source.source, "reason": outcome.reason, "error": outcome.error})
+                        continue
+                    size = outcome["width"] * outcome["height"]
+                    if len(group) == GROUP_ROWS or (group and pixels + size > GROUP_PIXELS):
+                        writer.write_group(group)
+                        group, pixels = [], 0
+                    group.append(outcome)
+                    pixels += size
+                writer.write_group(group)
+                reasons = Counter(reject["reason"] for reject in rejects)
+                writer.close({"rejects": rejects, "reasons": dict(reasons)})
+            dataset.storage.commit(scratch, shard_file("images", shard))
+
+
+def write_rejected(dataset: Dataset, run: Run, shard: int) -> None:
+    """Commit the rejected file of a shard whose images are committed."""
+    rejects = dataset.footer("images", shard).summary["rejects"]
+    provenance = {"table": "rejected", "kind": "rejected", "shard": shard}
+    reasons = Counter(reject["reason"] for reject in rejects)
+    with dataset.storage.scratch(run.id) as scratch:
+        with ShardWriter(scratch, REJECTED, provenance) as writer:
+            for group in batched(rejects, GROUP_ROWS * 16):
+                writer.write_group([{**reject, "detail": None} for reject in group])
+            writer.close({"reasons": dict(reasons)})
+        dataset.storage.commit(scratch, shard_file("rejected", shard))

@@ -1,0 +1,225 @@
+"""A job from the console's side: what is left to do, a process that does it, and what came of it.
+
+Whatever an engine reports, what counts is what is committed: it is compared with the shard list in the end.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO, Any
+
+from ..schemas.dataset import Dataset
+from ..schemas.errors import MillError
+from ..schemas.fingerprint import differences
+from .progress import Progress
+from .run import Run
+from .shards import Job, Stage
+
+MAX_DEATHS = 5  # of the job's process, without a single commit between them
+POLL_SECONDS = 0.5
+GRACE_SECONDS = 30
+ENGINE_FAILED = 3  # exit status of the job's process: the engine raised, and starting again would not help
+GO_ON = "What is committed stays: run the same command again to go on."
+
+
+class Interrupted(MillError):
+    """Ctrl-C, or a signal to end. Everything committed stays."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Which Beam runner, with how many processes of this machine (0: one, without a cluster), and Beam's own options.
+
+    The embedded runner is asked for by its own name: "DirectRunner" may try to download another one, and hang.
+    """
+
+    runner: str = "FnApiRunner"
+    workers: int = 0
+    options: tuple[str, ...] = ()
+
+
+def check_committed(dataset: Dataset, table: str, wanted: Mapping[str, Any]) -> None:
+    """Look at how the committed shards of a table were made.
+
+    Raises:
+        MillError: in another way than ``wanted``, or from other images than are there now; the difference is named.
+    """
+    index, images = dataset.index(table), dataset.index("images")
+    if index is not None and len(index["shards"]) == dataset.shards:
+        made = [(index["provenance"], 0)]
+        stale = dataset.stale_shards(table, index)
+    else:
+        footers = list(dataset.footers(table, dataset.committed(table)))
+        made = [(footer.shared, shard) for shard, footer in footers]
+        stale = [
+            shard
+            for shard, footer in footers
+            if images and footer.images_sha256 not in (None, images["shards"][shard]["sha256"])
+        ]
+    for said, shard in made:
+        changed = differences(said, wanted)
+        if changed:
+            raise MillError(
+                f"{table} was made in another way (shard {shard}); what differs:\n  "
+                + "\n  ".join(changed)
+                + f"\nask for the same again, or redo it: --overwrite {table}"
+            )
+    if stale:
+        raise MillError(
+            f"{table} is stale: {len(stale)} shards were made from other images than are there now; "
+            f"--overwrite {table} redoes it"
+        )
+
+
+def run_stage(
+    dataset: Dataset,
+    stage: Stage,
+    engine: Engine,
+    threads: int,
+    rows_of_shard: list[int],
+    wanted: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Do what a stage has left to do, commit by commit, and finish its tables.
+
+    Args:
+        dataset: where.
+        stage: what.
+        engine: on what.
+        threads: codec threads in each worker.
+        rows_of_shard: rows that each shard takes in, for progress.
+        wanted: what the files must say of themselves; see :func:`check_committed`.
+
+    Raises:
+        MillError: something could not be done. What was committed stays, and the same command goes on from there.
+        Interrupted: by Ctrl-C.
+    """
+    for table, said in wanted.items():
+        check_committed(dataset, table, said)
+    done = set.intersection(*(dataset.committed(table) for table in stage.tables))
+    todo = [shard for shard in range(dataset.shards) if shard not in done]
+    if todo:
+        run = Run.start(dataset.storage)
+        job = Job(dataset.storage, run.id, stage, threads)
+        try:
+            with Progress(dataset, stage.name, stage.tables, rows_of_shard, done) as progress:
+                _supervise(job, run, todo, engine, progress)
+            failures = run.failures()
+        finally:
+            run.end()
+        _account(dataset, stage, failures)
+    for table in stage.tables:
+        if todo or dataset.index(table) is None:
+            dataset.finish(table)
+
+
+def _account(dataset: Dataset, stage: Stage, failures: list[dict[str, Any]]) -> None:
+    """Compare what is committed with the shard list.
+
+    Raises:
+        MillError: shards failed, or an engine lost work without a word.
+    """
+    if failures:
+        shown = "\n  ".join(f"shard {failure['shard']}: {failure['error']}" for failure in failures[:10])
+        more = f"\n  and {len(failures) - 10} more" if len(failures) > 10 else ""
+        raise MillError(f"{len(failures)} of {dataset.shards} shards could not be done:\n  {shown}{more}\n{GO_ON}")
+    for table in stage.tables:
+        lost = sorted(set(range(dataset.shards)) - dataset.committed(table))
+        if lost:
+            raise MillError(
+                f"the engine ended without an error, but {len(lost)} of {dataset.shards} shards of {table} are not "
+                f"committed (the first is {lost[0]}). {GO_ON}"
+            )
+
+
+def _supervise(job: Job, run: Run, todo: list[int], engine: Engine, progress: Progress) -> None:
+    """Run the job's process to its end; one that dies is started again while it gets somewhere."""
+    deaths = 0
+    while True:
+        before = progress.files
+        with tempfile.TemporaryFile("w+", errors="replace") as log, _terminable():
+            status = _run_process(job, run, todo, engine, progress, log)
+            log.seek(0)
+            said = log.read()[-20_000:]
+        why = run.stopped()
+        if why:
+            raise MillError(f"{why}\n{GO_ON}")
+        if status == 0:
+            return
+        if status == ENGINE_FAILED:
+            raise MillError(f"{engine.runner} failed:\n{_last_lines(said)}\n{GO_ON}")
+        deaths = 1 if progress.files > before else deaths + 1
+        if deaths >= MAX_DEATHS:
+            raise MillError(
+                f"the job's process died {deaths} times in a row without a commit (exit status {status}):\n"
+                f"{_last_lines(said)}\n{GO_ON}"
+            )
+        progress.say(f"the job's process died (exit status {status}); starting it again, with more care")
+
+
+def _last_lines(text: str, count: int = 15) -> str:
+    return "\n".join(text.strip().splitlines()[-count:])
+
+
+def _run_process(job: Job, run: Run, todo: list[int], engine: Engine, progress: Progress, log: IO[str]) -> int:
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"{__package__}.jobprocess"],
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,  # Ctrl-C is for the console alone, which stops the job in order
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    assert process.stdin
+    try:
+        pickle.dump((job, todo, engine), process.stdin)
+        process.stdin.flush()
+        while process.poll() is None:
+            time.sleep(POLL_SECONDS)
+            progress.update()
+        progress.update()
+        return process.returncode
+    except KeyboardInterrupt:
+        progress.say("stopping after the rows at hand (press Ctrl-C again to stop at once)")
+        run.stop("stopped by request")
+        with suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
+            process.wait(GRACE_SECONDS)
+        raise Interrupted(f"Stopped. {GO_ON}") from None
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the process and all that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.stdin:
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """A signal to terminate stops the job like Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,189 @@
+"""A shard's rows through a step: loaded ahead, batched by shape, bisected on failure, given back in order.
+
+A batch is always full: tails and the halves of a failed batch are padded by repetition, because the bits of a row
+depend on the size of its batch (not on what else is in it). So one bad row changes nothing for the other seven.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .pixels import Refused
+
+IN_FLIGHT_BYTES = 512 * 1024 * 1024
+
+
+class OutOfMemory(Exception):
+    """The batch does not fit. It stops the job: a smaller batch would change the bits of every row."""
+
+
+class Step(Protocol):
+    """What is done to each row. A step is picklable; what it loads, it loads once per process."""
+
+    batch_size: int  # 0 where there is no network: then ``forward`` is never called
+
+    def cost(self, row: Any) -> int:
+        """About how many bytes the row takes while it is worked on."""
+
+    def load(self, row: Any) -> Any:
+        """The row's input, decoded. Runs in codec threads."""
+
+    def shape(self, item: Any) -> Hashable:
+        """Items of one shape may share a batch."""
+
+    def forward(self, items: list[Any]) -> list[Any]:
+        """Outputs of a full batch."""
+
+    def finish(self, row: Any, item: Any, output: Any) -> Any:
+        """The row's result. Runs in codec threads."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A row that could not be done: a reason code, and what was raised."""
+
+    reason: str
+    error: str
+
+
+class Inline:
+    """An executor that works at once, in the caller's thread."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """Call now; the future is done."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing to do."""
+
+
+def codec_pool(threads: int) -> ThreadPoolExecutor | Inline:
+    """Threads for decoding and encoding; with one thread they take turns with the network in the caller's."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="codec") if threads > 1 else Inline()
+
+
+def failure_of(error: BaseException) -> Failure:
+    """The failure that an exception makes of its row.
+
+    Raises:
+        OutOfMemory: it was no fault of the row but of the memory.
+    """
+    if isinstance(error, Refused):
+        return Failure(error.reason, error.error)
+    if is_out_of_memory(error):
+        raise OutOfMemory(str(error)) from error
+    if not isinstance(error, Exception) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        raise error
+    return Failure("failed", " ".join(f"{type(error).__name__}: {error}".split())[:500])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory of the host or of a device ran out (torch's class is known by its name, without importing it)."""
+    return isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+
+
+def run_rows(step: Step, rows: Iterable[Any], threads: int, check: Callable[[], None]) -> Iterator[Any]:
+    """The result, or the :class:`Failure`, of every row, in order. ``check`` is called for each row and may raise."""
+    pool = codec_pool(threads)
+    try:
+        yield from _Flow(step, pool, threads).run(rows, check)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Flow:
+    def __init__(self, step: Step, pool: ThreadPoolExecutor | Inline, threads: int):
+        self.step = step
+        self.pool = pool
+        self.limit = 1 if threads == 1 else 2 * threads
+        self.outcomes: dict[int, Future[Any] | Failure] = {}
+        self.waiting: dict[Hashable, list[tuple[int, Any, Any]]] = {}
+        self.next = 0
+
+    def run(self, rows: Iterable[Any], check: Callable[[], None]) -> Iterator[Any]:
+        for index, row, loading in self._loaded_ahead(rows):
+            check()
+            if not self.step.batch_size:
+                self.outcomes[index] = loading
+            else:
+                self._take(index, row, loading)
+            yield from self._ready(wait_beyond=self.limit)
+        for batch in self.waiting.values():
+            self._forward(batch)
+        yield from self._ready(wait_beyond=0)
+
+    def _loaded_ahead(self, rows: Iterable[Any]) -> Iterator[tuple[int, Any, Future[Any]]]:
+        """Rows with their loading under way: at most ``limit`` of them and IN_FLIGHT_BYTES."""
+        ahead: deque[tuple[int, Any, Future[Any], int]] = deque()
+        held = 0
+        for index, row in enumerate(rows):
+            cost = self.step.cost(row)
+            while ahead and (len(ahead) >= self.limit or held + cost > IN_FLIGHT_BYTES):
+                *first, freed = ahead.popleft()
+                held -= freed
+                yield first[0], first[1], first[2]
+            ahead.append((index, row, self.pool.submit(self._load, row), cost))
+            held += cost
+        while ahead:
+            *first, _ = ahead.popleft()
+            yield first[0], first[1], first[2]
+
+    def _load(self, row: Any) -> Any:
+        item = self.step.load(row)
+        return item if self.step.batch_size else self.step.finish(row, item, None)
+
+    def _take(self, index: int, row: Any, loading: Future[Any]) -> None:
+        """Wait for a row's input and run its batch when that is full."""
+        error = loading.exception()
+        if error is not None:
+            self.outcomes[index] = failure_of(error)
+            return
+        item = loading.result()
+        batch = self.waiting.setdefault(self.step.shape(item), [])
+        batch.append((index, row, item))
+        if len(batch) == self.step.batch_size:
+            self._forward(batch)
+            batch.clear()
+
+    def _forward(self, batch: list[tuple[int, Any, Any]]) -> None:
+        if not batch:
+            return
+        items = [item for _, _, item in batch]
+        padded = items + [items[-1]] * (self.step.batch_size - len(items))
+        try:
+            outputs = self.step.forward(padded)
+        except Exception as error:
+            failure = failure_of(error)
+            if len(batch) == 1:
+                self.outcomes[batch[0][0]] = failure
+                return
+            half = len(batch) // 2
+            self._forward(batch[:half])
+            self._forward(batch[half:])
+            return
+        for (index, row, item), output in zip(batch, outputs, strict=False):
+            self.outcomes[index] = self.pool.submit(self.step.finish, row, item, output)
+
+    def _ready(self, wait_beyond: int) -> Iterator[Any]:
+        """Outcomes in order, as far as they are known; waits where more than ``wait_beyond`` are pending."""
+        while (outcome := self.outcomes.get(self.next)) is not None:
+            if isinstance(outcome, Future):
+                if not outcome.done() and len(self.outcomes) <= wait_beyond:
+                    return
+                error = outcome.exception()
+                result = outcome.result() if error is None else failure_of(error)
+            else:
+                result = outcome
+            del self.outcomes[self.next]
+            self.next += 1
+            yield result

@@ -1,0 +1,112 @@
+"""The run folder, ``_run/ID`` inside the dataset: how one live job and its workers tell each other things.
+
+Files only, so that it works on every runner. Nothing in it outlives the job, and nothing in it decides what a table
+holds: resuming looks at committed files alone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from ..schemas.errors import MillError
+from ..schemas.storage import Storage
+
+MAX_ATTEMPTS = 5
+
+
+class Stopped(Exception):
+    """The job was asked to stop, or another shard found that going on is pointless."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One live job."""
+
+    storage: Storage
+    id: str
+
+    @classmethod
+    def start(cls, storage: Storage) -> Run:
+        """A new run; what dead runs of this machine left behind is removed."""
+        for other in storage.folders("_run"):
+            owner = storage.read_json(f"_run/{other}/owner.json") or {}
+            if owner.get("host") in (None, socket.gethostname()) and not _alive(owner.get("pid")):
+                storage.remove(f"_run/{other}")
+        run = cls(storage, uuid.uuid4().hex[:12])
+        storage.write_json(run._name("owner.json"), {"host": socket.gethostname(), "pid": os.getpid()})
+        return run
+
+    def _name(self, name: str) -> str:
+        return f"_run/{self.id}/{name}"
+
+    def end(self) -> None:
+        """Remove the run folder."""
+        self.storage.remove(f"_run/{self.id}")
+        if self.storage.local:
+            try:
+                os.rmdir(self.storage.path("_run"))
+            except OSError:  # another run is live
+                pass
+
+    # stopping
+
+    def stop(self, why: str) -> None:
+        """Ask every worker to stop before its next row."""
+        self.storage.write_json(self._name("stop.json"), {"why": why})
+
+    def stopped(self) -> str | None:
+        """Why the run is to stop, if it is."""
+        said = self.storage.read_json(self._name("stop.json"))
+        return said["why"] if said else None
+
+    def check(self) -> None:
+        """Raise :class:`Stopped` where the run is to stop."""
+        if self.storage.exists(self._name("stop.json")):
+            raise Stopped(self.stopped() or "")
+
+    # attempts
+
+    def begin(self, shard: int) -> int:
+        """Mark an attempt at a shard; returns how many attempts of this run never ended (their worker died).
+
+        Raises:
+            MillError: too many did.
+        """
+        deaths = sum(name.startswith(f"{shard}.") for name in self.storage.files(self._name("attempts")))
+        if deaths >= MAX_ATTEMPTS:
+            raise MillError(f"its worker died {deaths} times")
+        self.storage.write(self._name(f"attempts/{shard}.{uuid.uuid4().hex[:8]}"), b"")
+        return deaths
+
+    def finish(self, shard: int) -> None:
+        """The shard was worked on to an end, good or bad: its marks go."""
+        for name in self.storage.files(self._name("attempts")):
+            if name.startswith(f"{shard}."):
+                self.storage.remove(self._name(f"attempts/{name}"))
+
+    # failures
+
+    def fail(self, shard: int, error: str) -> None:
+        """Note that a shard could not be done."""
+        self.storage.write_json(self._name(f"failed/{shard}.json"), {"shard": shard, "error": error})
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Shards that could not be done, with their errors."""
+        names = sorted(self.storage.files(self._name("failed")), key=lambda name: int(name.split(".")[0]))
+        return [self.storage.read_json(self._name(f"failed/{name}")) for name in names]
+
+
+def _alive(pid: int | None) -> bool:
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,107 @@
+"""One shard from start to commit. Beam carries shard numbers only; this is what happens to each.
+
+    skip what is committed → mark the attempt → rows through the step → write → commit → unmark
+
+A step that fails on a row gives a row that says so. A worker that dies leaves its mark, and whoever does the shard
+next keeps each row in a process of its own (``quarantine``).
+"""
+
+from __future__ import annotations
+
+import errno
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..schemas.dataset import Dataset
+from ..schemas.errors import MillError
+from ..schemas.storage import Storage
+from .quarantine import run_rows_apart
+from .rows import OutOfMemory, Step, run_rows
+from .run import Run, Stopped
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@dataclass
+class Work:
+    """Tables of a shard that are made together: rows through a step, and what writes the outcomes."""
+
+    tables: tuple[str, ...]
+    step: Step
+    rows: Iterable[Any]
+    write: Callable[[Iterator[Any]], None]
+
+
+class Stage(ABC):
+    """A kind of job: ingest, annotate… Picklable. ``tables`` are all that it commits for each shard."""
+
+    name: str
+    tables: tuple[str, ...]
+
+    @abstractmethod
+    def work(self, dataset: Dataset, run: Run, shard: int, missing: set[str]) -> Iterator[Work]:
+        """What is to be done for the missing tables of a shard, one group after another."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage on a dataset, as it travels to workers."""
+
+    storage: Storage
+    run: str
+    stage: Stage
+    threads: int
+
+
+def run_shard(job: Job, shard: int) -> dict[str, Any]:
+    """Do one shard and commit its tables. Never raises: what went wrong is noted in the run folder.
+
+    Returns:
+        What was done, as plain values.
+    """
+    run = Run(job.storage, job.run)
+    try:
+        run.check()
+        committed = _do(job, run, shard)
+    except Stopped:
+        return {"shard": shard, "status": "stopped"}
+    except Exception as error:
+        run.fail(shard, _advice(error))
+        run.finish(shard)
+        if isinstance(error, OutOfMemory) or getattr(error, "errno", None) in FULL_DISK or isinstance(error, Pointless):
+            run.stop(_advice(error))
+        return {"shard": shard, "status": "failed"}
+    return {"shard": shard, "status": "done", "committed": committed}
+
+
+class Pointless(MillError):
+    """An error that every other shard would meet too."""
+
+
+def _do(job: Job, run: Run, shard: int) -> list[str]:
+    dataset = Dataset.open(job.storage.address)
+    missing = {table for table in job.stage.tables if not dataset.has(table, shard)}
+    if not missing:
+        return []
+    deaths = run.begin(shard)
+    for work in job.stage.work(dataset, run, shard, missing):
+        if deaths:
+            outcomes = run_rows_apart(work.step, work.rows, run.check)
+        else:
+            outcomes = run_rows(work.step, work.rows, job.threads, run.check)
+        work.write(outcomes)
+    run.finish(shard)
+    return sorted(missing)
+
+
+def _advice(error: BaseException) -> str:
+    """An error's text, with what to do about it where that is known."""
+    if isinstance(error, OutOfMemory):
+        return f"out of memory ({error}): choose a smaller --batch-size"
+    if getattr(error, "errno", None) in FULL_DISK:
+        return f"the disk is full or read-only ({error}): make room, then run the same command again"
+    if isinstance(error, MillError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

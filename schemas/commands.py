@@ -1,0 +1,59 @@
+"""The commands inspect and verify."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+Folder = Annotated[str, typer.Argument(help="The dataset's folder, or an fsspec address.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (inspect, verify):
+        app.command(rich_help_panel="Look at a dataset")(command)
+
+
+def inspect(dataset: Folder) -> None:
+    """Tables, rows, rejects by reason, sizes, and how each table was made."""
+    from .dataset import Dataset
+    from .report import provenance_text, table_report
+
+    console = Console(highlight=False)
+    opened = Dataset.open(dataset)
+    segments = opened.config["segments"]
+    listed = sum(segment["rows"] for segment in segments)
+    console.print(
+        f"{opened.storage.address}: {listed:,} pictures listed, {opened.shards} shards of {opened.config['shard_size']}",
+        markup=False,
+        soft_wrap=True,
+    )
+    console.print(table_report(opened, [table for table in opened.tables() if table != "sources"]))
+    console.print()
+    for table in opened.tables():
+        text = provenance_text(opened.state(table))
+        if text:
+            console.print(f"{table}: {text}", markup=False, soft_wrap=True)
+
+
+def verify(
+    dataset: Folder,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not decode pictures and maps.")] = False,
+) -> None:
+    """Check every promise that can be checked from the files; exit status 1 and a list where one is broken."""
+    from .dataset import Dataset
+    from .verify import verify as faults_of
+
+    console = Console(highlight=False)
+    opened = Dataset.open(dataset)
+    faults = 0
+    for fault in faults_of(opened, pixels=not quick):
+        faults += 1
+        console.print(f"{fault.promise}: {fault.where}: {fault.found}", markup=False, soft_wrap=True)
+    tables = len(opened.tables())
+    if faults:
+        console.print(f"{faults} faults in {tables} tables", markup=False)
+        raise typer.Exit(1)
+    console.print(f"no faults: {tables} tables, {opened.shards} shards", markup=False)

@@ -1,0 +1,59 @@
+"""Tables of a dataset for people: what is there, how far it is, what was refused and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from .dataset import Dataset, TableState
+
+
+def table_report(dataset: Dataset, tables: Sequence[str]) -> Table:
+    """One line a table; refused rows by reason."""
+    report = Table(box=None, header_style="bold", pad_edge=False)
+    for column, justify in (
+        ("table", "left"),
+        ("made", "left"),
+        ("rows", "right"),
+        ("size", "right"),
+        ("refused", "left"),
+    ):
+        report.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for name in tables:
+        state = dataset.state(name)
+        reasons = dataset.state("rejected").reasons if name == "images" else state.reasons
+        made = state.status if state.status != "partial" else f"{state.committed} of {dataset.shards} shards"
+        refused = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items())) or "–"
+        report.add_row(name, made, f"{state.rows:,}", size_text(state.bytes), refused)
+    return report
+
+
+def size_text(count: int) -> str:
+    """Bytes for people."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def provenance_text(state: TableState) -> str:
+    """How a finished table was made, in one line."""
+    if state.index is None:
+        return ""
+    said: dict[str, Any] = state.index["provenance"]
+    annotator = said.get("annotator")
+    if annotator is None:
+        ingest = said.get("ingest")
+        return f"{ingest['resolution']} px, fit {ingest['fit']}" if ingest else ""
+    params = ", ".join(f"{name} {value}" for name, value in annotator.get("params", {}).items())
+    parts = [f"{annotator['condition']}={annotator['variant']} v{annotator['version']}", params]
+    if "network" in annotator:
+        files = annotator["network"]["weights"]
+        parts.append(", ".join(f"{file['name']} from {file['origin']}, sha256 {file['sha256'][:12]}" for file in files))
+        place = annotator["placement"]
+        parts.append(f"{place['device']} {place['dtype']}, batch {place['batch_size']}")
+    return "; ".join(part for part in parts if part)

@@ -1,0 +1,174 @@
+"""Checks every promise that can be checked from a dataset's files, and says where one is broken.
+
+Conservation: listed = kept + rejected. Alignment: the same keys in the same order, maps as large as their images.
+Provenance: every file says how it was made, and from which images. Commit: nothing is missing, nothing is left over,
+and the bytes are those of the index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+
+from .codecs import decode_image, decode_map
+from .conditions import Condition
+from .dataset import BASE_TABLES, SHARDS_PER_FOLDER, Dataset, describe_file, shard_file
+from .errors import MillError
+from .shardfile import read_footer
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A broken promise: which one, in which file, and what was found."""
+
+    promise: str
+    where: str
+    found: str
+
+
+def verify(dataset: Dataset, pixels: bool = True) -> Iterator[Fault]:
+    """Every fault of a dataset. With ``pixels`` each picture and map is decoded too."""
+    if not dataset.config["segments"]:
+        yield Fault("commit", "dataset.json", "nothing is listed yet; run the ingest command again")
+        return
+    complete = []
+    for table in dataset.tables():
+        faults = list(_table_faults(dataset, table))
+        yield from faults
+        if not any(fault.promise == "commit" for fault in faults):
+            complete.append(table)
+    for table in BASE_TABLES:
+        if table not in dataset.tables():
+            yield Fault("commit", table, "the table is missing")
+    if all(table in complete for table in BASE_TABLES):
+        for shard in range(dataset.shards):
+            yield from _guarded(dataset, shard, _conservation(dataset, shard))
+            yield from _guarded(dataset, shard, _images(dataset, shard, pixels))
+            for table in complete:
+                if table not in BASE_TABLES:
+                    yield from _guarded(dataset, shard, _alignment(dataset, table, shard, pixels))
+
+
+def _guarded(dataset: Dataset, shard: int, faults: Iterator[Fault]) -> Iterator[Fault]:
+    try:
+        yield from faults
+    except (MillError, ValueError, OSError) as error:
+        yield Fault("commit", f"shard {shard}", f"cannot be read: {error}")
+
+
+def _table_faults(dataset: Dataset, table: str) -> Iterator[Fault]:
+    """Index, files and provenance of one table."""
+    index = dataset.index(table)
+    expected = set(range(dataset.shards))
+    committed = dataset.committed(table)
+    if committed - expected:
+        yield Fault("commit", table, f"files of no shard: {sorted(committed - expected)[:5]}")
+    if expected - committed:
+        missing = sorted(expected - committed)
+        yield Fault("commit", table, f"{len(missing)} of {len(expected)} shards are missing, the first is {missing[0]}")
+        return
+    for folder in dataset.storage.folders(table):
+        for name in dataset.storage.files(f"{table}/{folder}"):
+            if (
+                name != f"{name[:8]}.parquet"
+                or not name[:8].isdigit()
+                or int(name[:8]) // SHARDS_PER_FOLDER != int(folder)
+            ):
+                yield Fault("commit", f"{table}/{folder}/{name}", "is not a shard's file")
+    if index is None:
+        yield Fault("commit", table, "has no _table.json: the run that made it did not end; run it again")
+        return
+    if len(index["shards"]) != len(expected):
+        yield Fault("commit", table, f"its index has {len(index['shards'])} shards, the dataset {len(expected)}")
+        return
+    for shard, entry in enumerate(index["shards"]):
+        name = shard_file(table, shard)
+        try:
+            with dataset.storage.open(name) as file:
+                shared, found = describe_file(file)
+        except (ValueError, OSError) as error:
+            yield Fault("commit", name, f"cannot be read: {error}")
+            continue
+        if found != entry:
+            changed = ", ".join(key for key in found if found[key] != entry.get(key))
+            yield Fault("commit", name, f"is not the file of the index: {changed}")
+        if shared != index["provenance"]:
+            yield Fault("provenance", name, "was made in another way than the rest of the table")
+    stale = dataset.stale_shards(table, index)
+    if stale:
+        yield Fault(
+            "provenance", table, f"stale: {len(stale)} shards were made from other images, the first is {stale[0]}"
+        )
+
+
+def _conservation(dataset: Dataset, shard: int) -> Iterator[Fault]:
+    """Each listed source is kept or rejected, once, in the order of the listing."""
+    listed, kept, rejected = (_column(dataset, table, shard, "source") for table in ("sources", "images", "rejected"))
+    if len(listed) != len(kept) + len(rejected):
+        yield Fault(
+            "conservation", f"shard {shard}", f"{len(listed)} listed, {len(kept)} kept, {len(rejected)} rejected"
+        )
+    refused = set(rejected)
+    if [source for source in listed if source not in refused] != kept or not refused <= set(listed):
+        yield Fault(
+            "conservation", f"shard {shard}", "kept and rejected sources are not the listed ones in their order"
+        )
+
+
+def _column(dataset: Dataset, table: str, shard: int, column: str) -> list[str]:
+    with dataset.parquet(table, shard) as parquet:
+        values: list[str] = parquet.read(columns=[column]).column(column).to_pylist()
+        return values
+
+
+def _images(dataset: Dataset, shard: int, pixels: bool) -> Iterator[Fault]:
+    """Stored pictures have the size that their rows say."""
+    if not pixels:
+        return
+    with dataset.parquet("images", shard) as parquet:
+        for row in _rows(parquet, ["key", "image", "width", "height"]):
+            try:
+                size = decode_image(row["image"]["bytes"]).shape[:2]
+            except Exception as error:  # decoders raise nearly anything on damaged data
+                yield Fault("alignment", shard_file("images", shard), f"{row['key']} cannot be decoded: {error}")
+                continue
+            if size != (row["height"], row["width"]):
+                yield Fault("alignment", shard_file("images", shard), f"{row['key']} is {size}, its row says otherwise")
+
+
+def _alignment(dataset: Dataset, table: str, shard: int, pixels: bool) -> Iterator[Fault]:
+    """Keys, row groups and sizes of a condition are those of the images; nulls have reasons."""
+    name = shard_file(table, shard)
+    condition = dataset.condition(table)
+    with dataset.parquet("images", shard) as images, dataset.parquet(table, shard) as maps:
+        if read_footer(images).groups != read_footer(maps).groups:
+            yield Fault("alignment", name, "its row groups are not those of the images")
+            return
+        columns = ["key", "reason", *(["map"] if pixels and condition.kind != "text" else [])]
+        for image, row in zip(_rows(images, ["key", "width", "height"]), _rows(maps, columns), strict=True):
+            if image["key"] != row["key"]:
+                yield Fault("alignment", name, f"has key {row['key']} where the images have {image['key']}")
+                return
+            if "map" in row:
+                found = _map_fault(condition, image, row)
+                if found:
+                    yield Fault("alignment" if row["map"] else "conservation", name, f"{row['key']}: {found}")
+
+
+def _rows(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[dict]:  # type: ignore[type-arg]
+    for group in range(parquet.metadata.num_row_groups):
+        yield from parquet.read_row_group(group, columns=columns).to_pylist()
+
+
+def _map_fault(condition: Condition, image: dict, row: dict) -> str | None:  # type: ignore[type-arg]
+    if row["map"] is None:
+        return None if row["reason"] else "has no map and no reason"
+    try:
+        shape = decode_map(condition.kind, row["map"]["bytes"]).shape[:2]
+    except Exception as error:  # decoders raise nearly anything on damaged data
+        return f"cannot be decoded: {error}"
+    if shape != (image["height"], image["width"]):
+        return f"is {shape[1]}x{shape[0]}, its image {image['width']}x{image['height']}"
+    return None
