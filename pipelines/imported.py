@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from ..schemas.codecs import encode_map
 from ..schemas.conditions import CONDITIONS, KINDS, NAME, RESERVED, Condition, Kind, imported
 from ..schemas.dataset import Dataset
-from ..schemas.errors import MillError
+from ..schemas.errors import MillError, error_text
 from ..schemas.fingerprint import package_versions
 from .annotate import Output, map_work
 from .pixels import Limits, Refused, open_image, to_rgb
@@ -80,7 +80,7 @@ class ImportStep:
             try:
                 plane = single_plane(ImageOps.exif_transpose(picture), condition.kind)
             except (OSError, SyntaxError, ValueError) as error:
-                raise Refused("truncated", f"{found[0].name} could not be decoded: {error}") from error
+                raise Refused("truncated", f"{found[0].name} could not be decoded: {error_text(error)}") from error
         return encode_map(condition.kind, refit(plane, condition.kind, row), (row["height"], row["width"]))
 
 

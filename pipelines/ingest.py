@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..schemas.dataset import Dataset, shard_file
+from ..schemas.errors import error_text
 from ..schemas.fingerprint import package_versions, row_key, sha256_bytes
 from ..schemas.shardfile import GROUP_PIXELS, GROUP_ROWS, ShardWriter, read_rows
 from ..schemas.tables import IMAGES, REJECTED
@@ -62,7 +63,7 @@ class IngestStep:
         try:
             caption = read_caption(path)
         except (ValueError, OSError) as error:
-            raise Refused("bad_caption", f"the caption beside it: {error}") from error
+            raise Refused("bad_caption", f"the caption beside it: {error_text(error)}") from error
         digest = sha256_bytes(data)
         key = row_key(row.source, digest)
         x, y, w, h = picture.crop
@@ -92,7 +93,7 @@ class IngestStep:
         except FileNotFoundError as error:
             raise Refused("missing", "no such file: gone since it was listed, or its name is not UTF-8") from error
         except OSError as error:
-            raise Refused("unreadable", f"{type(error).__name__}: {error.strerror}") from error
+            raise Refused("unreadable", error_text(error)) from error
         if len(data) != row.size:
             raise Refused("changed", f"{len(data)} bytes now, {row.size} when it was listed")
         return data

@@ -11,9 +11,10 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal
 
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from ..schemas.codecs import encode_image
+from ..schemas.errors import error_text
 
 Fit = Literal["crop", "bucket", "none"]
 
@@ -77,7 +78,7 @@ def load_picture(data: bytes, limits: Limits, resolution: int, fit: Fit) -> Pict
         except MemoryError as error:  # a lying header, more often than a small machine: it must not stop the others
             raise Refused("out_of_memory", f"decoding {image.width}x{image.height} pixels ran out of memory") from error
         except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
-            raise Refused("truncated", f"could not be decoded: {_text(error)}") from error
+            raise Refused("truncated", f"could not be decoded: {error_text(error)}") from error
 
 
 def open_image(data: bytes, limits: Limits) -> Image.Image:
@@ -89,9 +90,11 @@ def open_image(data: bytes, limits: Limits) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise Refused("too_many_pixels", f"{_text(error)}; the cap is {limits.max_pixels}") from error
+        raise Refused("too_many_pixels", f"{error_text(error)}; the cap is {limits.max_pixels}") from error
+    except UnidentifiedImageError as error:
+        raise Refused("not_an_image", f"not a picture of a known format ({', '.join(FORMATS)})") from error
     except Exception as error:  # header parsers raise nearly anything on damaged data
-        raise Refused("not_an_image", _text(error)) from error
+        raise Refused("not_an_image", error_text(error)) from error
     if image.width * image.height > limits.max_pixels:
         raise Refused("too_many_pixels", f"{image.width}x{image.height} pixels; the cap is {limits.max_pixels}")
     if min(image.size) < limits.min_side:
@@ -235,8 +238,3 @@ def to_srgb(image: Image.Image, profile: ImageCms.ImageCmsProfile | None) -> Ima
         except ImageCms.PyCMSError:
             pass
     return image.convert("RGB")
-
-
-def _text(error: BaseException) -> str:
-    """A short, one-line text of an exception."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..schemas.errors import error_text
 from .pixels import Refused
 
 IN_FLIGHT_BYTES = 512 * 1024 * 1024
@@ -84,7 +85,7 @@ def failure_of(error: BaseException) -> Failure:
         raise OutOfMemory(str(error)) from error
     if not isinstance(error, Exception) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
         raise error
-    return Failure("failed", " ".join(f"{type(error).__name__}: {error}".split())[:500])
+    return Failure("failed", error_text(error))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,7 +1,18 @@
-"""The one exception a user is meant to read: it says what was wrong, where, and what to do."""
+"""The one exception a user is meant to read, and exceptions as text in a row."""
 
 from __future__ import annotations
+
+import re
+
+ADDRESS = re.compile(r"\s*(<[^<>]*)?\b0x[0-9a-fA-F]+>?")
 
 
 class MillError(Exception):
     """Bad use, a bad dataset or a job that could not finish. The command line prints it without a traceback."""
+
+
+def error_text(error: BaseException, length: int = 300) -> str:
+    """An exception in one line, the same in every process: no memory addresses, no paths of a machine."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = ADDRESS.sub("", " ".join(text.split()))
+    return f"{type(error).__name__}: {text}"[:length] if text else type(error).__name__
