@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: demo test lint bench lock clean
 
 demo: $(INSTALLED)
-	$(BIN)/python -m tests.demo demo
+	$(BIN)/python -m recipes.demo demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

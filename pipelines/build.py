@@ -24,6 +24,7 @@ from .annotate import Annotate
 from .imported import Import
 from .ingest import Ingest, IngestConfig
 from .jobs import Engine, check_committed, run_stage
+from .run import Run
 from .sources import ENDINGS, Source, list_folder, write_listing
 
 SHARD_SIZE = 512
@@ -112,8 +113,11 @@ def _forget_images(dataset: Dataset, config: IngestConfig, shard_size: int) -> N
 
 def _list(dataset: Dataset, corpus: str) -> None:
     dataset.drop("sources")  # of other images, or of a run that was cut off while it listed
-    sources = list_folder(corpus)
-    shards, rows = write_listing(dataset, sources, LISTING)
+    run = Run.start(dataset.storage)
+    try:
+        shards, rows = write_listing(dataset, run, list_folder(corpus), LISTING)
+    finally:
+        run.end()
     dataset.config["segments"] = [{"corpus": corpus, "first_shard": 0, "shards": shards, "rows": rows}]
     dataset.save()
 

@@ -219,7 +219,9 @@ def _tables(overwrite: list[str] | None) -> list[str]:
 def _say_weights(plan: Plan) -> None:
     for stage in plan.stages:
         for found in getattr(stage, "weights", {}).values():
-            console.print(f"weights: {found.name} is {found.origin} ({found.licence}), {found.path}", markup=False, soft_wrap=True)
+            console.print(
+                f"weights: {found.name} is {found.origin} ({found.licence}), {found.path}", markup=False, soft_wrap=True
+            )
 
 
 def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:

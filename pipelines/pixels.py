@@ -18,7 +18,16 @@ from ..schemas.errors import error_text
 
 Fit = Literal["crop", "bucket", "none"]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM")  # an MPO is opened as the JPEG that it begins with
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "BMP",
+    "GIF",
+    "TIFF",
+    "AVIF",
+    "PPM",
+)  # an MPO is opened as the JPEG that it begins with
 KEPT_FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 DRAFT_FACTOR = 1.5  # reduced JPEG decoding stays this much above the target; an exact one costs 10 dB
 ORIENTATION = 0x0112

@@ -21,6 +21,7 @@ from ..schemas.dataset import Dataset, shard_file
 from ..schemas.errors import MillError
 from ..schemas.shardfile import GROUP_ROWS, ShardWriter
 from ..schemas.tables import SOURCES
+from .run import Run
 
 ENDINGS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".ppm", ".pgm")
@@ -96,7 +97,9 @@ def _utf8(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def write_listing(dataset: Dataset, sources: Iterator[Source], provenance: dict[str, object]) -> tuple[int, int]:
+def write_listing(
+    dataset: Dataset, run: Run, sources: Iterator[Source], provenance: dict[str, object]
+) -> tuple[int, int]:
     """Commit the listing shard by shard.
 
     Returns:
@@ -104,7 +107,7 @@ def write_listing(dataset: Dataset, sources: Iterator[Source], provenance: dict[
     """
     shards = rows = 0
     for part in batched(sources, dataset.config["shard_size"]):
-        with dataset.storage.scratch("listing") as scratch:
+        with dataset.storage.scratch(run.id) as scratch:
             with ShardWriter(scratch, SOURCES, {"table": "sources", "shard": shards, **provenance}) as writer:
                 for group in batched(part, GROUP_ROWS * 16):
                     writer.write_group([vars(source) for source in group])

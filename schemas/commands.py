@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,8 +17,15 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel="Look at a dataset")(command)
 
 
-def inspect(dataset: Folder) -> None:
-    """Tables, rows, rejects by reason, sizes, and how each table was made."""
+def inspect(
+    dataset: Folder,
+    contact_sheet: Annotated[
+        Path | None, typer.Option(help="Write pictures and maps side by side to this PNG.")
+    ] = None,
+    rows: Annotated[int, typer.Option(help="Pictures on the contact sheet.")] = 8,
+    first: Annotated[int, typer.Option(help="Its first row.")] = 0,
+) -> None:
+    """Tables, rows, rejects by reason, sizes, how each table was made; with a contact sheet, how it looks."""
     from .dataset import Dataset
     from .report import provenance_text, table_report
 
@@ -36,6 +44,11 @@ def inspect(dataset: Folder) -> None:
         text = provenance_text(opened.state(table))
         if text:
             console.print(f"{table}: {text}", markup=False, soft_wrap=True)
+    if contact_sheet:
+        from .sheet import contact_sheet as draw
+
+        draw(opened, rows, first).save(contact_sheet)
+        console.print(f"contact sheet: {contact_sheet}", markup=False, soft_wrap=True)
 
 
 def verify(

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .card import dataset_card
@@ -147,9 +148,10 @@ class Dataset:
         name = shard_file(table, shard)
         with self.storage.open(name) as file:
             try:
-                yield pq.ParquetFile(file)
-            except pq.lib.ArrowInvalid as error:
+                parquet = pq.ParquetFile(file)
+            except pa.ArrowInvalid as error:
                 raise MillError(f"{self.storage.path(name)} is damaged: {error}") from error
+            yield parquet
 
     def footer(self, table: str, shard: int) -> Footer:
         """What a committed file says of itself."""

@@ -1,0 +1,1 @@
+"""Ready runs of the whole: the demo."""

@@ -1,0 +1,25 @@
+"""One small corpus, and one dataset made from it without disturbance, for all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import make, write_hostile, write_photos
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """10 good pictures and 3 hostile files."""
+    folder = write_photos(tmp_path_factory.mktemp("corpus") / "photos")
+    write_hostile(folder / "hostile")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corpus as a dataset, with all conditions that need no weights; not to be changed."""
+    folder = tmp_path_factory.mktemp("made") / "dataset"
+    make(photos, folder)
+    return folder

@@ -1,0 +1,151 @@
+"""Corpora, jobs and digests for tests; annotators that go wrong on purpose."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from controlmill.annotators.base import Annotation, Annotator, Network, Placement
+from controlmill.annotators.catalogue import Choice, parse_conditions
+from controlmill.pipelines import build
+from controlmill.pipelines.ingest import IngestConfig
+from controlmill.pipelines.jobs import Engine
+from controlmill.pipelines.pixels import Limits
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.fingerprint import sha256_file
+
+SMALL = IngestConfig(resolution=128, limits=Limits(max_pixels=1_000_000, min_side=16))
+RED, GREEN = (250, 10, 10), (10, 250, 10)
+
+
+def scene(seed: int, width: int = 160, height: int = 128) -> Image.Image:
+    """A picture with edges and smooth parts, the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    across, down = np.meshgrid(np.arange(width), np.arange(height))
+    pixels = np.zeros((height, width, 3), np.float64)
+    for channel in range(3):
+        pixels[..., channel] = 128 + 60 * np.sin(across / rng.uniform(8, 30)) + 50 * np.cos(down / rng.uniform(8, 30))
+    for _ in range(6):
+        x, y = int(rng.integers(width)), int(rng.integers(height))
+        pixels[y : y + int(rng.integers(8, 60)), x : x + int(rng.integers(8, 60))] = rng.integers(0, 256, 3)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def write_photos(folder: Path, count: int = 10, poison: Mapping[int, tuple[int, int, int]] | None = None) -> Path:
+    """``count`` pictures in several formats and folders, some with captions; numbers in ``poison`` are of one colour."""
+    for number in range(count):
+        path = folder / f"part{number % 3}" / f"{number:03d}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if poison and number in poison:
+            Image.new("RGB", (160, 128), poison[number]).save(path.with_suffix(".png"))
+            continue
+        ending = (".jpg", ".png", ".webp", ".JPEG")[number % 4]
+        scene(number).save(f"{path}{ending}", **({"quality": 90} if ending != ".png" else {}))
+        if number % 2:
+            path.with_suffix(".txt").write_text(f"scene {number}", "utf-8")
+    return folder
+
+
+def write_hostile(folder: Path) -> int:
+    """Files that must be refused; how many."""
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = folder / "whole.jpg"
+    scene(1).save(whole)
+    data = whole.read_bytes()
+    whole.unlink()
+    (folder / "truncated.jpg").write_bytes(data[: len(data) // 2])
+    (folder / "text.png").write_text("hello", "utf-8")
+    (folder / "empty.webp").write_bytes(b"")
+    return 3
+
+
+def make(
+    photos: Path,
+    dataset: Path,
+    conditions: str | Sequence[Choice] = "canny,hough=lsd,cartoon=standard",
+    engine: Engine | None = None,
+    shard_size: int = 4,
+    config: IngestConfig = SMALL,
+    place: Placement | None = None,
+    threads: int = 1,
+) -> Dataset:
+    """Ingest and annotate, as the command does."""
+    means = build.Means(engine or Engine(), threads)
+    choices = parse_conditions(conditions) if isinstance(conditions, str) else list(conditions)
+    plan = build.plan_conditions(choices, place or Placement(), None)
+    build.ingest(str(photos), str(dataset), config, means, shard_size)
+    return build.annotate(str(dataset), plan, means)
+
+
+def digests(dataset: Path) -> dict[str, str]:
+    """sha256 of every data file."""
+    return {str(path.relative_to(dataset)): sha256_file(path) for path in sorted(dataset.rglob("*.parquet"))}
+
+
+def rows(dataset: Path, table: str) -> list[dict[str, Any]]:
+    """All rows of a table."""
+    return [
+        row for path in sorted((dataset / table).rglob("*.parquet")) for row in pq.ParquetFile(path).read().to_pylist()
+    ]
+
+
+def command(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run controlmill, as a user does."""
+    options.setdefault("timeout", 300)
+    return subprocess.run(
+        [sys.executable, "-m", "controlmill", *words], capture_output=True, text=True, check=False, **options
+    )
+
+
+def is_colour(image: np.ndarray, colour: tuple[int, int, int]) -> bool:
+    """Whether a picture is of one colour, give or take JPEG."""
+    return bool(np.abs(image.astype(int) - colour).max() < 12)
+
+
+class Halves(Network):
+    """Halves the pixels; fails on batches with a red picture, kills its process on a green one."""
+
+    name: ClassVar[str] = "halves"
+    weights: ClassVar[tuple[Any, ...]] = ()
+    packages: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, files: Mapping[str, Path], place: Placement):
+        self.place = place
+
+    def preprocess(self, image: np.ndarray) -> np.ndarray:
+        return image
+
+    def forward(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+        assert len(batch) == self.place.batch_size, "a batch is always full"
+        for image in batch:
+            if is_colour(image, RED):
+                raise ValueError("a red picture")
+            if is_colour(image, GREEN):
+                os.kill(os.getpid(), signal.SIGKILL)
+        return [image // 2 for image in batch]
+
+
+@dataclass(frozen=True)
+class Fragile(Annotator):
+    """The first channel of Halves."""
+
+    condition: ClassVar[str] = "cartoon"
+    variant: ClassVar[str] = "fragile"
+    network: ClassVar[type[Network] | None] = Halves
+    packages: ClassVar[tuple[str, ...]] = ()
+
+    def annotate(self, image: np.ndarray, output: Any, drawn: Mapping[str, Any]) -> Annotation:
+        return Annotation(np.ascontiguousarray(output[..., 0]))
+
+
+FRAGILE = Choice("cartoon", "fragile", "tests.helpers:Fragile")
