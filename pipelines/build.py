@@ -23,25 +23,13 @@ from ..schemas.storage import Storage
 from .annotate import Annotate
 from .imported import Import
 from .ingest import Ingest, IngestConfig
-from .jobs import Engine, check_committed, run_stage
+from .jobs import Means, check_committed, run_stage
 from .run import Run
 from .sources import ENDINGS, Source, list_folder, write_listing
 
 SHARD_SIZE = 512
 SAMPLED_SOURCES = 50
 LISTING = {"kind": "sources", "listing": {"version": 1}}
-
-
-@dataclass(frozen=True)
-class Means:
-    """What a job works with: the engine, and codec threads in each worker (0: the machine's cores, shared out)."""
-
-    engine: Engine = Engine()
-    threads: int = 0
-
-    def codec_threads(self) -> int:
-        """Threads for decoding and encoding in each worker."""
-        return self.threads or max(1, (os.cpu_count() or 1) // max(1, self.engine.workers))
 
 
 # ingest
@@ -96,7 +84,7 @@ def ingest(
     stage = Ingest(corpus, config)
     listed = dataset.index("sources") or dataset.finish("sources")
     rows = [entry["rows"] for entry in listed["shards"]]
-    run_stage(dataset, stage, means.engine, means.codec_threads(), rows, {"images": stage.provenance()})
+    run_stage(dataset, stage, means, rows, {"images": stage.provenance()})
     return dataset
 
 
@@ -225,5 +213,5 @@ def annotate(address: str, plan: Plan, means: Means, overwrite: Sequence[str] = 
     rows = [entry["rows"] for entry in images["shards"]]
     for stage in plan.stages:
         said = {table: plan.wanted[table] for table in stage.tables}
-        run_stage(dataset, stage, means.engine, means.codec_threads(), rows, said)
+        run_stage(dataset, stage, means, rows, said)
     return dataset

@@ -11,8 +11,9 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from ..schemas.dataset import Dataset
-    from .build import Means, Plan
+    from .build import Plan
     from .ingest import IngestConfig
+    from .jobs import Means
 
 console = Console(stderr=True, highlight=False)
 
@@ -86,8 +87,9 @@ def build(
     jobs.check_ingest(str(photos), dataset, config, shard_size, redo)
     jobs.check_conditions(dataset, plan, redo)
     _say_weights(plan)
-    jobs.ingest(str(photos), dataset, config, means, shard_size, redo)
-    done = jobs.annotate(dataset, plan, means, redo)
+    with means:
+        jobs.ingest(str(photos), dataset, config, means, shard_size, redo)
+        done = jobs.annotate(dataset, plan, means, redo)
     _summary(done, ["images", *plan.wanted], time.monotonic() - started)
 
 
@@ -119,9 +121,10 @@ def ingest(
     jobs.check_overwrite(redo, ("images", *plan.wanted))
     jobs.check_ingest(str(photos), dataset, config, shard_size, redo)
     jobs.check_conditions(dataset, plan, redo)
-    done = jobs.ingest(str(photos), dataset, config, means, shard_size, redo)
-    if plan.stages:
-        done = jobs.annotate(dataset, plan, means, redo)
+    with means:
+        done = jobs.ingest(str(photos), dataset, config, means, shard_size, redo)
+        if plan.stages:
+            done = jobs.annotate(dataset, plan, means, redo)
     _summary(done, ["images", *plan.wanted], time.monotonic() - started)
 
 
@@ -150,7 +153,8 @@ def annotate(
     plan = _plan(conditions, conditions_from, condition_column, weights, device, batch_size)
     jobs.check_overwrite(redo, tuple(plan.wanted))
     _say_weights(plan)
-    done = jobs.annotate(dataset, plan, _means(runner, workers, threads, beam_option), redo)
+    with _means(runner, workers, threads, beam_option) as means:
+        done = jobs.annotate(dataset, plan, means, redo)
     _summary(done, list(plan.wanted), time.monotonic() - started)
 
 
@@ -197,8 +201,7 @@ def _plan(
 
 def _means(runner: str, workers: int, threads: int, options: list[str] | None) -> Means:
     from ..schemas.errors import MillError
-    from .build import Means
-    from .jobs import Engine
+    from .jobs import Engine, Means
 
     if workers and runner != "FnApiRunner":
         raise MillError("--workers is for this machine; on another --runner its own options set the parallelism")

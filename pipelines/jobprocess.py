@@ -1,38 +1,49 @@
-"""The process that runs a job's Beam graph, apart from the one that a person looks at.
+"""The process that runs Beam graphs, apart from the one that a person looks at.
 
-It takes the job from standard input, and ends when that closes: it never outlives its console. A row that kills it
-kills no terminal, and the console starts it again.
+It takes an engine and then jobs from standard input, answers each with one byte, and ends when its input closes: it
+never outlives its console. A row that kills it kills no terminal, and the console starts it again.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
+import queue
 import sys
 import threading
 import traceback
-from typing import BinaryIO
+from typing import Any
 
 from .jobs import ENGINE_FAILED
-from .runners import run_graph
+from .runners import open_engine
 
 
-def _end_with(console: BinaryIO) -> None:
-    console.read()
-    os._exit(1)
+def _take_jobs(jobs: queue.Queue[Any]) -> None:
+    """Hand on what the console sends; end the process with the console, whatever it is at."""
+    try:
+        while True:
+            jobs.put(pickle.load(sys.stdin.buffer))  # noqa: S301 from our own console
+    except EOFError:
+        os._exit(0)
 
 
 def main() -> None:
-    """Run one job."""
-    job, shards, engine = pickle.load(sys.stdin.buffer)  # noqa: S301 from our own console
-    threading.Thread(target=_end_with, args=(sys.stdin.buffer,), daemon=True).start()
-    try:
-        run_graph(job, shards, engine)
-    except Exception:
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(ENGINE_FAILED)
-    os._exit(0)  # engines leave threads behind that have nothing left to do
+    """Run one job after another."""
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what engines print must not pass for an answer
+    jobs: queue.Queue[Any] = queue.Queue()
+    threading.Thread(target=_take_jobs, args=(jobs,), daemon=True).start()
+    with open_engine(jobs.get()) as run_graph:
+        while True:
+            job, shards = jobs.get()
+            try:
+                run_graph(job, shards)
+                status = 0
+            except Exception:
+                traceback.print_exc()
+                status = ENGINE_FAILED
+            sys.stderr.flush()
+            os.write(answers, bytes([status]))
 
 
 if __name__ == "__main__":

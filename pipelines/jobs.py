@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -83,8 +83,7 @@ def check_committed(dataset: Dataset, table: str, wanted: Mapping[str, Any]) -> 
 def run_stage(
     dataset: Dataset,
     stage: Stage,
-    engine: Engine,
-    threads: int,
+    means: Means,
     rows_of_shard: list[int],
     wanted: Mapping[str, Mapping[str, Any]],
 ) -> None:
@@ -93,10 +92,9 @@ def run_stage(
     Args:
         dataset: where.
         stage: what.
-        engine: on what.
-        threads: codec threads in each worker.
+        means: with what.
         rows_of_shard: rows that each shard takes in, for progress.
-        wanted: what the files must say of themselves; see :func:`check_committed`.
+        wanted: what the files of a table must say of themselves; see :func:`check_committed`.
 
     Raises:
         MillError: something could not be done. What was committed stays, and the same command goes on from there.
@@ -108,10 +106,10 @@ def run_stage(
     todo = [shard for shard in range(dataset.shards) if shard not in done]
     if todo:
         run = Run.start(dataset.storage)
-        job = Job(dataset.storage, run.id, stage, threads)
+        job = Job(dataset.storage, run.id, stage, means.codec_threads())
         try:
-            with Progress(dataset, stage.name, stage.tables, rows_of_shard, done) as progress:
-                _supervise(job, run, todo, engine, progress)
+            with Progress(dataset, stage.name, stage.tables, rows_of_shard, done) as progress, _terminable():
+                _supervise(job, run, todo, means.process, progress)
             failures = run.failures()
         finally:
             run.end()
@@ -140,71 +138,115 @@ def _account(dataset: Dataset, stage: Stage, failures: list[dict[str, Any]]) -> 
             )
 
 
-def _supervise(job: Job, run: Run, todo: list[int], engine: Engine, progress: Progress) -> None:
-    """Run the job's process to its end; one that dies is started again while it gets somewhere."""
+def _supervise(job: Job, run: Run, todo: list[int], process: JobProcess, progress: Progress) -> None:
+    """Have the job done; a process that dies is started again while it gets somewhere."""
     deaths = 0
     while True:
         before = progress.files
-        with tempfile.TemporaryFile("w+", errors="replace") as log, _terminable():
-            status = _run_process(job, run, todo, engine, progress, log)
-            log.seek(0)
-            said = log.read()[-20_000:]
+        try:
+            status = process.run(job, todo, progress)
+        except KeyboardInterrupt:
+            progress.say("stopping after the rows at hand (press Ctrl-C again to stop at once)")
+            run.stop("stopped by request")
+            process.end(GRACE_SECONDS)
+            raise Interrupted(f"Stopped. {GO_ON}") from None
         why = run.stopped()
         if why:
             raise MillError(f"{why}\n{GO_ON}")
         if status == 0:
             return
         if status == ENGINE_FAILED:
-            raise MillError(f"{engine.runner} failed:\n{_last_lines(said)}\n{GO_ON}")
+            raise MillError(f"{process.engine.runner} failed:\n{process.last_lines()}\n{GO_ON}")
         deaths = 1 if progress.files > before else deaths + 1
         if deaths >= MAX_DEATHS:
             raise MillError(
                 f"the job's process died {deaths} times in a row without a commit (exit status {status}):\n"
-                f"{_last_lines(said)}\n{GO_ON}"
+                f"{process.last_lines()}\n{GO_ON}"
             )
         progress.say(f"the job's process died (exit status {status}); starting it again, with more care")
 
 
-def _last_lines(text: str, count: int = 15) -> str:
-    return "\n".join(text.strip().splitlines()[-count:])
+class JobProcess:
+    """The process that runs Beam graphs (``jobprocess``), started when it is first needed and kept for the next job."""
 
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
 
-def _run_process(job: Job, run: Run, todo: list[int], engine: Engine, progress: Progress, log: IO[str]) -> int:
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"{__package__}.jobprocess"],
-        stdin=subprocess.PIPE,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,  # Ctrl-C is for the console alone, which stops the job in order
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-    )
-    assert process.stdin
-    try:
-        pickle.dump((job, todo, engine), process.stdin)
-        process.stdin.flush()
-        while process.poll() is None:
-            time.sleep(POLL_SECONDS)
+    def run(self, job: Job, shards: list[int], progress: Progress) -> int:
+        """Run one job; its status, or the process's exit status where it died."""
+        process = self._started()
+        assert process.stdin and process.stdout
+        with suppress(BrokenPipeError):  # it has died, which shows below
+            pickle.dump((job, shards), process.stdin)
+            process.stdin.flush()
+        while not select.select([process.stdout], [], [], POLL_SECONDS)[0]:
             progress.update()
-        progress.update()
+        answer = process.stdout.read(1)
+        if answer:
+            return answer[0]
+        self.end()
         return process.returncode
-    except KeyboardInterrupt:
-        progress.say("stopping after the rows at hand (press Ctrl-C again to stop at once)")
-        run.stop("stopped by request")
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            self._log = tempfile.TemporaryFile()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"{__package__}.jobprocess"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C is for the console alone, which stops the job in order
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            )
+            pickle.dump(self.engine, self._process.stdin)  # type: ignore[arg-type]
+        return self._process
+
+    def last_lines(self, count: int = 15) -> str:
+        """The end of what the process, or the one before it, said."""
+        if self._log is None:
+            return ""
+        self._log.seek(0)
+        return "\n".join(self._log.read().decode(errors="replace").strip().splitlines()[-count:])
+
+    def end(self, grace: float = 0) -> None:
+        """End the process and all that it started, after ``grace`` seconds at most."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin and process.stdout
         with suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
-            process.wait(GRACE_SECONDS)
-        raise Interrupted(f"Stopped. {GO_ON}") from None
-    finally:
-        _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the process and all that it started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    if process.stdin:
+            if grace:
+                select.select([process.stdout], [], [], grace)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
         with suppress(BrokenPipeError):
             process.stdin.close()
+        process.stdout.close()
+
+
+class Means:
+    """What jobs work with: an engine in a process of its own, and codec threads in each worker.
+
+    ``threads`` 0 shares the machine's cores out among the workers.
+    """
+
+    def __init__(self, engine: Engine | None = None, threads: int = 0):
+        self.process = JobProcess(engine or Engine())
+        self._threads = threads
+
+    def codec_threads(self) -> int:
+        """Threads for decoding and encoding in each worker."""
+        return self._threads or max(1, (os.cpu_count() or 1) // max(1, self.process.engine.workers))
+
+    def __enter__(self) -> Means:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.end()
 
 
 @contextmanager

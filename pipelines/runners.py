@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import apache_beam as beam
@@ -16,6 +17,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from .jobs import Engine
 from .shards import Job, run_shard
 
+RunGraph = Callable[[Job, Sequence[int]], Any]
 SHARDS_PER_RANGE = 256
 DASK_SETTINGS = {
     "distributed.scheduler.allowed-failures": 100,  # a shard that kills its worker is sorted out by its attempts
@@ -50,12 +52,17 @@ def expand(bounds: tuple[int, int]) -> range:
     return range(*bounds)
 
 
-def run_graph(job: Job, shards: Sequence[int], engine: Engine) -> None:
-    """Run the graph to its end. What was done is on disk; what is raised is the engine's own trouble."""
-    if engine.workers:
-        _run_on_dask(job, shards, engine)
-    else:
-        _run(job, shards, engine.runner, engine.options, SHARDS_PER_RANGE)
+@contextmanager
+def open_engine(engine: Engine) -> Iterator[RunGraph]:
+    """A function that runs the graph to its end, for one job after another on the same workers.
+
+    What was done is on disk; what the function raises is the engine's own trouble.
+    """
+    if not engine.workers:
+        yield lambda job, shards: _run(job, shards, engine.runner, engine.options, SHARDS_PER_RANGE)
+        return
+    with _dask_cluster(engine.workers) as address:
+        yield lambda job, shards: _run_on_dask(job, shards, address, engine.options)
 
 
 def _run(job: Job, shards: Sequence[int], runner: str, options: Sequence[str], longest: int) -> Any:
@@ -73,8 +80,9 @@ def _run(job: Job, shards: Sequence[int], runner: str, options: Sequence[str], l
     return result
 
 
-def _run_on_dask(job: Job, shards: Sequence[int], engine: Engine) -> None:
-    """Beam's DaskRunner on a LocalCluster: one partition a shard, one thread a process, deaths allowed for."""
+@contextmanager
+def _dask_cluster(workers: int) -> Iterator[str]:
+    """A scheduler and ``workers`` processes of one thread, without a limit of memory or a dashboard; its address."""
     import dask
     import distributed
 
@@ -83,7 +91,7 @@ def _run_on_dask(job: Job, shards: Sequence[int], engine: Engine) -> None:
         tempfile.TemporaryDirectory(prefix="controlmill-dask-") as scratch,
         dask.config.set(DASK_SETTINGS),
         distributed.LocalCluster(
-            n_workers=min(engine.workers, len(shards)),
+            n_workers=workers,
             threads_per_worker=1,
             memory_limit=0,
             dashboard_address=None,
@@ -91,10 +99,11 @@ def _run_on_dask(job: Job, shards: Sequence[int], engine: Engine) -> None:
             host="127.0.0.1",
         ) as cluster,
     ):
-        options = (
-            f"--dask_client_address={cluster.scheduler_address}",
-            f"--dask_npartitions={len(shards)}",
-            *engine.options,
-        )
-        result = _run(job, shards, "apache_beam.runners.dask.dask_runner.DaskRunner", options, longest=1)
-        result.client.close()  # the runner never does, and an open client logs its despair for half a minute
+        yield cluster.scheduler_address
+
+
+def _run_on_dask(job: Job, shards: Sequence[int], address: str, options: Sequence[str]) -> None:
+    """One partition a shard, so that each is a task of its own, done again elsewhere if its worker dies."""
+    flags = (f"--dask_client_address={address}", f"--dask_npartitions={len(shards)}", *options)
+    result = _run(job, shards, "apache_beam.runners.dask.dask_runner.DaskRunner", flags, longest=1)
+    result.client.close()  # the runner never does, and an open client logs its despair for half a minute

@@ -19,7 +19,7 @@ from controlmill.annotators.base import Annotation, Annotator, Network, Placemen
 from controlmill.annotators.catalogue import Choice, parse_conditions
 from controlmill.pipelines import build
 from controlmill.pipelines.ingest import IngestConfig
-from controlmill.pipelines.jobs import Engine
+from controlmill.pipelines.jobs import Engine, Means
 from controlmill.pipelines.pixels import Limits
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.fingerprint import sha256_file
@@ -80,11 +80,11 @@ def make(
     threads: int = 1,
 ) -> Dataset:
     """Ingest and annotate, as the command does."""
-    means = build.Means(engine or Engine(), threads)
     choices = parse_conditions(conditions) if isinstance(conditions, str) else list(conditions)
     plan = build.plan_conditions(choices, place or Placement(), None)
-    build.ingest(str(photos), str(dataset), config, means, shard_size)
-    return build.annotate(str(dataset), plan, means)
+    with Means(engine, threads) as means:
+        build.ingest(str(photos), str(dataset), config, means, shard_size)
+        return build.annotate(str(dataset), plan, means)
 
 
 def digests(dataset: Path) -> dict[str, str]:

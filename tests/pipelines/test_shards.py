@@ -17,6 +17,7 @@ from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.plan import forward_groups
 from controlmill.pipelines import build
 from controlmill.pipelines.annotate import Annotate
+from controlmill.pipelines.jobs import Means
 from controlmill.pipelines.run import Run
 from controlmill.pipelines.shards import Job, run_shard
 from controlmill.schemas import shardfile, storage
@@ -28,7 +29,8 @@ from tests.helpers import SMALL, digests, make, rows, write_hostile, write_photo
 @pytest.fixture
 def images(photos: Path, tmp_path: Path) -> Dataset:
     """A dataset with images alone."""
-    return build.ingest(str(photos), str(tmp_path / "dataset"), SMALL, build.Means(threads=1), 4)
+    with Means(threads=1) as means:
+        return build.ingest(str(photos), str(tmp_path / "dataset"), SMALL, means, 4)
 
 
 def canny_job(dataset: Dataset, run: Run) -> Job:
