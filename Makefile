@@ -15,13 +15,13 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python -c "import setuptools; setuptools.setup()" -q build --build-base build
-	cd build/lib && ../../$(BIN)/mypy -p controlmill
+	rm -rf build && $(BIN)/python setup.py -q build
+	cd build/lib && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p controlmill
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.build
 
-$(INSTALLED): requirements.lock setup.py pyproject.toml
+$(INSTALLED): requirements.lock setup.py
 	@echo "Setting up $(VENV): downloads about 3 GB, installs about 5.5 GB (most of it is PyTorch with CUDA)."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock

@@ -128,8 +128,8 @@ def annotated(annotator: Annotator, key: str, image: np.ndarray, output: Any) ->
     rng = np.random.default_rng(row_seed(key, f"{annotator.condition}={annotator.variant}"))
     drawn = annotator.draw(rng)
     annotation = annotator.annotate(image, output, drawn)
-    if condition.kind == "text":
-        value: Any = {"caption": annotation.map}
+    if isinstance(annotation.map, str):
+        value: dict[str, Any] = {"caption": annotation.map}
     else:
         value = {"map": {"bytes": encode_map(condition.kind, annotation.map, image.shape[:2]), "path": f"{key}.png"}}
     return {**value, **drawn, **annotation.columns}

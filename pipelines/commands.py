@@ -116,7 +116,7 @@ def ingest(
     started = time.monotonic()
     redo = _tables(overwrite)
     config = _config(resolution, fit, max_megapixels, max_megabytes, min_side)
-    plan = _plan("", conditions_from, condition_column, None, "cpu", 1)
+    plan = _plan(None, conditions_from, condition_column, None, "cpu", 1)
     means = _means(runner, workers, threads, beam_option)
     jobs.check_overwrite(redo, ("images", *plan.wanted))
     jobs.check_ingest(str(photos), dataset, config, shard_size, redo)
@@ -143,13 +143,10 @@ def annotate(
     overwrite: Overwrite = None,
 ) -> None:
     """Add condition tables to a dataset, or redo them. The images are not touched."""
-    from ..schemas.errors import MillError
     from . import build as jobs
 
     started = time.monotonic()
     redo = _tables(overwrite)
-    if not conditions and not conditions_from:
-        raise MillError("say what to make: --conditions canny,hed (or --conditions-from FOLDER to import maps)")
     plan = _plan(conditions, conditions_from, condition_column, weights, device, batch_size)
     jobs.check_overwrite(redo, tuple(plan.wanted))
     _say_weights(plan)
@@ -172,7 +169,7 @@ def _config(resolution: int, fit: str, megapixels: float, megabytes: float, min_
 
 
 def _plan(
-    conditions: str,
+    conditions: str | None,
     conditions_from: Path | None,
     columns: list[str] | None,
     weights: Path | None,
@@ -189,6 +186,8 @@ def _plan(
         raise MillError("--condition-column needs --conditions-from, the folder that holds the maps")
     if batch_size < 1:
         raise MillError(f"--batch-size {batch_size}: 1 or more")
+    if conditions == "" and not conditions_from:
+        raise MillError("say what to make: --conditions canny,hed (or --conditions-from FOLDER to import maps)")
     choices = parse_conditions(conditions) if conditions else []
     imports = parse_columns(str(conditions_from), columns or ()) if conditions_from else ()
     if any(choice.build().network for choice in choices):

@@ -191,7 +191,7 @@ class JobProcess:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            self._log = tempfile.TemporaryFile()
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 kept for last_lines
             self._process = subprocess.Popen(
                 [sys.executable, "-m", f"{__package__}.jobprocess"],
                 stdin=subprocess.PIPE,

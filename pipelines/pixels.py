@@ -56,7 +56,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Picture:
-    """A fitted picture: encoded bytes, file ending, size, original size after orientation, and the box cut from that."""
+    """A fitted picture: encoded bytes, file ending, size, size before the fit (oriented), and the box cut from that."""
 
     data: bytes
     ending: str

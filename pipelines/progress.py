@@ -100,7 +100,7 @@ class Progress:
                 for _, footer in self._dataset.footers(table, new):
                     if table != "rejected":  # the images' footers say the same
                         self._reasons.update(footer.summary.get("reasons", {}))
-                known |= new
+                known.update(new)
 
     def _text(self) -> str:
         shards = self.shards

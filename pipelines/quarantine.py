@@ -11,6 +11,8 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from .rows import Failure, Step, run_rows
@@ -24,21 +26,27 @@ def run_rows_apart(step: Step, rows: Iterable[Any], check: Callable[[], None]) -
     try:
         for row in rows:
             check()
-            for attempt in range(TRIES):
+            for _ in range(TRIES):
                 child = child or _Child(step)
                 answer = child.ask(row)
                 if answer is not None:
                     break
                 status, child = child.close(), None
             else:
-                answer = (True, Failure("killed_worker", f"its process died {attempt + 1} times ({_cause(status)})"))
-            done, value = answer
-            if not done:
-                raise value
-            yield value
+                answer = Failure("killed_worker", f"its process died {TRIES} times ({_cause(status)})")
+            if isinstance(answer, Raised):
+                raise answer.error
+            yield answer
     finally:
         if child:
             child.close()
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What is no fault of the row and stops the shard: memory or disk ran out."""
+
+    error: Exception
 
 
 def _cause(status: int) -> str:
@@ -59,27 +67,22 @@ class _Child:
         self._send(step)
 
     def _send(self, value: Any) -> None:
-        try:
+        with suppress(BrokenPipeError):  # the answer, or its absence, says what happened
             pickle.dump(value, self.to)
             self.to.flush()
-        except BrokenPipeError:
-            pass  # the answer, or its absence, says what happened
 
-    def ask(self, row: Any) -> tuple[bool, Any] | None:
-        """(True, outcome) or (False, exception to raise here); None where the process died."""
+    def ask(self, row: Any) -> Any:
+        """The row's outcome, or what it :class:`Raised`; None where the process died."""
         self._send(row)
         try:
-            answer: tuple[bool, Any] = pickle.load(self.back)  # noqa: S301 from our own child
+            return pickle.load(self.back)  # noqa: S301 from our own child
         except (EOFError, pickle.UnpicklingError):
             return None
-        return answer
 
     def close(self) -> int:
         """End the process; its exit status."""
-        try:
+        with suppress(BrokenPipeError):
             self.to.close()
-        except BrokenPipeError:
-            pass
         status = self.process.wait()
         self.back.close()
         return status
@@ -94,9 +97,9 @@ def main() -> None:
         while True:
             row = pickle.load(source)  # noqa: S301
             try:
-                answer: tuple[bool, Any] = (True, next(run_rows(step, [row], 1, lambda: None)))
+                answer = next(run_rows(step, [row], 1, lambda: None))
             except Exception as error:
-                answer = (False, error)
+                answer = Raised(error)
             pickle.dump(answer, answers)
             answers.flush()
     except EOFError:

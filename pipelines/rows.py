@@ -26,7 +26,9 @@ class OutOfMemory(Exception):
 class Step(Protocol):
     """What is done to each row. A step is picklable; what it loads, it loads once per process."""
 
-    batch_size: int  # 0 where there is no network: then ``forward`` is never called
+    @property
+    def batch_size(self) -> int:
+        """0 where there is no network: then ``forward`` is never called."""
 
     def cost(self, row: Any) -> int:
         """About how many bytes the row takes while it is worked on."""

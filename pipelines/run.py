@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,10 +48,8 @@ class Run:
         """Remove the run folder."""
         self.storage.remove(f"_run/{self.id}")
         if self.storage.local:
-            try:
+            with suppress(OSError):  # another run is live
                 os.rmdir(self.storage.path("_run"))
-            except OSError:  # another run is live
-                pass
 
     # stopping
 

@@ -10,7 +10,7 @@ import heapq
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -98,7 +98,7 @@ def _utf8(name: str) -> str:
 
 
 def write_listing(
-    dataset: Dataset, run: Run, sources: Iterator[Source], provenance: dict[str, object]
+    dataset: Dataset, run: Run, sources: Iterator[Source], provenance: Mapping[str, object]
 ) -> tuple[int, int]:
     """Commit the listing shard by shard.
 

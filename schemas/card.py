@@ -33,7 +33,7 @@ def dataset_card(config: Mapping[str, Any], tables: Sequence[TableState]) -> str
     lines += ["task_categories:", "- text-to-image", "tags:", "- controlnet", "---", "", "# A ControlNet dataset", ""]
     ingest = config["ingest"]
     lines += [
-        f"Made by ControlMill: pictures fitted to {ingest.get('resolution')} pixels ({ingest.get('fit')}), one table a folder.",
+        f"Made by ControlMill: pictures fitted to {ingest['resolution']} pixels ({ingest['fit']}), one table a folder.",
         "All tables have the same rows in the same order, shard by shard; `key` says so.",
         "",
         "| table | rows | refused | what it is |",

@@ -78,11 +78,10 @@ def decode_map(kind: Kind, data: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
             array = np.asarray(picture)
     else:
-        array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if array is None:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if decoded is None:
             raise ValueError("the map's bytes are not a picture")
-        if kind == "rgb" and array.ndim == 3:
-            array = cv2.cvtColor(array, cv2.COLOR_BGR2RGB)
+        array = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB) if kind == "rgb" and decoded.ndim == 3 else decoded
     check_map(kind, array)
     return array
 
@@ -108,10 +107,9 @@ def image_size(data: bytes) -> tuple[int, int]:
 
 def label_palette() -> bytes:
     """256 distinct RGB colours by spreading the bits of the id over the channels (the PASCAL VOC scheme)."""
-    ids = np.arange(256, dtype=np.uint8)
+    ids = np.arange(256)
     colours = np.zeros((256, 3), np.uint8)
     for step in range(8):
         for channel in range(3):
-            colours[:, channel] |= (((ids >> channel) & 1) << (7 - step)).astype(np.uint8)
-        ids = ids >> 3
+            colours[:, channel] |= (((ids >> (3 * step + channel)) & 1) << (7 - step)).astype(np.uint8)
     return colours.tobytes()

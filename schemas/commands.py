@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 def inspect(
     dataset: Folder,
     contact_sheet: Annotated[
-        Path | None, typer.Option(help="Write pictures and maps side by side to this PNG.")
+        Path | None, typer.Option(help="Write pictures and maps, side by side, to this PNG.")
     ] = None,
     rows: Annotated[int, typer.Option(help="Pictures on the contact sheet.")] = 8,
     first: Annotated[int, typer.Option(help="Its first row.")] = 0,
@@ -31,10 +31,10 @@ def inspect(
 
     console = Console(highlight=False)
     opened = Dataset.open(dataset)
-    segments = opened.config["segments"]
-    listed = sum(segment["rows"] for segment in segments)
+    listed = sum(segment["rows"] for segment in opened.config["segments"])
+    size = opened.config["shard_size"]
     console.print(
-        f"{opened.storage.address}: {listed:,} pictures listed, {opened.shards} shards of {opened.config['shard_size']}",
+        f"{opened.storage.address}: {listed:,} pictures listed, {opened.shards} shards of {size}",
         markup=False,
         soft_wrap=True,
     )

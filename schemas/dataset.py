@@ -79,7 +79,7 @@ class Dataset:
             raise MillError(f"{storage.address} is not a dataset (no dataset.json); make one with: controlmill ingest")
         if config.get("version") != VERSION:
             raise MillError(
-                f"{storage.address} has schema version {config.get('version')}; this ControlMill reads version {VERSION}"
+                f"{storage.address} has schema version {config.get('version')}; this ControlMill reads {VERSION}"
             )
         return cls(storage, config)
 
@@ -207,7 +207,7 @@ class Dataset:
             if provenance != provenances[0]:
                 first = differences(provenances[0], provenance)[0]
                 raise MillError(
-                    f"table {table} is mixed: shard {shard} differs from shard 0 in {first}; --overwrite {table} redoes it"
+                    f"{table} is mixed: shard {shard} differs from shard 0 in {first}; --overwrite {table} redoes it"
                 )
         index = {
             "table": table,
@@ -239,7 +239,7 @@ class Dataset:
 
 def describe_file(file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any]]:
     """(what all files of the table share, this file's entry in the shard index), from an open file."""
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     size = file.tell()
     file.seek(0)
     footer = read_footer(file)

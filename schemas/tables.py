@@ -45,7 +45,7 @@ TABLES = {"sources": SOURCES, "images": IMAGES, "rejected": REJECTED}
 
 
 def condition_schema(condition: Condition, columns: Mapping[str, str]) -> pa.Schema:
-    """Schema of a condition's table: key, map (or caption), reason, error, then ``columns`` (name → Arrow type name)."""
+    """Schema of a condition's table: key, map (or caption), reason, error, then ``columns`` (name → Arrow type)."""
     value = pa.field("caption", pa.string()) if condition.kind == "text" else pa.field("map", IMAGE)
     head = [pa.field("key", pa.string()), value, pa.field("reason", pa.string()), pa.field("error", pa.string())]
     return pa.schema([*head, *(pa.field(name, arrow_type(kind)) for name, kind in columns.items())])

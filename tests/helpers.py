@@ -13,8 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
-from PIL import Image
-
 from controlmill.annotators.base import Annotation, Annotator, Network, Placement
 from controlmill.annotators.catalogue import Choice, parse_conditions
 from controlmill.pipelines import build
@@ -23,6 +21,7 @@ from controlmill.pipelines.jobs import Engine, Means
 from controlmill.pipelines.pixels import Limits
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.fingerprint import sha256_file
+from PIL import Image
 
 SMALL = IngestConfig(resolution=128, limits=Limits(max_pixels=1_000_000, min_side=16))
 RED, GREEN = (250, 10, 10), (10, 250, 10)
@@ -42,7 +41,7 @@ def scene(seed: int, width: int = 160, height: int = 128) -> Image.Image:
 
 
 def write_photos(folder: Path, count: int = 10, poison: Mapping[int, tuple[int, int, int]] | None = None) -> Path:
-    """``count`` pictures in several formats and folders, some with captions; numbers in ``poison`` are of one colour."""
+    """``count`` pictures in several formats and folders, half with captions; those in ``poison`` are of one colour."""
     for number in range(count):
         path = folder / f"part{number % 3}" / f"{number:03d}"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from controlmill.annotators.base import Placement
 from controlmill.pipelines import build, jobs
 from controlmill.pipelines.jobs import Engine
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.verify import verify
+
 from tests.helpers import FRAGILE, GREEN, RED, SMALL, command, digests, make, rows, write_photos
 
 WORDS = ("--conditions", "canny,hough=lsd,cartoon=standard", "--resolution", "128", "--min-side", "16")

@@ -6,11 +6,10 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from controlmill.pipelines import rows as rows_module
 from controlmill.pipelines.rows import Failure, OutOfMemory, run_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 class Step:

@@ -10,8 +10,6 @@ from typing import Any
 
 import duckdb
 import pytest
-from PIL import Image
-
 from controlmill.annotators.base import Placement
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.plan import forward_groups
@@ -23,6 +21,8 @@ from controlmill.pipelines.shards import Job, run_shard
 from controlmill.schemas import shardfile, storage
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.verify import verify
+from PIL import Image
+
 from tests.helpers import SMALL, digests, make, rows, write_hostile, write_photos
 
 

@@ -9,10 +9,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
-
 from controlmill.pipelines import sources
 from controlmill.pipelines.sources import list_folder, read_caption
 from controlmill.schemas.errors import MillError
+
 from tests.helpers import rows, scene, write_photos
 
 
@@ -86,7 +86,7 @@ MILLION = """
     class Folder:
         # a flat folder of a million names, in no order, and a few more below it
         def __init__(self, path): self.names = range(int(sys.argv[1])) if path == "root" else range(10)
-        def __enter__(self): return (Entry(f"{n * 7919 % 1_000_003:08d}-a-fairly-long-name.jpg", False) for n in self.names)
+        def __enter__(self): return (Entry(f"{n * 7919 % 1_000_003:08d}-a-long-name.jpg", False) for n in self.names)
         def __exit__(self, *_): pass
     sources.os.scandir = Folder
     sources.os.path.isdir = lambda path: True

