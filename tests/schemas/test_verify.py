@@ -1,0 +1,149 @@
+"""Every promise that `verify` checks is broken here once, and found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from controlmill.schemas.codecs import encode_map
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.verify import verify
+
+
+@pytest.fixture
+def copy(dataset: Path, tmp_path: Path) -> Path:
+    shutil.copytree(dataset, tmp_path / "dataset")
+    return tmp_path / "dataset"
+
+
+def rewrite(folder: Path, table: str, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
+    """Change the rows of the second shard, and make index and card say that all is well."""
+    path = folder / table / "0000" / "00000001.parquet"
+    file = pq.ParquetFile(path)
+    groups = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+    changed = change(file.read().to_pylist())
+    with pq.ParquetWriter(path, file.schema_arrow, write_statistics=False) as writer:
+        writer.add_key_value_metadata({"controlmill_summary": file.metadata.metadata[b"controlmill_summary"].decode()})
+        at = 0
+        for size in groups:
+            writer.write_table(pa.Table.from_pylist(changed[at : at + size], schema=file.schema_arrow))
+            at += size
+    Dataset.open(folder).finish(table)
+
+
+def found(folder: Path) -> list[tuple[str, str]]:
+    return [(fault.promise, fault.found) for fault in verify(Dataset.open(folder))]
+
+
+def test_a_sound_dataset_has_no_faults(dataset: Path) -> None:
+    assert found(dataset) == []
+
+
+def edit(row: int, **values: Any) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
+    def change(all_rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        all_rows[row].update(values)
+        return all_rows
+
+    return change
+
+
+def test_a_vanished_row(copy: Path) -> None:
+    rewrite(copy, "images", lambda all_rows: all_rows[:-1])
+    assert ("conservation", "4 listed, 3 kept, 0 rejected") in found(copy)
+
+
+def test_a_source_kept_under_another_name(copy: Path) -> None:
+    rewrite(copy, "images", edit(0, source="part9/999.png"))
+    assert "conservation" in {promise for promise, _ in found(copy)}
+
+
+def test_swapped_maps(copy: Path) -> None:
+    rewrite(copy, "canny", lambda all_rows: [all_rows[1], all_rows[0], *all_rows[2:]])
+    assert any(promise == "alignment" and "where the images have" in text for promise, text in found(copy))
+
+
+def test_a_map_of_another_size(copy: Path) -> None:
+    small = encode_map("binary", np.zeros((9, 9), np.uint8))
+    rewrite(copy, "canny", edit(2, map={"bytes": small, "path": "x.png"}))
+    key = pq.read_table(copy / "canny/0000/00000001.parquet").column("key")[2].as_py()
+    assert found(copy) == [("alignment", f"{key}: is 9x9, its image 128x128")]
+
+
+def test_a_map_that_cannot_be_decoded(copy: Path) -> None:
+    rewrite(copy, "canny", edit(2, map={"bytes": b"PNG?", "path": "x.png"}))
+    assert any(promise == "alignment" and "cannot be decoded" in text for promise, text in found(copy))
+
+
+def test_a_null_without_a_reason(copy: Path) -> None:
+    rewrite(copy, "canny", edit(1, map=None))
+    assert any(promise == "conservation" and "no map and no reason" in text for promise, text in found(copy))
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "foreign"])
+def test_a_damaged_file(copy: Path, damage: str) -> None:
+    path = copy / "canny" / "0000" / "00000001.parquet"
+    data = bytearray(path.read_bytes())
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+    elif damage == "foreign":
+        pq.write_table(pa.table({"key": ["a"]}), path)
+        data = bytearray(path.read_bytes())
+    path.write_bytes(data[: {"truncate": len(data) // 2, "empty": 0}.get(damage, len(data))])
+    assert "commit" in {promise for promise, _ in found(copy)}
+
+
+def test_missing_and_left_over_files(copy: Path) -> None:
+    (copy / "canny" / "0000" / "00000002.parquet").unlink()
+    (copy / "hough" / "0000" / "00000009.parquet").write_bytes(b"")
+    (copy / "cartoon" / "0000" / "left-over~").write_bytes(b"")
+    said = found(copy)
+    assert ("commit", "1 of 4 shards are missing, the first is 2") in said
+    assert ("commit", "files of no shard: [9]") in said
+    assert ("commit", "is not a shard's file") in said
+
+
+def test_files_made_in_two_ways_are_not_one_table(copy: Path) -> None:
+    path = copy / "canny" / "0000" / "00000001.parquet"
+    file = pq.ParquetFile(path)
+    metadata = dict(file.schema_arrow.metadata)
+    said = json.loads(metadata[b"controlmill"])
+    said["annotator"]["version"] = 99
+    schema = file.schema_arrow.with_metadata({**metadata, b"controlmill": json.dumps(said).encode()})
+    pq.write_table(file.read().cast(schema), path)
+    with pytest.raises(MillError, match=r"shard 1 differs from shard 0 in annotator.version: 1, now 99"):
+        Dataset.open(copy).finish("canny")
+    assert any(promise == "provenance" for promise, _ in found(copy))
+
+
+def test_a_table_is_offered_to_readers_only_when_it_is_complete(copy: Path) -> None:
+    assert "config_name: canny" in (copy / "README.md").read_text()
+    (copy / "canny" / "_table.json").unlink()
+    (copy / "canny" / "0000" / "00000003.parquet").unlink()
+    opened = Dataset.open(copy)
+    opened.write_card()
+    assert "config_name: canny" not in (copy / "README.md").read_text()
+    assert opened.state("canny").status == "partial"
+
+
+def test_another_schema_version_is_refused(copy: Path) -> None:
+    config = json.loads((copy / "dataset.json").read_text())
+    (copy / "dataset.json").write_text(json.dumps({**config, "version": 2}))
+    with pytest.raises(MillError, match="schema version 2; this ControlMill reads 1"):
+        Dataset.open(copy)
+
+
+def test_provenance_has_no_clock_host_or_path(dataset: Path) -> None:
+    for path in dataset.rglob("*.parquet"):
+        said = pq.read_metadata(path).metadata[b"controlmill"].decode()
+        assert str(dataset.parent) not in said
+        assert set(json.loads(said)) <= {
+            *("table", "kind", "shard", "images_sha256", "annotator", "ingest", "packages", "listing"),
+        }
