@@ -22,6 +22,7 @@ SHARDS_PER_RANGE = 256
 DASK_SETTINGS = {
     "distributed.scheduler.allowed-failures": 100,  # a shard that kills its worker is sorted out by its attempts
     "distributed.comm.timeouts.connect": "60s",
+    "distributed.worker.profile.enabled": False,  # a stack sample every 10 ms
     # dask's own setting hands memory back to the system at once: codecs then take twice the time
     "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1},
 }
