@@ -7,13 +7,15 @@ and the line drawing, each to PNG. One thread everywhere; `build` is a whole com
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import platform
 import shutil
 import statistics
 import subprocess
 import sys
-import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -61,75 +63,45 @@ def bare_loop(folder: Path) -> None:
         cv2.imencode(".png", drawing, bilevel[:4])
 
 
-@dataclass
-class Measured:
-    """A command's wall time, processor time and peak memory (its whole process tree)."""
-
-    seconds: float
-    processor: float
-    megabytes: float
-
-
-def measure(words: list[str]) -> Measured:
-    """Run a command to its end.
+def seconds(words: list[str]) -> float:
+    """Wall time of a command.
 
     Raises:
         subprocess.CalledProcessError: it failed.
     """
     started = time.monotonic()
-    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    peak, processor = 0.0, {}
-    done = threading.Event()
+    subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    return time.monotonic() - started
 
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.1):
-            total = 0.0
-            try:
-                family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-            except psutil.Error:
-                continue
-            for member in family:
-                try:
-                    total += member.memory_full_info().pss / 2**20
-                    times = member.cpu_times()
-                    processor[member.pid] = times.user + times.system
-                except psutil.Error:
-                    continue
-            peak = max(peak, total)
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    _, said = process.communicate()
-    seconds = time.monotonic() - started
-    done.set()
-    watcher.join()
+def peak_megabytes(words: list[str]) -> float:
+    """Peak memory of a command's process tree (proportional set size). Looking slows it down, so it is not timed.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    peak = 0.0
+    while process.poll() is None:
+        time.sleep(0.2)
+        total = 0
+        with contextlib.suppress(psutil.Error):
+            console = psutil.Process(process.pid)
+            total = sum(member.memory_full_info().pss for member in (console, *console.children(recursive=True)))
+        peak = max(peak, total / 2**20)
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, words, stderr=said)
-    return Measured(seconds, sum(processor.values()), peak)
+        raise subprocess.CalledProcessError(process.returncode, words)
+    return peak
 
 
-def build(photos: Path, *options: str) -> Measured:
-    """A whole `controlmill build`, into a new folder."""
+@contextlib.contextmanager
+def build(photos: Path, *options: str) -> Iterator[list[str]]:
+    """The words of a whole `controlmill build`, into a new folder that is removed afterwards."""
     target = DATA / "dataset"
     shutil.rmtree(target, ignore_errors=True)
-    try:
-        return measure(
-            [
-                "-m",
-                "controlmill",
-                "build",
-                str(photos),
-                str(target),
-                "--conditions",
-                CONDITIONS,
-                "--threads",
-                "1",
-                *options,
-            ]
-        )
-    finally:
-        shutil.rmtree(target, ignore_errors=True)
+    words = ["-m", "controlmill", "build", str(photos), str(target), "--conditions", CONDITIONS, "--threads", "1"]
+    yield [*words, *options]
+    shutil.rmtree(target)
 
 
 def main() -> None:
@@ -144,28 +116,38 @@ def main() -> None:
         bare_loop(arguments.bare_loop)
         return
     photos = write_photographs(DATA / f"photographs-{arguments.count}", arguments.count)
-    runs: dict[str, list[Measured]] = {"bare loop": [], "one worker": [], "two workers": []}
+    runs: dict[str, list[float]] = {"bare loop": [], "one worker": [], "two workers": []}
     for _ in range(arguments.rounds):
-        runs["bare loop"].append(measure(["-m", "benchmarks.build", "--bare-loop", str(photos)]))
-        runs["one worker"].append(build(photos))
-        runs["two workers"].append(build(photos, "--workers", "2"))
-    seconds = {name: statistics.median(run.seconds for run in measured) for name, measured in runs.items()}
-    for name, measured in runs.items():
-        processor = statistics.median(run.processor for run in measured)
-        peak = max(run.megabytes for run in measured)
-        print(
-            f"{name:12} {seconds[name]:7.1f} s {arguments.count / seconds[name]:7.1f} images/s "
-            f"{processor:7.1f} s of processor {peak:7.0f} MiB at most"
-        )
-    print(f"one worker / bare loop: {seconds['one worker'] / seconds['bare loop']:.2f} (goal: at most 1.10)")
-    print(f"one worker / two workers: {seconds['one worker'] / seconds['two workers']:.2f} (goal: at least 1.7)")
-    if not arguments.no_memory:
-        larger = build(repeat(photos, DATA / f"photographs-{arguments.count}-times-4", 4))
-        once = max(run.megabytes for run in runs["one worker"])
-        print(
-            f"peak memory, four times as many: {larger.megabytes:.0f} / {once:.0f} MiB = "
-            f"{larger.megabytes / once:.2f} (goal: within 10 %)"
-        )
+        runs["bare loop"].append(seconds(["-m", "benchmarks.build", "--bare-loop", str(photos)]))
+        with build(photos) as words:
+            runs["one worker"].append(seconds(words))
+        with build(photos, "--workers", "2") as words:
+            runs["two workers"].append(seconds(words))
+    median = {name: statistics.median(times) for name, times in runs.items()}
+    print(f"{cpu_name()}, {os.cpu_count()} cores; {arguments.count} photographs, {arguments.rounds} rounds, medians")
+    for name, time_ in median.items():
+        print(f"{name:12} {time_:7.1f} s {arguments.count / time_:7.1f} images/s")
+    print(f"one worker / bare loop: {median['one worker'] / median['bare loop']:.2f} (goal: at most 1.10)")
+    print(f"one worker / two workers: {median['one worker'] / median['two workers']:.2f} (goal: at least 1.7)")
+    if arguments.no_memory:
+        return
+    with build(photos) as words:
+        once = peak_megabytes(words)
+    with build(repeat(photos, DATA / f"photographs-{arguments.count}-times-4", 4)) as words:
+        larger = peak_megabytes(words)
+    print(
+        f"peak memory, {arguments.count * 4} and {arguments.count} photographs: {larger:.0f} / {once:.0f} MiB = "
+        f"{larger / once:.2f} (goal: within 10 %)"
+    )
+
+
+def cpu_name() -> str:
+    """The processor, as the system calls it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -80,6 +80,7 @@ def ingest(
     else:
         dataset = Dataset.create(address, config.provenance(), shard_size)
     if not dataset.config["segments"]:
+        means.process.start()
         _list(dataset, corpus)
     stage = Ingest(corpus, config)
     listed = dataset.index("sources") or dataset.finish("sources")

@@ -176,7 +176,7 @@ class JobProcess:
 
     def run(self, job: Job, shards: list[int], progress: Progress) -> int:
         """Run one job; its status, or the process's exit status where it died."""
-        process = self._started()
+        process = self.start()
         assert process.stdin and process.stdout
         with suppress(BrokenPipeError):  # it has died, which shows below
             pickle.dump((job, shards), process.stdin)
@@ -189,7 +189,8 @@ class JobProcess:
         self.end()
         return process.returncode
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the process, if it is not there yet; it gets ready while the console does other things."""
         if self._process is None:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 kept for last_lines
             self._process = subprocess.Popen(

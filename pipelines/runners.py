@@ -5,14 +5,14 @@ Create(ranges) | expand | Reshuffle | ParDo(RunShard)
 
 from __future__ import annotations
 
+import functools
+import importlib
 import logging
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from .jobs import Engine
 from .shards import Job, run_shard
@@ -23,20 +23,10 @@ DASK_SETTINGS = {
     "distributed.scheduler.allowed-failures": 100,  # a shard that kills its worker is sorted out by its attempts
     "distributed.comm.timeouts.connect": "60s",
     "distributed.worker.profile.enabled": False,  # a stack sample every 10 ms
+    "distributed.worker.preload": ["apache_beam"],
     # dask's own setting hands memory back to the system at once: codecs then take twice the time
     "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1},
 }
-
-
-class RunShard(beam.DoFn):  # type: ignore[misc]
-    """Shard number → summary."""
-
-    def __init__(self, job: Job):
-        self.job = job
-
-    def process(self, shard: int) -> Iterator[dict[str, Any]]:
-        """Do the shard; every exception is caught and noted inside."""
-        yield run_shard(self.job, shard)
 
 
 def ranges(shards: Sequence[int], longest: int) -> list[tuple[int, int]]:
@@ -69,6 +59,9 @@ def open_engine(engine: Engine) -> Iterator[RunGraph]:
 
 
 def _run(job: Job, shards: Sequence[int], runner: str, options: Sequence[str], longest: int) -> Any:
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     flags = [f"--runner={runner}", *(option if option.startswith("--") else f"--{option}" for option in options)]
     pipeline = beam.Pipeline(options=PipelineOptions(flags))
     _ = (
@@ -76,7 +69,7 @@ def _run(job: Job, shards: Sequence[int], runner: str, options: Sequence[str], l
         | "Ranges" >> beam.Create(ranges(shards, longest))
         | "Shards" >> beam.FlatMap(expand)
         | "Spread" >> beam.Reshuffle()
-        | "RunShard" >> beam.ParDo(RunShard(job))
+        | "RunShard" >> beam.Map(functools.partial(run_shard, job))
     )
     result = pipeline.run()
     result.wait_until_finish()
@@ -90,6 +83,8 @@ def _dask_cluster(workers: int) -> Iterator[str]:
     import distributed
 
     logging.getLogger("distributed").setLevel(logging.ERROR)
+    # the workers import Beam while they start; so does this process, beside them
+    threading.Thread(target=importlib.import_module, args=("apache_beam",), daemon=True).start()
     with (
         tempfile.TemporaryDirectory(prefix="controlmill-dask-") as scratch,
         dask.config.set(DASK_SETTINGS),
