@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..schemas.errors import MillError
 from .base import Placement
 
@@ -30,6 +32,26 @@ def resolve_device(name: str) -> str:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise MillError("--device mps: PyTorch finds no Apple GPU here")
     return name
+
+
+def resolve_dtype(name: str, device: str) -> str:
+    """``auto`` → bf16 where the processor multiplies it natively (AMX, AVX512-BF16, CUDA), else fp32.
+
+    Raises:
+        MillError: no such dtype.
+    """
+    import torch
+
+    if name in DTYPES:
+        return name
+    if name != "auto":
+        raise MillError(f"--dtype {name}: choose auto, {', '.join(DTYPES)}")
+    kind = device.split(":")[0]
+    if kind == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    native = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    here = kind == "cpu" and any(getattr(torch.cpu, check, lambda: False)() for check in native)
+    return "bf16" if here else "fp32"
 
 
 def prepare_process(place: Placement) -> None:
@@ -61,3 +83,14 @@ def load_state_dict(path: Path) -> dict[str, Any]:
 
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def finite(values: np.ndarray) -> np.ndarray:
+    """The same values.
+
+    Raises:
+        ValueError: some are infinite or not numbers, which a map would hide.
+    """
+    if not np.isfinite(values).all():
+        raise ValueError("the network returned values that are not finite; --dtype fp32 may help")
+    return values
