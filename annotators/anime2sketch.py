@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
-from .torch_device import autocast, finite, load_state_dict
+from .torch_device import autocast, finite, load_state_dict, upload
 from .upstream import controlnet_aux
 from .weights import WeightsFile
 
@@ -58,7 +58,7 @@ class Anime2Sketch(Network):
 
         with torch.inference_mode():
             with autocast(self._place):
-                lines = self._network(torch.from_numpy(np.stack(batch)).to(self._place.device))
+                lines = self._network(upload(batch, self._place))
             return list((lines[:, 0].float() * 127.5 + 127.5).cpu().numpy())
 
     def postprocess(self, raw: np.ndarray, image: np.ndarray) -> np.ndarray:

@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
-from .torch_device import autocast
+from .torch_device import autocast, upload
 from .transformers_model import load_model, model_files
 from .weights import WeightsFile
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-# BLIP large says "arafed man" and "there is an araffe" of nearly any picture: a word of its training captions gone wrong
+# BLIP large says "arafed man" and "there is an araffe" of many pictures: a word of its training captions gone wrong
 NONSENSE_NOUN = re.compile(r"\b(?:(?:a|an|the) )?araff?es?\b ?")
 NONSENSE_ADJECTIVE = re.compile(r"\baraff?ed\b ?")
 
@@ -75,7 +75,7 @@ class BlipBase(Network):
 
         with torch.inference_mode(), autocast(self._place):
             ids = self._model.generate(
-                pixel_values=torch.from_numpy(np.stack(batch)).to(self._place.device),
+                pixel_values=upload(batch, self._place),
                 max_new_tokens=self.most_tokens,
                 num_beams=self.beams,
                 do_sample=False,

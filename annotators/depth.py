@@ -16,7 +16,7 @@ import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
 from .resizing import back_to, to_multiples
-from .torch_device import autocast, finite, load_state_dict
+from .torch_device import autocast, finite, load_state_dict, upload
 from .transformers_model import load_model, model_files
 from .upstream import controlnet_aux
 from .weights import WeightsFile
@@ -61,7 +61,7 @@ class DPT(Network):
         import torch
 
         with torch.inference_mode(), autocast(self._place):
-            depth = self._model(torch.from_numpy(np.stack(batch)).to(self._place.device)).predicted_depth
+            depth = self._model(upload(batch, self._place)).predicted_depth
         return list(depth.float().cpu().numpy())
 
     def postprocess(self, raw: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -103,7 +103,7 @@ class MiDaS(Network):
         import torch
 
         with self._activations, torch.inference_mode(), autocast(self._place):
-            depth = self._network(torch.from_numpy(np.stack(batch)).to(self._place.device))
+            depth = self._network(upload(batch, self._place))
             self._network.pretrained.activations.clear()
         return list(depth.float().cpu().numpy())
 

@@ -1,8 +1,8 @@
 """Straight lines by M-LSD (Gu et al. 2021), in place of the deep Hough transform that the paper names.
 
-Source: controlnet-aux 0.0.10 ``mlsd/__init__.py`` and ``mlsd/utils.py`` (``pred_lines``). Its decoder takes one picture,
-and its detector turns every exception into a black map; here the decoder is batched, on the device, and errors are
-raised. The lines are the same.
+Source: controlnet-aux 0.0.10 ``mlsd/__init__.py`` and ``mlsd/utils.py`` (``pred_lines``). Its decoder takes one
+picture, and its detector turns every exception into a black map; here the decoder is batched, on the device, and errors
+are raised. The lines are the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
 from .resizing import to_multiples
-from .torch_device import autocast, finite, load_state_dict
+from .torch_device import autocast, finite, load_state_dict, upload
 from .upstream import controlnet_aux
 from .weights import WeightsFile
 
@@ -72,7 +72,7 @@ class MLSD(Network):
 
         with torch.inference_mode():
             with autocast(self._place):
-                output = self._network(torch.from_numpy(np.stack(batch)).to(self._place.device))
+                output = self._network(upload(batch, self._place))
             output = output.float()
             heat = torch.sigmoid(output[:, 0])
             heat = heat * (functional.max_pool2d(heat, 3, stride=1, padding=1) == heat)

@@ -21,7 +21,7 @@ import numpy as np
 from .base import Annotation, Annotator, Network, Placement
 from .depth import DPT, MiDaS, normalised
 from .resizing import back_to, to_multiples
-from .torch_device import autocast, finite, load_state_dict
+from .torch_device import autocast, finite, load_state_dict, upload
 from .upstream import controlnet_aux
 from .weights import WeightsFile
 
@@ -60,16 +60,16 @@ class NormalBae(Network):
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """float32 (3, h, w), sides multiples of 64."""
-        pixels = to_multiples(image, 64, short=self.resolution).transpose(2, 0, 1).astype(np.float32) / 255.0
-        mean, std = (np.array(values, np.float32)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-        return (pixels - mean) / std
+        pixels = to_multiples(image, 64, short=self.resolution).astype(np.float32) / 255.0
+        pixels = (pixels - np.array(IMAGENET_MEAN, np.float32)) / np.array(IMAGENET_STD, np.float32)
+        return pixels.transpose(2, 0, 1)
 
     def forward(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
         """float32 (h, w, 3)."""
         import torch
 
         with torch.inference_mode(), autocast(self._place):
-            maps = self._network(torch.from_numpy(np.stack(batch)).to(self._place.device))
+            maps = self._network(upload(batch, self._place))
         return list(maps[0][-1][:, :3].float().permute(0, 2, 3, 1).cpu().numpy())
 
     def postprocess(self, raw: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -127,11 +127,13 @@ class BaeNormals(Annotator):
     network: ClassVar[type[Network] | None] = NormalBae
     x_channel: ClassVar[int] = 0
 
-    provenance = DPTNormals.provenance
-
     def annotate(self, image: np.ndarray, output: np.ndarray, drawn: Mapping[str, Any]) -> Annotation:
         """rgb map."""
         return Annotation((((output + 1) * 0.5).clip(0, 1) * 255.0).astype(np.uint8))
+
+    def provenance(self) -> dict[str, Any]:
+        """What decides the map, and where its x is."""
+        return {**super().provenance(), "x_channel": self.x_channel}
 
 
 def painted(vectors: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 from ..schemas.errors import MillError
 from .base import Annotation, Annotator, Network, Placement
 from .pose_decode import PARTS, STRIDE, find_people
-from .torch_device import autocast, finite, load_state_dict
+from .torch_device import autocast, finite, load_state_dict, upload
 from .upstream import controlnet_aux
 from .weights import WeightsFile
 
@@ -63,7 +63,7 @@ class OpenPoseBody(Network):
         import torch
 
         with torch.inference_mode(), autocast(self._place):
-            outputs = self._body(torch.from_numpy(np.stack(batch)).to(self._place.device))
+            outputs = self._body(upload(batch, self._place))
         affinity, heat = (output.float().cpu().numpy() for output in outputs)
         return list(zip(affinity, heat, strict=True))
 

@@ -22,7 +22,7 @@ def to_multiples(image: np.ndarray, multiple: int, short: int | None = None, lon
 
 
 def back_to(values: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """float32 (H, W) or (H, W, C) of a network, at the size of ``image``, bilinear; untouched where it has that size."""
+    """float32 (H, W) or (H, W, C) of a network, at the size of ``image``, bilinear; itself where it has that size."""
     height, width = image.shape[:2]
     if values.shape[:2] == (height, width):
         return values

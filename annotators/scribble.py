@@ -73,7 +73,7 @@ class RandomScribble(Annotator):
 
 
 def mean_width(strokes: np.ndarray) -> float:
-    """Mean width of strokes in pixels: across a stripe the distance to its edge is a quarter of its width on average."""
+    """Mean width of strokes in pixels: across a stripe the mean distance to its edge is a quarter of its width."""
     distance = cv2.distanceTransform(strokes, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[strokes > 0]
     return 4 * float(distance.mean()) - 1 if distance.size else 0.0
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
-from .torch_device import autocast
+from .torch_device import autocast, upload
 from .transformers_model import load_model, model_files
 from .upstream import controlnet_aux
 from .weights import WeightsFile
@@ -56,7 +56,7 @@ class SegmentationNetwork(Network):
         import torch
 
         with torch.inference_mode(), autocast(self._place):
-            return list(self.scores(torch.from_numpy(np.stack(batch)).to(self._place.device)).float())
+            return list(self.scores(upload(batch, self._place)).float())
 
     def scores(self, pixels: Any) -> Any:
         """Scores of a batch, as the network gives them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def resolve_dtype(name: str, device: str) -> str:
         return name
     if name != "auto":
         raise MillError(f"--dtype {name}: choose auto, {', '.join(DTYPES)}")
-    kind = device.split(":")[0]
+    kind = device.split(":", maxsplit=1)[0]
     if kind == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     native = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
@@ -71,6 +72,26 @@ def autocast(place: Placement) -> AbstractContextManager[Any]:
     if place.dtype == "fp32":
         return nullcontext()
     return torch.autocast(place.device.split(":")[0], dtype=getattr(torch, DTYPES[place.dtype]))
+
+
+def upload(batch: Sequence[np.ndarray], place: Placement, channels_last: bool | None = None) -> Any:
+    """A batch as one tensor on the device, (B, C, H, W).
+
+    Args:
+        batch: float32 arrays (C, H, W) of one shape.
+        place: where it goes; through pinned memory to a GPU, so that the copy overlaps what runs there.
+        channels_last: keep a pixel's channels side by side in memory, which is faster but makes convolutions choose
+            other algorithms, and so other last bits. By default not at fp32, where maps equal the reference's exactly.
+    """
+    import torch
+
+    if channels_last is None:
+        channels_last = place.dtype != "fp32"
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    tensor = torch.from_numpy(np.stack(batch)).contiguous(memory_format=layout)
+    if place.device.startswith("cuda"):
+        return tensor.pin_memory().to(place.device, non_blocking=True)
+    return tensor.to(place.device)
 
 
 def load_state_dict(path: Path) -> dict[str, Any]:

@@ -166,6 +166,6 @@ def _identified(file: WeightsFile, path: Path) -> Found:
     package = file.package
     if package and digest == package.sha256:
         return Found(file.name, str(path), digest, f"{package.distribution} {package.version}", package.licence)
-    if package and path.name == Path(package.file).name or "huggingface" in path.parts:
+    if (package and path.name == Path(package.file).name) or "huggingface" in path.parts:
         raise MillError(f"{path} is damaged: its sha256 is {digest}; remove it and fetch it again")
     return Found(file.name, str(path), digest, "custom", "unknown")
