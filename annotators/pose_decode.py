@@ -18,6 +18,7 @@ PEAK = 0.1  # least blurred heat of a peak
 SIGMA, RADIUS = 3, 12  # of the blur: scipy's gaussian_filter cuts at 4 sigma
 SAMPLES = 10  # points on a limb
 AFFINITY = 0.05  # least affinity at a point; more than 0.8 of the points must have it
+LANCZOS_GAIN = 4  # more than the weights' absolute values sum to, over both axes: what overshoot can do
 MOST_PEAKS = 1000  # of one part: a crowd has hundreds, and time and memory grow with the square
 
 # Limbs as (part, part, channel of the affinity's x); the y is the next channel. The last two only join skeletons.
@@ -47,7 +48,7 @@ def find_people(
     Raises:
         ValueError: so many peaks that the heat cannot be of a picture of people.
     """
-    peaks = [find_peaks(enlarge(heat[part], inner, size)) for part in range(PARTS)]
+    peaks = [peaks_of_part(heat[part], inner, size) for part in range(PARTS)]
     crowd = max(len(part) for part in peaks)
     if crowd > MOST_PEAKS:
         raise ValueError(f"{crowd} peaks of one body part: this is no heat map of people")
@@ -59,16 +60,28 @@ def find_people(
         if not (len(parts[a]) and len(parts[b])):
             limbs.append([])
             continue
-        field = [enlarge(affinity[channel + axis], inner, size) for axis in (0, 1)]
+        field = [enlarge(at_input(affinity[channel + axis], inner), size) for axis in (0, 1)]
         limbs.append(match(parts[a], parts[b], *score_pairs(parts[a], parts[b], field, size[0])))
     return candidates, assemble(candidates, limbs)
 
 
-def enlarge(values: np.ndarray, inner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """One float32 map at the size of the picture, without the padding."""
+def peaks_of_part(heat: np.ndarray, inner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """Peaks of one float32 map (h, w) in pixels of the picture, as :func:`find_peaks`."""
+    heat = at_input(heat, inner)
+    if np.abs(heat).max() * LANCZOS_GAIN < PEAK:
+        return np.zeros((0, 3))
+    return find_peaks(enlarge(heat, size))
+
+
+def at_input(values: np.ndarray, inner: tuple[int, int]) -> np.ndarray:
+    """One float32 map at the size of the network's input, without the padding."""
     height, width = values.shape
     values = cv2.resize(values, (width * STRIDE, height * STRIDE), interpolation=cv2.INTER_LANCZOS4)
-    values = values[: inner[0], : inner[1]]
+    return values[: inner[0], : inner[1]]
+
+
+def enlarge(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """One float32 map at the size of the picture."""
     shrunk = sum(size) < sum(values.shape)
     return cv2.resize(values, size[::-1], interpolation=cv2.INTER_AREA if shrunk else cv2.INTER_LANCZOS4)
 

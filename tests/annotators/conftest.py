@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -33,8 +34,10 @@ def photos() -> Callable[[int], list[np.ndarray]]:
 
 
 @pytest.fixture(scope="session")
-def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("weights")
+def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("weights")
+    yield folder
+    shutil.rmtree(folder)  # gigabytes, and pytest would keep three sessions of them
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from controlmill.annotators.base import Network
 from controlmill.annotators.upstream import controlnet_aux
+from safetensors.torch import load_file
 
 SEED = 20261122
 
@@ -34,6 +35,8 @@ def hed(folder: Path) -> None:
 
 def mlsd(folder: Path) -> None:
     model = controlnet_aux("mlsd.models.mbv2_mlsd_large").MobileV2_MLSD_Large()
+    last = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)][-1]
+    last.weight.data *= 1000
     torch.save(model.state_dict(), folder / "mlsd_large_512_fp32.pth")
 
 
@@ -153,10 +156,10 @@ def blip(folder: Path, large: bool = False) -> None:
 
 
 def save(model: torch.nn.Module, folder: Path) -> None:
-    """As repositories with a pytorch_model.bin do."""
-    folder.mkdir(exist_ok=True)
-    model.config.save_pretrained(folder)
-    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    """As repositories with a pytorch_model.bin do, under the names of old that ``save_pretrained`` returns to."""
+    model.save_pretrained(folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {

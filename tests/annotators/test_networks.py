@@ -60,7 +60,8 @@ def check(annotator, annotation, image) -> None:
         assert isinstance(annotation.map, str)
         return
     check_map(kind, annotation.map, image.shape[:2])
-    assert set(annotation.columns) == set(annotator.columns)
+    drawn = annotator.draw(np.random.default_rng(0))
+    assert {*annotation.columns, *drawn} == set(annotator.columns)
     values = [value for value in annotation.columns.values() if not isinstance(value, list)]
     assert np.isfinite(np.array(values, np.float64)).all()
 
