@@ -61,8 +61,8 @@ class NormalBae(Network):
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """float32 (3, h, w), sides multiples of 64."""
         pixels = to_multiples(image, 64, short=self.resolution).astype(np.float32) / 255.0
-        pixels = (pixels - np.array(IMAGENET_MEAN, np.float32)) / np.array(IMAGENET_STD, np.float32)
-        return pixels.transpose(2, 0, 1)
+        normal = (pixels - np.array(IMAGENET_MEAN, np.float32)) / np.array(IMAGENET_STD, np.float32)
+        return normal.transpose(2, 0, 1)
 
     def forward(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
         """float32 (h, w, 3)."""
@@ -102,8 +102,8 @@ class DPTNormals(Annotator):
         x[background] = 0
         y[background] = 0
         vectors = np.stack([x, y, np.full_like(x, self.a)], axis=2)
-        vectors /= np.sum(vectors**2.0, axis=2, keepdims=True) ** 0.5
-        return Annotation(painted(vectors)[:, :, ::-1].copy())
+        lengths = np.sum(vectors**2.0, axis=2, keepdims=True) ** 0.5
+        return Annotation(painted(vectors / lengths)[:, :, ::-1].copy())
 
     def provenance(self) -> dict[str, Any]:
         """What decides the map, and where its x is."""

@@ -55,7 +55,7 @@ def find_people(
     candidates = np.concatenate(peaks)
     candidates = np.column_stack([candidates, np.arange(len(candidates), dtype=np.float64)])
     parts = np.split(candidates, np.cumsum([len(part) for part in peaks])[:-1])
-    limbs = []
+    limbs: list[list[tuple[int, int, float]]] = []
     for a, b, channel in LIMBS:
         if not (len(parts[a]) and len(parts[b])):
             limbs.append([])

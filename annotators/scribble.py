@@ -90,8 +90,8 @@ def thicken(strokes: np.ndarray, pixels: float) -> np.ndarray:
 def erase(strokes: np.ndarray, share: float, seed: int) -> np.ndarray:
     """The same without ``share`` of the stroke pixels, in patches, where a smooth noise is lowest."""
     noise = np.random.default_rng(seed).random((PATCHES, PATCHES), dtype=np.float32)
-    noise = cv2.resize(noise, strokes.shape[::-1], interpolation=cv2.INTER_CUBIC)
-    drawn = noise[strokes > 0]
+    smooth = cv2.resize(noise, strokes.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    drawn = smooth[strokes > 0]
     if not drawn.size:
         return strokes
-    return np.where(noise < np.quantile(drawn, share), np.uint8(0), strokes)
+    return np.where(smooth < np.quantile(drawn, share), np.uint8(0), strokes)

@@ -83,18 +83,16 @@ def best_classes(scores: Any, sizes: Sequence[tuple[int, int]]) -> np.ndarray:
     with torch.inference_mode():
         if not torch.isfinite(scores).all():
             raise ValueError("the network returned values that are not finite; --dtype fp32 may help")
-        highest = best = None
+        highest = torch.full(sizes[-1], -torch.inf, device=scores.device)
+        best = torch.zeros(sizes[-1], dtype=torch.uint8, device=scores.device)
         for first in range(0, len(scores), CLASSES_AT_ONCE):
             some = scores[None, first : first + CLASSES_AT_ONCE]
             for size in sizes:
                 some = interpolate(some, size=size, mode="bilinear", align_corners=False)
             score, number = some[0].max(dim=0)
             number = (number + first).to(torch.uint8)
-            if highest is None:
-                highest, best = score, number
-            else:
-                best = torch.where(score > highest, number, best)
-                highest = torch.maximum(score, highest)
+            best = torch.where(score > highest, number, best)
+            highest = torch.maximum(score, highest)
         ids: np.ndarray = best.cpu().numpy()
     return ids
 

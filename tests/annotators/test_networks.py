@@ -13,13 +13,13 @@ from controlmill.schemas.conditions import CONDITIONS
 
 from .running import annotate, outputs
 
-# one variant a network is enough; pose=hands takes minutes and adds no batching of its own
+# one variant a network is enough; faces and hands are slow and add no batching of their own
 NETWORKED = {
     (variant.condition, variant.name): load_class(variant.target)
     for variant in VARIANTS
     if load_class(variant.target).network
     and "beams" not in variant.name
-    and variant.name not in ("hands", "blip-large")
+    and variant.name not in ("face", "hands", "blip-large")
 }
 SIZE = 256
 
