@@ -114,8 +114,11 @@ class OpenPoseFace(OpenPoseBody):
 
         pose = controlnet_aux("open_pose")
         body_inputs = [super(OpenPoseFace, self).preprocess(image) for image in batch]
-        people = []
-        for raw, image in zip(super().forward(body_inputs), batch, strict=True):
+        people: list[Any] = []
+        for i, (raw, image) in enumerate(zip(super().forward(body_inputs), batch, strict=True)):
+            if i and image is batch[i - 1]:  # padding: hands are too slow to look for again
+                people.append(people[-1])
+                continue
             height, width = image.shape[:2]
             bgr = image[:, :, ::-1].copy()
             results = []

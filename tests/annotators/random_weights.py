@@ -127,9 +127,18 @@ def segformer(folder: Path) -> None:
 
 
 def oneformer(folder: Path) -> None:
-    from transformers import OneFormerConfig, OneFormerForUniversalSegmentation
+    from transformers import OneFormerConfig, OneFormerForUniversalSegmentation, SwinConfig
 
-    model = OneFormerForUniversalSegmentation(OneFormerConfig(num_labels=150, encoder_layers=1, decoder_layers=3))
+    swin = SwinConfig(depths=[1, 1, 1, 1], out_features=[f"stage{i}" for i in range(1, 5)])
+    config = OneFormerConfig(
+        backbone_config=swin,
+        num_labels=150,
+        num_queries=30,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_feedforward_dim=256,
+    )
+    model = OneFormerForUniversalSegmentation(config)
     decoder = model.model.transformer_module.decoder
     decoder.class_embed.weight.data *= 100
     for layer in decoder.mask_embed.modules():
