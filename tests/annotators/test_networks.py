@@ -21,16 +21,17 @@ for variant in VARIANTS:
         NETWORKED.setdefault(made.network, []).append(made())
 SIZE = 256
 
-# The largest share by which bf16 may differ from fp32: of 255 levels on average, or of pixels or words that differ.
+# The largest share by which bf16 may differ from fp32, about three times what was measured with these weights. Words
+# of random weights are all but tied, so one that differs changes all after it: captions are not bounded here.
 BF16 = {
     "hough": 0.05,
-    "hed": 0.01,
-    "scribble": 0.05,
+    "hed": 0.003,
+    "scribble": 0.003,
     "pose": 0.2,
-    "segmentation": 0.5,
-    "depth": 0.05,
-    "normals": 0.1,
-    "cartoon": 0.05,
+    "segmentation": 0.25,
+    "depth": 0.03,
+    "normals": 0.04,
+    "cartoon": 0.012,
     "caption": 1.0,
 }
 
