@@ -87,6 +87,11 @@ class Annotator(ABC):
     columns: ClassVar[Mapping[str, str]] = {}
     packages: ClassVar[tuple[str, ...]] = ("opencv-python-headless", "numpy")
 
+    @property
+    def palette(self) -> bytes | None:
+        """768 bytes of RGB that paint a map of labels (see ``schemas.codecs.encode_map``); None for its default."""
+        return None
+
     def draw(self, rng: np.random.Generator) -> dict[str, Any]:
         """Parameters drawn for one row, by a generator seeded with the row."""
         return {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ class Variant:
     """One way to make a condition. The first of a condition is its default, asked for by the bare name.
 
     ``pattern`` variants carry numbers instead of a name (``canny=100:200``); the groups are the parameters.
+    ``licence_gate`` names a licence that this variant needs beside the one its condition may need.
     """
 
     condition: str
@@ -28,23 +30,41 @@ class Variant:
     target: str | None
     summary: str
     pattern: str | None = None
+    licence_gate: str | None = None
 
 
 VARIANTS = (
     Variant("canny", "random", "canny:RandomCanny", "thresholds drawn for each row"),
     Variant("canny", "LOW:HIGH", "canny:Canny", "fixed thresholds", pattern=r"(?P<low>\d+):(?P<high>\d+)"),
-    Variant("hough", "mlsd", None, "M-LSD network"),
+    Variant("hough", "mlsd", "mlsd:MLSDLines", "M-LSD network"),
     Variant("hough", "lsd", "lsd:LineSegments", "OpenCV line segment detector, no weights"),
     Variant("hed", "soft", "hed:SoftHED", "soft boundaries"),
     Variant("hed", "safe", "hed:SafeHED", "boundaries in three levels"),
     Variant("scribble", "hed", "hed:Scribble", "strokes from HED, sharing its forward pass"),
-    Variant("pose", "body", None, "OpenPose network"),
-    Variant("segmentation", "upernet", None, "UperNet-ConvNeXt network"),
-    Variant("depth", "dpt", None, "MiDaS DPT-hybrid network"),
-    Variant("normals", "depth", None, "from the depth network"),
-    Variant("cartoon", "anime2sketch", None, "Anime2Sketch network"),
+    Variant("scribble", "random", "scribble:RandomScribble", "the same, with strokes drawn for each row"),
+    Variant("pose", "body", "openpose:BodyPose", "OpenPose network"),
+    Variant("pose", "face", "openpose:FacePose", "OpenPose with faces"),
+    Variant("pose", "hands", "openpose:HandPose", "OpenPose with faces and hands, slow"),
+    Variant("segmentation", "upernet", "segmentation:UperNetClasses", "UperNet-ConvNeXt-small"),
+    Variant("segmentation", "oneformer", "segmentation:OneFormerClasses", "OneFormer-Swin-tiny"),
+    Variant(
+        "segmentation",
+        "segformer",
+        "segmentation:SegFormerClasses",
+        "SegFormer-B0, fast; non-commercial licence",
+        licence_gate="segformer",
+    ),
+    Variant("depth", "dpt", "depth:DPTDepth", "MiDaS DPT-hybrid of transformers, at 384"),
+    Variant("depth", "controlnet", "depth:MiDaSDepth", "MiDaS DPT-hybrid of controlnet-aux, at 512"),
+    Variant("normals", "depth", "normals:DPTNormals", "slopes of depth=dpt, sharing its forward pass"),
+    Variant("normals", "controlnet", "normals:MiDaSNormals", "slopes of depth=controlnet, sharing its forward pass"),
+    Variant("normals", "bae", "normals:BaeNormals", "NormalBae network"),
+    Variant("cartoon", "anime2sketch", "anime2sketch:CartoonLines", "Anime2Sketch network"),
     Variant("cartoon", "standard", "lineart_standard:LineartStandard", "blur difference, no weights"),
-    Variant("caption", "blip-base", None, "BLIP network"),
+    Variant("caption", "blip-base", "blip:BaseCaption", "BLIP base, greedy"),
+    Variant("caption", "blip-large", "blip:LargeCaption", "BLIP large, greedy"),
+    Variant("caption", "blip-base-beams", "blip:BaseBeamCaption", "BLIP base, best of 3 beams"),
+    Variant("caption", "blip-large-beams", "blip:LargeBeamCaption", "BLIP large, best of 3 beams"),
 )
 
 
@@ -69,6 +89,17 @@ def load_class(target: str) -> type[Any]:
     package = f"{__package__}." if "." not in module else ""
     loaded: type[Any] = getattr(importlib.import_module(package + module), name)
     return loaded
+
+
+def licence_gates(choices: Iterable[Choice]) -> dict[str, list[str]]:
+    """Licences that must be accepted (``--accept-license NAME``) → the choices that need them."""
+    needed: dict[str, list[str]] = {}
+    for choice in choices:
+        gates = {CONDITIONS[choice.condition].licence_gate}
+        gates |= {variant.licence_gate for variant in variants_of(choice.condition) if variant.name == choice.variant}
+        for gate in sorted(gate for gate in gates if gate):
+            needed.setdefault(gate, []).append(f"{choice.condition}={choice.variant}")
+    return needed
 
 
 def variants_of(condition: str) -> list[Variant]:

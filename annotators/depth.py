@@ -1,0 +1,145 @@
+"""Depth by MiDaS 3.0 DPT-hybrid (Ranftl et al. 2021): inverse, relative, larger is nearer.
+
+Two homes of one network: transformers' at 384x384 (the default; it shares nothing between instances), and
+controlnet-aux 0.0.10's at 512 pixels, which ControlNet 1.0 used.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .base import Annotation, Annotator, Network, Placement
+from .resizing import back_to, to_multiples
+from .torch_device import autocast, finite, load_state_dict, upload
+from .transformers_model import load_model, model_files
+from .upstream import controlnet_aux
+from .weights import WeightsFile
+
+MIDAS_HYBRID = WeightsFile(
+    name="dpt_hybrid-midas-501f0c75.pt",
+    repo="lllyasviel/Annotators",
+    revision="982e7edaec38759d914a963c48c4726685de7d96",
+    sha256="501f0c75b3bca7daec6b3682c5054c09b366765aef6fa3a09d03a5cb4b230853",
+    megabytes=492.8,
+    licence="MIT",
+)
+
+
+class DPT(Network):
+    """RGB in -1 to 1, squashed to 384x384, in; inverse depth, float32 (H, W), not scaled, after postprocessing."""
+
+    name: ClassVar[str] = "dpt-hybrid"
+    weights: ClassVar[tuple[WeightsFile, ...]] = model_files(
+        "Intel/dpt-hybrid-midas",
+        "11eaf7a1cf4bd70740697dbc216f98980c0aeb03",
+        "Apache-2.0",
+        ("pytorch_model.bin", 489.6),
+    )
+    packages: ClassVar[tuple[str, ...]] = ("torch", "torchvision", "transformers", "numpy")
+
+    def __init__(self, files: Mapping[str, Path], place: Placement):
+        from transformers import DPTForDepthEstimation, DPTImageProcessor
+
+        self._model = load_model(DPTForDepthEstimation, self.weights, files, place)
+        bilinear = 2  # the repository's preprocessor_config.json
+        self._processor = DPTImageProcessor(resample=bilinear)
+        self._place = place
+
+    def preprocess(self, image: np.ndarray) -> np.ndarray:
+        """float32 (3, 384, 384)."""
+        pixels: np.ndarray = self._processor(image, return_tensors="np")["pixel_values"][0]
+        return pixels
+
+    def forward(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """float32 (384, 384)."""
+        import torch
+
+        with torch.inference_mode(), autocast(self._place):
+            depth = self._model(upload(batch, self._place)).predicted_depth
+        return list(depth.float().cpu().numpy())
+
+    def postprocess(self, raw: np.ndarray, image: np.ndarray) -> np.ndarray:
+        """float32 (H, W), enlarged as ``post_process_depth_estimation`` does."""
+        import torch
+
+        with torch.inference_mode():
+            depth = torch.nn.functional.interpolate(
+                torch.from_numpy(finite(raw))[None, None], size=image.shape[:2], mode="bicubic", align_corners=False
+            )
+        enlarged: np.ndarray = depth[0, 0].numpy()
+        return enlarged
+
+
+class MiDaS(Network):
+    """RGB in -1 to 1 in, shorter side 512; inverse depth, float32 (H, W), not scaled, after postprocessing."""
+
+    name: ClassVar[str] = "midas"
+    weights: ClassVar[tuple[WeightsFile, ...]] = (MIDAS_HYBRID,)
+    packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "controlnet-aux", "opencv-python-headless", "numpy")
+    resolution: ClassVar[int] = 512
+    # upstream's hooks write activations into one dictionary of their module, whatever the instance
+    _activations: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, files: Mapping[str, Path], place: Placement):
+        network = controlnet_aux("midas.midas.dpt_depth").DPTDepthModel(backbone="vitb_rn50_384", non_negative=True)
+        state = load_state_dict(files[MIDAS_HYBRID.name])
+        network.load_state_dict(state["model"] if "optimizer" in state else state)
+        self._network = network.eval().to(place.device)
+        self._place = place
+
+    def preprocess(self, image: np.ndarray) -> np.ndarray:
+        """float32 (3, h, w), sides multiples of 64."""
+        pixels = to_multiples(image, 64, short=self.resolution)
+        return pixels.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1.0
+
+    def forward(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """float32 (h, w)."""
+        import torch
+
+        with self._activations, torch.inference_mode(), autocast(self._place):
+            depth = self._network(upload(batch, self._place))
+            self._network.pretrained.activations.clear()
+        return list(depth.float().cpu().numpy())
+
+    def postprocess(self, raw: np.ndarray, image: np.ndarray) -> np.ndarray:
+        """float32 (H, W)."""
+        return back_to(finite(raw), image)
+
+
+@dataclass(frozen=True)
+class DPTDepth(Annotator):
+    """Inverse depth, each map scaled from its own minimum (0) to its maximum (65535); the range is in the columns.
+
+    The network's value is raw_min + map / 65535 * (raw_max - raw_min). Constant depth gives a map of zeros.
+    """
+
+    condition: ClassVar[str] = "depth"
+    variant: ClassVar[str] = "dpt"
+    network: ClassVar[type[Network] | None] = DPT
+    columns: ClassVar[Mapping[str, str]] = {"raw_min": "float32", "raw_max": "float32"}
+
+    def annotate(self, image: np.ndarray, output: np.ndarray, drawn: Mapping[str, Any]) -> Annotation:
+        """gray16 map."""
+        scaled, low, high = normalised(output)
+        return Annotation(np.rint(scaled * 65535).astype(np.uint16), {"raw_min": low, "raw_max": high})
+
+
+@dataclass(frozen=True)
+class MiDaSDepth(DPTDepth):
+    """The same by controlnet-aux's MiDaS at 512, as ControlNet 1.0."""
+
+    variant: ClassVar[str] = "controlnet"
+    network: ClassVar[type[Network] | None] = MiDaS
+
+
+def normalised(depth: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Depth from 0 to 1, float32, with its minimum and maximum; zeros where it is constant."""
+    low, high = float(depth.min()), float(depth.max())
+    shifted = depth - np.float32(low)
+    return (shifted / shifted.max() if high > low else np.zeros_like(depth)), low, high

@@ -1,0 +1,202 @@
+"""ADE20K classes (Zhou et al. 2017) by UperNet-ConvNeXt, OneFormer or SegFormer, all of transformers.
+
+Ids 0 to 149 follow SceneParse150, wall to flag. They equal what ``post_process_semantic_segmentation`` gives for the
+picture's size; but the 150 score maps (157 MB for 512x512) never exist at once: they are enlarged one by one, on the
+device, and only the best class so far is kept, which is also three times faster on a CPU.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .base import Annotation, Annotator, Network, Placement
+from .torch_device import autocast, upload
+from .transformers_model import load_model, model_files
+from .upstream import controlnet_aux
+from .weights import WeightsFile
+
+INPUT_SIZE = (512, 512)
+# "<start> the task is semantic <end>" in CLIP's byte-pair codes, then zeros up to 77 (OneFormerProcessor)
+ONEFORMER_TASK = (49406, 518, 10549, 533, 29119, 1550, 49407)
+ONEFORMER_TASK_LENGTH = 77
+
+
+class SegmentationNetwork(Network):
+    """RGB normalised as for ImageNet in, low scores of 150 classes out; uint8 (H, W) class ids after postprocessing."""
+
+    packages: ClassVar[tuple[str, ...]] = ("torch", "torchvision", "transformers", "numpy")
+    model_class: ClassVar[str]
+    sizes: ClassVar[tuple[tuple[int, int], ...]] = ()  # that scores pass through on their way to the picture's
+    processor: ClassVar[Mapping[str, Any]] = {"size": {"height": INPUT_SIZE[0], "width": INPUT_SIZE[1]}}
+    settings: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, files: Mapping[str, Path], place: Placement):
+        import transformers
+
+        model_class = getattr(transformers, self.model_class)
+        self._model = load_model(model_class, self.weights, files, place, **self.settings)
+        # every one of these models is prepared the same way; other processors ask the hub for files when built
+        self._processor = transformers.SegformerImageProcessor(**self.processor)
+        self._place = place
+
+    def preprocess(self, image: np.ndarray) -> np.ndarray:
+        """float32 (3, h, w)."""
+        pixels: np.ndarray = self._processor(image, return_tensors="np")["pixel_values"][0]
+        return pixels
+
+    def forward(self, batch: Sequence[np.ndarray]) -> list[Any]:
+        """For each picture a float32 tensor (150, h / 4, w / 4) on the device."""
+        import torch
+
+        with torch.inference_mode(), autocast(self._place):
+            return list(self.scores(upload(batch, self._place)).float())
+
+    def scores(self, pixels: Any) -> Any:
+        """Scores of a batch, as the network gives them."""
+        return self._model(pixel_values=pixels).logits
+
+    def postprocess(self, raw: Any, image: np.ndarray) -> np.ndarray:
+        """uint8 (H, W)."""
+        return best_classes(raw, (*self.sizes, image.shape[:2]))
+
+
+def best_classes(scores: Any, sizes: Sequence[tuple[int, int]]) -> np.ndarray:
+    """The class with the highest score at each pixel, after bilinear resizing to each of ``sizes`` in turn.
+
+    Args:
+        scores: float32 tensor (C, h, w); C is 256 at most.
+        sizes: (height, width) pairs, the last one is that of the result.
+
+    Raises:
+        ValueError: scores are not finite.
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    with torch.inference_mode():
+        if not torch.isfinite(scores).all():
+            raise ValueError("the network returned values that are not finite; --dtype fp32 may help")
+        highest = torch.full(sizes[-1], -torch.inf, device=scores.device)
+        best = torch.zeros(sizes[-1], dtype=torch.uint8, device=scores.device)
+        for number in range(len(scores)):
+            score = scores[None, None, number]
+            for size in sizes:
+                if tuple(score.shape[2:]) != tuple(size):
+                    score = interpolate(score, size=size, mode="bilinear", align_corners=False)
+            best.masked_fill_(score[0, 0] > highest, number)
+            torch.maximum(score[0, 0], highest, out=highest)
+        ids: np.ndarray = best.cpu().numpy()
+    return ids
+
+
+class UperNet(SegmentationNetwork):
+    """UperNet with a ConvNeXt-small backbone (Liu et al. 2022); 512x512 in, whatever the picture's shape."""
+
+    name: ClassVar[str] = "upernet"
+    weights: ClassVar[tuple[WeightsFile, ...]] = model_files(
+        "openmmlab/upernet-convnext-small",
+        "550b68d291f9a7e4874065c6eec0676b2ba821e6",
+        "MIT",
+        ("pytorch_model.bin", 327.7),
+    )
+    model_class: ClassVar[str] = "UperNetForSemanticSegmentation"
+    sizes: ClassVar[tuple[tuple[int, int], ...]] = (INPUT_SIZE,)
+
+    def scores(self, pixels: Any) -> Any:
+        """The head's scores, before the model would enlarge them to 512x512; the auxiliary head is not run."""
+        features = self._model.backbone.forward_with_filtered_kwargs(pixels).feature_maps
+        return self._model.decode_head(features)
+
+
+class SegFormer(SegmentationNetwork):
+    """SegFormer-B0 (Xie et al. 2021); 512x512 in, whatever the picture's shape."""
+
+    name: ClassVar[str] = "segformer"
+    weights: ClassVar[tuple[WeightsFile, ...]] = model_files(
+        "nvidia/segformer-b0-finetuned-ade-512-512",
+        "489d5cd81a0b59fab9b7ea758d3548ebe99677da",
+        "NVIDIA Source Code License for SegFormer, non-commercial",
+        ("model.safetensors", 15.0),
+        model="6ae39addd01de6b1b8bde2cf677d43a5cd733424b8d186de3f95d1c51fee23f9",
+    )
+    model_class: ClassVar[str] = "SegformerForSemanticSegmentation"
+
+
+class OneFormer(SegmentationNetwork):
+    """OneFormer with a Swin-tiny backbone (Jain et al. 2023), asked for its semantic task; shorter side 512 in."""
+
+    name: ClassVar[str] = "oneformer"
+    weights: ClassVar[tuple[WeightsFile, ...]] = model_files(
+        "shi-labs/oneformer_ade20k_swin_tiny",
+        "05f2812b1eccf9909b3897777450f8d68148cafc",
+        "MIT",
+        ("pytorch_model.bin", 203.4),
+        config="091cbc7c980128ae63b2a15d882923f326f85926ef163adad00c24bd90228896",
+        model="909b07dbf4129c2bbb8df4498e35dcd46f305e3ec45329d3ff6d4f0360de27f3",
+    )
+    model_class: ClassVar[str] = "OneFormerForUniversalSegmentation"
+    processor: ClassVar[Mapping[str, Any]] = {
+        "size": {"shortest_edge": 512, "longest_edge": 2048},
+        "default_to_square": False,
+    }
+    settings: ClassVar[Mapping[str, Any]] = {"is_training": False}
+
+    def scores(self, pixels: Any) -> Any:
+        """Queries' masks weighted with their classes, the null class left out."""
+        import torch
+
+        task = torch.zeros((len(pixels), ONEFORMER_TASK_LENGTH), dtype=torch.int64, device=pixels.device)
+        task[:, : len(ONEFORMER_TASK)] = torch.tensor(ONEFORMER_TASK, device=pixels.device)
+        output = self._model(pixel_values=pixels, task_inputs=task)
+        classes = output.class_queries_logits.float().softmax(dim=-1)[..., :-1]
+        return torch.einsum("bqc, bqhw -> bchw", classes, output.masks_queries_logits.float().sigmoid())
+
+
+@functools.cache
+def ade20k_palette() -> bytes:
+    """768 bytes of RGB: ControlNet's colours of the 150 classes, then black. Classes 6 and 48 share a colour."""
+    colours = np.zeros((256, 3), np.uint8)
+    listed = np.asarray(controlnet_aux("util").ade_palette(), np.uint8)
+    colours[: len(listed)] = listed
+    return colours.tobytes()
+
+
+@dataclass(frozen=True)
+class UperNetClasses(Annotator):
+    """Class ids, 0 to 149; ``classes`` are those present, in rising order."""
+
+    condition: ClassVar[str] = "segmentation"
+    variant: ClassVar[str] = "upernet"
+    network: ClassVar[type[Network] | None] = UperNet
+    columns: ClassVar[Mapping[str, str]] = {"classes": "list<int32>"}
+
+    @property
+    def palette(self) -> bytes:
+        """ControlNet's colours."""
+        return ade20k_palette()
+
+    def annotate(self, image: np.ndarray, output: np.ndarray, drawn: Mapping[str, Any]) -> Annotation:
+        """labels map."""
+        return Annotation(output, {"classes": np.flatnonzero(np.bincount(output.ravel(), minlength=256)).tolist()})
+
+
+@dataclass(frozen=True)
+class OneFormerClasses(UperNetClasses):
+    """The same by OneFormer, which the paper's evaluation uses."""
+
+    variant: ClassVar[str] = "oneformer"
+    network: ClassVar[type[Network] | None] = OneFormer
+
+
+@dataclass(frozen=True)
+class SegFormerClasses(UperNetClasses):
+    """The same by SegFormer: five times faster, non-commercial."""
+
+    variant: ClassVar[str] = "segformer"
+    network: ClassVar[type[Network] | None] = SegFormer

@@ -1,0 +1,53 @@
+"""Photographs, a folder of random weights, and networks loaded from it; one thread, so that times mean something."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from . import random_weights
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+@pytest.fixture(scope="session")
+def photos() -> Callable[[int], list[np.ndarray]]:
+    """Three photographs, uint8 (size, size, 3)."""
+    data = pytest.importorskip("skimage.data")
+
+    def of_size(size: int) -> list[np.ndarray]:
+        pictures = (data.astronaut(), data.coffee()[:400, 100:500], data.chelsea()[:300, 60:360])
+        return [cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in pictures]
+
+    return of_size
+
+
+@pytest.fixture(scope="session")
+def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("weights")
+    yield folder
+    shutil.rmtree(folder)  # gigabytes, and pytest would keep three sessions of them
+
+
+@pytest.fixture(scope="session")
+def load(weights_folder: Path) -> Callable:
+    """A network class, a placement → the network with random weights."""
+    from controlmill.annotators.base import Network, Placement
+
+    def loaded(network: type[Network], dtype: str = "fp32") -> Network:
+        random_weights.write(network, weights_folder)
+        files = {file.name: weights_folder / file.name for file in network.weights}
+        return network(files, Placement(dtype=dtype))
+
+    return loaded

@@ -1,0 +1,14 @@
+import numpy as np
+from controlmill.annotators.anime2sketch import Anime2Sketch, CartoonLines
+from controlmill.annotators.upstream import controlnet_aux
+
+from .running import annotate
+
+
+def test_equals_reference(load, photos, weights_folder):
+    network = load(Anime2Sketch)
+    reference = controlnet_aux("lineart_anime").LineartAnimeDetector.from_pretrained(weights_folder)
+    for size in (256, 320):
+        for image in photos(size)[:2]:
+            expected = reference(image, detect_resolution=size, image_resolution=size, output_type="np")
+            assert np.array_equal(annotate(CartoonLines(), network, [image])[0].map, expected[:, :, 0])

@@ -1,0 +1,56 @@
+import re
+
+import numpy as np
+import pytest
+from controlmill.annotators.base import Annotator
+from controlmill.annotators.catalogue import VARIANTS, licence_gates, load_class, parse_conditions
+from controlmill.annotators.plan import forward_groups
+from controlmill.schemas.conditions import CONDITIONS
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.tables import condition_schema
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: f"{variant.condition}={variant.name}")
+def test_every_variant_is_built(variant):
+    annotator_class = load_class(variant.target)
+    assert issubclass(annotator_class, Annotator)
+    assert annotator_class.condition == variant.condition
+    if variant.pattern is None:
+        assert annotator_class.variant == variant.name
+        annotator = annotator_class()
+        assert set(annotator.draw(np.random.default_rng(0))) <= set(annotator.columns)
+        assert annotator.palette is None or len(annotator.palette) == 768
+    condition_schema(CONDITIONS[variant.condition], annotator_class.columns)
+    network = annotator_class.network
+    if network:
+        assert network.__doc__
+        assert all(file.licence and re.fullmatch("[0-9a-f]{40}", file.revision) for file in network.weights)
+        assert all(file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256) for file in network.weights)
+
+
+def test_all_conditions_share_forwards():
+    groups = forward_groups(parse_conditions("all"))
+    shared = [sorted(choice.condition for choice in group.choices) for group in groups]
+    assert ["hed", "scribble"] in shared
+    assert ["depth", "normals"] in shared
+    assert len(groups) == 8
+
+
+def test_networks_have_names_of_their_own():
+    networks = {load_class(variant.target).network for variant in VARIANTS} - {None}
+    assert len({network.name for network in networks}) == len(networks)
+    files = {file for network in networks for file in network.weights}
+    assert len({file.name for file in files}) == len(files)
+
+
+def test_licences_to_accept():
+    assert licence_gates(parse_conditions("canny,pose,segmentation=segformer")) == {
+        "openpose": ["pose=body"],
+        "segformer": ["segmentation=segformer"],
+    }
+    assert licence_gates(parse_conditions("canny,segmentation,depth")) == {}
+
+
+def test_unknown_variant_says_what_there_is():
+    with pytest.raises(MillError, match="upernet, oneformer, segformer"):
+        parse_conditions("segmentation=deeplab")

@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+import torch
+from controlmill.annotators.depth import DPT, DPTDepth, MiDaS, MiDaSDepth
+from controlmill.annotators.normals import BaeNormals, DPTNormals, MiDaSNormals, NormalBae
+from controlmill.annotators.upstream import controlnet_aux
+from controlmill.schemas.codecs import check_map
+
+from .running import annotate, outputs
+
+SIZE = 256
+
+
+class MiDaS256(MiDaS):
+    resolution = SIZE
+
+
+class NormalBae256(NormalBae):
+    resolution = SIZE
+
+
+@pytest.fixture(scope="module")
+def midas(load, weights_folder):
+    return load(MiDaS256), controlnet_aux("midas").MidasDetector.from_pretrained(weights_folder)
+
+
+def test_dpt_equals_reference(load, photos, weights_folder):
+    from transformers import DPTForDepthEstimation, DPTImageProcessor
+
+    network = load(DPT)
+    reference = DPTForDepthEstimation.from_pretrained(weights_folder / "dpt-hybrid-midas").eval()
+    processor = DPTImageProcessor(resample=2)
+    for size in (384, 500):
+        image = photos(size)[0]
+        with torch.no_grad():
+            output = reference(**processor(image, return_tensors="pt"))
+        expected = processor.post_process_depth_estimation(output, [(size, size)])[0]["predicted_depth"].numpy()
+        span = expected.max() - expected.min()
+        assert span > 1
+        found = outputs(network, [image])[0]
+        print(f"depth=dpt at {size}: {np.abs(found - expected).max() / span:.1e} of the range")
+        assert np.abs(found - expected).max() <= span / 65535
+        annotation = annotate(DPTDepth(), network, [image])[0]
+        columns = annotation.columns
+        restored = columns["raw_min"] + annotation.map / 65535 * (columns["raw_max"] - columns["raw_min"])
+        assert np.abs(restored - expected).max() <= span / 65535
+
+
+def test_midas_equals_reference(midas, photos):
+    network, reference = midas
+    for image in photos(SIZE)[:2]:
+        with torch.no_grad():
+            expected = reference.model(torch.from_numpy(image.transpose(2, 0, 1)[None] / np.float32(127.5) - 1))[0]
+        expected = expected.numpy()
+        span = expected.max() - expected.min()
+        found = outputs(network, [image])[0]
+        print(f"depth=controlnet: {np.abs(found - expected).max() / span:.1e} of the range")
+        assert np.abs(found - expected).max() <= span / 65535
+        eight_bits = reference(image, detect_resolution=SIZE, image_resolution=SIZE, output_type="np")[:, :, 0]
+        annotation = annotate(MiDaSDepth(), network, [image])[0]
+        assert np.abs(annotation.map / 65535 * 255 - eight_bits).max() <= 1.001
+
+
+@pytest.mark.parametrize("bg_th", [0.1, 0.4])
+def test_normals_equal_reference(midas, photos, bg_th):
+    network, reference = midas
+    image = photos(SIZE)[0]
+    options = {"detect_resolution": SIZE, "image_resolution": SIZE, "output_type": "np", "depth_and_normal": True}
+    _, expected = reference(image, bg_th=bg_th, **options)
+    found = annotate(MiDaSNormals(bg_th=bg_th), network, [image])[0].map
+    difference = np.abs(found.astype(int) - expected)
+    print(f"normals=controlnet: at most {difference.max()}")
+    assert difference.max() <= 1
+    assert len(np.unique(found)) > 50
+
+
+def test_bae_equals_reference(load, photos, weights_folder):
+    network = load(NormalBae256)
+    reference = controlnet_aux("normalbae").NormalBaeDetector.from_pretrained(weights_folder)
+    image = photos(SIZE)[0]
+    expected = reference(image, detect_resolution=SIZE, image_resolution=SIZE, output_type="np")
+    found = annotate(BaeNormals(), network, [image])[0].map
+    difference = np.abs(found.astype(int) - expected)
+    print(f"normals=bae: at most {difference.max()}")
+    assert difference.max() <= 1
+    assert len(np.unique(found)) > 50
+
+
+def test_constant_depth_is_a_constant_map():
+    image = np.zeros((64, 96, 3), np.uint8)
+    depth = np.full((64, 96), 7.5, np.float32)
+    with np.errstate(all="raise"):
+        annotation = DPTDepth().annotate(image, depth, {})
+        normals = DPTNormals().annotate(image, depth, {})
+    check_map("gray16", annotation.map, (64, 96))
+    assert not annotation.map.any()
+    assert annotation.columns == {"raw_min": 7.5, "raw_max": 7.5}
+    assert np.unique(normals.map.reshape(-1, 3), axis=0).tolist() == [[255, 127, 127]]
+
+
+def test_slopes_point_the_right_way():
+    """Depth that rises to the right tilts x; the provenance says which channel that is."""
+    image = np.zeros((64, 64, 3), np.uint8)
+    ramp = np.tile(np.arange(64, dtype=np.float32), (64, 1)) + 100
+    tilted = DPTNormals().annotate(image, ramp, {}).map[32, 32]
+    mirrored = DPTNormals().annotate(image, ramp[:, ::-1].copy(), {}).map[32, 31]
+    x = DPTNormals().provenance()["x_channel"]
+    assert int(tilted[x]) + int(mirrored[x]) in (254, 255)
+    assert tilted[x] > 200
+    assert np.delete(tilted, x).tolist() == np.delete(mirrored, x).tolist()
+    assert BaeNormals().provenance()["x_channel"] == 0
+
+
+def test_values_that_are_not_finite_are_an_error(midas):
+    network, _ = midas
+    with pytest.raises(ValueError, match="not finite"):
+        network.postprocess(np.full((64, 64), np.nan, np.float32), np.zeros((64, 64, 3), np.uint8))
+
+
+def test_two_instances_at_once_share_nothing(midas, load, photos):
+    """Upstream's hooks write into one dictionary for all instances; two threads must not see each other's depth."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    networks = [midas[0], load(MiDaS256)]
+    images = photos(128)[:2]
+    expected = [outputs(networks[0], [image])[0] for image in images]
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(3):
+            found = list(pool.map(lambda i: outputs(networks[i], [images[i]])[0], range(2)))
+            for a, b in zip(expected, found, strict=True):
+                assert np.array_equal(a, b)

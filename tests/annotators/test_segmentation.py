@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+from controlmill.annotators import segmentation
+from controlmill.annotators.segmentation import OneFormer, SegFormer, UperNet, UperNetClasses, best_classes
+from controlmill.schemas.codecs import decode_map, encode_map
+
+from .running import annotate, outputs
+
+
+def reference(network, folder, image):
+    """Ids by transformers' own model and post-processing."""
+    import transformers
+
+    model = getattr(transformers, network.model_class).from_pretrained(folder / network.weights[0].name.split("/")[0])
+    processor = transformers.SegformerImageProcessor(**network.processor)
+    inputs = processor(image, return_tensors="pt")
+    if network is OneFormer:
+        words = torch.zeros((1, segmentation.ONEFORMER_TASK_LENGTH), dtype=torch.int64)
+        words[0, : len(segmentation.ONEFORMER_TASK)] = torch.tensor(segmentation.ONEFORMER_TASK)
+        inputs["task_inputs"] = words
+        processor = transformers.OneFormerImageProcessor
+    with torch.no_grad():
+        output = model.eval()(**inputs)
+    post_process = processor.post_process_semantic_segmentation
+    arguments = (processor, output) if network is OneFormer else (output,)
+    return post_process(*arguments, target_sizes=[image.shape[:2]])[0].numpy()
+
+
+@pytest.mark.parametrize("network", [UperNet, SegFormer, OneFormer], ids=lambda network: network.name)
+def test_equals_reference(load, photos, weights_folder, network):
+    loaded = load(network)
+    for image in (photos(512)[0], photos(400)[1][:300]):
+        expected = reference(network, weights_folder, image)
+        found = outputs(loaded, [image])[0]
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, expected)
+        print(f"{network.name}: {len(np.unique(found))} classes, equal")
+        assert len(np.unique(found)) > 1
+
+
+def test_best_classes_is_argmax():
+    torch.manual_seed(0)
+    scores = torch.randn(150, 20, 24)
+    scores[70] = scores[30]  # of two equal ones the first wins
+    whole = torch.nn.functional.interpolate(scores[None], size=(33, 50), mode="bilinear", align_corners=False)
+    assert np.array_equal(best_classes(scores, [(33, 50)]), whole[0].argmax(dim=0).numpy())
+    with pytest.raises(ValueError, match="not finite"):
+        best_classes(scores / 0, [(33, 50)])
+
+
+def test_scores_are_never_whole_on_the_cpu(load, photos):
+    """Peak of tensor memory while one picture's scores become ids, against the 157 MB of all of them."""
+    network = load(SegFormer)
+    image = photos(512)[0]
+    raw = network.forward([network.preprocess(image)])[0]
+    with torch.profiler.profile(profile_memory=True) as profile:
+        network.postprocess(raw, image)
+    taken = held = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            taken = max(taken, held)
+    print(f"at most {taken / 1e6:.0f} MB")
+    assert 0 < taken < 60e6
+
+
+def test_classes_and_palette(photos):
+    image = photos(64)[0]
+    ids = np.zeros((64, 64), np.uint8)
+    ids[:, 20:], ids[5, 5] = 12, 149
+    annotation = UperNetClasses().annotate(image, ids, {})
+    assert annotation.columns == {"classes": [0, 12, 149]}
+    palette = UperNetClasses().palette
+    assert len(palette) == 768
+    assert list(palette[36:39]) == [150, 5, 61]  # person
+    data = encode_map("labels", annotation.map, palette=palette)
+    assert np.array_equal(decode_map("labels", data), ids)
+
+
+def test_same_ids_for_a_batch(load, photos):
+    network = load(SegFormer)
+    found = [annotate(UperNetClasses(), network, photos(256), batch=batch) for batch in (1, 3)]
+    for one, many in zip(*found, strict=True):
+        assert np.mean(one.map != many.map) < 1e-3
