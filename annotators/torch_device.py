@@ -55,6 +55,13 @@ def resolve_dtype(name: str, device: str) -> str:
     return "bf16" if here else "fp32"
 
 
+def device_of_worker(device: str, worker: int) -> str:
+    """``cuda`` → ``cuda:N``, dealing the devices of a machine out to its workers; any other name stays."""
+    import torch
+
+    return f"cuda:{worker % torch.cuda.device_count()}" if device == "cuda" else device
+
+
 def prepare_process(place: Placement) -> None:
     """Fix the threads of networks in this process, and forbid the faster but inexact float32 modes of GPUs."""
     import torch
@@ -121,8 +128,12 @@ def describe_devices() -> str:
     """Devices of this machine and the dtype that ``auto`` picks on each, in one line."""
     import torch
 
-    devices = {f"cuda:{index} {torch.cuda.get_device_name(index)}": "cuda" for index in range(torch.cuda.device_count())}
+    devices = {
+        f"cuda:{index} {torch.cuda.get_device_name(index)}": "cuda" for index in range(torch.cuda.device_count())
+    }
     if torch.backends.mps.is_available():
         devices["mps"] = "mps"
     devices["cpu"] = "cpu"
-    return "devices: " + ", ".join(f"{name} (dtype auto: {resolve_dtype('auto', kind)})" for name, kind in devices.items())
+    return "devices: " + ", ".join(
+        f"{name} (dtype auto: {resolve_dtype('auto', kind)})" for name, kind in devices.items()
+    )

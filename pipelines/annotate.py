@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -116,10 +117,20 @@ def _loaded(group: ForwardGroup, weights: tuple[Found, ...], place: Placement) -
     network = group.network()
     if network is None:
         return None
-    from ..annotators.torch_device import prepare_process
+    from ..annotators.torch_device import device_of_worker, prepare_process
 
     prepare_process(place)
-    return load_network(network, {found.name: found for found in weights}, place)
+    here = replace(place, device=device_of_worker(place.device, worker_index()))
+    return load_network(network, {found.name: found for found in weights}, here)
+
+
+def worker_index() -> int:
+    """Which of a cluster's workers this process is; 0 without a cluster."""
+    distributed = sys.modules.get("distributed")  # where it is not loaded there is no cluster
+    try:
+        return int(distributed.get_worker().name) if distributed else 0
+    except ValueError:  # no worker, or one with a name of its own
+        return 0
 
 
 def annotated(annotator: Annotator, key: str, image: np.ndarray, output: Any) -> dict[str, Any]:
@@ -131,17 +142,18 @@ def annotated(annotator: Annotator, key: str, image: np.ndarray, output: Any) ->
     if isinstance(annotation.map, str):
         value: dict[str, Any] = {"caption": annotation.map}
     else:
-        value = {"map": {"bytes": encode_map(condition.kind, annotation.map, image.shape[:2]), "path": f"{key}.png"}}
+        data = encode_map(condition.kind, annotation.map, image.shape[:2], annotator.palette)
+        value = {"map": {"bytes": data, "path": f"{key}.png"}}
     return {**value, **drawn, **annotation.columns}
 
 
 @dataclass(frozen=True)
 class Annotate(Stage):
-    """The stage: forward groups, their weights and where they run."""
+    """The stage: forward groups, their weights, and where each network (by name) runs."""
 
     groups: tuple[ForwardGroup, ...]
     weights: Mapping[str, Found]
-    place: Placement
+    places: Mapping[str, Placement]
 
     name = "annotate"
 
@@ -149,6 +161,11 @@ class Annotate(Stage):
     def tables(self) -> tuple[str, ...]:  # type: ignore[override]
         """Tables of all groups."""
         return tuple(table for group in self.groups for table in self.outputs(group))
+
+    def place(self, group: ForwardGroup) -> Placement:
+        """Where the group's network runs."""
+        network = group.network()
+        return self.places[network.name] if network else Placement()
 
     def outputs(self, group: ForwardGroup) -> dict[str, Output]:
         """Table → what is made."""
@@ -158,7 +175,7 @@ class Annotate(Stage):
             said = {
                 "table": condition.table,
                 "kind": condition.kind,
-                "annotator": provenance(annotator, self.weights, self.place),
+                "annotator": provenance(annotator, self.weights, self.place(group)),
             }
             outputs[condition.table] = Output(condition, annotator.columns, said)
         return outputs
@@ -170,7 +187,7 @@ class Annotate(Stage):
             if outputs:
                 names = {output.condition.name for output in outputs.values()}
                 wanted = ForwardGroup(tuple(choice for choice in group.choices if choice.condition in names))
-                step = AnnotateStep(wanted, self.weights, self.place)
+                step = AnnotateStep(wanted, self.weights, self.place(group))
                 yield map_work(dataset, run, shard, outputs, step, ROW_COLUMNS)
 
 

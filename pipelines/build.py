@@ -6,14 +6,15 @@ Everything that can be found wrong is found before work starts.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..annotators.base import Placement
 from ..annotators.catalogue import Choice
-from ..annotators.plan import find_weights, forward_groups
+from ..annotators.plan import ForwardGroup, find_weights, forward_groups
+from ..annotators.weights import Found
 from ..schemas.conditions import Condition
 from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError
@@ -135,6 +136,14 @@ def _check_corpus(dataset: Dataset, photos: str) -> None:
 # annotate
 
 
+Places = Callable[[Sequence[ForwardGroup], Mapping[str, Found]], Mapping[str, Placement]]
+
+
+def everywhere(place: Placement) -> Places:
+    """The same placement for every network."""
+    return lambda groups, _: {network.name: place for group in groups if (network := group.network())}
+
+
 @dataclass(frozen=True)
 class Plan:
     """Stages that make the chosen and the imported conditions, and what their files will say."""
@@ -145,13 +154,13 @@ class Plan:
 
 def plan_conditions(
     choices: Sequence[Choice],
-    place: Placement,
+    places: Places,
     weights_folder: str | None,
     imports: Sequence[Condition] = (),
     conditions_from: str | None = None,
     config: IngestConfig | None = None,
 ) -> Plan:
-    """Plan the fewest forward passes and find all weights.
+    """Plan the fewest forward passes and find all weights. ``places`` says where the networks run, given them all.
 
     Raises:
         MillError: weights are missing, all of them listed; or a condition is both annotated and imported.
@@ -167,7 +176,8 @@ def plan_conditions(
         wanted.update({table: dict(output.provenance) for table, output in importing.outputs().items()})
     if choices:
         weights = {found.name: found for found in find_weights(choices, weights_folder)}
-        stage = Annotate(tuple(forward_groups(choices)), weights, place)
+        groups = tuple(forward_groups(choices))
+        stage = Annotate(groups, weights, places(groups, weights))
         stages.append(stage)
         for group in stage.groups:
             wanted.update({table: dict(output.provenance) for table, output in stage.outputs(group).items()})

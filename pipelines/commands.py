@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +12,9 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from ..annotators.base import Placement
+    from ..annotators.plan import ForwardGroup
+    from ..annotators.weights import Found
     from ..schemas.dataset import Dataset
     from .build import Plan
     from .ingest import IngestConfig
@@ -36,8 +41,10 @@ Column = Annotated[
 ]
 Weights = Annotated[Path | None, typer.Option(help="Folder with weight files, named as on the hub.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-BatchSize = Annotated[
-    int, typer.Option(help="Pictures in one forward pass of a network; stored, as bytes depend on it.")
+Dtype = Annotated[str, typer.Option(help="fp32, bf16, fp16, or auto: bf16 where the hardware multiplies it natively.")]
+BatchSize = Annotated[str, typer.Option(help="Pictures in a network's forward pass; auto: 1 on a CPU, else measured.")]
+AcceptLicense = Annotated[
+    list[str] | None, typer.Option(help="Accept the licence of some weights, e.g. openpose; repeat for more.")
 ]
 Workers = Annotated[int, typer.Option(help="Processes on this machine (a Dask cluster); 0: one, without a cluster.")]
 Threads = Annotated[int, typer.Option(help="Threads for decoding and encoding in each worker; 0: cores / workers.")]
@@ -64,7 +71,9 @@ def build(
     condition_column: Column = None,
     weights: Weights = None,
     device: Device = "auto",
-    batch_size: BatchSize = 1,
+    dtype: Dtype = "auto",
+    batch_size: BatchSize = "auto",
+    accept_license: AcceptLicense = None,
     workers: Workers = 0,
     threads: Threads = 0,
     runner: Runner = "FnApiRunner",
@@ -81,7 +90,8 @@ def build(
     started = time.monotonic()
     redo = _tables(overwrite)
     config = _config(resolution, fit, max_megapixels, max_megabytes, min_side)
-    plan = _plan(conditions, conditions_from, condition_column, weights, device, batch_size)
+    networks = _networks(weights, device, dtype, batch_size, accept_license, dataset, redo, resolution)
+    plan = _plan(conditions, conditions_from, condition_column, networks)
     means = _means(runner, workers, threads, beam_option)
     jobs.check_overwrite(redo, ("images", *plan.wanted))
     jobs.check_ingest(str(photos), dataset, config, shard_size, redo)
@@ -116,7 +126,7 @@ def ingest(
     started = time.monotonic()
     redo = _tables(overwrite)
     config = _config(resolution, fit, max_megapixels, max_megabytes, min_side)
-    plan = _plan(None, conditions_from, condition_column, None, "cpu", 1)
+    plan = _plan(None, conditions_from, condition_column)
     means = _means(runner, workers, threads, beam_option)
     jobs.check_overwrite(redo, ("images", *plan.wanted))
     jobs.check_ingest(str(photos), dataset, config, shard_size, redo)
@@ -135,7 +145,9 @@ def annotate(
     condition_column: Column = None,
     weights: Weights = None,
     device: Device = "auto",
-    batch_size: BatchSize = 1,
+    dtype: Dtype = "auto",
+    batch_size: BatchSize = "auto",
+    accept_license: AcceptLicense = None,
     workers: Workers = 0,
     threads: Threads = 0,
     runner: Runner = "FnApiRunner",
@@ -147,7 +159,8 @@ def annotate(
 
     started = time.monotonic()
     redo = _tables(overwrite)
-    plan = _plan(conditions, conditions_from, condition_column, weights, device, batch_size)
+    networks = _networks(weights, device, dtype, batch_size, accept_license, dataset, redo)
+    plan = _plan(conditions, conditions_from, condition_column, networks)
     jobs.check_overwrite(redo, tuple(plan.wanted))
     _say_weights(plan)
     with _means(runner, workers, threads, beam_option) as means:
@@ -172,30 +185,84 @@ def _plan(
     conditions: str | None,
     conditions_from: Path | None,
     columns: list[str] | None,
-    weights: Path | None,
-    device: str,
-    batch_size: int,
+    networks: Networks | None = None,
 ) -> Plan:
-    from ..annotators.base import Placement
-    from ..annotators.catalogue import parse_conditions
+    from ..annotators.catalogue import licence_gates, parse_conditions
     from ..schemas.errors import MillError
     from .build import plan_conditions
     from .imported import parse_columns
 
     if columns and not conditions_from:
         raise MillError("--condition-column needs --conditions-from, the folder that holds the maps")
-    if batch_size < 1:
-        raise MillError(f"--batch-size {batch_size}: 1 or more")
     if conditions == "" and not conditions_from:
         raise MillError("say what to make: --conditions canny,hed (or --conditions-from FOLDER to import maps)")
+    networks = networks or Networks()
     choices = parse_conditions(conditions) if conditions else []
     imports = parse_columns(str(conditions_from), columns or ()) if conditions_from else ()
-    if any(choice.build().network for choice in choices):
-        from ..annotators.torch_device import resolve_device
+    refused = {gate: names for gate, names in licence_gates(choices).items() if gate not in networks.licences}
+    if refused:
+        raise MillError(
+            "weights with a licence of their own (non-commercial use only):"
+            + "".join(f"\n  {', '.join(names)}: --accept-license {gate}" for gate, names in refused.items())
+        )
+    return plan_conditions(choices, networks.places, networks.weights, imports, str(conditions_from))
 
-        device = resolve_device(device)
-    place = Placement(device=device, batch_size=batch_size)
-    return plan_conditions(choices, place, str(weights) if weights else None, imports, str(conditions_from))
+
+def _networks(
+    weights: Path | None,
+    device: str,
+    dtype: str,
+    batch_size: str,
+    licences: list[str] | None,
+    dataset: str,
+    redo: list[str],
+    resolution: int = 512,
+) -> Networks:
+    folder = str(weights) if weights else None
+    return Networks(folder, device, dtype, batch_size, tuple(licences or ()), resolution, dataset, redo)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The options that are about networks, as given."""
+
+    weights: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: str = "auto"
+    licences: Sequence[str] = ()
+    resolution: int = 512
+    dataset: str | None = None
+    redo: Sequence[str] = ()
+
+    def places(self, groups: Sequence[ForwardGroup], weights: Mapping[str, Found]) -> Mapping[str, Placement]:
+        """Network name → where it runs."""
+        from ..annotators.base import Placement
+        from ..schemas.errors import MillError
+        from ..schemas.storage import Storage
+        from .batching import resolve_batches, stored_batches
+        from .build import everywhere
+
+        if self.batch_size != "auto" and not (self.batch_size.isdigit() and int(self.batch_size)):
+            raise MillError(f"--batch-size {self.batch_size}: auto, or 1 or more")
+        tables = {
+            annotator.condition: annotator.network
+            for group in groups
+            for annotator in group.annotators()
+            if annotator.network
+        }
+        if not tables:
+            return {}
+        from ..annotators.torch_device import resolve_device, resolve_dtype
+
+        device = resolve_device(self.device)
+        place = Placement(device=device, dtype=resolve_dtype(self.dtype, device))
+        if self.batch_size != "auto":
+            return everywhere(replace(place, batch_size=int(self.batch_size)))(groups, weights)
+        there = self.dataset is not None and Storage(self.dataset).exists("dataset.json")
+        kept = {table: network for table, network in tables.items() if table not in self.redo}
+        stored = stored_batches(str(self.dataset), kept) if there else {}
+        return resolve_batches(set(tables.values()), weights, place, self.resolution, stored)
 
 
 def _means(runner: str, workers: int, threads: int, options: list[str] | None) -> Means:

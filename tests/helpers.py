@@ -80,7 +80,7 @@ def make(
 ) -> Dataset:
     """Ingest and annotate, as the command does."""
     choices = parse_conditions(conditions) if isinstance(conditions, str) else list(conditions)
-    plan = build.plan_conditions(choices, place or Placement(), None)
+    plan = build.plan_conditions(choices, build.everywhere(place or Placement()), None)
     with Means(engine, threads) as means:
         build.ingest(str(photos), str(dataset), config, means, shard_size)
         return build.annotate(str(dataset), plan, means)

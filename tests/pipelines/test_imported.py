@@ -61,7 +61,7 @@ def made(corpus: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.
     target = tmp_path_factory.mktemp("made") / "dataset"
     config = IngestConfig(128, request.param, Limits(min_side=16))
     imports = parse_columns(str(corpus / "maps"), KINDS)
-    plan = build.plan_conditions([], Placement(), None, imports, str(corpus / "maps"), config)
+    plan = build.plan_conditions([], build.everywhere(Placement()), None, imports, str(corpus / "maps"), config)
     with Means(threads=1) as means:
         build.ingest(str(corpus / "photos"), str(target), config, means)
         return build.annotate(str(target), plan, means)

@@ -10,7 +10,6 @@ from typing import Any
 
 import duckdb
 import pytest
-from controlmill.annotators.base import Placement
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.plan import forward_groups
 from controlmill.pipelines import build
@@ -34,7 +33,7 @@ def images(photos: Path, tmp_path: Path) -> Dataset:
 
 
 def canny_job(dataset: Dataset, run: Run) -> Job:
-    return Job(dataset.storage, run.id, Annotate(tuple(forward_groups(parse_conditions("canny"))), {}, Placement()), 1)
+    return Job(dataset.storage, run.id, Annotate(tuple(forward_groups(parse_conditions("canny"))), {}, {}), 1)
 
 
 def test_two_workers_racing_for_one_shard_leave_one_commit(images: Dataset, dataset: Path) -> None:
