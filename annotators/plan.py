@@ -37,17 +37,23 @@ def forward_groups(choices: Iterable[Choice]) -> list[ForwardGroup]:
     return [ForwardGroup(tuple(members)) for members in groups.values() if members]
 
 
+def files_of(choices: Iterable[Choice]) -> dict[WeightsFile, list[str]]:
+    """Files of weights → the conditions that need them."""
+    users: dict[WeightsFile, list[str]] = {}
+    for choice in choices:
+        network = choice.build().network
+        for file in network.weights if network else ():
+            users.setdefault(file, []).append(choice.condition)
+    return users
+
+
 def find_weights(choices: Sequence[Choice], folder: str | None) -> list[Found]:
     """The weights of all networks.
 
     Raises:
         MillError: with every missing file and how to get it.
     """
-    users: dict[WeightsFile, list[str]] = {}
-    for choice in choices:
-        network = choice.build().network
-        for file in network.weights if network else ():
-            users.setdefault(file, []).append(choice.condition)
+    users = files_of(choices)
     found, missing = find(users, folder)
     if missing:
         raise MillError(missing_message([(", ".join(users[file]), file) for file in missing], folder))

@@ -86,6 +86,25 @@ def find(
     return found, missing
 
 
+def fetch(files: Iterable[WeightsFile]) -> list[Found]:
+    """Bring files from the hub (or find them in its cache), all that can be had.
+
+    Raises:
+        MillError: some could not be brought, all of them listed; or one is not what it should be.
+    """
+    found, missing = [], []
+    for file in files:
+        path = _in_cache(file) or (_from_hub(file) if _hub_answers() else None)
+        if path is None:
+            missing.append(file)
+        else:
+            found.append(_identified(file, path))
+    if missing:
+        names = "".join(f"\n  {file.hub_name} of {file.repo} at {file.revision}" for file in missing)
+        raise MillError(f"{len(found)} files are here; the hub did not give these:{names}")
+    return found
+
+
 def missing_message(missing: Sequence[tuple[str, WeightsFile]], folder: str | None) -> str:
     """What to do about missing weights; ``missing`` pairs each file with the conditions that need it."""
     lines = ["these weights were not found on this machine, and the hub could not be reached for them:"]
@@ -124,14 +143,19 @@ def _in_cache(file: WeightsFile) -> Path | None:
 @functools.cache
 def _hub_answers() -> bool:
     """Ask once and briefly: the hub's own client retries for half a minute on a machine without a network."""
-    import httpx
+    import urllib.error
+    import urllib.request
+
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return False
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")  # noqa: S310 the hub that the user configured
     try:
-        httpx.head(constants.ENDPOINT, timeout=HUB_TIMEOUT_SECONDS)
-    except httpx.HTTPError:
+        urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS).close()  # noqa: S310
+    except urllib.error.HTTPError:  # it answers
+        return True
+    except OSError:
         return False
     return True
 

@@ -238,6 +238,7 @@ class Networks:
     def places(self, groups: Sequence[ForwardGroup], weights: Mapping[str, Found]) -> Mapping[str, Placement]:
         """Network name → where it runs."""
         from ..annotators.base import Placement
+        from ..schemas.conditions import CONDITIONS
         from ..schemas.errors import MillError
         from ..schemas.storage import Storage
         from .batching import resolve_batches, stored_batches
@@ -246,7 +247,7 @@ class Networks:
         if self.batch_size != "auto" and not (self.batch_size.isdigit() and int(self.batch_size)):
             raise MillError(f"--batch-size {self.batch_size}: auto, or 1 or more")
         tables = {
-            annotator.condition: annotator.network
+            CONDITIONS[annotator.condition].table: annotator.network
             for group in groups
             for annotator in group.annotators()
             if annotator.network
