@@ -1,7 +1,7 @@
 """Which variants of which condition can be made, and by which class. A new annotator is one row here and one file.
 
 A condition's variant is always said: ``hough=lsd`` and ``hough`` are different things, and neither stands in for the
-other. Rows without a class are named so that asking for them gives a plain answer.
+other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Variant:
 
     condition: str
     name: str
-    target: str | None
+    target: str
     summary: str
     pattern: str | None = None
     licence_gate: str | None = None
@@ -111,7 +111,7 @@ def parse_conditions(text: str) -> list[Choice]:
     """``canny,hough=lsd,hed`` → choices, in that order; ``all`` is every condition in its default variant.
 
     Raises:
-        MillError: unknown, not built yet, said twice, or malformed; every fault is named at once.
+        MillError: unknown, said twice, or malformed; every fault is named at once.
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     if words == ["all"]:
@@ -135,7 +135,7 @@ def parse_condition(word: str) -> Choice:
     """``hough=lsd`` → the choice.
 
     Raises:
-        MillError: no such condition or variant, or one that is not built.
+        MillError: no such condition or variant.
         ValueError: bad parameters.
     """
     name, given, value = word.partition("=")
@@ -146,10 +146,6 @@ def parse_condition(word: str) -> Choice:
         match = re.fullmatch(variant.pattern, value) if variant.pattern else None
         if not (match or value == variant.name or (not given and variant is known[0])):
             continue
-        if variant.target is None:
-            ready = [f"{v.condition}={v.name} ({v.summary})" for v in known if v.target]
-            hint = f"; what there is: {', '.join(ready)}" if ready else ""
-            raise MillError(f"{name}={variant.name} ({variant.summary}) is not built yet{hint}")
         params = tuple((key, int(number)) for key, number in match.groupdict().items()) if match else ()
         choice = Choice(name, variant.name, variant.target, params)
         choice.build()  # bad parameters show now

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 if TYPE_CHECKING:
     from .weights import WeightsFile
 
+LINE: dict[str, Any] = {"markup": False, "soft_wrap": True}
 weights_app = typer.Typer(help="Where the weights of networks are, and bringing them here.", no_args_is_help=True)
 Conditions = Annotated[str, typer.Option(help="Comma-separated, as for annotate; all: every default variant.")]
 Weights = Annotated[Path | None, typer.Option(help="Folder with weight files, named as on the hub.")]
@@ -27,6 +27,7 @@ def doctor(weights: Weights = None) -> None:
     """Device, dtypes, which conditions can run here, where their weights are, licences."""
     import os
 
+    from ..schemas.conditions import CONDITIONS
     from ..schemas.fingerprint import package_versions
     from .catalogue import VARIANTS, Choice
     from .torch_device import describe_devices
@@ -36,25 +37,22 @@ def doctor(weights: Weights = None) -> None:
     versions = package_versions("torch", "opencv-python-headless", "apache-beam", "pyarrow", "pillow")
     console.print(", ".join(f"{name} {version}" for name, version in versions.items()), markup=False)
     console.print(f"{os.cpu_count()} cores; {describe_devices()}", markup=False)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("condition", "runs here", "how", "weights and licence"):
-        table.add_column(column, overflow="fold")
     folder = str(weights) if weights else None
     for variant in VARIANTS:
-        name = f"{variant.condition}={variant.name}"
-        if variant.target is None:
-            table.add_row(name, "not built yet", variant.summary, "")
-            continue
         network = None if variant.pattern else Choice(variant.condition, variant.name, variant.target).build().network
         found, missing = find(network.weights, folder, download=False) if network else ([], [])
-        where = [f"{file.origin} ({file.licence}) {file.path}" for file in found]
-        where += [
-            f"{file.name}: {file.megabytes:.0f} MB from the hub's {file.repo} ({file.licence})" for file in missing
-        ]
-        table.add_row(
-            name, "after a download" if missing else "yes", variant.summary, "\n".join(where) or "none needed"
-        )
-    console.print(table)
+        gate = CONDITIONS[variant.condition].licence_gate or variant.licence_gate
+        terms = f"; needs --accept-license {gate}" if gate else ""
+        ready = "after a download" if missing else "yes"
+        console.print(f"{variant.condition + '=' + variant.name:26} {ready:17} {variant.summary}{terms}", **LINE)
+        for file in found:
+            console.print(f"{'':26} {file.name}: {file.origin} ({file.licence}), {file.path}", **LINE)
+        for lacking in missing:
+            console.print(f"{'':26} {lacking.name}: {_source(lacking)}", **LINE)
+
+
+def _source(file: WeightsFile) -> str:
+    return f"{file.megabytes:.0f} MB from {file.repo}@{file.revision[:12]} ({file.licence})"
 
 
 @weights_app.command("list")
@@ -62,16 +60,12 @@ def list_weights(conditions: Conditions = "all", weights: Weights = None) -> Non
     """Files that conditions need: where each is on this machine, or where it comes from."""
     from .weights import find
 
-    folder = str(weights) if weights else None
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("conditions", "file", "MB", "licence", "here", "from"):
-        table.add_column(column, overflow="fold")
+    console, folder = Console(highlight=False), str(weights) if weights else None
     for file, users in _needed(conditions).items():
         found, _ = find([file], folder, download=False)
-        here = found[0].path if found else "no"
-        pin = f"{file.repo}@{file.revision[:12]}" + ("" if file.sha256 else ", sum not pinned")
-        table.add_row(", ".join(users), file.name, f"{file.megabytes:.0f}", file.licence, here, pin)
-    Console(highlight=False).print(table)
+        pinned = "" if file.sha256 else ", sha256 not pinned"
+        console.print(f"{', '.join(users)}: {file.name}, {_source(file)}{pinned}", **LINE)
+        console.print(f"    {f'here: {found[0].path}, {found[0].origin}' if found else 'not here'}", **LINE)
 
 
 @weights_app.command("fetch")
@@ -91,7 +85,9 @@ def fetch_weights(
         if to:
             (to / found.name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(found.path, to / found.name)
-        console.print(f"{found.name}: {found.origin}, sha256 {found.sha256}, {to / found.name if to else found.path}")
+        console.print(
+            f"{found.name}: {found.origin}, sha256 {found.sha256}, {to / found.name if to else found.path}", **LINE
+        )
 
 
 def _needed(conditions: str) -> dict[WeightsFile, list[str]]:
