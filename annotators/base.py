@@ -47,11 +47,13 @@ class Annotation:
 class Network(ABC):
     """A network that one or more annotators share. An instance is loaded, and then serves many threads.
 
-    ``version`` goes up whenever the same weights would give other outputs.
+    ``version`` goes up whenever the same weights would give other outputs. ``cpu_batch`` is the batch that ``auto``
+    means on a CPU: most networks gain nothing from more than one picture there (docs/annotators.md).
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
+    cpu_batch: ClassVar[int] = 1
     weights: ClassVar[tuple[WeightsFile, ...]]
     packages: ClassVar[tuple[str, ...]] = ("torch", "controlnet-aux")
 

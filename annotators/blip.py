@@ -49,6 +49,7 @@ class BlipBase(Network):
     )
     packages: ClassVar[tuple[str, ...]] = ("torch", "torchvision", "transformers", "tokenizers", "numpy")
     beams: ClassVar[int] = 1
+    cpu_batch: ClassVar[int] = 8  # a step reads all weights for one word of each picture: 2.5 times as fast at bf16
     most_tokens: ClassVar[int] = 20
 
     def __init__(self, files: Mapping[str, Path], place: Placement):

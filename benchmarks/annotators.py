@@ -152,14 +152,18 @@ def time_reference(dataset: Path, calls: dict[str, Callable[[Any], Any]]) -> dic
     return seconds
 
 
-def time_ours(dataset: Path, choices: list[Choice], weights: Path, dtype: str) -> dict[str, float]:
+def time_ours(dataset: Path, choices: list[Choice], weights: Path, dtype: str, count: int) -> dict[str, float]:
     """Conditions of a forward group → seconds a picture, through the job's own code."""
     found = {file.name: file for file in find_weights(choices, str(weights))}
     opened = Dataset.open(dataset)
     seconds = {}
     for group in forward_groups(choices):
         network = group.network()
-        stage = Annotate((group,), found, {network.name: Placement(dtype=dtype)} if network else {})
+        stage = Annotate(
+            (group,),
+            found,
+            {network.name: Placement(dtype=dtype, batch_size=min(network.cpu_batch, count))} if network else {},
+        )
         run = Run.start(opened.storage)
         for timed in (False, True):
             for table in stage.tables:
@@ -193,7 +197,7 @@ def main() -> None:
         hed = next(found for found in find_weights(parse_conditions("hed"), str(folder)))
         theirs = time_reference(folder / "dataset", reference_calls(folder, Path(hed.path)))
         shutil.rmtree(folder / "dataset/cache")
-        ours = {dtype: time_ours(folder / "dataset", choices, folder, dtype) for dtype in ("fp32", "bf16")}
+        ours = {dtype: time_ours(folder / "dataset", choices, folder, dtype, count) for dtype in ("fp32", "bf16")}
     print(f"{cpu_name()}, {os.cpu_count()} cores, one thread; {count} photographs at 512x512; seconds a picture")
     print(f"{'conditions':20} {'datasets.map':>12} {'ours fp32':>10} {'ours bf16':>10}")
     for names in ours["fp32"]:

@@ -29,15 +29,15 @@ def resolve_batches(
 ) -> dict[str, Placement]:
     """Network name → placement with the batch that ``auto`` stands for.
 
-    That is the one a dataset's tables were begun with, where there are any; else 1 on a CPU, where batches gain next to
-    nothing (docs/annotators.md); else what is measured here, on square noise of ``resolution`` pixels.
+    That is the one a dataset's tables were begun with, where there are any; else the network's own figure on a CPU;
+    else what is measured here, on square noise of ``resolution`` pixels.
     """
     found = {}
     for network in networks:
         if network.name in stored:
             size = stored[network.name]
         elif place.device == "cpu":
-            size = 1
+            size = network.cpu_batch
         else:
             size = measured(network, weights, place, resolution)
         found[network.name] = replace(place, batch_size=size)

@@ -42,7 +42,9 @@ Column = Annotated[
 Weights = Annotated[Path | None, typer.Option(help="Folder with weight files, named as on the hub.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[str, typer.Option(help="fp32, bf16, fp16, or auto: bf16 where the hardware multiplies it natively.")]
-BatchSize = Annotated[str, typer.Option(help="Pictures in a network's forward pass; auto: 1 on a CPU, else measured.")]
+BatchSize = Annotated[
+    str, typer.Option(help="Pictures in a network's forward pass; auto: known on a CPU, else measured.")
+]
 AcceptLicense = Annotated[
     list[str] | None, typer.Option(help="Accept the licence of some weights, e.g. openpose; repeat for more.")
 ]
