@@ -34,7 +34,7 @@ class Anime2Sketch(Network):
 
     name: ClassVar[str] = "anime2sketch"
     weights: ClassVar[tuple[WeightsFile, ...]] = (NET_G,)
-    packages: ClassVar[tuple[str, ...]] = ("torch", "controlnet-aux", "opencv-python-headless", "numpy")
+    packages: ClassVar[tuple[str, ...]] = ("torch", "controlnet-aux", "opencv", "numpy")
 
     def __init__(self, files: Mapping[str, Path], place: Placement):
         from torch import nn

@@ -87,7 +87,7 @@ class Annotator(ABC):
     version: ClassVar[int] = 1
     network: ClassVar[type[Network] | None] = None
     columns: ClassVar[Mapping[str, str]] = {}
-    packages: ClassVar[tuple[str, ...]] = ("opencv-python-headless", "numpy")
+    packages: ClassVar[tuple[str, ...]] = ("opencv", "numpy")
 
     @property
     def palette(self) -> bytes | None:

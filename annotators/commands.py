@@ -34,7 +34,7 @@ def doctor(weights: Weights = None) -> None:
     from .weights import find
 
     console = Console(highlight=False)
-    versions = package_versions("torch", "opencv-python-headless", "apache-beam", "pyarrow", "pillow")
+    versions = package_versions("torch", "opencv", "apache-beam", "pyarrow", "pillow")
     console.print(", ".join(f"{name} {version}" for name, version in versions.items()), markup=False)
     console.print(f"{os.cpu_count()} cores; {describe_devices()}", markup=False)
     folder = str(weights) if weights else None

@@ -81,7 +81,7 @@ class MiDaS(Network):
 
     name: ClassVar[str] = "midas"
     weights: ClassVar[tuple[WeightsFile, ...]] = (MIDAS_HYBRID,)
-    packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "controlnet-aux", "opencv-python-headless", "numpy")
+    packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "controlnet-aux", "opencv", "numpy")
     resolution: ClassVar[int] = 512
     # upstream's hooks write activations into one dictionary of their module, whatever the instance
     _activations: ClassVar[threading.Lock] = threading.Lock()

@@ -43,7 +43,7 @@ class HED(Network):
 
     name: ClassVar[str] = "hed"
     weights: ClassVar[tuple[WeightsFile, ...]] = (CONTROLNET_HED,)
-    packages: ClassVar[tuple[str, ...]] = ("torch", "controlnet-aux", "opencv-python-headless", "numpy")
+    packages: ClassVar[tuple[str, ...]] = ("torch", "controlnet-aux", "opencv", "numpy")
 
     def __init__(self, files: Mapping[str, Path], place: Placement):
         import torch

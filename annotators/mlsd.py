@@ -47,7 +47,7 @@ class MLSD(Network):
 
     name: ClassVar[str] = "mlsd"
     weights: ClassVar[tuple[WeightsFile, ...]] = (MLSD_LARGE,)
-    packages: ClassVar[tuple[str, ...]] = ("torch", "controlnet-aux", "opencv-python-headless", "numpy")
+    packages: ClassVar[tuple[str, ...]] = ("torch", "controlnet-aux", "opencv", "numpy")
 
     def __init__(self, files: Mapping[str, Path], place: Placement):
         network = self.architecture()

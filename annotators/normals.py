@@ -44,7 +44,7 @@ class NormalBae(Network):
 
     name: ClassVar[str] = "normalbae"
     weights: ClassVar[tuple[WeightsFile, ...]] = (SCANNET,)
-    packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "controlnet-aux", "opencv-python-headless", "numpy")
+    packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "controlnet-aux", "opencv", "numpy")
     resolution: ClassVar[int] = 512
 
     def __init__(self, files: Mapping[str, Path], place: Placement):

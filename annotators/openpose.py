@@ -40,7 +40,7 @@ class OpenPoseBody(Network):
 
     name: ClassVar[str] = "openpose"
     weights: ClassVar[tuple[WeightsFile, ...]] = (BODY,)
-    packages: ClassVar[tuple[str, ...]] = ("torch", "controlnet-aux", "opencv-python-headless", "numpy")
+    packages: ClassVar[tuple[str, ...]] = ("torch", "controlnet-aux", "opencv", "numpy")
 
     def __init__(self, files: Mapping[str, Path], place: Placement):
         self._body = load_body_part("bodypose_model", files[BODY.name], place)

@@ -70,6 +70,7 @@ def prepare_process(place: Placement) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
 
 
 def autocast(place: Placement) -> AbstractContextManager[Any]:

@@ -117,7 +117,7 @@ def reference_calls(folder: Path, hed: Path) -> dict[str, Callable[[Any], Any]]:
         return str(words.generate(pixel_values=pixels, max_new_tokens=20).tolist())
 
     return {
-        "canny": lambda picture: aux("canny").CannyDetector()(picture),
+        "canny": aux("canny").CannyDetector(),
         "hough": lines,
         "hed": soft,
         "scribble": lambda picture: soft(picture, scribble=True),

@@ -20,11 +20,11 @@ from ..annotators.weights import Found
 from ..schemas.codecs import decode_image, encode_map
 from ..schemas.conditions import CONDITIONS, Condition
 from ..schemas.dataset import Dataset, shard_file
-from ..schemas.errors import MillError
+from ..schemas.errors import MillError, error_text
 from ..schemas.fingerprint import row_seed
 from ..schemas.shardfile import ShardWriter, read_footer, read_rows
 from ..schemas.tables import condition_schema
-from .rows import Failure, failure_of
+from .rows import Failure, failure_of, is_out_of_memory
 from .run import Run
 from .shards import Pointless, Stage, Work
 
@@ -90,6 +90,21 @@ class AnnotateStep:
             except Exception as error:
                 results[annotator.condition] = failure_of(error)
         return results
+
+    def prepare(self) -> None:
+        """Load the network: what is wrong with it is wrong for every row.
+
+        Raises:
+            Pointless: it cannot be loaded.
+        """
+        try:
+            self._network()
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            names = ", ".join(choice.condition for choice in self.group.choices)
+            text = str(error) if isinstance(error, MillError) else error_text(error)
+            raise Pointless(f"the network of {names} cannot be loaded: {text}") from error
 
     def _network(self) -> Network | None:
         return loaded(self.group, tuple(self.weights.values()), self.place)
@@ -188,6 +203,7 @@ class Annotate(Stage):
                 names = {output.condition.name for output in outputs.values()}
                 wanted = ForwardGroup(tuple(choice for choice in group.choices if choice.condition in names))
                 step = AnnotateStep(wanted, self.weights, self.place(group))
+                step.prepare()
                 yield map_work(dataset, run, shard, outputs, step, ROW_COLUMNS)
 
 
@@ -256,7 +272,8 @@ def write_maps(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Out
             rows += size
             error = done[next(iter(outputs))][-1].get("error") if size else None
         for table, writer in writers.items():
-            if rows >= TOO_MANY_FAILURES and reasons[table].total() == rows and "failed" in reasons[table]:
+            faults = reasons[table]["failed"] + reasons[table]["killed_worker"]
+            if rows >= TOO_MANY_FAILURES and faults == rows:
                 raise Pointless(f"{table}: every row of the shard failed, so the annotator is at fault: {error}")
             writer.close({"reasons": dict(reasons[table])})
         for table in outputs:

@@ -25,7 +25,7 @@ from .annotate import Annotate
 from .imported import Import
 from .ingest import Ingest, IngestConfig
 from .jobs import Means, check_committed, run_stage
-from .run import Run
+from .run import Run, require_alone
 from .sources import ENDINGS, Source, list_folder, write_listing
 
 SHARD_SIZE = 512
@@ -76,7 +76,7 @@ def ingest(
     corpus = os.path.abspath(photos)
     if Storage(address).exists("dataset.json"):
         dataset = Dataset.open(address)
-        if "images" in overwrite:
+        if "images" in overwrite and dataset.begin_redo("images", {**config.provenance(), "shard_size": shard_size}):
             _forget_images(dataset, config, shard_size)
     else:
         dataset = Dataset.create(address, config.provenance(), shard_size)
@@ -95,13 +95,15 @@ def _forget_images(dataset: Dataset, config: IngestConfig, shard_size: int) -> N
 
     The images go before the settings change: cut off anywhere, what is left is still of one making.
     """
+    require_alone(dataset.storage)
+    dataset.drop("rejected")  # made anew from whatever images there are
     dataset.drop("images")
-    dataset.drop("rejected")
     dataset.config.update(ingest=config.provenance(), shard_size=shard_size, segments=[])
-    dataset.save()
+    dataset.mark_redo("images", {**config.provenance(), "shard_size": shard_size})
 
 
 def _list(dataset: Dataset, corpus: str) -> None:
+    require_alone(dataset.storage)
     dataset.drop("sources")  # of other images, or of a run that was cut off while it listed
     run = Run.start(dataset.storage)
     try:
@@ -219,8 +221,10 @@ def annotate(address: str, plan: Plan, means: Means, overwrite: Sequence[str] = 
         raise MillError(f"the images of {address} are not complete; run the ingest command again to go on with them")
     check_conditions(address, plan, overwrite)
     for table in overwrite:
-        if table in plan.wanted:
+        if table in plan.wanted and dataset.begin_redo(table, plan.wanted[table]):
+            require_alone(dataset.storage)
             dataset.drop(table)
+            dataset.mark_redo(table, plan.wanted[table])
     rows = [entry["rows"] for entry in images["shards"]]
     for stage in plan.stages:
         said = {table: plan.wanted[table] for table in stage.tables}

@@ -15,13 +15,13 @@ from typing import Any
 from ..schemas.dataset import Dataset, shard_file
 from ..schemas.errors import error_text
 from ..schemas.fingerprint import package_versions, row_key, sha256_bytes
-from ..schemas.shardfile import GROUP_PIXELS, GROUP_ROWS, ShardWriter, read_rows
+from ..schemas.shardfile import GROUP_BYTES, GROUP_PIXELS, GROUP_ROWS, ShardWriter, read_rows
 from ..schemas.tables import IMAGES, REJECTED
 from .pixels import Fit, Limits, Refused, load_picture
 from .rows import Failure
 from .run import Run
 from .shards import Stage, Work
-from .sources import Source, batched, read_caption
+from .sources import Source, batched, inside, read_caption, read_regular
 
 VERSION = 1  # goes up whenever the same file would give other pixels
 
@@ -57,7 +57,7 @@ class IngestStep:
         Raises:
             Refused: any reason of :func:`pixels.load_picture`, or missing, unreadable, changed, bad_caption.
         """
-        path = Path(self.corpus, row.source)
+        path = inside(self.corpus, row.source)
         data = self._read(path, row)
         picture = load_picture(data, self.config.limits, self.config.resolution, self.config.fit)
         try:
@@ -88,8 +88,7 @@ class IngestStep:
         if row.size > limit:
             raise Refused("too_many_bytes", f"{row.size} bytes; the cap is {limit}")
         try:
-            with path.open("rb") as file:
-                data = file.read(limit + 1)
+            data = read_regular(path, limit)
         except FileNotFoundError as error:
             raise Refused("missing", "no such file: gone since it was listed, or its name is not UTF-8") from error
         except OSError as error:
@@ -146,7 +145,7 @@ class Ingest(Stage):
     ) -> None:
         rejects: list[dict[str, Any]] = []
         group: list[Mapping[str, Any]] = []
-        pixels = 0
+        pixels = held = 0
         with dataset.storage.scratch(run.id) as scratch:
             with ShardWriter(scratch, IMAGES, {**self.provenance(), "shard": shard}) as writer:
                 for source, outcome in zip(sources, outcomes, strict=True):
@@ -154,11 +153,13 @@ class Ingest(Stage):
                         rejects.append({"source": source.source, "reason": outcome.reason, "error": outcome.error})
                         continue
                     size = outcome["width"] * outcome["height"]
-                    if len(group) == GROUP_ROWS or (group and pixels + size > GROUP_PIXELS):
+                    length = len(outcome["image"]["bytes"])
+                    full = len(group) == GROUP_ROWS or pixels + size > GROUP_PIXELS or held + length > GROUP_BYTES
+                    if group and full:
                         writer.write_group(group)
-                        group, pixels = [], 0
+                        group, pixels, held = [], 0, 0
                     group.append(outcome)
-                    pixels += size
+                    pixels, held = pixels + size, held + length
                 writer.write_group(group)
                 reasons = Counter(reject["reason"] for reject in rejects)
                 writer.close({"rejects": rejects, "reasons": dict(reasons)})

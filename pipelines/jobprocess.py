@@ -23,7 +23,7 @@ def _take_jobs(jobs: queue.Queue[Any]) -> None:
     try:
         while True:
             jobs.put(pickle.load(sys.stdin.buffer))  # noqa: S301 from our own console
-    except EOFError:
+    finally:  # the end of the input, or an input that was cut off
         os._exit(0)
 
 
@@ -33,7 +33,9 @@ def main() -> None:
     os.dup2(2, 1)  # what engines print must not pass for an answer
     jobs: queue.Queue[Any] = queue.Queue()
     threading.Thread(target=_take_jobs, args=(jobs,), daemon=True).start()
-    with open_engine(jobs.get()) as run_graph:
+    paths, engine = jobs.get()
+    sys.path += [path for path in paths if path not in sys.path]  # behind our own: a folder must not shadow a module
+    with open_engine(engine) as run_graph:
         while True:
             job, shards = jobs.get()
             try:

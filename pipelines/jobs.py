@@ -54,6 +54,7 @@ def check_committed(dataset: Dataset, table: str, wanted: Mapping[str, Any]) -> 
         MillError: in another way than ``wanted``, or from other images than are there now; the difference is named.
     """
     index, images = dataset.index(table), dataset.index("images")
+    image_sums = [entry["sha256"] for entry in images["shards"]] if images else []
     if index is not None and len(index["shards"]) == dataset.shards:
         made = [(index["provenance"], 0)]
         stale = dataset.stale_shards(table, index)
@@ -63,7 +64,7 @@ def check_committed(dataset: Dataset, table: str, wanted: Mapping[str, Any]) -> 
         stale = [
             shard
             for shard, footer in footers
-            if images and footer.images_sha256 not in (None, images["shards"][shard]["sha256"])
+            if images and footer.images_sha256 not in (None, *image_sums[shard : shard + 1])
         ]
     for said, shard in made:
         changed = differences(said, wanted)
@@ -100,6 +101,7 @@ def run_stage(
         MillError: something could not be done. What was committed stays, and the same command goes on from there.
         Interrupted: by Ctrl-C.
     """
+    dataset.storage.sweep(*stage.tables)
     for table, said in wanted.items():
         check_committed(dataset, table, said)
     done = set.intersection(*(dataset.committed(table) for table in stage.tables))
@@ -117,6 +119,7 @@ def run_stage(
     for table in stage.tables:
         if todo or dataset.index(table) is None:
             dataset.finish(table)
+    dataset.write_card()
 
 
 def _account(dataset: Dataset, stage: Stage, failures: list[dict[str, Any]]) -> None:
@@ -194,15 +197,14 @@ class JobProcess:
         if self._process is None:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 kept for last_lines
             self._process = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}.jobprocess"],
+                [sys.executable, "-P", "-m", f"{__package__}.jobprocess"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 bufsize=0,
                 start_new_session=True,  # Ctrl-C is for the console alone, which stops the job in order
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             )
-            pickle.dump(self.engine, self._process.stdin)  # type: ignore[arg-type]
+            pickle.dump((sys.path, self.engine), self._process.stdin)  # type: ignore[arg-type]
         return self._process
 
     def last_lines(self, count: int = 15) -> str:

@@ -29,11 +29,14 @@ FORMATS = (
     "PPM",
 )  # an MPO is opened as the JPEG that it begins with
 KEPT_FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+KEPT_BYTES_PER_PIXEL, KEPT_BYTES = 4, 65536  # a file far larger than its pixels carries something else
 DRAFT_FACTOR = 1.5  # reduced JPEG decoding stays this much above the target; an exact one costs 10 dB
 ORIENTATION = 0x0112
 BUCKET_STEP = 64
 MAX_ASPECT = 2.0  # of buckets
 Box = tuple[int, int, int, int]
+
+Image.MAX_IMAGE_PIXELS = None  # sizes are checked here, against the limits of the job and before any decode
 
 
 class Refused(Exception):
@@ -98,8 +101,6 @@ def open_image(data: bytes, limits: Limits) -> Image.Image:
     """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise Refused("too_many_pixels", f"{error_text(error)}; the cap is {limits.max_pixels}") from error
     except UnidentifiedImageError as error:
         raise Refused("not_an_image", f"not a picture of a known format ({', '.join(FORMATS)})") from error
     except Exception as error:  # header parsers raise nearly anything on damaged data
@@ -123,6 +124,7 @@ def _fitted(image: Image.Image, data: bytes, limits: Limits, resolution: int, fi
         and getattr(image, "n_frames", 1) == 1
         and not turned
         and profile is None
+        and len(data) <= KEPT_BYTES_PER_PIXEL * image.width * image.height + KEPT_BYTES
         and (*size, 0, 0) == (*original, *crop[:2])
     )
     ending = KEPT_FORMATS[image.format] if keep and image.format else "jpg"

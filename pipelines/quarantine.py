@@ -56,14 +56,12 @@ def _cause(status: int) -> str:
 class _Child:
     def __init__(self, step: Step):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            [sys.executable, "-P", "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert self.process.stdin and self.process.stdout
         self.to: BinaryIO = self.process.stdin  # type: ignore[assignment]
         self.back: BinaryIO = self.process.stdout  # type: ignore[assignment]
+        self._send(sys.path)
         self._send(step)
 
     def _send(self, value: Any) -> None:
@@ -93,7 +91,9 @@ def main() -> None:
     source, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not disturb the answers
     try:
-        step = pickle.load(source)  # noqa: S301 from our own parent
+        paths = pickle.load(source)  # noqa: S301 from our own parent
+        sys.path += [path for path in paths if path not in sys.path]
+        step = pickle.load(source)  # noqa: S301
         while True:
             row = pickle.load(source)  # noqa: S301
             try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from ..schemas.errors import error_text
 from .pixels import Refused
 
 IN_FLIGHT_BYTES = 512 * 1024 * 1024
+CV2_NO_MEMORY = -4
 
 
 class OutOfMemory(Exception):
@@ -83,16 +84,24 @@ def failure_of(error: BaseException) -> Failure:
     """
     if isinstance(error, Refused):
         return Failure(error.reason, error.error)
+    if isinstance(error, OutOfMemory):
+        raise error
     if is_out_of_memory(error):
-        raise OutOfMemory(str(error)) from error
+        raise OutOfMemory(error_text(error)) from error
     if not isinstance(error, Exception) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
         raise error
     return Failure("failed", error_text(error))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory of the host or of a device ran out (torch's class is known by its name, without importing it)."""
-    return isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+    """Whether memory of the host or of a device ran out. Torch and OpenCV are known by name, without importing them."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return (
+        isinstance(error, MemoryError)
+        or "OutOfMemoryError" in kinds
+        or (type(error).__module__ == "cv2" and getattr(error, "code", 0) == CV2_NO_MEMORY)
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
 
 
 def run_rows(step: Step, rows: Iterable[Any], threads: int, check: Callable[[], None]) -> Iterator[Any]:
@@ -105,41 +114,60 @@ def run_rows(step: Step, rows: Iterable[Any], threads: int, check: Callable[[], 
 
 
 class _Flow:
+    """Rows on their way: ``ahead`` are being loaded, ``waiting`` for their batch to fill, ``outcomes`` for their turn.
+
+    What they hold is counted in bytes, from the start of loading until the result is there.
+    """
+
     def __init__(self, step: Step, pool: ThreadPoolExecutor | Inline, threads: int):
         self.step = step
         self.pool = pool
         self.limit = 1 if threads == 1 else 2 * threads
-        self.outcomes: dict[int, Future[Any] | Failure] = {}
+        self.ahead: deque[tuple[int, Any, Future[Any]]] = deque()
         self.waiting: dict[Hashable, list[tuple[int, Any, Any]]] = {}
+        self.outcomes: dict[int, Future[Any] | Failure] = {}
+        self.costs: dict[int, int] = {}
         self.next = 0
 
     def run(self, rows: Iterable[Any], check: Callable[[], None]) -> Iterator[Any]:
-        for index, row, loading in self._loaded_ahead(rows):
+        for index, row in enumerate(rows):
             check()
-            if not self.step.batch_size:
-                self.outcomes[index] = loading
-            else:
-                self._take(index, row, loading)
+            cost = self.step.cost(row)
+            while len(self.ahead) >= self.limit or (self.costs and self._held() + cost > IN_FLIGHT_BYTES):
+                self._advance()
+            self.costs[index] = cost
+            self.ahead.append((index, row, self.pool.submit(self._load, row)))
+            if self.limit == 1:
+                self._advance()
             yield from self._ready(wait_beyond=self.limit)
-        for batch in self.waiting.values():
-            self._forward(batch)
+        while self.ahead or self.waiting:
+            self._advance()
+            yield from self._ready(wait_beyond=self.limit)
         yield from self._ready(wait_beyond=0)
 
-    def _loaded_ahead(self, rows: Iterable[Any]) -> Iterator[tuple[int, Any, Future[Any]]]:
-        """Rows with their loading under way: at most ``limit`` of them and IN_FLIGHT_BYTES."""
-        ahead: deque[tuple[int, Any, Future[Any], int]] = deque()
-        held = 0
-        for index, row in enumerate(rows):
-            cost = self.step.cost(row)
-            while ahead and (len(ahead) >= self.limit or held + cost > IN_FLIGHT_BYTES):
-                *first, freed = ahead.popleft()
-                held -= freed
-                yield first[0], first[1], first[2]
-            ahead.append((index, row, self.pool.submit(self._load, row), cost))
-            held += cost
-        while ahead:
-            *first, _ = ahead.popleft()
-            yield first[0], first[1], first[2]
+    def _held(self) -> int:
+        """Bytes of the rows that have no result yet."""
+        for index in [index for index in self.costs if self._done(index)]:
+            del self.costs[index]
+        return sum(self.costs.values())
+
+    def _done(self, index: int) -> bool:
+        outcome = self.outcomes.get(index)
+        return index < self.next or isinstance(outcome, Failure) or (outcome is not None and outcome.done())
+
+    def _advance(self) -> None:
+        """Bring the rows on their way one step on: the oldest first."""
+        if self.ahead:
+            index, row, loading = self.ahead.popleft()
+            if self.step.batch_size:
+                self._take(index, row, loading)
+            else:
+                self.outcomes[index] = loading
+        elif self.waiting:
+            self._forward(self.waiting.pop(next(iter(self.waiting))))
+        else:
+            pending = [found for found in self.outcomes.values() if isinstance(found, Future) and not found.done()]
+            wait(pending, return_when=FIRST_COMPLETED)
 
     def _load(self, row: Any) -> Any:
         item = self.step.load(row)
@@ -152,15 +180,13 @@ class _Flow:
             self.outcomes[index] = failure_of(error)
             return
         item = loading.result()
-        batch = self.waiting.setdefault(self.step.shape(item), [])
+        shape = self.step.shape(item)
+        batch = self.waiting.setdefault(shape, [])
         batch.append((index, row, item))
         if len(batch) == self.step.batch_size:
-            self._forward(batch)
-            batch.clear()
+            self._forward(self.waiting.pop(shape))
 
     def _forward(self, batch: list[tuple[int, Any, Any]]) -> None:
-        if not batch:
-            return
         items = [item for _, _, item in batch]
         padded = items + [items[-1]] * (self.step.batch_size - len(items))
         try:

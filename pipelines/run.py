@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..schemas.errors import MillError
-from ..schemas.storage import Storage
+from ..schemas.storage import Storage, alive
 
 MAX_ATTEMPTS = 5
 
@@ -35,7 +35,7 @@ class Run:
         """A new run; what dead runs of this machine left behind is removed."""
         for other in storage.folders("_run"):
             owner = storage.read_json(f"_run/{other}/owner.json") or {}
-            if owner.get("host") in (None, socket.gethostname()) and not _alive(owner.get("pid")):
+            if owner.get("host") in (None, socket.gethostname()) and not alive(owner.get("pid", 0)):
                 storage.remove(f"_run/{other}")
         run = cls(storage, uuid.uuid4().hex[:12])
         storage.write_json(run._name("owner.json"), {"host": socket.gethostname(), "pid": os.getpid()})
@@ -99,13 +99,17 @@ class Run:
         return [self.storage.read_json(self._name(f"failed/{name}")) for name in names]
 
 
-def _alive(pid: int | None) -> bool:
-    if pid is None:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def require_alone(storage: Storage) -> None:
+    """Before something is removed: make sure that no other job works on the dataset.
+
+    Raises:
+        MillError: one does, as far as can be seen from here.
+    """
+    for other in storage.folders("_run"):
+        owner = storage.read_json(f"_run/{other}/owner.json") or {}
+        host, pid = owner.get("host"), owner.get("pid", 0)
+        if host and pid != os.getpid() and (host != socket.gethostname() or alive(pid)):
+            raise MillError(
+                f"another job works on {storage.address} (process {pid} on {host}): wait for it or stop it first; "
+                f"if it is long dead, remove {storage.path(f'_run/{other}')}"
+            )

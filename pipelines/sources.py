@@ -6,21 +6,24 @@ Depth first, sorted in each folder: the order does not depend on the file system
 
 from __future__ import annotations
 
+import errno
 import heapq
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
 from ..schemas.dataset import Dataset, shard_file
 from ..schemas.errors import MillError
 from ..schemas.shardfile import GROUP_ROWS, ShardWriter
 from ..schemas.tables import SOURCES
+from .pixels import Refused
 from .run import Run
 
 ENDINGS = frozenset(
@@ -61,20 +64,24 @@ def _walk(folder: str, prefix: str, above: frozenset[str]) -> Iterator[Source]:
                 yield from _walk(path, f"{prefix}{name}/", above | {real})
             continue
         try:
-            stat = os.stat(path)
+            there = os.stat(path)
         except OSError:  # a dangling link, or gone since: the row is kept and refused when it is read
             yield Source(_utf8(prefix + name), -1, "")
         else:
-            yield Source(_utf8(prefix + name), stat.st_size, str(stat.st_mtime_ns))
+            yield Source(_utf8(prefix + name), there.st_size, str(there.st_mtime_ns))
 
 
 def _sorted_entries(folder: str) -> Iterator[tuple[str, bool]]:
     """(name, whether it is a folder) of the pictures and folders in a folder, sorted by name."""
-    with os.scandir(folder) as entries, ExitStack() as files:
+    try:
+        opened = os.scandir(folder)
+    except OSError as error:
+        raise MillError(f"{folder} cannot be listed: {error.strerror}; make it readable, or move it away") from error
+    with opened as entries, ExitStack() as files:
         wanted = (
             (entry.name, is_folder)
             for entry in entries
-            if (is_folder := entry.is_dir()) or os.path.splitext(entry.name)[1].lower() in ENDINGS
+            if (is_folder := _is_folder(entry)) or os.path.splitext(entry.name)[1].lower() in ENDINGS
         )
         runs: list[Iterator[tuple[str, bool]]] = []
         while part := sorted(islice(wanted, SORT_IN_MEMORY)):
@@ -84,6 +91,13 @@ def _sorted_entries(folder: str) -> Iterator[tuple[str, bool]]:
             spilled = files.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape"))
             runs.append(_spill(spilled, part))
         yield from heapq.merge(*runs)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _spill(file: IO[str], part: list[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
@@ -124,6 +138,30 @@ def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
         yield part
 
 
+def inside(folder: str, source: str) -> Path:
+    """The path of a source below a folder. Tables come from elsewhere too, and must not lead out of it.
+
+    Raises:
+        Refused: the source is absolute or climbs.
+    """
+    parts = PurePosixPath(source).parts
+    if source.startswith("/") or ".." in parts:
+        raise Refused("missing", "the source is not a path below the corpus")
+    return Path(folder, *parts)
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Up to ``limit`` + 1 bytes of a regular file; a pipe or a device would be read for ever.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    with path.open("rb") as file:
+        return file.read(limit + 1)
+
+
 def read_caption(path: Path) -> str | None:
     """The caption beside a picture: ``name.txt``, or ``caption``, ``text`` or ``prompt`` of ``name.json``.
 
@@ -133,15 +171,20 @@ def read_caption(path: Path) -> str | None:
     for ending in (".txt", ".json"):
         beside = path.with_suffix(ending)
         try:
-            if beside.stat().st_size > MAX_CAPTION_BYTES:
-                raise ValueError(f"{beside.name} is larger than {MAX_CAPTION_BYTES} bytes")
-            text = beside.read_text("utf-8-sig")
+            data = read_regular(beside, MAX_CAPTION_BYTES)
         except FileNotFoundError:
             continue
+        if len(data) > MAX_CAPTION_BYTES:
+            raise ValueError(f"{beside.name} is larger than {MAX_CAPTION_BYTES} bytes")
+        text = data.decode("utf-8-sig")
         if ending == ".txt":
             return text.strip()
-        said = json.loads(text)
+        try:
+            said = json.loads(text)
+        except RecursionError as error:
+            raise ValueError("nested too deep") from error
         for key in CAPTION_KEYS:
             if isinstance(said, dict) and isinstance(said.get(key), str):
+                said[key].encode()  # JSON may spell half a character, which no table can hold
                 return str(said[key]).strip()
     return None

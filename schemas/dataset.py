@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from .card import dataset_card
 from .conditions import CONDITIONS, Condition, condition_of_table
 from .errors import MillError
-from .fingerprint import differences
+from .fingerprint import differences, fingerprint
 from .shardfile import Footer, read_footer
 from .storage import Storage
 
@@ -91,6 +91,7 @@ class Dataset:
             MillError: the folder holds something else.
         """
         storage = Storage(address)
+        storage.sweep()
         if storage.files("") or [name for name in storage.folders() if name != "_run"]:
             raise MillError(f"{storage.address} is not empty and not a dataset; choose another folder")
         dataset = cls(storage, {"version": VERSION, "ingest": dict(ingest), "shard_size": shard_size, "segments": []})
@@ -173,9 +174,11 @@ class Dataset:
     def state(self, table: str) -> TableState:
         """How far a table is. A condition is stale where it was made from other images than are there now."""
         index, committed = self.index(table), self.committed(table)
+        if index is not None and self.stale_shards(table, index):
+            return TableState(table, "stale", len(committed), index)
         if index is None or len(committed) < self.shards:
             return TableState(table, "partial", len(committed), None)
-        return TableState(table, "stale" if self.stale_shards(table, index) else "complete", len(committed), index)
+        return TableState(table, "complete", len(committed), index)
 
     def stale_shards(self, table: str, index: Mapping[str, Any]) -> list[int]:
         """Shards of a finished table whose images are not the ones that it was made from."""
@@ -192,7 +195,7 @@ class Dataset:
         ]
 
     def finish(self, table: str) -> dict[str, Any]:
-        """Write ``_table.json`` of a table whose shards are all committed, and the dataset card.
+        """Write ``_table.json`` of a table whose shards are all committed.
 
         Raises:
             MillError: a shard is missing, or its files were made in different ways.
@@ -215,7 +218,9 @@ class Dataset:
             "shards": [entry for _, entry in described],
         }
         self.storage.write_json(f"{table}/_table.json", index)
-        self.write_card()
+        if table in self.config.get("redoing", {}):
+            del self.config["redoing"][table]
+            self.save()
         return index
 
     def _describe(self, table: str, shard: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -229,6 +234,15 @@ class Dataset:
         self.storage.write(
             "README.md", dataset_card(self.config, [s for s in states if s.status == "complete"]).encode()
         )
+
+    def begin_redo(self, table: str, wanted: Mapping[str, Any]) -> bool:
+        """Whether a table is still to be dropped for a redo; False where one with the same aim was cut off before."""
+        return bool(self.config.get("redoing", {}).get(table) != fingerprint(wanted))
+
+    def mark_redo(self, table: str, wanted: Mapping[str, Any]) -> None:
+        """The old table is gone; until the new one is finished, the same command goes on with it."""
+        self.config["redoing"] = {**self.config.get("redoing", {}), table: fingerprint(wanted)}
+        self.save()
 
     def drop(self, table: str) -> None:
         """Remove a table. Its index goes first, so that a table that is half gone is never called complete."""

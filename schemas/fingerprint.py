@@ -52,11 +52,16 @@ def row_seed(key: str, use: str) -> int:
 
 
 def package_versions(*names: str) -> dict[str, str]:
-    """Versions of installed distributions, by name; a missing one is left out."""
+    """Versions of installed distributions, by name; a missing one is left out. OpenCV has several distributions."""
     found = {}
     for name in names:
         try:
-            found[name] = version(name)
+            if name == "opencv":
+                import cv2
+
+                found[name] = cv2.__version__
+            else:
+                found[name] = version(name)
         except PackageNotFoundError:
             continue
     return found

@@ -20,6 +20,7 @@ from .tables import is_image, with_metadata
 
 GROUP_ROWS = 64
 GROUP_PIXELS = 64 * 1024 * 1024
+GROUP_BYTES = 256 * 1024 * 1024
 PER_SHARD = ("shard", "images_sha256")  # provenance that differs from file to file
 
 

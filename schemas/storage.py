@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -21,12 +22,17 @@ from fsspec.implementations.local import LocalFileSystem
 
 from .errors import MillError
 
+REPAIR = "a _table.json can be removed, the next run makes it again; dataset.json must be restored"
+TEMPORARY = re.compile(r"\.(\d+)-[0-9a-f]{8}~$")
+
 
 class Storage:
     """Files below one address, named by relative paths with forward slashes."""
 
     def __init__(self, address: str | os.PathLike[str]):
-        self.fs, root = fsspec.core.url_to_fs(os.fspath(address))
+        address = os.fspath(address)
+        # without a scheme it is a path, whatever characters are in it
+        self.fs, root = fsspec.core.url_to_fs(address) if "://" in address else (LocalFileSystem(), address)
         self.local = isinstance(self.fs, LocalFileSystem)
         self.root = os.path.abspath(root) if self.local else root.rstrip("/")
 
@@ -68,7 +74,7 @@ class Storage:
         try:
             return json.loads(self.read(name))
         except ValueError as error:
-            raise MillError(f"{self.path(name)} is damaged ({error}); restore it or make the dataset anew") from error
+            raise MillError(f"{self.path(name)} is damaged ({error}): {REPAIR}") from error
 
     def files(self, folder: str) -> dict[str, int]:
         """Names and sizes of the files directly inside ``folder``; empty where there is no such folder."""
@@ -150,7 +156,7 @@ class Storage:
             self.fs.pipe_file(target, data)
             return
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        temporary = f"{target}.{uuid.uuid4().hex[:8]}~"
+        temporary = f"{target}.{os.getpid()}-{uuid.uuid4().hex[:8]}~"
         try:
             with open(temporary, "wb") as file:
                 file.write(data)
@@ -160,6 +166,14 @@ class Storage:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+    def sweep(self, *folders: str) -> None:
+        """Remove what small writes of dead processes left behind, at the top and in ``folders``."""
+        for folder in ("", *folders) if self.local else ():
+            for name in self.files(folder):
+                owner = TEMPORARY.search(name)
+                if owner and not alive(int(owner[1])):
+                    self.remove(f"{folder}/{name}" if folder else name)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file, whole or not at all."""
@@ -175,6 +189,19 @@ class Storage:
             shutil.rmtree(path)
         elif os.path.lexists(path):
             os.unlink(path)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this machine is there."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _sync(path: Path) -> None:

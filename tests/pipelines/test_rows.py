@@ -96,6 +96,29 @@ def test_queues_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert step.most <= most
 
 
+def test_pictures_of_many_shapes_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_module, "IN_FLIGHT_BYTES", 10_000)
+    for threads in (1, 4):
+        step = Step(4)
+        found = list(run_rows(step, [(n, n % 50, "") for n in range(200)], threads, lambda: None))
+        assert found == [n * 10 for n in range(200)]
+        assert step.most <= 10
+
+
+def test_running_out_of_memory_in_a_codec_thread_stops_the_job_too() -> None:
+    import cv2
+
+    class NoMemory(Step):
+        def finish(self, row: Any, item: Any, output: Any) -> Any:
+            error = cv2.error("Insufficient memory")
+            error.code = -4
+            return rows_module.failure_of(error)  # as a step with several results does
+
+    for threads in (1, 3):
+        with pytest.raises(OutOfMemory, match="Insufficient memory"):
+            list(run_rows(NoMemory(2), [(n, "a", "") for n in range(4)], threads, lambda: None))
+
+
 def test_a_stop_is_noticed_before_the_next_row() -> None:
     seen = []
 
