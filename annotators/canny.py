@@ -11,6 +11,8 @@ import numpy as np
 
 from .base import Annotation, Annotator
 
+HIGHEST = 2040  # the largest L1 gradient of a 3x3 Sobel on 8 bits
+
 
 @dataclass(frozen=True)
 class Canny(Annotator):
@@ -25,8 +27,10 @@ class Canny(Annotator):
 
     def __post_init__(self) -> None:
         """Check the thresholds."""
-        if not 0 <= self.low <= self.high:
-            raise ValueError(f"canny thresholds are LOW:HIGH with 0 <= LOW <= HIGH, not {self.low}:{self.high}")
+        if not 0 <= self.low <= self.high <= HIGHEST:
+            raise ValueError(
+                f"canny thresholds are LOW:HIGH with 0 <= LOW <= HIGH <= {HIGHEST}: {self.low}:{self.high}"
+            )
 
     def draw(self, rng: np.random.Generator) -> dict[str, Any]:
         """The fixed thresholds, stored in each row like drawn ones."""

@@ -144,7 +144,8 @@ def parse_condition(word: str) -> Choice:
     known = variants_of(name)
     for variant in known:
         match = re.fullmatch(variant.pattern, value) if variant.pattern else None
-        if not (match or value == variant.name or (not given and variant is known[0])):
+        named = value == variant.name and not variant.pattern
+        if not (match or named or (not given and variant is known[0])):
             continue
         params = tuple((key, int(number)) for key, number in match.groupdict().items()) if match else ()
         choice = Choice(name, variant.name, variant.target, params)

@@ -42,6 +42,9 @@ def main() -> None:
     except MillError as error:
         typer.echo(f"controlmill: {error}", err=True)
         sys.exit(130 if type(error).__name__ == "Interrupted" else 1)
+    except OSError as error:
+        typer.echo(f"controlmill: {error.filename or ''}: {error.strerror or error}", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("controlmill: stopped", err=True)
         sys.exit(130)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,34 +13,16 @@ from ..annotators.base import Network, Placement
 from ..annotators.plan import load_network
 from ..annotators.weights import Found
 from ..schemas.dataset import Dataset
+from ..schemas.storage import Storage
 from .rows import is_out_of_memory
 
 LARGEST = 64
 WORTH = 1.05  # a larger batch must be this much faster
 
 
-def resolve_batches(
-    networks: Iterable[type[Network]],
-    weights: Mapping[str, Found],
-    place: Placement,
-    resolution: int,
-    stored: Mapping[str, int],
-) -> dict[str, Placement]:
-    """Network name → placement with the batch that ``auto`` stands for.
-
-    That is the one a dataset's tables were begun with, where there are any; else the network's own figure on a CPU;
-    else what is measured here, on square noise of ``resolution`` pixels.
-    """
-    found = {}
-    for network in networks:
-        if network.name in stored:
-            size = stored[network.name]
-        elif place.device == "cpu":
-            size = network.cpu_batch
-        else:
-            size = measured(network, weights, place, resolution)
-        found[network.name] = replace(place, batch_size=size)
-    return found
+def best_batch(network: type[Network], weights: Mapping[str, Found], place: Placement, resolution: int) -> int:
+    """What ``auto`` means: the network's own figure on a CPU, else what is measured here, on square noise."""
+    return network.cpu_batch if place.device == "cpu" else measured(network, weights, place, resolution)
 
 
 def measured(network: type[Network], weights: Mapping[str, Found], place: Placement, resolution: int) -> int:
@@ -79,14 +60,16 @@ def fastest_batch(forward: Callable[[int], Any], clock: Callable[[], float] = ti
     return best
 
 
-def stored_batches(address: str, tables: Mapping[str, type[Network]]) -> dict[str, int]:
-    """Network name → batch size that a dataset's tables were begun with. ``tables``: those asked for, by name."""
+def stored_placements(address: str, tables: Mapping[str, type[Network]]) -> dict[str, dict[str, Any]]:
+    """Network name → placement that a dataset's tables were begun with. ``tables``: those asked for, by name."""
+    if not Storage(address).exists("dataset.json"):
+        return {}
     dataset = Dataset.open(address)
-    found: dict[str, int] = {}
+    found: dict[str, dict[str, Any]] = {}
     for table, network in tables.items():
         committed = dataset.committed(table)
         if committed:
             said = dataset.footer(table, min(committed)).provenance.get("annotator", {})
             if said.get("network", {}).get("name") == network.name:
-                found[network.name] = said["placement"]["batch_size"]
+                found[network.name] = said["placement"]
     return found

@@ -22,7 +22,7 @@ from ..schemas.fingerprint import differences
 from ..schemas.shardfile import read_rows
 from ..schemas.storage import Storage
 from .annotate import Annotate
-from .imported import Import
+from .imported import Import, listing_sha256
 from .ingest import Ingest, IngestConfig
 from .jobs import Means, check_committed, run_stage
 from .run import Run, require_alone
@@ -173,7 +173,9 @@ def plan_conditions(
     stages: list[Annotate | Import] = []
     wanted: dict[str, dict[str, Any]] = {}
     if imports and conditions_from:
-        importing = Import(os.path.abspath(conditions_from), tuple(imports), (config or IngestConfig()).limits)
+        folder = os.path.abspath(conditions_from)
+        listings = {condition.name: listing_sha256(os.path.join(folder, condition.name)) for condition in imports}
+        importing = Import(folder, tuple(imports), (config or IngestConfig()).limits, listings)
         stages.append(importing)
         wanted.update({table: dict(output.provenance) for table, output in importing.outputs().items()})
     if choices:

@@ -32,7 +32,7 @@ FitOption = Annotated[str, typer.Option("--fit", help="crop (centred square), bu
 MaxMegapixels = Annotated[float, typer.Option(help="Pictures with more are refused from their header, undecoded.")]
 MaxMegabytes = Annotated[float, typer.Option(help="Larger files are refused unread.")]
 MinSide = Annotated[int, typer.Option(help="Pictures with a shorter side are refused.")]
-ShardSize = Annotated[int, typer.Option(help="Pictures in a shard: what one commit holds.")]
+ShardSize = Annotated[int, typer.Option(min=1, max=100_000, help="Pictures in a shard: what one commit holds.")]
 From = Annotated[
     Path | None, typer.Option(help="Folder of maps you have already: one folder per condition, stems as the pictures'.")
 ]
@@ -93,7 +93,7 @@ def build(
     redo = _tables(overwrite)
     config = _config(resolution, fit, max_megapixels, max_megabytes, min_side)
     networks = _networks(weights, device, dtype, batch_size, accept_license, dataset, redo, resolution)
-    plan = _plan(conditions, conditions_from, condition_column, networks)
+    plan = _plan(conditions, conditions_from, condition_column, networks, config)
     means = _means(runner, workers, threads, beam_option)
     jobs.check_overwrite(redo, ("images", *plan.wanted))
     jobs.check_ingest(str(photos), dataset, config, shard_size, redo)
@@ -128,7 +128,7 @@ def ingest(
     started = time.monotonic()
     redo = _tables(overwrite)
     config = _config(resolution, fit, max_megapixels, max_megabytes, min_side)
-    plan = _plan(None, conditions_from, condition_column)
+    plan = _plan(None, conditions_from, condition_column, config=config)
     means = _means(runner, workers, threads, beam_option)
     jobs.check_overwrite(redo, ("images", *plan.wanted))
     jobs.check_ingest(str(photos), dataset, config, shard_size, redo)
@@ -161,7 +161,8 @@ def annotate(
 
     started = time.monotonic()
     redo = _tables(overwrite)
-    networks = _networks(weights, device, dtype, batch_size, accept_license, dataset, redo)
+    resolution = jobs.Dataset.open(dataset).config["ingest"]["resolution"]
+    networks = _networks(weights, device, dtype, batch_size, accept_license, dataset, redo, resolution)
     plan = _plan(conditions, conditions_from, condition_column, networks)
     jobs.check_overwrite(redo, tuple(plan.wanted))
     _say_weights(plan)
@@ -175,10 +176,12 @@ def _config(resolution: int, fit: str, megapixels: float, megabytes: float, min_
     from .ingest import IngestConfig
     from .pixels import Limits
 
+    if not (megapixels > 0 and megabytes > 0):
+        raise MillError("--max-megapixels and --max-megabytes are greater than 0")
     if fit not in ("crop", "bucket", "none"):
         raise MillError(f"--fit {fit}: choose crop, bucket or none")
-    if resolution < 64 or resolution % 8:
-        raise MillError(f"--resolution {resolution}: 64 or more, in multiples of 8")
+    if not 64 <= resolution <= 8192 or resolution % 8:
+        raise MillError(f"--resolution {resolution}: from 64 to 8192, in multiples of 8")
     limits = Limits(round(megapixels * 1e6), round(megabytes * 1024 * 1024), min_side)
     return IngestConfig(resolution, fit, limits)  # type: ignore[arg-type]
 
@@ -188,6 +191,7 @@ def _plan(
     conditions_from: Path | None,
     columns: list[str] | None,
     networks: Networks | None = None,
+    config: IngestConfig | None = None,
 ) -> Plan:
     from ..annotators.catalogue import licence_gates, parse_conditions
     from ..schemas.errors import MillError
@@ -207,7 +211,7 @@ def _plan(
             "weights with a licence of their own (non-commercial use only):"
             + "".join(f"\n  {', '.join(names)}: --accept-license {gate}" for gate, names in refused.items())
         )
-    return plan_conditions(choices, networks.places, networks.weights, imports, str(conditions_from))
+    return plan_conditions(choices, networks.places, networks.weights, imports, str(conditions_from), config)
 
 
 def _networks(
@@ -218,7 +222,7 @@ def _networks(
     licences: list[str] | None,
     dataset: str,
     redo: list[str],
-    resolution: int = 512,
+    resolution: int,
 ) -> Networks:
     folder = str(weights) if weights else None
     return Networks(folder, device, dtype, batch_size, tuple(licences or ()), resolution, dataset, redo)
@@ -238,13 +242,11 @@ class Networks:
     redo: Sequence[str] = ()
 
     def places(self, groups: Sequence[ForwardGroup], weights: Mapping[str, Found]) -> Mapping[str, Placement]:
-        """Network name → where it runs."""
+        """Network name → where it runs. What ``auto`` meant when a dataset's tables were begun, it goes on to mean."""
         from ..annotators.base import Placement
         from ..schemas.conditions import CONDITIONS
         from ..schemas.errors import MillError
-        from ..schemas.storage import Storage
-        from .batching import resolve_batches, stored_batches
-        from .build import everywhere
+        from .batching import best_batch, stored_placements
 
         if self.batch_size != "auto" and not (self.batch_size.isdigit() and int(self.batch_size)):
             raise MillError(f"--batch-size {self.batch_size}: auto, or 1 or more")
@@ -260,12 +262,20 @@ class Networks:
 
         device = resolve_device(self.device)
         place = Placement(device=device, dtype=resolve_dtype(self.dtype, device))
-        if self.batch_size != "auto":
-            return everywhere(replace(place, batch_size=int(self.batch_size)))(groups, weights)
-        there = self.dataset is not None and Storage(self.dataset).exists("dataset.json")
         kept = {table: network for table, network in tables.items() if table not in self.redo}
-        stored = stored_batches(str(self.dataset), kept) if there else {}
-        return resolve_batches(set(tables.values()), weights, place, self.resolution, stored)
+        stored = stored_placements(self.dataset, kept) if self.dataset else {}
+        places = {}
+        for network in set(tables.values()):
+            before = stored.get(network.name, {})
+            here = replace(place, dtype=before.get("dtype", place.dtype)) if self.dtype == "auto" else place
+            if self.batch_size != "auto":
+                size = int(self.batch_size)
+            elif "batch_size" in before:
+                size = before["batch_size"]
+            else:
+                size = best_batch(network, weights, here, self.resolution)
+            places[network.name] = replace(here, batch_size=size)
+        return places
 
 
 def _means(runner: str, workers: int, threads: int, options: list[str] | None) -> Means:
@@ -299,12 +309,14 @@ def _say_weights(plan: Plan) -> None:
 def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
     from ..schemas.report import table_report
 
+    dataset.end_redo()
     stale = [table for table in dataset.condition_tables() if dataset.state(table).status == "stale"]
     console.print(table_report(dataset, tables))
     console.print(f"done in {seconds:,.1f} s: {dataset.storage.address}", markup=False, soft_wrap=True)
     if stale:
         console.print(
             f"stale now, made from earlier images: {', '.join(stale)}; redo them with "
-            f"controlmill annotate … --overwrite {','.join(stale)}",
+            f"controlmill annotate {dataset.storage.address} --conditions … --overwrite {','.join(stale)}",
             markup=False,
+            soft_wrap=True,
         )

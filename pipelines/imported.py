@@ -5,6 +5,7 @@ One folder per condition, the same path and stem as the picture's: ``photos/a/b.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from .pixels import Limits, Refused, open_image, to_rgb
 from .rows import failure_of
 from .run import Run
 from .shards import Stage, Work
+from .sources import inside, list_folder, read_regular
 
 VERSION = 1
 ENDINGS = (".png", ".tif", ".tiff", ".webp", ".bmp", ".jpg", ".jpeg")
@@ -69,11 +71,12 @@ class ImportStep:
         return results
 
     def _map(self, condition: Condition, row: Mapping[str, Any]) -> bytes:
-        base = Path(self.folder, condition.name, row["source"])
+        base = inside(str(Path(self.folder, condition.name)), row["source"])
         found = [path for ending in ENDINGS if (path := base.with_suffix(ending)).is_file()]
+        found += [path for ending in ENDINGS if (path := base.with_suffix(ending.upper())).is_file()]
         if not found:
             raise Refused("missing", f"no {condition.name}/{base.stem} with any of {', '.join(ENDINGS)}")
-        data = found[0].read_bytes()
+        data = read_regular(found[0], self.limits.max_bytes)
         if len(data) > self.limits.max_bytes:
             raise Refused("too_many_bytes", f"{len(data)} bytes; the cap is {self.limits.max_bytes}")
         with open_image(data, Limits(self.limits.max_pixels, self.limits.max_bytes, min_side=1)) as picture:
@@ -143,6 +146,7 @@ class Import(Stage):
     folder: str
     conditions: tuple[Condition, ...]
     limits: Limits
+    listings: Mapping[str, str]  # condition → digest of what its folder held, so that two folders are not mixed
 
     name = "import"
 
@@ -164,6 +168,7 @@ class Import(Stage):
                         "condition": condition.name,
                         "variant": "imported",
                         "version": VERSION,
+                        "listing_sha256": self.listings[condition.name],
                         "packages": package_versions("pillow", "numpy"),
                     },
                 },
@@ -176,6 +181,14 @@ class Import(Stage):
         outputs = {table: output for table, output in self.outputs().items() if table in missing}
         step = ImportStep(self.folder, tuple(output.condition for output in outputs.values()), self.limits)
         yield map_work(dataset, run, shard, outputs, step, ROW_COLUMNS)
+
+
+def listing_sha256(folder: str) -> str:
+    """Digest of the names and sizes of the maps below a folder."""
+    digest = hashlib.sha256()
+    for source in list_folder(folder):
+        digest.update(f"{source.source}\0{source.size}\n".encode())
+    return digest.hexdigest()
 
 
 def parse_columns(folder: str, columns: Sequence[str]) -> tuple[Condition, ...]:

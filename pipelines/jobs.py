@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -202,10 +203,15 @@ class JobProcess:
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 bufsize=0,
+                env={**os.environ, "TMPDIR": self._folder()},  # what an engine leaves there goes with it
                 start_new_session=True,  # Ctrl-C is for the console alone, which stops the job in order
             )
             pickle.dump((sys.path, self.engine), self._process.stdin)  # type: ignore[arg-type]
         return self._process
+
+    def _folder(self) -> str:
+        self._temporary = tempfile.mkdtemp(prefix="controlmill-")
+        return self._temporary
 
     def last_lines(self, count: int = 15) -> str:
         """The end of what the process, or the one before it, said."""
@@ -229,6 +235,7 @@ class JobProcess:
         with suppress(BrokenPipeError):
             process.stdin.close()
         process.stdout.close()
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 class Means:

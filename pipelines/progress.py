@@ -51,7 +51,8 @@ class Progress:
             self._task = self._bar.add_task(self._title, total=len(self._rows), completed=self._before, said="starting")
             self._bar.start()
         else:
-            self._print(f"{self._title}: {self._before} of {len(self._rows)} shards were done before")
+            before = f", {self._before} of them done before" if self._before else ""
+            self._print(f"{self._title}: {sum(self._rows):,} images in {len(self._rows)} shards{before}")
         return self
 
     def __exit__(

@@ -34,7 +34,8 @@ def dataset_card(config: Mapping[str, Any], tables: Sequence[TableState]) -> str
     ingest = config["ingest"]
     lines += [
         f"Made by ControlMill: pictures fitted to {ingest['resolution']} pixels ({ingest['fit']}), one table a folder.",
-        "All tables have the same rows in the same order, shard by shard; `key` says so.",
+        "A condition has the rows of `images` in the same order, shard by shard; `key` says so. What could not be made",
+        "is null in its row, with the reason.",
         "",
         "| table | rows | refused | what it is |",
         "|---|---|---|---|",
@@ -42,6 +43,8 @@ def dataset_card(config: Mapping[str, Any], tables: Sequence[TableState]) -> str
     for state in tables:
         refused = sum(state.reasons.values()) if state.table not in ("images", "rejected") else 0
         lines.append(f"| {state.table} | {state.rows} | {refused} | {SUMMARIES.get(state.table, 'imported')} |")
+    conditions = [state.table for state in tables if state.table not in ("images", "rejected")]
+    example = conditions[0] if conditions else "CONDITION"
     lines += [
         "",
         "```python",
@@ -52,8 +55,8 @@ def dataset_card(config: Mapping[str, Any], tables: Sequence[TableState]) -> str
         "DuckDB joins two tables by position, and the keys prove it:",
         "",
         "```sql",
-        "SELECT i.key, i.image, c.map",
-        "FROM read_parquet('images/*/*.parquet') i POSITIONAL JOIN read_parquet('canny/*/*.parquet') c",
+        "SELECT i.key, i.image, c.*",
+        f"FROM read_parquet('images/*/*.parquet') i POSITIONAL JOIN read_parquet('{example}/*/*.parquet') c",
         "WHERE i.key = c.key;",
         "```",
         "",

@@ -22,15 +22,19 @@ def inspect(
     contact_sheet: Annotated[
         Path | None, typer.Option(help="Write pictures and maps, side by side, to this PNG.")
     ] = None,
-    rows: Annotated[int, typer.Option(help="Pictures on the contact sheet.")] = 8,
-    first: Annotated[int, typer.Option(help="Its first row.")] = 0,
+    rows: Annotated[int, typer.Option(min=1, max=200, help="Pictures on the contact sheet.")] = 8,
+    first: Annotated[int, typer.Option(min=0, help="Its first row.")] = 0,
+    rejects: Annotated[int, typer.Option(min=0, help="Refused files to name; their rows are in rejected/.")] = 10,
 ) -> None:
     """Tables, rows, rejects by reason, sizes, how each table was made; with a contact sheet, how it looks."""
     from .dataset import Dataset
-    from .report import provenance_text, table_report
+    from .errors import MillError
+    from .report import first_rejects, provenance_text, table_report
 
     console = Console(highlight=False)
     opened = Dataset.open(dataset)
+    if contact_sheet and (contact_sheet.suffix.lower() not in (".png", ".jpg") or not contact_sheet.parent.is_dir()):
+        raise MillError(f"--contact-sheet {contact_sheet}: a .png or .jpg in a folder that is there")
     listed = sum(segment["rows"] for segment in opened.config["segments"])
     size = opened.config["shard_size"]
     console.print(
@@ -39,6 +43,8 @@ def inspect(
         soft_wrap=True,
     )
     console.print(table_report(opened, [table for table in opened.tables() if table != "sources"]))
+    for line in first_rejects(opened, rejects):
+        console.print(line, markup=False, soft_wrap=True)
     console.print()
     for table in opened.tables():
         text = provenance_text(opened.state(table))

@@ -218,9 +218,6 @@ class Dataset:
             "shards": [entry for _, entry in described],
         }
         self.storage.write_json(f"{table}/_table.json", index)
-        if table in self.config.get("redoing", {}):
-            del self.config["redoing"][table]
-            self.save()
         return index
 
     def _describe(self, table: str, shard: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -240,9 +237,14 @@ class Dataset:
         return bool(self.config.get("redoing", {}).get(table) != fingerprint(wanted))
 
     def mark_redo(self, table: str, wanted: Mapping[str, Any]) -> None:
-        """The old table is gone; until the new one is finished, the same command goes on with it."""
+        """The old table is gone; until :meth:`end_redo` the same command goes on with the new one."""
         self.config["redoing"] = {**self.config.get("redoing", {}), table: fingerprint(wanted)}
         self.save()
+
+    def end_redo(self) -> None:
+        """All that was asked for is done: asking for it again means another redo."""
+        if self.config.pop("redoing", None):
+            self.save()
 
     def drop(self, table: str) -> None:
         """Remove a table. Its index goes first, so that a table that is half gone is never called complete."""

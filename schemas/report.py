@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from .dataset import Dataset, TableState
+from .shardfile import read_rows
 
 
 def table_report(dataset: Dataset, tables: Sequence[str]) -> Table:
@@ -28,6 +29,17 @@ def table_report(dataset: Dataset, tables: Sequence[str]) -> Table:
         refused = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items())) or "–"
         report.add_row(name, made, f"{state.rows:,}", size_text(state.bytes), refused)
     return report
+
+
+def first_rejects(dataset: Dataset, count: int) -> list[str]:
+    """The first refused files: source, reason, error."""
+    lines: list[str] = []
+    for shard in sorted(dataset.committed("rejected")):
+        if len(lines) >= count:
+            break
+        with dataset.parquet("rejected", shard) as parquet:
+            lines += [f"  refused {row['source']}: {row['reason']}, {row['error']}" for row in read_rows(parquet)]
+    return lines[:count]
 
 
 def size_text(count: int) -> str:

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from .codecs import decode_image, decode_map
 from .conditions import Condition
-from .dataset import BASE_TABLES, SHARDS_PER_FOLDER, Dataset, describe_file, shard_file
+from .dataset import BASE_TABLES, Dataset, describe_file, shard_file
 from .errors import MillError
+from .fingerprint import differences, row_key
 from .shardfile import read_footer
 
 
@@ -35,7 +36,7 @@ def verify(dataset: Dataset, pixels: bool = True) -> Iterator[Fault]:
         return
     complete = []
     for table in dataset.tables():
-        faults = list(_table_faults(dataset, table))
+        faults = list(_guarded(table, _table_faults(dataset, table)))
         yield from faults
         if not any(fault.promise == "commit" for fault in faults):
             complete.append(table)
@@ -43,19 +44,20 @@ def verify(dataset: Dataset, pixels: bool = True) -> Iterator[Fault]:
         if table not in dataset.tables():
             yield Fault("commit", table, "the table is missing")
     if all(table in complete for table in BASE_TABLES):
+        yield from _guarded("dataset.json", _settings(dataset))
         for shard in range(dataset.shards):
-            yield from _guarded(dataset, shard, _conservation(dataset, shard))
-            yield from _guarded(dataset, shard, _images(dataset, shard, pixels))
+            yield from _guarded(f"shard {shard}", _conservation(dataset, shard))
+            yield from _guarded(f"shard {shard}", _images(dataset, shard, pixels))
             for table in complete:
                 if table not in BASE_TABLES:
-                    yield from _guarded(dataset, shard, _alignment(dataset, table, shard, pixels))
+                    yield from _guarded(f"shard {shard}", _alignment(dataset, table, shard, pixels))
 
 
-def _guarded(dataset: Dataset, shard: int, faults: Iterator[Fault]) -> Iterator[Fault]:
+def _guarded(where: str, faults: Iterator[Fault]) -> Iterator[Fault]:
     try:
         yield from faults
-    except (MillError, ValueError, OSError) as error:
-        yield Fault("commit", f"shard {shard}", f"cannot be read: {error}")
+    except (MillError, ValueError, OSError, LookupError, TypeError) as error:
+        yield Fault("commit", where, f"cannot be read: {type(error).__name__}: {error}")
 
 
 def _table_faults(dataset: Dataset, table: str) -> Iterator[Fault]:
@@ -71,11 +73,8 @@ def _table_faults(dataset: Dataset, table: str) -> Iterator[Fault]:
         return
     for folder in dataset.storage.folders(table):
         for name in dataset.storage.files(f"{table}/{folder}"):
-            if (
-                name != f"{name[:8]}.parquet"
-                or not name[:8].isdigit()
-                or int(name[:8]) // SHARDS_PER_FOLDER != int(folder)
-            ):
+            number = name.removesuffix(".parquet")
+            if not number.isdigit() or f"{table}/{folder}/{name}" != shard_file(table, int(number)):
                 yield Fault("commit", f"{table}/{folder}/{name}", "is not a shard's file")
     if index is None:
         yield Fault("commit", table, "has no _table.json: the run that made it did not end; run it again")
@@ -103,6 +102,17 @@ def _table_faults(dataset: Dataset, table: str) -> Iterator[Fault]:
         )
 
 
+def _settings(dataset: Dataset) -> Iterator[Fault]:
+    """What ``dataset.json`` says is what the tables say."""
+    index, sources = dataset.index("images"), dataset.index("sources")
+    if index and dataset.config["ingest"] != index["provenance"]["ingest"]:
+        changed = "; ".join(differences(index["provenance"]["ingest"], dataset.config["ingest"]))
+        yield Fault("provenance", "dataset.json", f"its settings are not those of the images: {changed}")
+    listed = sum(segment["rows"] for segment in dataset.config["segments"])
+    if sources and listed != sum(entry["rows"] for entry in sources["shards"]):
+        yield Fault("conservation", "dataset.json", f"it counts {listed} listed files, the sources another number")
+
+
 def _conservation(dataset: Dataset, shard: int) -> Iterator[Fault]:
     """Each listed source is kept or rejected, once, in the order of the listing."""
     listed, kept, rejected = (_column(dataset, table, shard, "source") for table in ("sources", "images", "rejected"))
@@ -124,11 +134,12 @@ def _column(dataset: Dataset, table: str, shard: int, column: str) -> list[str]:
 
 
 def _images(dataset: Dataset, shard: int, pixels: bool) -> Iterator[Fault]:
-    """Stored pictures have the size that their rows say."""
-    if not pixels:
-        return
+    """Keys are those of their rows, and stored pictures have the size that their rows say."""
     with dataset.parquet("images", shard) as parquet:
-        for row in _rows(parquet, ["key", "image", "width", "height"]):
+        for row in _rows(parquet, ["key", "source", "sha256"]):
+            if row["key"] != row_key(row["source"], row["sha256"]):
+                yield Fault("alignment", shard_file("images", shard), f"{row['key']} is not the key of its row")
+        for row in _rows(parquet, ["key", "image", "width", "height"]) if pixels else ():
             try:
                 size = decode_image(row["image"]["bytes"]).shape[:2]
             except Exception as error:  # decoders raise nearly anything on damaged data

@@ -87,8 +87,9 @@ def make(
 
 
 def digests(dataset: Path) -> dict[str, str]:
-    """sha256 of every data file."""
-    return {str(path.relative_to(dataset)): sha256_file(path) for path in sorted(dataset.rglob("*.parquet"))}
+    """sha256 of every file."""
+    files = (path for path in sorted(dataset.rglob("*")) if path.is_file())
+    return {str(path.relative_to(dataset)): sha256_file(path) for path in files}
 
 
 def rows(dataset: Path, table: str) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from controlmill.annotators.base import Placement
 
 from tests.helpers import command, digests, write_photos
 
@@ -40,7 +41,7 @@ def copy(built: Path, tmp_path: Path) -> Path:
         (["EMPTY", "NEW"], "no pictures in this folder"),
         (["PHOTOS", "NEW", "--conditions", "cany"], "no condition is called 'cany'; there are: canny, hough"),
         (["PHOTOS", "NEW", "--conditions", "hough=x,canny=9:1"], "hough has no variant 'x'"),
-        (["PHOTOS", "NEW", "--conditions", "canny=9:1"], "0 <= LOW <= HIGH, not 9:1"),
+        (["PHOTOS", "NEW", "--conditions", "canny=9:1"], "0 <= LOW <= HIGH <= 2040: 9:1"),
         (["PHOTOS", "NEW", "--conditions", "canny,canny=1:2"], "canny is asked for twice"),
         (["PHOTOS", "NEW", "--conditions", ""], "say what to make"),
         (["PHOTOS", "EMPTY/..", "--conditions", "canny"], "is not empty and not a dataset"),
@@ -105,9 +106,71 @@ def test_overwrite_redoes_one_table_and_leaves_the_others(copy: Path) -> None:
     assert done.returncode == 0, done.stderr
     after = digests(copy)
     changed = {name.split("/")[0] for name in after if after[name] != before[name]}
-    assert changed == {"canny"}
+    assert changed <= {"canny", "README.md"}
     assert after.keys() == before.keys()
     assert command("verify", str(copy)).returncode == 0
+
+
+def test_a_redo_that_was_cut_off_goes_on_with_the_same_command(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from controlmill.annotators.catalogue import parse_conditions
+    from controlmill.pipelines import build, jobs
+    from controlmill.schemas.errors import MillError
+
+    plan = build.plan_conditions(parse_conditions("canny=100:200"), build.everywhere(Placement()), None)
+    with monkeypatch.context() as cut:
+        cut.setattr(jobs.JobProcess, "run", lambda *_: 0)
+        with pytest.raises(MillError, match="not committed"), jobs.Means() as means:
+            build.annotate(str(copy), plan, means, ["canny"])
+    with jobs.Means(threads=1) as means:
+        build.annotate(str(copy), plan, means)
+    kept = (copy / "canny/0000/00000000.parquet").stat().st_ino
+    with jobs.Means(threads=1) as means:
+        build.annotate(str(copy), plan, means, ["canny"])
+    assert (copy / "canny/0000/00000000.parquet").stat().st_ino == kept
+    assert command("annotate", str(copy), "--conditions", "canny=100:200").returncode == 0
+    again = command("annotate", str(copy), "--conditions", "canny=100:200", "--overwrite", "canny")
+    assert again.returncode == 0
+    assert (copy / "canny/0000/00000000.parquet").stat().st_ino != kept
+
+
+def test_images_redone_into_other_shards_make_maps_stale(corpus: Path, copy: Path) -> None:
+    again = ("ingest", str(corpus), str(copy), *SMALL[:-1], "6", "--overwrite", "images")
+    assert command(*again).returncode == 0
+    assert "stale" in command("inspect", str(copy)).stdout
+    refused = command("annotate", str(copy), "--conditions", "canny")
+    assert refused.returncode == 1
+    assert "canny is stale" in refused.stderr
+
+
+def test_no_job_removes_tables_under_another(copy: Path) -> None:
+    import json
+    import os
+    import socket
+
+    (copy / "_run/other").mkdir(parents=True)
+    owner = {"host": socket.gethostname(), "pid": os.getpid()}
+    (copy / "_run/other/owner.json").write_text(json.dumps(owner))
+    refused = command("annotate", str(copy), "--conditions", "canny", "--overwrite", "canny")
+    assert refused.returncode == 1
+    assert "another job works on" in refused.stderr
+    assert (copy / "canny/_table.json").exists()
+
+
+def test_weights_that_do_not_load_stop_the_job(built: Path, tmp_path: Path) -> None:
+    (tmp_path / "ControlNetHED.pth").write_bytes(b"noise" * 1000)
+    done = command("annotate", str(built), "--conditions", "hed", "--weights", str(tmp_path))
+    assert done.returncode == 1
+    assert "the network of hed cannot be loaded" in done.stderr
+    assert not (built / "hed").exists()
+
+
+def test_a_module_in_the_working_folder_is_not_taken_for_one_of_ours(corpus: Path, tmp_path: Path) -> None:
+    for name in ("queue", "annotators", "training", "pickle"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('shadowed')")
+    script = str(Path(sys.executable).parent / "controlmill")
+    words = [script, "build", str(corpus), "dataset", "--conditions", "canny", *SMALL]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_images_redone_make_maps_stale_and_say_so(corpus: Path, copy: Path) -> None:

@@ -107,6 +107,17 @@ def test_what_cannot_be_imported_is_null_with_its_reason(made: Dataset) -> None:
     }
 
 
+def test_maps_of_another_folder_are_not_mixed_in(corpus: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from controlmill.pipelines.imported import listing_sha256
+
+    shutil.copytree(corpus / "maps", tmp_path / "maps")
+    assert listing_sha256(str(tmp_path / "maps")) == listing_sha256(str(corpus / "maps"))
+    (tmp_path / "maps/depth/wide.png").write_bytes(b"x")
+    assert listing_sha256(str(tmp_path / "maps")) != listing_sha256(str(corpus / "maps"))
+
+
 def test_labels_are_stored_as_ids_with_a_palette(made: Dataset) -> None:
     import io
 

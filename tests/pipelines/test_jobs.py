@@ -100,6 +100,44 @@ def test_killed_at_random_and_run_again_ends_in_the_same_bytes(tmp_path: Path) -
     assert not (tmp_path / "dataset" / "_run").exists()
 
 
+CUT = """
+import os, sys
+from controlmill.__main__ import main
+step, after, *words = sys.argv[1:]
+left, replace = [int(step)], os.replace
+def cut(*names):
+    if after == "after":
+        replace(*names)
+    left[0] -= 1
+    if left[0] < 0:
+        os._exit(9)
+    if after == "before":
+        replace(*names)
+os.replace, sys.argv = cut, ["controlmill", *words]
+main()
+"""
+
+
+def test_a_console_killed_at_any_small_write_leaves_nothing_that_a_rerun_does_not_mend(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 3)
+    words = ["build", str(photos), "", "--conditions", "canny", *WORDS[2:], *LIMITS]
+    words[2] = str(tmp_path / "undisturbed")
+    assert command(*words).returncode == 0
+    wanted = digests(tmp_path / "undisturbed")
+    ended = 0
+    for step in range(30):
+        words[2] = str(tmp_path / f"cut{step}")
+        cut = [sys.executable, "-c", CUT, str(step), ("before", "after")[step % 2], *words]
+        ended = subprocess.run(cut, capture_output=True, check=False).returncode
+        if ended == 0:
+            break
+        again = command(*words)
+        assert again.returncode == 0, again.stderr
+        assert digests(tmp_path / f"cut{step}") == wanted, step
+    assert ended == 0
+    assert step > 8
+
+
 def test_a_killed_console_takes_its_job_along(photos: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "controlmill", "build", str(photos), str(tmp_path / "dataset"), *WORDS]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -48,6 +48,24 @@ def test_links_are_followed_and_loops_are_not(tmp_path: Path) -> None:
     assert names(tmp_path / "corpus") == ["a/1.png", "dangling.png", "linked/2.png"]
 
 
+def test_a_link_to_itself_and_a_pipe_are_rows_and_hang_nothing(tmp_path: Path) -> None:
+    from tests.helpers import make
+
+    photos = write_photos(tmp_path / "photos", 2)
+    os.symlink("loop.jpg", photos / "loop.jpg")
+    os.mkfifo(photos / "pipe.jpg")
+    os.mkfifo(photos / "part0" / "000.txt")
+    (photos / "part1" / "001.txt").unlink()
+    (photos / "part1" / "001.json").write_text('{"caption": "\\ud800"}')
+    make(photos, tmp_path / "dataset", "canny")
+    assert {row["source"]: row["reason"] for row in rows(tmp_path / "dataset", "rejected")} == {
+        "loop.jpg": "unreadable",
+        "pipe.jpg": "unreadable",
+        "part0/000.jpg": "bad_caption",
+        "part1/001.png": "bad_caption",
+    }
+
+
 def test_a_name_that_is_not_utf8_is_listed_all_the_same(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/\xff.png"
     with open(path, "wb") as file:

@@ -110,6 +110,25 @@ def test_missing_and_left_over_files(copy: Path) -> None:
     assert ("commit", "is not a shard's file") in said
 
 
+def test_settings_that_are_not_the_tables(copy: Path) -> None:
+    config = json.loads((copy / "dataset.json").read_text())
+    config["ingest"]["resolution"] = 999
+    config["segments"][0]["rows"] += 1
+    (copy / "dataset.json").write_text(json.dumps(config))
+    said = found(copy)
+    assert ("provenance", "its settings are not those of the images: resolution: 128, now 999") in said
+    assert ("conservation", "it counts 14 listed files, the sources another number") in said
+
+
+def test_a_damaged_index_and_a_strange_folder_are_listed_with_the_rest(copy: Path) -> None:
+    (copy / "canny" / "_table.json").write_text("{")
+    (copy / "hough" / "old").mkdir()
+    (copy / "hough" / "old" / "00000000.parquet").write_bytes(b"")
+    said = found(copy)
+    assert any("cannot be read" in text for _, text in said)
+    assert ("commit", "is not a shard's file") in said
+
+
 def test_files_made_in_two_ways_are_not_one_table(copy: Path) -> None:
     path = copy / "canny" / "0000" / "00000001.parquet"
     file = pq.ParquetFile(path)
