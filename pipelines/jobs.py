@@ -102,7 +102,7 @@ def run_stage(
         MillError: something could not be done. What was committed stays, and the same command goes on from there.
         Interrupted: by Ctrl-C.
     """
-    dataset.storage.sweep(*stage.tables)
+    dataset.storage.sweep()
     for table, said in wanted.items():
         check_committed(dataset, table, said)
     done = set.intersection(*(dataset.committed(table) for table in stage.tables))

@@ -167,9 +167,9 @@ class Storage:
             Path(temporary).unlink(missing_ok=True)
             raise
 
-    def sweep(self, *folders: str) -> None:
-        """Remove what small writes of dead processes left behind, at the top and in ``folders``."""
-        for folder in ("", *folders) if self.local else ():
+    def sweep(self) -> None:
+        """Remove what small writes of dead processes left behind, at the top and in its folders."""
+        for folder in ("", *self.folders()) if self.local else ():
             for name in self.files(folder):
                 owner = TEMPORARY.search(name)
                 if owner and not alive(int(owner[1])):

@@ -220,7 +220,7 @@ def test_doctor_says_what_can_run_here() -> None:
     done = command("doctor")
     assert done.returncode == 0, done.stderr
     assert "canny=random" in done.stdout
-    assert "none needed" in done.stdout
+    assert "needs --accept-license openpose" in done.stdout
 
 
 def test_help_is_light() -> None:
