@@ -75,6 +75,8 @@ def write_run(run: Path, prepared: Prepared, config: TrainConfig) -> None:
         "config": asdict(config),
         "dataset": prepared.dataset.storage.address,
         "fingerprint": prepared.fingerprint,
+        "provenance": prepared.provenance(),
+        "shape": (config.crop, config.crop) if config.crop else prepared.selection.shapes()[0],
         "rows": len(prepared.selection.train),
         "held_out": len(prepared.selection.held_out),
         "left_out": dict(prepared.selection.left_out),
