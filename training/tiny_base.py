@@ -32,7 +32,7 @@ SCENES = 30_000
 HELD_OUT = 1_000_000  # scenes from here on are never trained on
 PROMPT_DROPOUT = 0.1  # unconditional samples for classifier-free guidance
 MIN_SNR_GAMMA = 5.0  # Hang et al. 2023
-KL_WEIGHT = 2e-4
+KL_WEIGHTS = (2e-4, 2e-5)  # of the two halves of the autoencoder's training: smooth latents first, then sharp edges
 CHECKPOINT_SECONDS = 120.0
 LOG_EVERY = 25
 
@@ -114,8 +114,11 @@ def batch_indices(seed: int, step: int, size: int) -> np.ndarray:
 class Stage:
     """One stage of training: modules, optimiser, averaged weights, checkpoints and the loss curve."""
 
-    def __init__(self, name: str, modules: dict[str, nn.Module], folder: Path, steps: int, rate: float):
+    def __init__(
+        self, name: str, modules: dict[str, nn.Module], folder: Path, steps: int, rate: float, rounds: int = 1
+    ):
         self.name, self.modules, self.folder, self.steps, self.rate = name, nn.ModuleDict(modules), folder, steps, rate
+        self.round_steps = max(1, steps // rounds)
         self.optimizer = torch.optim.AdamW(self.modules.parameters(), lr=rate, weight_decay=1e-2)
         self.average = copy.deepcopy(self.modules).requires_grad_(False)
         self.step = 0
@@ -133,8 +136,8 @@ class Stage:
         return self.folder / f"{self.name}{ending}"
 
     def update(self, loss: torch.Tensor, warmup: int = 200) -> None:
-        """One optimiser step: warm-up, then a cosine to zero; gradients clipped to norm 1; weights averaged."""
-        done = self.step / self.steps
+        """One optimiser step: warm-up, then a cosine to zero in each round; gradients clipped to norm 1; averaging."""
+        done = self.step % self.round_steps / self.round_steps
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * min(1.0, (self.step + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * done))
         self.optimizer.zero_grad()
@@ -181,7 +184,7 @@ def pixels_of(indices: np.ndarray, seed: int) -> torch.Tensor:
 
 def train_vae(vae: AutoencoderKL, folder: Path, seed: int, steps: int, batch: int = 8) -> AutoencoderKL:
     """L1 + MSE reconstruction with a little KL; sets ``scaling_factor`` so that latents have unit variance."""
-    stage = Stage("vae", {"vae": vae}, folder, steps, rate=2e-3)
+    stage = Stage("vae", {"vae": vae}, folder, steps, rate=2e-3, rounds=len(KL_WEIGHTS))
     while stage.step < steps:
         pixels = pixels_of(batch_indices(seed, stage.step, batch), seed)
         posterior = vae.encode(pixels).latent_dist
@@ -189,7 +192,9 @@ def train_vae(vae: AutoencoderKL, folder: Path, seed: int, steps: int, batch: in
         decoded = vae.decode(posterior.mean + posterior.std * noise).sample
         kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
         error = decoded - pixels
-        stage.update(error.abs().mean() + error.square().mean() + KL_WEIGHT * kl)
+        stage.update(
+            error.abs().mean() + error.square().mean() + KL_WEIGHTS[min(stage.step // stage.round_steps, 1)] * kl
+        )
     trained = stage.average["vae"].eval()
     with torch.no_grad():
         latents = trained.encode(pixels_of(np.arange(256), seed)).latent_dist.mean
@@ -253,7 +258,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the tiny base on the synthetic corpus.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--vae-steps", type=int, default=4_000)
+    parser.add_argument("--vae-steps", type=int, default=8_000)
     parser.add_argument("--steps", type=int, default=12_000)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
