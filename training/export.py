@@ -1,7 +1,7 @@
 """Export: a ControlNet's weights under the keys of the original repository, which web interfaces read.
 
-Source of the names: ``cldm/cldm.py`` of lllyasviel/ControlNet and ldm's ``openaimodel.py``; diffusers converts the other
-way in ``loaders/single_file_utils.py`` (``convert_controlnet_checkpoint``).
+Source of the names: ``cldm/cldm.py`` of lllyasviel/ControlNet and the ``openaimodel.py`` of ldm; diffusers converts the
+other way in ``loaders/single_file_utils.py`` (``convert_controlnet_checkpoint``).
 """
 
 from __future__ import annotations
