@@ -18,8 +18,9 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from ..annotators import weights
 from ..schemas.errors import MillError
 
 TINY = Path(__file__).parent / "tiny_base"
@@ -103,12 +104,11 @@ def read_facts(name: str) -> Facts:
             "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER), then --base FOLDER"
         )
     try:
-        facts = Facts(
-            UNet2DConditionModel.load_config(where, subfolder="unet"),
-            AutoencoderKL.load_config(where, subfolder="vae"),
-            CLIPTextModel.config_class.from_pretrained(where, subfolder="text_encoder").to_dict(),
-            DDPMScheduler.load_config(where, subfolder="scheduler"),
-        )
+        facts = _facts(where, local=True)
+    except (OSError, ValueError):
+        facts = None
+    try:
+        facts = facts or _facts(where, local=Path(where).exists() or not weights._hub_answers())
     except (OSError, ValueError) as error:
         raise MillError(
             f"--base {name}: not found here, and the hub could not give it ({str(error).splitlines()[0]}); "
@@ -117,6 +117,16 @@ def read_facts(name: str) -> Facts:
     if facts.unet.get("addition_embed_type") or facts.unet.get("encoder_hid_dim_type"):
         raise MillError(f"--base {name}: only Stable Diffusion 1.x and 2.x bases are supported")
     return facts
+
+
+def _facts(where: str, local: bool) -> Facts:
+    text = CLIPTextConfig.from_pretrained(where, subfolder="text_encoder", local_files_only=local)
+    return Facts(
+        UNet2DConditionModel.load_config(where, subfolder="unet", local_files_only=local),
+        AutoencoderKL.load_config(where, subfolder="vae", local_files_only=local),
+        text.to_dict(),
+        DDPMScheduler.load_config(where, subfolder="scheduler", local_files_only=local),
+    )
 
 
 class Base:
