@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import inspect
 from pathlib import Path
 from typing import Annotated, Any, get_origin
@@ -36,6 +37,9 @@ def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool,
     from ..schemas.errors import MillError
     from . import run as runs
 
+    absent = [name for name in ("accelerate", "tensorboard", "matplotlib") if importlib.util.find_spec(name) is None]
+    if absent:
+        raise MillError(f"training needs {', '.join(absent)}: pip install 'controlmill[train]'")
     if resume:
         if recipe:
             raise MillError("--resume goes on with the run's own settings; leave --recipe out")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from diffusers import ControlNetModel
 from PIL import Image, ImageOps, UnidentifiedImageError
+from safetensors.torch import load_file
 
 from ..schemas.conditions import Condition, condition_of_table
 from ..schemas.errors import MillError
@@ -61,6 +62,8 @@ def draw(
         assert control is not None
         array = _given(control, condition, (width, height))
     base = Base(config["base"], torch.device(device), "fp32")
+    if config["unlock_decoder"]:
+        base.unet.load_state_dict(load_file(run / "unet" / "diffusion_pytorch_model.safetensors"))
     controlnet = load_controlnet(folder, config["connection"] == "lite").to(base.device)
     start = start_noise(base, [(0, i) for i in range(count)], seed, height, width)
     picture = np.repeat(control_image(condition.kind, array)[None], count, axis=0)

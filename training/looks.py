@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from diffusers import ControlNetModel
 
-from . import plots
+from . import card, plots
 from .base import Base
 from .checkpoint import Trained
 from .config import TrainConfig
@@ -67,6 +67,8 @@ class Looks:
     def _fix(self) -> None:
         """Latents, prompts, noise, the base's own losses, and the pictures at the floor and at the ceiling."""
         seed, base = self.config.seed, self.base
+        if self.config.unlock_decoder:  # the base as it was, also when the run goes on with a trained decoder
+            base = Base(self.config.base, self.base.device, self.config.precision)
         rows = self.samples[: self.config.eval_rows]
         pixels = torch.from_numpy(np.stack([s.image for s in rows])).permute(0, 3, 1, 2).float() / 127.5 - 1
         shape = base.latent_shape(*pixels.shape[2:])
@@ -142,6 +144,7 @@ class Looks:
         denoiser.train()
         self.log.write(values)
         self._report()
+        card.write(self.run)
         said = ", ".join(f"{name} {values[name]:.3f}" for name in ("gain", "benefit", "fidelity") if name in values)
         self.log.say(f"step {step}, held out: {said}")
 

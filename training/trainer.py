@@ -24,7 +24,7 @@ from diffusers import ControlNetModel
 
 from ..schemas.conditions import Condition
 from ..schemas.errors import MillError
-from . import checkpoint
+from . import card, checkpoint
 from .base import Base
 from .config import TrainConfig
 from .connections import ControlledDenoiser, choose_trainable, make_controlnet
@@ -218,6 +218,7 @@ class Trainer:
                 "base": self.base.fingerprint(),
             }
             checkpoint.save(self.run, self.step, self.trained, state, self.config.keep)
+            card.write(self.run)
         self.accelerator.wait_for_everyone()
 
 

@@ -311,3 +311,10 @@ def test_a_plan_for_stable_diffusion_says_what_is_known_of_it(settings):
     plan = make_plan(settings(batch_size=1), Facts(dict(unet.config), vae, text, {}), 512, 512)
     assert plan.trained == pytest.approx(361e6 * 4, rel=0.01)  # 361 M parameters
     assert 8 < plan.total / 2**30 < 24
+
+
+def test_the_model_card_says_what_was_done_and_found(run):
+    text = (run / "README.md").read_text()
+    said = json.loads((run / "run.json").read_text())
+    for part in (said["fingerprint"], "2 steps of 4", "canny, random, version 1", "benefit", '"prompt_dropout": 0.5'):
+        assert part in text
