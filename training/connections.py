@@ -51,7 +51,7 @@ class LiteControlNet(ControlNetModel):
     """
 
     @functools.wraps(ControlNetModel.__init__)
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, **kwargs: Any):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         widths = self.config.block_out_channels
         before = (widths[0], *widths[:-1])

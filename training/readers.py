@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -22,7 +22,7 @@ class _Shares(IterableDataset):  # type: ignore[type-arg]
 
 def batches(
     loader: Loader, first_step: int = 0, reader: int = 0, readers: int = 1, workers: int = 0
-) -> Iterator[list[Sample]]:
+) -> Generator[list[Sample], None, None]:
     """As :meth:`Loader.batches`, with ``workers`` processes reading and decoding; the same batches for any number."""
     if not workers:
         yield from loader.batches(first_step, reader, readers)

@@ -206,7 +206,8 @@ def train_denoiser(parts: dict[str, Any], folder: Path, seed: int, steps: int, b
     """Text encoder and UNet from scratch: epsilon loss weighted by min(SNR, 5) / SNR."""
     vae, tokenizer, scheduler = parts["vae"], parts["tokenizer"], parts["scheduler"]
     stage = Stage("denoiser", {"unet": parts["unet"], "text_encoder": parts["text_encoder"]}, folder, steps, rate=1e-3)
-    unet, text_encoder = stage.modules["unet"], stage.modules["text_encoder"]
+    unet: Any = stage.modules["unet"]
+    text_encoder: Any = stage.modules["text_encoder"]
     latents, prompts = encoded_scenes(vae, tokenizer, seed)
     empty = tokenize(tokenizer, [""])[0]
     alphas = scheduler.alphas_cumprod

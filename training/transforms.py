@@ -86,7 +86,8 @@ def _swap_colours(array: np.ndarray) -> np.ndarray:
 
 def _pose_exchanges() -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     limbs = [tuple(int(value * 0.6) for value in colour) for colour in POSE_COLOURS]
-    pairs = [(POSE_COLOURS[a], POSE_COLOURS[b]) for a, b in POSE_JOINT_PAIRS]
+    joints: list[tuple[int, ...]] = list(POSE_COLOURS)
+    pairs = [(joints[a], joints[b]) for a, b in POSE_JOINT_PAIRS]
     pairs += [(limbs[a], limbs[b]) for a, b in POSE_LIMB_PAIRS]
     return [*pairs, *((b, a) for a, b in pairs)]
 
