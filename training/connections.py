@@ -50,8 +50,8 @@ class LiteControlNet(ControlNetModel):
     A ControlNetModel for the stock pipelines, which check the class; it is loaded by this class's own from_pretrained.
     """
 
-    @functools.wraps(ControlNetModel.__init__)
-    def __init__(self, *args: Any, **kwargs: Any):  # type: ignore[misc]
+    @functools.wraps(ControlNetModel.__init__)  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         widths = self.config.block_out_channels
         before = (widths[0], *widths[:-1])

@@ -1,6 +1,7 @@
 """The tiny base: a complete Stable-Diffusion-shaped pipeline for 64×64 pixels, trained on the synthetic corpus.
 
     python -m controlmill.training.tiny_base FOLDER [--seed 0] [--vae-steps N] [--steps N]
+    python -m controlmill.training.tiny_base FOLDER --save     # what the last checkpoint holds, without training on
 
 Two stages, first the autoencoder, then text encoder and denoiser together. Every draw is a function of (seed, step), so
 that a run which was cut off goes on from its last checkpoint, in ``FOLDER.training``, as if it had not been.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
+import json
 import math
 import os
 import time
@@ -23,6 +25,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from . import plots
 from .synthetic import SIDE, caption_words, draw_scene
 from .tokens import make_tokenizer, write_vocabulary
 
@@ -33,8 +36,29 @@ HELD_OUT = 1_000_000  # scenes from here on are never trained on
 PROMPT_DROPOUT = 0.1  # unconditional samples for classifier-free guidance
 MIN_SNR_GAMMA = 5.0  # Hang et al. 2023
 KL_WEIGHTS = (2e-4, 2e-5)  # of the two halves of the autoencoder's training: smooth latents first, then sharp edges
+GUIDANCE = 4.0  # 9.0 oversaturates flat colours
 CHECKPOINT_SECONDS = 120.0
 LOG_EVERY = 25
+
+
+CARD = """---
+library_name: diffusers
+license: apache-2.0
+---
+
+# The tiny base
+
+A Stable-Diffusion-shaped pipeline for 64×64 pictures of coloured shapes, for trying ControlNet training on a CPU.
+Made by `python -m controlmill.training.tiny_base` with seed {seed} from pictures that the same program draws:
+{vae} steps for the autoencoder (factor 4), {denoiser} for text encoder and UNet. Sample with guidance {guidance:g}
+and 20 DDIM steps.
+
+![loss](loss.png)
+
+True pictures, then samples from their captions:
+
+![samples](samples.png)
+"""
 
 
 def make_parts(seed: int) -> dict[str, Any]:
@@ -150,7 +174,7 @@ class Stage:
             for averaged, value in zip(self.average.parameters(), self.modules.parameters(), strict=True):
                 averaged.lerp_(value, 1 - decay)
         self._losses.append(loss.item())
-        if self.step % LOG_EVERY == 0:
+        if self.step % LOG_EVERY == 0 or self.step == self.steps:
             self._log(float(np.mean(self._losses)))
             self._losses.clear()
         if self.step == self.steps or time.monotonic() - self._saved > CHECKPOINT_SECONDS:
@@ -182,10 +206,12 @@ def pixels_of(indices: np.ndarray, seed: int) -> torch.Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def train_vae(vae: AutoencoderKL, folder: Path, seed: int, steps: int, batch: int = 8) -> AutoencoderKL:
+def train_vae(
+    vae: AutoencoderKL, folder: Path, seed: int, steps: int, batch: int = 8, go_on: bool = True
+) -> AutoencoderKL:
     """L1 + MSE reconstruction with a little KL; sets ``scaling_factor`` so that latents have unit variance."""
     stage = Stage("vae", {"vae": vae}, folder, steps, rate=2e-3, rounds=len(KL_WEIGHTS))
-    while stage.step < steps:
+    while go_on and stage.step < steps:
         pixels = pixels_of(batch_indices(seed, stage.step, batch), seed)
         posterior = vae.encode(pixels).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(stage.step))
@@ -202,16 +228,19 @@ def train_vae(vae: AutoencoderKL, folder: Path, seed: int, steps: int, batch: in
     return trained
 
 
-def train_denoiser(parts: dict[str, Any], folder: Path, seed: int, steps: int, batch: int = 32) -> dict[str, Any]:
+def train_denoiser(
+    parts: dict[str, Any], folder: Path, seed: int, steps: int, batch: int = 32, go_on: bool = True
+) -> dict[str, Any]:
     """Text encoder and UNet from scratch: epsilon loss weighted by min(SNR, 5) / SNR."""
     vae, tokenizer, scheduler = parts["vae"], parts["tokenizer"], parts["scheduler"]
     stage = Stage("denoiser", {"unet": parts["unet"], "text_encoder": parts["text_encoder"]}, folder, steps, rate=1e-3)
     unet: Any = stage.modules["unet"]
     text_encoder: Any = stage.modules["text_encoder"]
-    latents, prompts = encoded_scenes(vae, tokenizer, seed)
+    if go_on and stage.step < steps:
+        latents, prompts = encoded_scenes(vae, tokenizer, seed)
     empty = tokenize(tokenizer, [""])[0]
     alphas = scheduler.alphas_cumprod
-    while stage.step < steps:
+    while go_on and stage.step < steps:
         chosen = torch.from_numpy(batch_indices(seed, stage.step, batch))
         generator = torch.Generator().manual_seed(seed * 1_000_003 + stage.step)
         tokens = prompts[chosen].clone()
@@ -242,16 +271,42 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
     return tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
-def train(folder: Path, seed: int, vae_steps: int, steps: int) -> None:
-    """Both stages, then the finished pipeline in ``folder`` and the loss curves beside it."""
+def train(folder: Path, seed: int, vae_steps: int, steps: int, go_on: bool = True) -> None:
+    """Both stages, then the finished pipeline in ``folder``, with loss curves, samples and a card."""
     scratch = folder.with_name(folder.name + ".training")
     scratch.mkdir(parents=True, exist_ok=True)
     parts = make_parts(seed)
-    parts["vae"] = train_vae(parts["vae"], scratch, seed, vae_steps)
-    parts = train_denoiser(parts, scratch, seed, steps)
+    parts["vae"] = train_vae(parts["vae"], scratch, seed, vae_steps, go_on=go_on)
+    parts = train_denoiser(parts, scratch, seed, steps, go_on=go_on)
     save_pipeline(parts, folder)
-    for curve in scratch.glob("*.csv"):
-        (folder / f"loss_{curve.name}").write_bytes(curve.read_bytes())
+    (folder / "guidance.json").write_text(json.dumps({"guidance": GUIDANCE}) + "\n", encoding="utf-8")
+    curves = {name: np.loadtxt(scratch / f"{name}.csv", delimiter=",", ndmin=2) for name in ("vae", "denoiser")}
+    figure, axes = plots.axes(list(curves))
+    for axis, (name, curve) in zip(axes, curves.items(), strict=True):
+        axis.semilogy(curve[:, 0], curve[:, 1], lw=0.8)
+        (folder / f"loss_{name}.csv").write_bytes((scratch / f"{name}.csv").read_bytes())
+    plots.save_figure(figure, folder / "loss.png")
+    plots.save_picture(sample_grid(folder), folder / "samples.png")
+    done = {name: int(curve[-1, 0]) for name, curve in curves.items()}
+    (folder / "README.md").write_text(CARD.format(seed=seed, guidance=GUIDANCE, **done), encoding="utf-8")
+
+
+def sample_grid(folder: Path, guidances: tuple[float, ...] = (1.0, 2.0, GUIDANCE, 9.0)) -> np.ndarray:
+    """True held-out pictures, then 20 DDIM steps from their captions for each guidance scale; uint8 (H, W, 3)."""
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    scenes = [draw_scene(0, HELD_OUT + index) for index in range(12)]
+    rows = {"true": [scene.image for scene in scenes]}
+    for guidance in guidances:
+        made = pipeline(
+            [scene.caption for scene in scenes],
+            num_inference_steps=20,
+            guidance_scale=guidance,
+            generator=[torch.Generator().manual_seed(index) for index in range(len(scenes))],
+            output_type="np",
+        ).images
+        rows[f"CFG {guidance:g}"] = [np.rint(image * 255).astype(np.uint8) for image in made]
+    return plots.picture_grid(rows)
 
 
 def main() -> None:
@@ -262,9 +317,10 @@ def main() -> None:
     parser.add_argument("--vae-steps", type=int, default=8_000)
     parser.add_argument("--steps", type=int, default=12_000)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--save", action="store_true", help="save what the last checkpoint holds; do not train on")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    train(options.folder, options.seed, options.vae_steps, options.steps)
+    train(options.folder, options.seed, options.vae_steps, options.steps, go_on=not options.save)
 
 
 if __name__ == "__main__":
