@@ -140,10 +140,10 @@ class Base:
         self.name, self.device, self.facts = name, device, read_facts(name)
         self.tokenizer = CLIPTokenizer.from_pretrained(where, subfolder="tokenizer")
         self.text_encoder = CLIPTextModel.from_pretrained(where, subfolder="text_encoder", dtype=dtype)
-        self.unet = UNet2DConditionModel.from_pretrained(where, subfolder="unet", torch_dtype=dtype)
+        self.unet = UNet2DConditionModel.from_pretrained(where, subfolder="unet", dtype=dtype)
         # a VAE in fp16 overflows
         vae_dtype = torch.float32 if precision == "fp16" else dtype
-        self.vae = AutoencoderKL.from_pretrained(where, subfolder="vae", torch_dtype=vae_dtype)
+        self.vae = AutoencoderKL.from_pretrained(where, subfolder="vae", dtype=vae_dtype)
         for module in (self.text_encoder, self.unet, self.vae):
             module.requires_grad_(False).eval().to(device)
         self.noise = DDPMScheduler.from_config(self.facts.scheduler)

@@ -26,7 +26,7 @@ from .transforms import control_image, control_picture
 def load_controlnet(folder: str, lite: bool) -> ControlNetModel:
     """A trained ControlNet, float32."""
     kind = LiteControlNet if lite else ControlNetModel
-    loaded: ControlNetModel = kind.from_pretrained(folder, torch_dtype=torch.float32)
+    loaded: ControlNetModel = kind.from_pretrained(folder, dtype=torch.float32)
     return loaded.eval()
 
 

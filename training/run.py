@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ def begin(address: str, run: Path, config: TrainConfig) -> Prepared:
     Raises:
         MillError: see :func:`data.prepare`; or the folder holds another run, or one that is to be resumed.
     """
+    if not _is_first_process():
+        return prepare(address, config)
     before = read_run(run)
     if before is None and run.exists() and any(run.iterdir()):
         raise MillError(f"{run} is not empty and not a run; choose another folder")
@@ -56,6 +59,11 @@ def resume(run: Path, changes: dict[str, Any], address: str | None = None) -> tu
     return config, prepared
 
 
+def _is_first_process() -> bool:
+    """Of a run by ``accelerate launch`` or ``torchrun``."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def read_run(run: Path) -> dict[str, Any] | None:
     """``run.json``, if there is one."""
     path = run / "run.json"
@@ -69,7 +77,9 @@ def read_run(run: Path) -> dict[str, Any] | None:
 
 
 def write_run(run: Path, prepared: Prepared, config: TrainConfig) -> None:
-    """Write ``run.json``."""
+    """Write ``run.json``; of several processes the first does."""
+    if not _is_first_process():
+        return
     run.mkdir(parents=True, exist_ok=True)
     said = {
         "config": asdict(config),

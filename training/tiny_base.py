@@ -221,7 +221,7 @@ def train_vae(
         stage.update(
             error.abs().mean() + error.square().mean() + KL_WEIGHTS[min(stage.step // stage.round_steps, 1)] * kl
         )
-    trained = stage.average["vae"].eval()
+    trained: Any = stage.average["vae"].eval()
     with torch.no_grad():
         latents = trained.encode(pixels_of(np.arange(256), seed)).latent_dist.mean
     trained.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))
@@ -293,7 +293,7 @@ def train(folder: Path, seed: int, vae_steps: int, steps: int, go_on: bool = Tru
 
 def sample_grid(folder: Path, guidances: tuple[float, ...] = (1.0, 2.0, GUIDANCE, 9.0)) -> np.ndarray:
     """True held-out pictures, then 20 DDIM steps from their captions for each guidance scale; uint8 (H, W, 3)."""
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, safety_checker=None)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
     scenes = [draw_scene(0, HELD_OUT + index) for index in range(12)]
     rows = {"true": [scene.image for scene in scenes]}

@@ -131,7 +131,10 @@ class Trainer:
     def _controlnet(self) -> ControlNetModel:
         config = self.config
         if config.start_from:
-            return ControlNetModel.from_pretrained(self.prepared.start_folder, torch_dtype=torch.float32)
+            started = ControlNetModel.from_pretrained(self.prepared.start_folder, dtype=torch.float32)
+            if config.only_mid and any(p.any() for p in started.controlnet_down_blocks.parameters()):
+                raise MillError(f"--only-mid: the down blocks of {config.start_from} are connected already")
+            return started
         unet = self.base.unet
         made = make_controlnet(unet, config.connection, self.base.facts.vae_factor, 3, config.seed)
         return made.float()

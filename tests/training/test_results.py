@@ -38,7 +38,7 @@ def run(train, settings, tmp_path):
 def test_the_stock_pipeline_runs_with_a_checkpoint(run, small_base):
     controlnet = ControlNetModel.from_pretrained(run / "controlnet")
     pipeline = StableDiffusionControlNetPipeline.from_pretrained(
-        small_base, controlnet=controlnet, torch_dtype=torch.float32, safety_checker=None
+        small_base, controlnet=controlnet, dtype=torch.float32, safety_checker=None
     )
     picture = Image.new("RGB", (64, 64))
     made = pipeline("a red circle", image=picture, num_inference_steps=2, guess_mode=True, output_type="np").images
@@ -51,7 +51,7 @@ def test_two_controlnets_add_up_in_the_stock_pipeline(run, small_base):
         for convolution in zero_convolutions(controlnet):
             torch.nn.init.normal_(convolution.weight, std=0.2)
     pipeline = StableDiffusionControlNetPipeline.from_pretrained(
-        small_base, controlnet=MultiControlNetModel([one, two]), torch_dtype=torch.float32, safety_checker=None
+        small_base, controlnet=MultiControlNetModel([one, two]), dtype=torch.float32, safety_checker=None
     )
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
     options = {"num_inference_steps": 2, "output_type": "np"}
@@ -70,7 +70,7 @@ def test_a_lite_checkpoint_loads_and_runs(train, settings, tmp_path, small_base)
     saved = load_file(tmp_path / "lite" / "controlnet" / "diffusion_pytorch_model.safetensors")
     assert all(torch.equal(value, saved[name]) for name, value in loaded.state_dict().items())
     pipeline = StableDiffusionControlNetPipeline.from_pretrained(
-        small_base, controlnet=loaded, torch_dtype=torch.float32, safety_checker=None
+        small_base, controlnet=loaded, dtype=torch.float32, safety_checker=None
     )
     assert pipeline("a", image=Image.new("RGB", (64, 64)), num_inference_steps=2).images[0].size == (64, 64)
 

@@ -172,6 +172,8 @@ def test_only_mid_runs_in_the_stock_pipeline_and_reconnects(train, settings, tmp
     train(tmp_path / "mid", settings(steps=2, only_mid=True))
     assert not any(value.any() for name, value in weights(tmp_path / "mid").items() if "controlnet_down_blocks" in name)
     train(tmp_path / "all", settings(steps=3, start_from=str(tmp_path / "mid")))
+    with pytest.raises(MillError, match="connected already"):
+        train(tmp_path / "again", settings(start_from=str(tmp_path / "all"), only_mid=True))
     assert all(value.any() for name, value in weights(tmp_path / "all").items() if "controlnet_down_blocks" in name)
 
 
