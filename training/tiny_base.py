@@ -99,8 +99,8 @@ def make_parts(seed: int) -> dict[str, Any]:
         attention_head_dim=4,  # diffusers' name for the number of heads
         norm_num_groups=16,
     )
-    # Flat colours are decided where there is hardly any signal left. Betas as in DDPM let none through at the end (those
-    # of SD 1.5 do), and there only a velocity, as SD 2.1 predicts, tells the picture: an epsilon says what is known.
+    # Flat colours are decided where hardly any signal is left. Betas as in DDPM let none through at the end (those of
+    # SD 1.5 do); there only a velocity, as SD 2.1 predicts, tells the picture: an epsilon says what is known.
     scheduler = DDIMScheduler(
         beta_start=1e-4,
         beta_end=0.02,
