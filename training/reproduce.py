@@ -42,9 +42,9 @@ class Scale:
     sizes: tuple[int, ...] = (100, 1_000, 10_000)
     steps: int = 1_000
     batch_size: int = 16
-    looks: int = 10
-    rows: int = 32
-    probes: int = 16
+    looks: int = 20  # control may come within fifty steps
+    rows: int = 16
+    probes: int = 12
     base: str = "tiny"
 
 
@@ -224,7 +224,7 @@ PAGE = """# The paper's claims at toy scale
 
 Written by `make reproduce` (the last call took {minutes:.0f} minutes on {cores} cores; finished runs are not repeated).
 The dataset is the synthetic corpus: {scale.scenes} pictures of coloured shapes, 64×64, built by `controlmill build`.
-Every run on the base `{scale.base}`: {scale.steps} steps of {scale.batch_size}, rate 5e-4, prompt dropout 0.5.
+Every run on the base `{scale.base}`: {scale.steps} steps of {scale.batch_size}, rate 1e-3, prompt dropout 0.5.
 Held out: {scale.rows} rows for losses, {scale.probes} for sampled pictures; so few that small differences mean nothing.
 
 *Gain*: how much worse the loss gets with another row's map. *Benefit*: how much better it is than without a
