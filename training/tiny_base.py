@@ -35,7 +35,7 @@ SCENES = 30_000
 HELD_OUT = 1_000_000  # scenes from here on are never trained on
 PROMPT_DROPOUT = 0.1  # unconditional samples for classifier-free guidance
 KL_WEIGHTS = (2e-4, 2e-5)  # of the two halves of the autoencoder's training: smooth latents first, then sharp edges
-GUIDANCE = 3.0  # chosen by looking at samples; 9.0 oversaturates flat colours
+GUIDANCE = 3.0  # 9.0 oversaturates flat colours
 CHECKPOINT_SECONDS = 120.0
 LOG_EVERY = 25
 
