@@ -20,6 +20,7 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.build
+	$(BIN)/python -m benchmarks.annotators
 
 $(INSTALLED): requirements.lock setup.py
 	@echo "Setting up $(VENV): downloads about 3 GB, installs about 5.5 GB (most of it is PyTorch with CUDA)."

@@ -9,7 +9,7 @@ DEPENDENCIES = [
     "torch>=2.6",
     "torchvision>=0.21",
     "transformers>=4.57",
-    "diffusers>=0.35",
+    "diffusers>=0.42",
     "controlnet-aux>=0.0.10",
     "opencv-python-headless>=4.10",
     "apache-beam>=2.76",  # before 2.76 the SDK leaks memory on errors (apache/beam#39406)
@@ -53,6 +53,7 @@ EXTRAS = {
 setup(
     packages=["controlmill", *(f"controlmill.{room}" for room in ROOMS)],
     package_dir={"controlmill": "controlmill", **{f"controlmill.{room}": room for room in ROOMS}},
+    package_data={"controlmill.training": ["recipes/*.toml", "tiny_base/*", "tiny_base/*/*"]},
     install_requires=DEPENDENCIES,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["controlmill = controlmill.__main__:main"]},

@@ -12,6 +12,7 @@ from .annotators import commands as annotator_commands
 from .pipelines import commands as pipeline_commands
 from .schemas import commands as schema_commands
 from .schemas.errors import MillError
+from .training import commands as training_commands
 
 app = typer.Typer(
     name="controlmill",
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (pipeline_commands, schema_commands, annotator_commands):
+for room in (pipeline_commands, schema_commands, training_commands, annotator_commands):
     room.register(app)
 
 

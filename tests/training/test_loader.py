@@ -1,0 +1,146 @@
+import itertools
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from controlmill.schemas.dataset import Dataset, shard_file
+from controlmill.schemas.errors import MillError
+from controlmill.training import readers
+from controlmill.training.loader import Loader, LoaderConfig, RowReader, held_out_samples
+from controlmill.training.selection import Filter, check_tables, select
+from controlmill.training.transforms import Augment
+
+from .conftest import ALL_MAPS, SCENES, WITHOUT_SCRIBBLE
+
+
+def make_loader(dataset, conditions=("canny",), threads=2, **changes):
+    return Loader(
+        dataset,
+        check_tables(dataset, conditions),
+        select(dataset, conditions),
+        LoaderConfig(**{"seed": 3, "batch_size": 10, **changes}),
+        threads,
+    )
+
+
+def first(batches, count):
+    return list(itertools.islice(batches, count))
+
+
+def identity(batch):
+    return [(s.epoch, s.row, s.caption, s.image.tobytes(), *(m.tobytes() for m in s.maps.values())) for s in batch]
+
+
+def test_all_conditions_come_aligned_with_their_picture(dataset):
+    loader = make_loader(dataset, ALL_MAPS)
+    batch = first(loader.batches(), 1)[0]
+    for sample in batch:
+        assert set(sample.maps) == set(ALL_MAPS)
+        assert {array.shape[:2] for array in sample.maps.values()} == {sample.image.shape[:2]} == {(64, 64)}
+        assert " ground" in sample.caption
+    assert {name: batch[0].maps[name].dtype.name for name in ("depth", "canny")} == {
+        "depth": "uint16",
+        "canny": "uint8",
+    }
+
+
+def test_from_any_step_batches_are_the_same(dataset):
+    loader = make_loader(dataset, augment=Augment(crop=48, mirror=True))
+    everything = [identity(batch) for batch in first(loader.batches(), 25)]
+    assert [identity(batch) for batch in first(loader.batches(17), 8)] == everything[17:]
+    seen = [row for batch in everything for epoch, row, *_ in batch if epoch == 0]
+    assert len(seen) == len(set(seen)) == SCENES
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_reader_processes_do_not_change_batches(dataset, workers):
+    loader = make_loader(dataset, threads=1)
+    expected = [identity(batch) for batch in first(loader.batches(2), 4)]
+    assert [identity(batch) for batch in first(readers.batches(loader, 2, workers=workers), 4)] == expected
+
+
+def test_ranks_share_each_batch(dataset):
+    loader = make_loader(dataset)
+    whole = identity(first(loader.batches(), 1)[0])
+    parts = [identity(first(loader.batches(0, rank, 2), 1)[0]) for rank in range(2)]
+    assert [parts[i % 2][i // 2] for i in range(len(whole))] == whole
+
+
+def test_each_row_group_is_read_about_once_an_epoch(dataset):
+    selection = select(dataset, ["canny"])
+    reader = RowReader(dataset, check_tables(dataset, ["canny"]), selection.train)
+    for row in selection.train:
+        reader.take(row)
+    assert reader.group_reads == len(np.unique(selection.train[["shard", "group"]]))
+    bounded = RowReader(dataset, check_tables(dataset, ["canny"]), selection.train, cache_bytes=1)
+    for row in selection.train[::-1]:
+        bounded.take(row)
+        assert len(bounded._groups) <= 1
+
+
+def test_nulls_are_found_without_reading_maps_and_counted_by_reason(dataset, monkeypatch):
+    asked = set()
+    read = pq.ParquetFile.read
+
+    def noted(self, columns=None, **options):
+        asked.update(columns)
+        return read(self, columns=columns, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read", noted)
+    found = select(dataset, ["scribble", "segmentation"])
+    assert asked == {"key", "sha256", "width", "height", "map.path", "reason"}
+    assert dict(found.left_out) == {"scribble: missing": len(WITHOUT_SCRIBBLE)}
+    assert len(found.train) == SCENES - len(WITHOUT_SCRIBBLE)
+
+
+def test_filters_take_columns_of_any_table(dataset):
+    lines = Filter.parse("hough.n_lines > 4")
+    found = select(dataset, ["canny"], [lines, Filter.parse("width == 64")])
+    assert len(found.train) + found.left_out["where"] == SCENES
+    assert 0 < len(found.train) < SCENES
+    samples = held_out_samples(dataset, {"hough": dataset.condition("hough")}, found.train, columns=("n_lines",))
+    assert all(sample.columns["n_lines"] > 4 for sample in samples)
+
+
+@pytest.mark.parametrize("text", ["n_lines", "canny.nothing > 3", "nowhere.x > 3", "canny.map > 3"])
+def test_bad_filters_say_what_there_is(dataset, text):
+    with pytest.raises(MillError, match="--where"):
+        select(dataset, ["canny"], [Filter.parse(text)])
+
+
+def test_subsets_nest_and_share_one_held_out_set(dataset):
+    chosen = [select(dataset, ["canny"], held_out=0.2, limit=limit) for limit in (10, 30, 0)]
+    rows = [{tuple(row) for row in found.train[["shard", "row"]].tolist()} for found in chosen]
+    held = [{tuple(row) for row in found.held_out[["shard", "row"]].tolist()} for found in chosen]
+    assert len(rows[0]) == 10
+    assert rows[0] < rows[1] < rows[2]
+    assert held[0] == held[1] == held[2]
+    assert not held[0] & rows[2]
+    assert 5 < len(held[0]) < 40
+
+
+def test_an_empty_selection_is_an_error(dataset):
+    with pytest.raises(MillError, match=r"no rows are left.*96 where"):
+        select(dataset, ["canny"], [Filter.parse("width > 64")])
+
+
+def test_a_missing_a_partial_and_a_stale_table_are_errors(dataset_folder, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(dataset_folder, folder)
+    dataset = Dataset.open(folder)
+    with pytest.raises(MillError, match="no condition 'sketch'; it has: canny, hough"):
+        check_tables(dataset, ["sketch"])
+    (folder / shard_file("canny", 1)).unlink()
+    with pytest.raises(MillError, match=r"canny is not complete \(2 of 3 shards\)"):
+        check_tables(dataset, ["canny"])
+    index = dataset.index("hough")
+    index["shards"][0]["images_sha256"] = "0" * 64
+    dataset.storage.write_json("hough/_table.json", index)
+    with pytest.raises(MillError, match="made from other images"):
+        check_tables(dataset, ["hough"])
+
+
+def test_a_window_larger_than_the_pictures_is_an_error(dataset):
+    with pytest.raises(MillError, match="--crop 65"):
+        make_loader(dataset, augment=Augment(crop=65))

@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+from controlmill.schemas.conditions import CONDITIONS
+from controlmill.training import metrics
+from controlmill.training.convergence import Estimate, benefit, condition_gain, find_convergence, fraction
+from controlmill.training.synthetic import caption_words, draw_scene
+from controlmill.training.tokens import byte_symbols, learn_merges, make_tokenizer
+
+STEPS = list(range(0, 2001, 100))
+
+
+def curve(name: str) -> list[float]:
+    x = np.array(STEPS)
+    rng = np.random.default_rng(0)
+    return {
+        "step": np.where(x < 1000, 0.02, 0.95),
+        "ramp": x / 2000,
+        "flat": np.full(len(x), 0.05),
+        "noisy flat": 0.1 + 0.1 * rng.standard_normal(len(x)),
+        "noisy step": np.where(x < 1000, 0.05, 0.9) + 0.05 * rng.standard_normal(len(x)),
+        "spike": np.where(x == 500, 0.9, 0.0),
+        "low plateau": np.where(x < 1000, 0.0, 0.6),
+    }[name].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "sudden"),
+    [
+        ("step", 1000, True),
+        ("ramp", 1000, False),
+        ("flat", None, None),
+        ("noisy flat", None, None),
+        ("noisy step", 1000, True),
+        ("spike", None, None),
+        ("low plateau", 1000, True),
+    ],
+)
+def test_convergence_is_found_where_it_is(name, step, sudden):
+    found = find_convergence(STEPS, curve(name))
+    assert (found.step, found.sudden) == (step, sudden) if step else found is None
+
+
+def test_gain_and_benefit_are_relative_to_the_base_at_each_time():
+    base = np.array([[1.0, 0.01]] * 4)
+    true, shuffled = base * 0.9, base * 1.2
+    gain, helped = condition_gain(shuffled, true, base), benefit(true, base)
+    assert gain.mean == pytest.approx(0.3)
+    assert helped.mean == pytest.approx(0.1)
+    assert gain.error == pytest.approx(0)
+    assert isinstance(gain, Estimate)
+
+
+def test_fraction_works_in_both_directions():
+    assert fraction(0.5, 0.2, 0.8) == pytest.approx(0.5)
+    assert fraction(30.0, 40.0, 20.0) == pytest.approx(0.5)  # an error: lower is better
+
+
+def test_edges_a_pixel_off_are_forgiven_only_with_tolerance():
+    edges = np.zeros((512, 512), np.uint8)
+    edges[100:400, 100] = 255
+    moved = np.roll(edges, 2, axis=1)
+    assert metrics.edge_f1(edges, edges) == metrics.tolerant_f1(edges, moved) == 1.0
+    assert metrics.edge_f1(edges, moved) == 0.0
+    assert metrics.tolerant_f1(edges, np.roll(edges, 3, axis=1)) == 0.0
+    assert metrics.edge_f1(edges * 0, edges * 0) == 1.0
+    assert metrics.edge_f1(edges, edges * 0) == 0.0
+
+
+def test_strokes_may_be_more_but_not_fewer():
+    strokes = np.zeros((64, 64), np.uint8)
+    strokes[10, 10:50] = 255
+    more = strokes.copy()
+    more[40] = 255
+    assert metrics.stroke_recall(more, strokes) == 1.0
+    assert metrics.stroke_recall(strokes * 0, strokes) == 0.0
+
+
+def test_ssim_is_that_of_torchmetrics():
+    torch = pytest.importorskip("torch")
+    functional = pytest.importorskip("torchmetrics.functional.image")
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 256, (64, 64)).astype(np.uint8)
+    b = (0.7 * a + 0.3 * rng.integers(0, 256, (64, 64))).astype(np.uint8)
+    tensors = [torch.from_numpy(x.astype(np.float64))[None, None] for x in (a, b)]
+    expected = float(functional.structural_similarity_index_measure(*tensors, data_range=255.0))
+    assert metrics.ssim(a, b) == pytest.approx(expected, abs=0.01)
+    assert metrics.ssim(a, a) == pytest.approx(1)
+
+
+def test_the_other_measures_on_known_cases():
+    labels = np.repeat(np.array([[0, 0, 1, 1]], np.uint8), 4, axis=0)
+    assert metrics.miou(labels, labels) == 1.0
+    assert metrics.miou(labels * 0, labels) == pytest.approx(0.25)
+    depth = np.arange(16, dtype=np.uint16).reshape(4, 4)
+    assert metrics.rmse(depth * 3 + 7, depth) == pytest.approx(0)
+    up, right = np.zeros((2, 2, 3), np.uint8) + 127, np.zeros((2, 2, 3), np.uint8) + 127
+    up[..., 2], right[..., 0] = 255, 255
+    assert metrics.mean_angle(up, right) == pytest.approx(90, abs=1)
+    points = np.array([[10.0, 10], [50, 50], [np.nan, np.nan]])
+    assert metrics.pck(points + np.array([[2, 0], [9, 0], [0, 0]]), points, 100) == 0.5
+
+
+def test_every_fidelity_but_keypoints_has_a_measure():
+    missing = [c.name for c in CONDITIONS.values() if c.fidelity and metrics.measure_of(c) is None]
+    assert missing == ["pose"]
+
+
+# the synthetic corpus and the tokenizer
+
+
+def test_scenes_are_functions_of_their_numbers_and_their_maps_are_true():
+    for index in range(40):
+        scene, again = draw_scene(3, index), draw_scene(3, index)
+        np.testing.assert_array_equal(scene.image, again.image)
+        assert (scene.depth > scene.depth.min()).sum() == (scene.labels > 0).sum()
+        assert all(shape.colour in scene.caption and shape.kind in scene.caption for shape in scene.shapes)
+        nearest = scene.labels[scene.depth == scene.depth.max()]
+        assert len(set(nearest.tolist())) == 1
+        assert len(np.unique(scene.depth)) == len(scene.shapes) + 1
+
+
+def test_the_tokenizer_knows_every_byte_and_every_word_of_the_captions(tmp_path):
+    tokenizer = make_tokenizer(caption_words(), 32)
+    end = tokenizer.eos_token_id
+    assert all(len(tokenizer(word).input_ids) == 3 for word in caption_words())
+    assert end not in tokenizer("é 5 ! 漢 zebra").input_ids[1:-1]
+    assert len(byte_symbols()) == len(set(byte_symbols())) == 256
+    assert len(learn_merges(["red", "green"])) < 10
+    assert end != 2

@@ -1,0 +1,320 @@
+"""What a run leaves behind: checkpoints for diffusers, exports, looks at held-out rows, pictures; and bad use."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from controlmill.schemas.errors import MillError
+from controlmill.training import checkpoint, export
+from controlmill.training import run as runs
+from controlmill.training.base import Base
+from controlmill.training.config import TrainConfig, make_config, read_recipe
+from controlmill.training.connections import LiteControlNet, zero_convolutions
+from controlmill.training.log import read_log
+from controlmill.training.plan import make_plan
+from controlmill.training.trainer import sample_losses
+from diffusers import ControlNetModel, MultiControlNetModel, StableDiffusionControlNetPipeline, UNet2DConditionModel
+from PIL import Image
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from controlmill.__main__ import app
+
+from .conftest import small_unet
+
+
+@pytest.fixture
+def run(train, settings, tmp_path):
+    """A finished run with looks; its connections are made large, so that control shows."""
+    config = settings(steps=2, held_out=0.2, eval_rows=6, probes=3, probe_steps=2, probe_budget=0.0, eval_every=1)
+    train(tmp_path / "run", config)
+    return tmp_path / "run"
+
+
+# diffusers
+
+
+def test_the_stock_pipeline_runs_with_a_checkpoint(run, small_base):
+    controlnet = ControlNetModel.from_pretrained(run / "controlnet")
+    pipeline = StableDiffusionControlNetPipeline.from_pretrained(
+        small_base, controlnet=controlnet, dtype=torch.float32, safety_checker=None
+    )
+    picture = Image.new("RGB", (64, 64))
+    made = pipeline("a red circle", image=picture, num_inference_steps=2, guess_mode=True, output_type="np").images
+    assert made.shape == (1, 64, 64, 3)
+
+
+def test_two_controlnets_add_up_in_the_stock_pipeline(run, small_base):
+    one, two = (ControlNetModel.from_pretrained(run / "controlnet") for _ in range(2))
+    for controlnet in (one, two):
+        for convolution in zero_convolutions(controlnet):
+            torch.nn.init.normal_(convolution.weight, std=0.2)
+    pipeline = StableDiffusionControlNetPipeline.from_pretrained(
+        small_base, controlnet=MultiControlNetModel([one, two]), dtype=torch.float32, safety_checker=None
+    )
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    options = {"num_inference_steps": 2, "output_type": "np"}
+
+    def sample(scales):
+        generator = torch.Generator().manual_seed(0)
+        images = [picture, picture]
+        return pipeline("a", image=images, controlnet_conditioning_scale=scales, generator=generator, **options).images
+
+    assert not np.allclose(sample([1.0, 1.0]), sample([1.0, 0.0]))
+
+
+def test_a_lite_checkpoint_loads_and_runs(train, settings, tmp_path, small_base):
+    train(tmp_path / "lite", settings(steps=2, connection="lite"))
+    loaded = LiteControlNet.from_pretrained(tmp_path / "lite" / "controlnet")
+    saved = load_file(tmp_path / "lite" / "controlnet" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(value, saved[name]) for name, value in loaded.state_dict().items())
+    pipeline = StableDiffusionControlNetPipeline.from_pretrained(
+        small_base, controlnet=loaded, dtype=torch.float32, safety_checker=None
+    )
+    assert pipeline("a", image=Image.new("RGB", (64, 64)), num_inference_steps=2).images[0].size == (64, 64)
+
+
+def test_an_unlocked_base_is_saved_and_loads(train, settings, tmp_path):
+    trainer = train(tmp_path / "run", settings(steps=2, unlock_decoder=True))
+    loaded = UNet2DConditionModel.from_pretrained(tmp_path / "run" / "unet")
+    trained = trainer.base.unet.state_dict()
+    assert all(torch.equal(value, trained[name]) for name, value in loaded.state_dict().items())
+
+
+# export
+
+
+def test_export_round_trip_through_diffusers(tmp_path):
+    made = ControlNetModel.from_unet(small_unet())  # diffusers reads embeddings of four levels only: factor 8
+    for convolution in zero_convolutions(made):
+        torch.nn.init.normal_(convolution.weight)
+    made.save_pretrained(tmp_path / "made")
+    out = tmp_path / "original.safetensors"
+    export.export_weights(tmp_path / "made", out, "original", "fp32")
+    loaded = ControlNetModel.from_single_file(str(out), config=str(tmp_path / "made"), local_files_only=True)
+    assert loaded.state_dict().keys() == made.state_dict().keys()
+    assert all(torch.equal(value, made.state_dict()[name]) for name, value in loaded.state_dict().items())
+
+
+def test_export_of_a_tiny_run_loses_no_weight(run, tmp_path):
+    out = tmp_path / "original.safetensors"
+    export.export_weights(run / "controlnet", out, "original", "fp32")
+    saved = load_file(run / "controlnet" / "diffusion_pytorch_model.safetensors")
+    exported = load_file(out)
+    config = ControlNetModel.load_config(run / "controlnet")
+    back = {theirs: ours for ours, theirs in export.original_modules(config).items()}
+    assert len(back) == len(export.original_modules(config))
+    for key, value in exported.items():
+        module, _, kind = key.removeprefix("control_model.").rpartition(".")
+        module, _, rest = (module, "", "") if module in back else _split(module, back)
+        assert torch.equal(value, saved[".".join(part for part in (back[module], rest, kind) if part)])
+    assert len(exported) == len(saved)
+
+
+def _split(module, known):
+    parts = module.split(".")
+    at = next(n for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in known)
+    return ".".join(parts[:at]), ".", ".".join(parts[at:])
+
+
+def test_exported_keys_of_stable_diffusion_are_the_original_ones():
+    with torch.device("meta"):
+        model = ControlNetModel(cross_attention_dim=768)
+    keys = export.to_original(model.state_dict(), model.config).keys()
+    assert len(keys) == len(model.state_dict()) == 340
+    for key in (
+        "input_blocks.0.0.weight",
+        "input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight",
+        "input_blocks.3.0.op.weight",
+        "input_blocks.11.0.in_layers.2.weight",
+        "input_hint_block.14.weight",
+        "middle_block.1.proj_in.weight",
+        "middle_block.2.out_layers.3.bias",
+        "middle_block_out.0.weight",
+        "time_embed.2.bias",
+        "zero_convs.11.0.weight",
+    ):
+        assert f"control_model.{key}" in keys
+
+
+def test_export_in_half_precision_keeps_diffusers_names(run, tmp_path):
+    export.export_weights(run / "controlnet", tmp_path / "half.safetensors", "diffusers", "fp16")
+    assert {value.dtype for value in load_file(tmp_path / "half.safetensors").values()} == {torch.float16}
+
+
+# looks
+
+
+def test_looks_measure_from_floor_to_ceiling_and_draw(run):
+    looked = [line for line in read_log(run) if "gain" in line]
+    assert [line["step"] for line in looked] == [0, 1, 2]
+    first = looked[0]
+    assert first["gain"] == first["benefit"] == 0  # zero convolutions
+    assert first["fidelity"] == first["floor"]
+    assert first["held_out_loss"] == first["base_loss"]
+    assert looked[2]["benefit"] != 0
+    for name in ("curves.png", "probes/00000002.png"):
+        assert np.asarray(Image.open(run / name)).std() > 0
+    assert json.loads((run / "convergence.json").read_text()).keys() == {"converged"}
+
+
+def test_looking_changes_no_weight(run, train, settings, tmp_path):
+    train(tmp_path / "blind", settings(steps=2, held_out=0.2, probes=0, eval_every=100))
+    a, b = (load_file(r / "controlnet" / "diffusion_pytorch_model.safetensors") for r in (run, tmp_path / "blind"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_last_checkpoints_are_kept_and_half_written_ones_ignored(train, settings, tmp_path):
+    train(tmp_path / "run", settings(steps=5, checkpoint_every=1, keep=2))
+    (tmp_path / "run" / "checkpoints" / "00000009").mkdir()
+    (tmp_path / "run" / "checkpoints" / "00000008.partial").mkdir()
+    assert checkpoint.steps_saved(tmp_path / "run") == [4, 5]
+    assert (tmp_path / "run" / "controlnet").resolve().parent.name == "00000005"
+
+
+def test_sample_annotates_a_photo_and_draws(run, tmp_path, dataset):
+    photo = tmp_path / "photo.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)).save(photo)
+    arguments = [
+        "sample",
+        str(run),
+        "--image",
+        str(photo),
+        "--prompt",
+        "a red circle",
+        "--out",
+        str(tmp_path / "o.png"),
+    ]
+    done = CliRunner().invoke(app, [*arguments, "--count", "2", "--device", "cpu"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert Image.open(tmp_path / "o_1.png").size == Image.open(tmp_path / "o_control.png").size == (64, 64)
+
+
+# bad use
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"condition": "sketch"}, "no condition 'sketch'"),
+        ({"only_mid": True, "connection": "lite"}, "--only-mid needs"),
+        ({"connection": "wrong"}, "--connection wrong: one of zero, gaussian, lite"),
+        ({"base": "./nowhere"}, "no such file or folder"),
+        ({"base": "nobody/nothing-at-all"}, "not found here"),
+        ({"base": "model.ckpt"}, "can run code"),
+        ({"where": ["width > 1000"]}, "no rows are left"),
+        ({"crop": 20}, "multiples of 8"),
+        ({"start_from": "./nowhere"}, "no ControlNet there"),
+        ({"prompt_dropout": 1.5, "steps": 0}, "--prompt-dropout"),
+    ],
+)
+def test_bad_use_is_found_before_weights_are_loaded(changes, said, settings, dataset_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("diffusers.ModelMixin.from_pretrained", None)
+    monkeypatch.setattr("controlmill.annotators.weights._hub_answers", lambda: False)
+    with pytest.raises(MillError, match=said):
+        runs.begin(str(dataset_folder), tmp_path / "run", settings(**changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_controlnet_of_another_base_is_refused(settings, dataset_folder, tmp_path):
+    with torch.device("cpu"):
+        other = ControlNetModel.from_unet(small_unet(), conditioning_embedding_out_channels=(16, 32, 96, 256))
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(MillError, match="VAE of factor 8, not 4"):
+        runs.begin(str(dataset_folder), tmp_path / "run", settings(start_from=str(tmp_path / "other")))
+    other.register_to_config(cross_attention_dim=768)
+    other.save_config(tmp_path / "other")
+    with pytest.raises(MillError, match="cross_attention_dim is 768, the base's 32"):
+        runs.begin(str(dataset_folder), tmp_path / "run", settings(start_from=str(tmp_path / "other")))
+
+
+def test_a_run_folder_of_other_settings_is_refused(train, settings, dataset_folder, tmp_path):
+    train(tmp_path / "run", settings(steps=1))
+    with pytest.raises(MillError, match=r"rate: 0.001, now 0.1"):
+        runs.begin(str(dataset_folder), tmp_path / "run", settings(steps=1, rate=0.1))
+    with pytest.raises(MillError, match="go on with --resume"):
+        runs.begin(str(dataset_folder), tmp_path / "run", settings(steps=1))
+    with pytest.raises(MillError, match="batch_size: 4, now 8"):
+        runs.resume(tmp_path / "run", {"batch_size": 8})
+    with pytest.raises(MillError, match="is not a run"):
+        runs.resume(tmp_path / "nothing", {})
+
+
+# configuration and plan
+
+
+def test_recipes_hold_the_papers_settings_and_flags_go_first():
+    config = make_config("paper", {"condition": "canny", "rate": 2e-5, "steps": None})
+    assert (config.prompt_dropout, config.connection, config.guidance, config.rate) == (0.5, "zero", 9.0, 2e-5)
+    for name in ("paper", "paper-small", "paper-large", "toy"):
+        make_config(name, {"condition": "canny"})
+    with pytest.raises(MillError, match="there are: paper, paper-large"):
+        read_recipe("nothing")
+
+
+def test_a_recipe_file_with_an_unknown_setting_is_refused(tmp_path):
+    (tmp_path / "mine.toml").write_text("speed = 3\n")
+    with pytest.raises(MillError, match="no setting speed"):
+        make_config(str(tmp_path / "mine.toml"), {"condition": "canny"})
+
+
+def test_help_names_every_setting():
+    text = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "200"}).output
+    assert all(f"--{name.replace('_', '-')}" in text for name in TrainConfig.__annotations__)
+
+
+def test_the_plan_agrees_with_what_a_step_keeps(settings, small_base):
+    config = settings(batch_size=4)
+    base = Base(str(small_base), torch.device("cpu"))
+    plan = make_plan(config, base.facts, 64, 64)
+    from controlmill.training.connections import ControlledDenoiser, choose_trainable, make_controlnet
+    from controlmill.training.trainer import Inputs
+
+    controlnet = make_controlnet(base.unet, "zero", 4, 3, 0)
+    own, _ = choose_trainable(controlnet, base.unet, only_mid=False, unlock_decoder=False)
+    assert plan.trained == plan.gradients == sum(p.numel() for p in own) * 4
+    assert plan.optimizer == 2 * plan.trained
+    kept = {}
+
+    def note(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    inputs = Inputs(
+        torch.randn(4, 4, 16, 16),
+        torch.randn(4, 4, 16, 16),
+        torch.tensor([1, 2, 3, 4]),
+        torch.randn(4, 24, 32),
+        torch.rand(4, 3, 64, 64),
+    )
+    denoiser = ControlledDenoiser(base.unet, controlnet)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        sample_losses(base, denoiser, inputs, config).sum()
+    parameters = {p.untyped_storage().data_ptr() for p in denoiser.parameters()}
+    measured = sum(size for pointer, size in kept.items() if pointer not in parameters)
+    assert 0.7 < plan.activations / measured < 1.4
+
+
+def test_a_plan_for_stable_diffusion_says_what_is_known_of_it(settings):
+    from controlmill.training.base import Facts
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
+    vae = {
+        "block_out_channels": (128, 256, 512, 512),
+        "latent_channels": 4,
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+    }
+    vae["up_block_types"] = ("UpDecoderBlock2D",) * 4
+    text = {"hidden_size": 768, "num_hidden_layers": 12, "max_position_embeddings": 77, "num_attention_heads": 12}
+    plan = make_plan(settings(batch_size=1), Facts(dict(unet.config), vae, text, {}), 512, 512)
+    assert plan.trained == pytest.approx(361e6 * 4, rel=0.01)  # 361 M parameters
+    assert 8 < plan.total / 2**30 < 24
+
+
+def test_the_model_card_says_what_was_done_and_found(run):
+    text = (run / "README.md").read_text()
+    said = json.loads((run / "run.json").read_text())
+    for part in (said["fingerprint"], "2 steps of 4", "canny, random, version 1", "benefit", '"prompt_dropout": 0.5'):
+        assert part in text

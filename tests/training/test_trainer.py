@@ -1,0 +1,228 @@
+"""Exactness: resuming, processes, micro-batches; and what is trained in each mode."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from controlmill.schemas.errors import MillError
+from controlmill.training import checkpoint
+from controlmill.training import run as runs
+from controlmill.training.base import Base
+from controlmill.training.connections import ControlledDenoiser, choose_trainable, make_controlnet
+from controlmill.training.log import read_log
+from controlmill.training.trainer import Trainer, learning_rate, make_inputs
+from safetensors.torch import load_file
+
+from .conftest import ALL_MAPS, save_small_base, small_unet
+
+
+def weights(run: Path, part: str = "controlnet") -> dict[str, torch.Tensor]:
+    return load_file(run / part / "diffusion_pytorch_model.safetensors")
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in read_log(run) if "loss" in line]
+
+
+@pytest.fixture(scope="module")
+def base(small_base) -> Base:
+    return Base(str(small_base), torch.device("cpu"))
+
+
+# resuming
+
+
+@pytest.mark.parametrize(
+    ("stop", "workers", "changes"), [(3, 0, {}), (5, 2, {"ema": 0.9, "warmup": 4, "mirror": True})]
+)
+def test_a_resumed_run_is_equal_bit_for_bit(stop, workers, changes, train, settings, dataset_folder, tmp_path):
+    train(tmp_path / "whole", settings(steps=7, **changes))
+    train(tmp_path / "cut", settings(steps=stop, **changes))
+    config, prepared = runs.resume(tmp_path / "cut", {"steps": 7, "loader_workers": workers})
+    assert Trainer(tmp_path / "cut", config, prepared, resume=True).train() == 7
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    last = [tmp_path / name / "checkpoints" / "00000007" for name in ("whole", "cut")]
+    for name in ("optimizer.safetensors", *(["ema/diffusion_pytorch_model.safetensors"] if changes else [])):
+        assert equal(load_file(last[0] / name), load_file(last[1] / name))
+    assert losses(tmp_path / "whole") == losses(tmp_path / "cut")
+
+
+def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on_exactly(train, settings, tmp_path):
+    train(tmp_path / "whole", settings(steps=30))
+    log = tmp_path / "cut" / "metrics.jsonl"
+
+    def interrupt():
+        while not log.exists() or len(log.read_text().splitlines()) < 5:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    watcher = threading.Thread(target=interrupt)
+    watcher.start()
+    done = train(tmp_path / "cut", settings(steps=30)).step
+    watcher.join()
+    assert 5 <= done < 30
+    assert checkpoint.steps_saved(tmp_path / "cut")[-1] == done
+    config, prepared = runs.resume(tmp_path / "cut", {})
+    Trainer(tmp_path / "cut", config, prepared, resume=True).train()
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+SAID = ("condition", "base", "steps", "batch_size", "rate", "held_out", "probes", "device")
+
+
+# processes and micro-batches
+
+
+def test_two_processes_equal_one(train, settings, dataset_folder, tmp_path):
+    config = settings(steps=3, batch_size=6, unlock_decoder=True, unlock_rate=1e-4)
+    train(tmp_path / "one", config)
+    said = {**config.decisive(), "steps": 3, "device": "cpu"}
+    flags = [f"--{name.replace('_', '-')}={said[name]}" for name in SAID] + ["--unlock-decoder", "--unlock-rate=1e-4"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "controlmill"]
+    subprocess.run([*launch, "train", str(dataset_folder), str(tmp_path / "two"), *flags], check=True)
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=0, atol=1e-5)
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-4
+
+
+def test_inputs_of_a_sample_do_not_depend_on_what_it_is_batched_with(settings, dataset_folder, base):
+    config = settings(batch_size=6, noise_offset=0.1)
+    prepared = runs.prepare(str(dataset_folder), config)
+    samples = next(prepared.loader(config).batches(5))
+    whole = make_inputs(base, samples, prepared.condition, config)
+    for part in (samples[0::2], samples[1::2]):
+        some = make_inputs(base, part, prepared.condition, config)
+        picked = [samples.index(sample) for sample in part]
+        assert torch.equal(some.noise, whole.noise[picked])
+        assert torch.equal(some.t, whole.t[picked])
+        torch.testing.assert_close(some.latents, whole.latents[picked], atol=1e-5, rtol=0)
+
+
+def test_micro_batches_give_the_gradient_of_the_batch(train, settings, tmp_path):
+    train(tmp_path / "whole", settings(steps=3, batch_size=6))
+    train(tmp_path / "parts", settings(steps=3, batch_size=6, micro_batch=4))
+    np.testing.assert_allclose(losses(tmp_path / "parts"), losses(tmp_path / "whole"), atol=1e-5)
+
+
+def test_prompt_dropout_is_drawn_anew_each_epoch(settings, dataset_folder, base):
+    config = settings(batch_size=96)
+    prepared = runs.prepare(str(dataset_folder), config)
+    empty = base.encode_prompts([""])[0]
+    dropped = []
+    for epoch, samples in zip(range(2), prepared.loader(config).batches(), strict=False):
+        text = make_inputs(base, sorted(samples, key=lambda s: s.row), prepared.condition, config).text
+        assert {sample.epoch for sample in samples} == {epoch}
+        dropped.append([torch.allclose(row, empty, atol=1e-6) for row in text])
+    assert 30 < sum(dropped[0]) < 66
+    assert dropped[0] != dropped[1]
+
+
+# what changes, and what does not
+
+
+def test_before_the_first_step_the_controlnet_changes_nothing(base):
+    controlnet = make_controlnet(base.unet, "zero", 4, 3, seed=0)
+    noisy, text = torch.randn(2, 4, 16, 16), torch.randn(2, 24, 32)
+    t, control = torch.tensor([10, 900]), torch.rand(2, 3, 64, 64)
+    denoiser = ControlledDenoiser(base.unet, controlnet)
+    with torch.no_grad():
+        assert torch.equal(denoiser(noisy, t, text, control), denoiser(noisy, t, text, None))
+        gaussian = ControlledDenoiser(base.unet, make_controlnet(base.unet, "gaussian", 4, 3, seed=0))
+        assert not torch.equal(gaussian(noisy, t, text, control), denoiser(noisy, t, text, None))
+
+
+MODES = {
+    "zero": ({}, set()),
+    "only mid": ({"only_mid": True}, {"controlnet_down_blocks"}),
+    "lite": ({"connection": "lite"}, {"time_embedding"}),
+    "gaussian": ({"connection": "gaussian"}, set()),
+    "unlocked": ({"unlock_decoder": True}, set()),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_only_what_should_be_trained_changes(mode, train, settings, tmp_path):
+    changes, frozen = MODES[mode]
+    config = settings(steps=4, clip=0.0, **changes)
+    trainer = train(tmp_path / "run", config)
+    untouched = Base(config.base, torch.device("cpu"))
+    for name, value in trainer.base.unet.state_dict().items():
+        moved = not torch.equal(value, untouched.unet.state_dict()[name])
+        assert moved == (mode == "unlocked" and name.startswith(("up_blocks", "conv_norm_out", "conv_out"))), name
+    before = make_controlnet(untouched.unet, config.connection, 4, 3, config.seed).state_dict()
+    unused = ".to_k.bias"  # a softmax does not feel it: none here, kept for the reader of diffs
+    for name, value in weights(tmp_path / "run").items():
+        moved = not torch.equal(value, before[name])
+        assert moved == (not name.startswith(tuple(frozen) or ("-",))) or name.endswith(unused), name
+
+
+def test_only_mid_runs_in_the_stock_pipeline_and_reconnects(train, settings, tmp_path):
+    train(tmp_path / "mid", settings(steps=2, only_mid=True))
+    assert not any(value.any() for name, value in weights(tmp_path / "mid").items() if "controlnet_down_blocks" in name)
+    train(tmp_path / "all", settings(steps=3, start_from=str(tmp_path / "mid")))
+    with pytest.raises(MillError, match="connected already"):
+        train(tmp_path / "again", settings(start_from=str(tmp_path / "all"), only_mid=True))
+    assert all(value.any() for name, value in weights(tmp_path / "all").items() if "controlnet_down_blocks" in name)
+
+
+def test_trainable_parameters_get_gradients_and_others_none():
+    unet = small_unet()
+    controlnet = make_controlnet(unet, "gaussian", 4, 3, seed=0)
+    own, of_base = choose_trainable(controlnet, unet, only_mid=False, unlock_decoder=True)
+    denoiser = ControlledDenoiser(unet, controlnet)
+    inputs = torch.randn(1, 4, 16, 16), torch.tensor([5]), torch.randn(1, 24, 32), torch.rand(1, 3, 64, 64)
+    denoiser(*inputs).square().mean().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in own + of_base)
+    rest = {id(p) for p in denoiser.parameters()} - {id(p) for p in own + of_base}
+    assert rest
+    assert all(p.grad is None for p in denoiser.parameters() if id(p) in rest)
+
+
+@pytest.mark.parametrize("condition", ALL_MAPS)
+def test_every_condition_trains(condition, train, settings, tmp_path):
+    train(tmp_path / "run", settings(condition=condition, steps=3, mirror=True, crop=32, micro_batch=2))
+    assert len(losses(tmp_path / "run")) == 3
+    assert weights(tmp_path / "run")["controlnet_mid_block.weight"].any()
+
+
+def test_options_of_the_loss_and_the_optimiser(train, settings, tmp_path):
+    config = settings(min_snr=5.0, noise_offset=0.1, rates="cosine", warmup=2, gradient_checkpointing=True, ema=0.9)
+    train(tmp_path / "run", config)
+    rates = [line["rate"] for line in read_log(tmp_path / "run") if "loss" in line]
+    assert rates == [pytest.approx(config.rate * learning_rate(config, step)) for step in range(4)]
+    assert not equal(
+        weights(tmp_path / "run"), weights(tmp_path / "run/checkpoints/00000004")
+    )  # the average is offered
+
+
+def test_bf16_and_velocity_bases(train, settings, tmp_path):
+    base = save_small_base(tmp_path / "velocity", "v_prediction")
+    train(tmp_path / "run", settings(base=str(base), precision="bf16", min_snr=5.0))
+    assert np.isfinite(losses(tmp_path / "run")).all()
+    assert {value.dtype for value in weights(tmp_path / "run").values()} == {torch.float32}
+
+
+def test_gradient_checkpointing_changes_no_bit_of_the_first_losses(train, settings, tmp_path):
+    train(tmp_path / "a", settings(steps=3))
+    train(tmp_path / "b", settings(steps=3, gradient_checkpointing=True))
+    np.testing.assert_allclose(losses(tmp_path / "a"), losses(tmp_path / "b"), atol=1e-6)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rows(train, settings, tmp_path):
+    with pytest.raises(MillError, match=r"the loss is nan.*rows are in"):
+        train(tmp_path / "run", settings(steps=50, rate=1e20, clip=0.0))
+    said = json.loads(next((tmp_path / "run").glob("nan_*.json")).read_text())
+    assert len(said["rows"]) == 4
+    assert set(said["rows"][0]) == {"shard", "row", "epoch"}

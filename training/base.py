@@ -1,0 +1,221 @@
+"""The base model: what differs between families of bases is in one class. This one is Stable Diffusion 1 and 2."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    DDIMScheduler,
+    DDPMScheduler,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from ..annotators import weights
+from ..schemas.errors import MillError
+
+TINY = Path(__file__).parent / "tiny_base"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a base from its configuration files alone."""
+
+    unet: dict[str, Any]
+    vae: dict[str, Any]
+    text_encoder: dict[str, Any]
+    scheduler: dict[str, Any]
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels per latent."""
+        return int(2 ** (len(self.vae["block_out_channels"]) - 1))
+
+    @property
+    def multiple(self) -> int:
+        """Sides of pictures are multiples of this."""
+        return int(self.vae_factor * 2 ** (len(self.unet["block_out_channels"]) - 1))
+
+    def check_sizes(self, shapes: list[tuple[int, int]]) -> None:
+        """Raise MillError where pictures do not fit the base."""
+        for height, width in shapes:
+            if height % self.multiple or width % self.multiple:
+                raise MillError(
+                    f"the base takes sides in multiples of {self.multiple}, the dataset has {width}x{height}: "
+                    f"use --crop, or ingest again with another --resolution or --fit"
+                )
+
+    def check_controlnet(self, config: dict[str, Any], name: str) -> None:
+        """Raise MillError where a ControlNet belongs to another base."""
+        for key in ("cross_attention_dim", "block_out_channels", "layers_per_block", "in_channels"):
+            if _plain(config.get(key)) != _plain(self.unet[key]):
+                raise MillError(f"--start-from {name}: its {key} is {config.get(key)}, the base's {self.unet[key]}")
+        halvings = len(config["conditioning_embedding_out_channels"])
+        if halvings != self.vae_factor.bit_length():
+            raise MillError(
+                f"--start-from {name}: made for a VAE of factor {2 ** (halvings - 1)}, not {self.vae_factor}"
+            )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def location(name: str) -> str:
+    """A base's folder, file or hub name; ``tiny`` is the one that comes with ControlMill.
+
+    Raises:
+        MillError: there is no such folder or file.
+    """
+    if name == "tiny":
+        if not (TINY / "model_index.json").is_file():
+            raise MillError("the tiny base is not here: make it with python -m controlmill.training.tiny_base FOLDER")
+        return str(TINY)
+    if name.startswith((".", "/", "~")) or name.endswith((".safetensors", ".ckpt")):
+        path = Path(name).expanduser()
+        if path.suffix == ".ckpt":
+            raise MillError(f"--base {name}: a .ckpt file can run code when it is loaded; convert it to .safetensors")
+        if not path.exists():
+            raise MillError(f"--base {name}: no such file or folder")
+        return str(path)
+    return name
+
+
+def read_facts(name: str) -> Facts:
+    """Configuration files of a base; no weights are loaded.
+
+    Raises:
+        MillError: they cannot be had, or the base is of a family that is not supported.
+    """
+    where = location(name)
+    if where.endswith(".safetensors"):
+        raise MillError(
+            f"--base {name}: convert the single file once with diffusers' "
+            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER), then --base FOLDER"
+        )
+    try:
+        facts = _facts(where, local=True)
+    except (OSError, ValueError):
+        facts = None
+    try:
+        facts = facts or _facts(where, local=Path(where).exists() or not weights._hub_answers())
+    except (OSError, ValueError) as error:
+        raise MillError(
+            f"--base {name}: not found here, and the hub could not give it ({str(error).splitlines()[0]}); "
+            "give a folder with a diffusers pipeline, or --base tiny"
+        ) from error
+    if facts.unet.get("addition_embed_type") or facts.unet.get("encoder_hid_dim_type"):
+        raise MillError(f"--base {name}: only Stable Diffusion 1.x and 2.x bases are supported")
+    return facts
+
+
+def _facts(where: str, local: bool) -> Facts:
+    text = CLIPTextConfig.from_pretrained(where, subfolder="text_encoder", local_files_only=local)
+    return Facts(
+        UNet2DConditionModel.load_config(where, subfolder="unet", local_files_only=local),
+        AutoencoderKL.load_config(where, subfolder="vae", local_files_only=local),
+        text.to_dict(),
+        DDPMScheduler.load_config(where, subfolder="scheduler", local_files_only=local),
+    )
+
+
+class Base:
+    """A frozen base: encodes pictures and prompts, knows its noise schedule, and runs in the stock pipelines."""
+
+    default_guidance = 9.0  # paper
+
+    def __init__(self, name: str, device: torch.device, precision: str = "fp32"):
+        where = location(name)
+        dtype = DTYPES[precision]
+        self.name, self.device, self.facts = name, device, read_facts(name)
+        self.tokenizer = CLIPTokenizer.from_pretrained(where, subfolder="tokenizer")
+        self.text_encoder = CLIPTextModel.from_pretrained(where, subfolder="text_encoder", dtype=dtype)
+        self.unet = UNet2DConditionModel.from_pretrained(where, subfolder="unet", dtype=dtype)
+        # a VAE in fp16 overflows
+        vae_dtype = torch.float32 if precision == "fp16" else dtype
+        self.vae = AutoencoderKL.from_pretrained(where, subfolder="vae", dtype=vae_dtype)
+        for module in (self.text_encoder, self.unet, self.vae):
+            module.requires_grad_(False).eval().to(device)
+        self.noise = DDPMScheduler.from_config(self.facts.scheduler)
+        self.alphas = self.noise.alphas_cumprod.to(device)
+        card = Path(where, "guidance.json")
+        self.guidance = json.loads(card.read_text())["guidance"] if card.is_file() else self.default_guidance
+
+    @property
+    def prediction(self) -> str:
+        """``epsilon`` or ``v_prediction``."""
+        return str(self.noise.config.prediction_type)
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(channels, h, w) of the latents of a picture."""
+        factor = self.facts.vae_factor
+        return self.facts.vae["latent_channels"], height // factor, width // factor
+
+    @torch.no_grad()
+    def encode_images(self, pixels: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Scaled latents, float32, drawn from the VAE's posterior with ``noise``; pixels (N, 3, H, W) in −1 to 1."""
+        posterior = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist
+        latents: torch.Tensor = posterior.mean.float() + posterior.std.float() * noise.to(self.device)
+        return latents * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: list[str]) -> torch.Tensor:
+        """(N, tokens, width), in the base's dtype."""
+        tokens = self.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        encoded: torch.Tensor = self.text_encoder(tokens.to(self.device))[0]
+        return encoded
+
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Latents at time ``t``, int64 (N,)."""
+        noisy: torch.Tensor = self.noise.add_noise(latents, noise, t)
+        return noisy
+
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """What the base was trained to predict."""
+        if self.prediction == "epsilon":
+            return noise
+        velocity: torch.Tensor = self.noise.get_velocity(latents, noise, t)
+        return velocity
+
+    def snr_weight(self, t: torch.Tensor, gamma: float) -> torch.Tensor:
+        """min(SNR, gamma) / SNR, or / (SNR + 1) for velocities (Hang et al. 2023); float32 (N,)."""
+        snr = self.alphas[t] / (1 - self.alphas[t])
+        return snr.clamp(max=gamma) / (snr if self.prediction == "epsilon" else snr + 1)
+
+    def pipeline(self, controlnet: ControlNetModel | None = None) -> Any:
+        """The stock pipeline around these modules, with DDIM; without a ControlNet the plain one."""
+        parts = {
+            "vae": self.vae,
+            "text_encoder": self.text_encoder,
+            "tokenizer": self.tokenizer,
+            "unet": self.unet,
+            "scheduler": DDIMScheduler.from_config(self.facts.scheduler),
+            "safety_checker": None,
+            "feature_extractor": None,
+            "requires_safety_checker": False,
+        }
+        made = (
+            StableDiffusionPipeline(**parts)
+            if controlnet is None
+            else StableDiffusionControlNetPipeline(**parts, controlnet=controlnet)
+        )
+        made.set_progress_bar_config(disable=True)
+        return made
+
+    def fingerprint(self) -> str:
+        """A digest of configurations and of the first values of every tensor: other weights have another."""
+        digest = hashlib.sha256(json.dumps([self.facts.unet, self.facts.vae], sort_keys=True, default=str).encode())
+        for module in (self.unet, self.vae, self.text_encoder):
+            for name, tensor in module.state_dict().items():
+                digest.update(name.encode() + tensor.flatten()[:8].float().cpu().numpy().tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,135 @@
+"""The commands train, sample and export-weights. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import inspect
+from pathlib import Path
+from typing import Annotated, Any, get_origin
+
+import typer
+from rich.console import Console
+
+from .config import TYPES, TrainConfig, make_config
+
+console = Console(stderr=True, highlight=False)
+PANEL = "Train a ControlNet"
+DatasetFolder = Annotated[str, typer.Argument(help="The dataset's folder, or an fsspec address.", show_default=False)]
+RunFolder = Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("train", rich_help_panel=PANEL)(train)
+    app.command("sample", rich_help_panel=PANEL)(sample)
+    app.command("export-weights", rich_help_panel=PANEL)(export_weights)
+
+
+def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool, **given: Any) -> None:
+    """Train a ControlNet on one condition of a dataset. Ctrl-C stops it with a checkpoint; --resume goes on exactly."""
+    if plan:
+        from .plan import plan_text
+
+        console.print(plan_text(dataset, make_config(recipe, given)), markup=False, soft_wrap=True)
+        return
+    from ..annotators.torch_device import resolve_device
+    from ..schemas.errors import MillError
+    from . import run as runs
+
+    absent = [name for name in ("accelerate", "tensorboard", "matplotlib") if importlib.util.find_spec(name) is None]
+    if absent:
+        raise MillError(f"training needs {', '.join(absent)}: pip install 'controlmill[train]'")
+    if resume:
+        if recipe:
+            raise MillError("--resume goes on with the run's own settings; leave --recipe out")
+        config, prepared = runs.resume(run, given, dataset)
+    else:
+        config = make_config(recipe, given)
+        prepared = runs.begin(dataset, run, config)
+    config.device = resolve_device(config.device)
+    chosen = prepared.selection
+    left = ", ".join(f"{count:,} {reason}" for reason, count in sorted(chosen.left_out.items()))
+    console.print(
+        f"{len(chosen.train):,} rows to train on, {len(chosen.held_out):,} held out; left out: {left or 'none'}",
+        markup=False,
+        soft_wrap=True,
+    )
+    from .trainer import Trainer
+
+    trainer = Trainer(run, config, prepared, resume)
+    done = trainer.train()
+    if trainer.accelerator.is_main_process:
+        console.print(f"{done} of {config.steps} steps done: {run}", markup=False, soft_wrap=True)
+
+
+def _train_signature() -> inspect.Signature:
+    """Arguments of :func:`train`: a flag for each setting of TrainConfig, None where it is not given."""
+    flag = inspect.Parameter.KEYWORD_ONLY
+    recipe = typer.Option(help="Settings by name (paper, paper-small, paper-large, toy) or from a .toml file.")
+    parameters = [
+        inspect.Parameter("dataset", flag, annotation=DatasetFolder),
+        inspect.Parameter("run", flag, annotation=RunFolder),
+        inspect.Parameter("recipe", flag, default=None, annotation=Annotated[str | None, recipe]),
+        inspect.Parameter(
+            "resume", flag, default=False, annotation=Annotated[bool, typer.Option("--resume", help="Go on exactly.")]
+        ),
+        inspect.Parameter(
+            "plan",
+            flag,
+            default=False,
+            annotation=Annotated[bool, typer.Option("--plan", help="Estimate memory and time, then stop.")],
+        ),
+    ]
+    for field in dataclasses.fields(TrainConfig):
+        kind: Any = list[str] if get_origin(TYPES[field.name]) is list else type(getattr(TrainConfig(), field.name))
+        default = getattr(TrainConfig(), field.name)
+        option = typer.Option(help=field.metadata["help"], show_default=str(default) if default != [] else "")
+        parameters.append(inspect.Parameter(field.name, flag, default=None, annotation=Annotated[kind | None, option]))
+    return inspect.Signature(parameters)
+
+
+train.__signature__ = _train_signature()  # type: ignore[attr-defined]
+train.__annotations__ = {name: p.annotation for name, p in _train_signature().parameters.items()}
+
+
+def sample(
+    run: RunFolder,
+    image: Annotated[Path | None, typer.Option(help="A photo; it is annotated as the run's maps were.")] = None,
+    control: Annotated[Path | None, typer.Option(help="A finished map.")] = None,
+    prompt: Annotated[str, typer.Option(help="What to draw.")] = "",
+    out: Annotated[Path, typer.Option(help="PNG to write; more pictures are numbered.")] = Path("sample.png"),
+    count: Annotated[int, typer.Option(help="Pictures.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    steps: Annotated[int, typer.Option(help="DDIM steps; 0: the run's.")] = 0,
+    guidance: Annotated[float, typer.Option(help="Guidance scale; 0: the base's.")] = 0.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Draw pictures that follow a photo's condition, with a run's ControlNet."""
+    from ..annotators.torch_device import resolve_device
+    from ..schemas.errors import MillError
+
+    if count < 1:
+        raise MillError("--count is 1 or more")
+    from .draw import draw
+    from .plots import save_picture
+
+    pictures, drawn = draw(run, image, control, prompt, seed, count, steps, guidance, resolve_device(device))
+    save_picture(drawn, out.with_name(f"{out.stem}_control.png"))
+    for i, picture in enumerate(pictures):
+        save_picture(picture, out if count == 1 else out.with_name(f"{out.stem}_{i}.png"))
+    console.print(f"written: {out} (the map beside it)", markup=False, soft_wrap=True)
+
+
+def export_weights(
+    run: Annotated[Path, typer.Argument(help="A run, or a ControlNet's folder.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path("controlnet.safetensors"),
+    layout: Annotated[str, typer.Option(help="original (web interfaces) or diffusers.")] = "original",
+    dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp16",
+) -> None:
+    """Write a ControlNet as one file, in the original's key layout."""
+    from .data import controlnet_folder
+    from .export import export_weights as export
+
+    tensors = export(Path(controlnet_folder(str(run))), out, layout, dtype)
+    console.print(f"{tensors} tensors in {out}", markup=False, soft_wrap=True)

@@ -1,0 +1,172 @@
+"""The settings of a run: one dataclass makes the command's flags, the recipe files and what checkpoints say."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from ..schemas.errors import MillError
+from ..schemas.fingerprint import differences
+
+RECIPES = Path(__file__).parent / "recipes"
+Connection = Literal["zero", "gaussian", "lite"]
+Rates = Literal["constant", "linear", "cosine"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Optimizer = Literal["adamw", "adamw8bit"]
+
+
+def option(default: Any, text: str, machine: bool = False) -> Any:
+    """A setting. ``machine`` settings do not decide the weights: they may change when a run goes on."""
+    metadata = {"help": text, "machine": machine}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass
+class TrainConfig:
+    """What a run is. Defaults marked *paper* are ControlNet's (arXiv 2302.05543), *repo* those of its tutorial."""
+
+    condition: str = option("", "Condition to train on: a table of the dataset.")
+    base: str = option("tiny", "tiny, a folder, a .safetensors file or a name on the hub.")
+    where: list[str] = option([], "Take only such rows, e.g. 'hough.n_lines > 16'; repeat for more.")
+    limit: int = option(0, "Rows to train on, those of the smallest hash; 0: all.")
+    held_out: float = option(0.02, "Share of rows, by hash, that are never trained on.")
+    crop: int = option(0, "Side of a random square window; 0: whole pictures.")
+    mirror: bool = option(False, "Mirror half of the samples.")
+
+    connection: Connection = option("zero", "zero (paper), gaussian or lite (its ablations).")
+    only_mid: bool = option(False, "Connect the middle block alone (paper: small-scale training).")
+    unlock_decoder: bool = option(False, "Train the base's decoder too (paper: large-scale training).")
+    start_from: str = option("", "A ControlNet to start from: a run, a folder or a name on the hub.")
+
+    steps: int = option(10_000, "Optimiser steps.", machine=True)
+    batch_size: int = option(4, "Samples per optimiser step, over all processes (repo).")
+    micro_batch: int = option(0, "Samples per forward pass of a process; 0: its share of the batch.")
+    rate: float = option(1e-5, "Learning rate (paper).")
+    unlock_rate: float = option(2e-6, "Learning rate of an unlocked decoder (repo).")
+    rates: Rates = option("constant", "constant (repo), linear or cosine, to zero at the last step.")
+    warmup: int = option(0, "Steps over which the learning rate rises.")
+    optimizer: Optimizer = option("adamw", "adamw, or adamw8bit with bitsandbytes.")
+    weight_decay: float = option(0.01, "AdamW's (repo: PyTorch's default).")
+    clip: float = option(1.0, "Largest norm of a gradient; 0: no limit.")
+    ema: float = option(0.0, "Decay of averaged weights, e.g. 0.999; 0: none (repo).")
+
+    prompt_dropout: float = option(0.5, "Share of prompts replaced by empty ones, drawn each time (paper).")
+    min_snr: float = option(0.0, "Weight losses by min(SNR, this) / SNR; 0: plain (paper).")
+    noise_offset: float = option(0.0, "Strength of noise that is constant over a picture; 0: none (paper).")
+
+    precision: Precision = option("fp32", "Arithmetic: fp32, bf16 or fp16; trained weights are fp32.")
+    gradient_checkpointing: bool = option(False, "Less memory, about a quarter slower.")
+    compile: bool = option(False, "torch.compile the networks.")
+    deterministic: bool = option(False, "Only deterministic kernels, for exact resume on CUDA.")
+    seed: int = option(0, "Seed of everything drawn.")
+
+    checkpoint_every: int = option(0, "Steps between checkpoints; 0: a tenth of all.", machine=True)
+    keep: int = option(3, "Checkpoints kept.", machine=True)
+    eval_every: int = option(0, "Steps between looks at held-out rows; 0: a twentieth of all.", machine=True)
+    eval_rows: int = option(32, "Held-out rows for losses.")
+    probes: int = option(8, "Held-out rows that pictures are sampled for; 0: none.")
+    probe_steps: int = option(20, "DDIM steps of a sampled picture (paper).")
+    guidance: float = option(
+        0.0, "Guidance scale of sampled pictures; 0: the base's own (9.0, paper; tiny: see its card)."
+    )
+    probe_budget: float = option(0.05, "Share of the time that may go into looks; 0: no bound.", machine=True)
+    probe_prompt: str = option("", "Sample all probes with this prompt instead of their captions.")
+    device: str = option("auto", "auto, cpu, cuda or mps.", machine=True)
+    threads: int = option(1, "Threads that decode.", machine=True)
+    loader_workers: int = option(0, "Processes that read and decode; 0: threads of this one.", machine=True)
+
+    def check(self) -> None:
+        """Find bad settings before anything is opened.
+
+        Raises:
+            MillError: all of them.
+        """
+        faults = [
+            f"--{name.replace('_', '-')} {getattr(self, name)}: one of {', '.join(get_args(kind))}"
+            for name, kind in TYPES.items()
+            if get_args(kind) and getattr(self, name) not in get_args(kind) and kind != list[str]
+        ]
+        rules = (
+            (not self.condition, "--condition: say which table to train on"),
+            (self.steps < 1 or self.batch_size < 1, "--steps and --batch-size are 1 or more"),
+            (self.only_mid and self.connection == "lite", "--only-mid needs the copied encoder: not --connection lite"),
+            (
+                self.connection != "zero" and bool(self.start_from),
+                f"--start-from leaves no --connection {self.connection}",
+            ),
+            (
+                self.only_mid and self.connection == "gaussian",
+                "--only-mid holds zero convolutions at zero: not gaussian",
+            ),
+            (not 0 <= self.prompt_dropout <= 1, "--prompt-dropout is from 0 to 1"),
+            (not 0 <= self.held_out < 1, "--held-out is from 0 to below 1"),
+            (not 0 <= self.ema < 1, "--ema is from 0 to below 1"),
+            (self.limit < 0 or self.crop < 0 or self.warmup < 0, "--limit, --crop and --warmup are 0 or more"),
+            (self.micro_batch < 0, "--micro-batch is 0 or more"),
+            (self.rate <= 0 or self.unlock_rate <= 0, "--rate and --unlock-rate are above 0"),
+            (self.keep < 1 or self.probe_steps < 1, "--keep and --probe-steps are 1 or more"),
+        )
+        faults += [text for broken, text in rules if broken]
+        if faults:
+            raise MillError("\n  ".join(faults))
+
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide the weights."""
+        return {name: getattr(self, name) for name in TYPES if name not in self.machine()}
+
+    def machine(self) -> set[str]:
+        """The settings that do not; the number of steps does where the learning rate ends with it."""
+        names = {f.name for f in dataclasses.fields(self) if f.metadata["machine"]}
+        return names if self.rates == "constant" else names - {"steps"}
+
+
+TYPES = get_type_hints(TrainConfig)
+
+
+def make_config(recipe: str | None, given: Mapping[str, Any]) -> TrainConfig:
+    """Defaults, then the recipe (a name or a .toml file), then what was given (None: not given).
+
+    Raises:
+        MillError: no such recipe or setting, or a bad value.
+    """
+    values = {**(read_recipe(recipe) if recipe else {}), **{k: v for k, v in given.items() if v is not None}}
+    unknown = sorted(set(values) - set(TYPES))
+    if unknown:
+        raise MillError(f"recipe {recipe}: no setting {', '.join(unknown)}; there are: {', '.join(TYPES)}")
+    for name, value in values.items():
+        wanted = type(getattr(TrainConfig(), name))
+        if not isinstance(value, wanted) and not (wanted is float and isinstance(value, int)):
+            raise MillError(f"{name} = {value!r}: should be {wanted.__name__}")
+    config = TrainConfig(**values)
+    config.check()
+    return config
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """Settings of a recipe that comes with ControlMill, or of a .toml file."""
+    path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        there = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
+        raise MillError(f"no recipe {name!r}; there are: {there}, or give a .toml file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MillError(f"recipe {path}: {error}") from error
+
+
+def check_same(before: Mapping[str, Any], now: TrainConfig, folder: str) -> None:
+    """Raise MillError where a run folder was begun with other settings than now."""
+    old = {name: value for name, value in before.items() if name not in now.machine()}
+    changed = differences(old, now.decisive())
+    if changed:
+        raise MillError(
+            f"{folder} is a run with other settings; what differs:\n  "
+            + "\n  ".join(changed)
+            + "\nchoose another folder"
+        )

@@ -1,0 +1,85 @@
+"""Does it learn? Condition gain, benefit, fidelity between floor and ceiling, and when control was gained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+TIMES = (50, 250, 450, 650, 850, 950)  # of 1,000: the loss is dominated by the first, the condition acts on the later
+HALF = 0.5
+HELD_FOR = 2  # evaluations
+SUDDEN_SHARE = 0.2  # of the steps before
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over held-out rows and its standard error."""
+
+    mean: float
+    error: float
+
+
+def relative(worse: np.ndarray, better: np.ndarray, base: np.ndarray) -> Estimate:
+    """Mean over times of (worse − better) / base(t), paired by row.
+
+    Args:
+        worse, better: losses, float (rows, times), with the same picture, noise and caption.
+        base: losses of the base alone, (rows, times); its mean at each time is the unit.
+    """
+    rows = ((worse - better) / base.mean(axis=0)).mean(axis=1)
+    error = float(rows.std(ddof=1) / np.sqrt(len(rows))) if len(rows) > 1 else float("nan")
+    return Estimate(float(rows.mean()), error)
+
+
+def condition_gain(shuffled: np.ndarray, true: np.ndarray, base: np.ndarray) -> Estimate:
+    """How much worse the loss gets with another row's map. It includes the price of trusting a wrong map."""
+    return relative(shuffled, true, base)
+
+
+def benefit(true: np.ndarray, base: np.ndarray) -> Estimate:
+    """How much better the loss is with the map than without a ControlNet."""
+    return relative(base, true, base)
+
+
+def fraction(fidelity: float, floor: float, ceiling: float) -> float:
+    """f: 0 at the floor (no control), 1 at the ceiling (the true picture through the VAE); any direction of measure."""
+    return (fidelity - floor) / (ceiling - floor) if ceiling != floor else float("nan")
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """``step``: the first of ``HELD_FOR`` evaluations in a row with f of at least a half. ``sudden``: see below."""
+
+    step: int
+    sudden: bool
+
+
+def find_convergence(steps: Sequence[int], fractions: Sequence[float]) -> Convergence | None:
+    """When control was gained, if it was.
+
+    It was sudden if f rose from 10 % to 90 % of the level that it then kept (the median from convergence on) in less
+    than a fifth of the steps before convergence. Between evaluations f is taken as a straight line.
+    """
+    f = np.asarray(fractions, float)
+    good = f >= HALF
+    first = next((i for i in range(len(f) - HELD_FOR + 1) if good[i : i + HELD_FOR].all()), None)
+    if first is None:
+        return None
+    level = float(np.median(f[first:]))
+    start = _crossing(steps, f, 0.1 * level, first, last=True)
+    end = _crossing(steps, f, 0.9 * level, first, last=False)
+    return Convergence(int(steps[first]), bool(end - start < SUDDEN_SHARE * steps[first]))
+
+
+def _crossing(steps: Sequence[int], f: np.ndarray, level: float, around: int, last: bool) -> float:
+    """The step at which ``f`` crossed ``level`` upwards: the last time up to ``around``, or the first time at all."""
+    crossings = [
+        steps[i] + (steps[i + 1] - steps[i]) * (level - f[i]) / (f[i + 1] - f[i])
+        for i in range(len(f) - 1)
+        if f[i] < level <= f[i + 1] and (not last or i + 1 <= around)
+    ]
+    if not crossings:
+        return float(steps[0])
+    return float(crossings[-1] if last else crossings[0])

@@ -1,0 +1,102 @@
+"""What a run trains on, checked before any weight is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusers import ControlNetModel
+
+from ..schemas.conditions import Condition
+from ..schemas.dataset import Dataset
+from ..schemas.errors import MillError
+from ..schemas.fingerprint import fingerprint
+from .base import Facts, read_facts
+from .config import TrainConfig
+from .loader import Loader, LoaderConfig
+from .selection import Filter, Selection, check_tables, select
+from .transforms import Augment
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows, condition and base of a run. ``fingerprint`` is of the tables' bytes and the chosen rows."""
+
+    dataset: Dataset
+    condition: Condition
+    selection: Selection
+    facts: Facts
+    start_folder: str
+    fingerprint: str
+
+    def loader(self, config: TrainConfig) -> Loader:
+        """Batches of the training rows."""
+        settings = LoaderConfig(config.seed, config.batch_size, Augment(config.crop, config.mirror))
+        return Loader(self.dataset, {self.condition.name: self.condition}, self.selection, settings, config.threads)
+
+    def provenance(self) -> dict[str, Any]:
+        """How the condition's table was made."""
+        index = self.dataset.index(self.condition.table)
+        assert index is not None
+        said: dict[str, Any] = index["provenance"]
+        return said
+
+
+def prepare(address: str, config: TrainConfig) -> Prepared:
+    """Open the dataset, choose the rows, and find out what does not fit.
+
+    Raises:
+        MillError: a table is missing, not complete or stale; no rows are left; sizes do not fit the base; the
+            ControlNet to start from belongs to another base.
+    """
+    config.check()
+    dataset = Dataset.open(address)
+    conditions = check_tables(dataset, [config.condition])
+    facts = read_facts(config.base)
+    filters = [Filter.parse(text) for text in config.where]
+    selection = select(dataset, [config.condition], filters, config.held_out, config.limit)
+    facts.check_sizes([(config.crop, config.crop)] if config.crop else selection.shapes())
+    start = controlnet_folder(config.start_from) if config.start_from else ""
+    if start:
+        facts.check_controlnet(read_controlnet_config(start), config.start_from)
+    digest = fingerprint(
+        {
+            "images": _digests(dataset, "images"),
+            config.condition: _digests(dataset, conditions[config.condition].table),
+            "rows": selection.train[["shard", "row"]].tolist(),
+        }
+    )
+    return Prepared(dataset, conditions[config.condition], selection, facts, start, digest)
+
+
+def _digests(dataset: Dataset, table: str) -> Sequence[str]:
+    index = dataset.index(table)
+    return [entry["sha256"] for entry in index["shards"]] if index else []
+
+
+def controlnet_folder(name: str) -> str:
+    """A ControlNet's folder: of a run, as it is, or a name on the hub."""
+    path = Path(name).expanduser()
+    if (path / "controlnet" / "config.json").is_file():
+        return str(path / "controlnet")
+    if path.exists() and not (path / "config.json").is_file():
+        raise MillError(f"{name} is neither a run with a checkpoint nor a ControlNet's folder")
+    return str(path) if path.exists() else name
+
+
+def read_controlnet_config(folder: str) -> dict[str, Any]:
+    """The configuration of a ControlNet.
+
+    Raises:
+        MillError: there is none, or it is a lite one, which cannot be started from.
+    """
+    try:
+        config: dict[str, Any] = ControlNetModel.load_config(folder)
+    except (OSError, ValueError, json.JSONDecodeError) as error:
+        raise MillError(f"{folder}: no ControlNet there ({str(error).splitlines()[0]})") from error
+    if config.get("_class_name") != "ControlNetModel":
+        raise MillError(f"{folder} holds a {config.get('_class_name')}, not a ControlNetModel")
+    return config

@@ -1,0 +1,227 @@
+"""From the tables to batches: only the needed columns, each row group read about once, decoded in threads.
+
+A reader follows its share of the order, keeps the bytes of rows that it will need soon, and gives batches in order.
+What is drawn for a sample is a function of (seed, epoch, row) alone, so neither threads nor readers change a batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..schemas.codecs import decode_image, decode_map
+from ..schemas.conditions import Condition
+from ..schemas.dataset import Dataset, shard_file
+from ..schemas.errors import MillError
+from .order import Order, Schedule, share
+from .selection import Selection
+from .transforms import Augment, augment
+
+CACHE_BYTES = 1024**3
+AHEAD = 2  # batches decoded ahead
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One decoded row. ``image`` is uint8 (H, W, 3) RGB; ``maps`` are as their kinds say; ``row`` is (shard, row)."""
+
+    epoch: int
+    row: tuple[int, int]
+    image: np.ndarray
+    maps: dict[str, np.ndarray]
+    caption: str
+    columns: dict[str, Any]
+
+
+def draws(seed: int, epoch: int, row: tuple[int, int], use: str) -> np.random.Generator:
+    """The random numbers of one sample. ``use`` keeps crops, noise and dropout apart."""
+    return np.random.default_rng((seed, epoch, *row, int.from_bytes(use.encode()[:8], "big")))
+
+
+class RowReader:
+    """Reads rows by (shard, row group, row); the bytes of a group's other rows are kept for later, within a bound.
+
+    ``columns`` asks for scalar columns of the condition's table beside its map: what was drawn for the row.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        conditions: dict[str, Condition],
+        wanted: np.ndarray,
+        cache_bytes: int = CACHE_BYTES,
+        columns: Sequence[str] = (),
+    ):
+        self.dataset, self.conditions, self.columns = dataset, conditions, tuple(columns)
+        self.captions = "captions" if dataset.index("captions") else "images"
+        self.cache_bytes = cache_bytes
+        self.group_reads = 0
+        self._wanted = {(int(row["shard"]), int(row["row"])) for row in wanted}
+        self._groups: OrderedDict[tuple[int, int], dict[int, dict[str, Any]]] = OrderedDict()
+        self._held = 0
+
+    def take(self, location: np.void) -> dict[str, Any]:
+        """The stored bytes of one row; they are forgotten once taken."""
+        key = int(location["shard"]), int(location["group"])
+        rows = self._groups.get(key)
+        if rows is None or int(location["row"]) not in rows:
+            rows = self._read(*key)
+        else:
+            self._groups.move_to_end(key)
+        found = rows.pop(int(location["row"]))
+        self._held -= found["size"]
+        if not rows:
+            self._groups.pop(key, None)
+        return found
+
+    def _read(self, shard: int, group: int) -> dict[int, dict[str, Any]]:
+        self.group_reads += 1
+        self._forget((shard, group))
+        tables = {"images": ["key", "image.bytes"], **{name: ["key", "map.bytes"] for name in self.conditions}}
+        for name in self.conditions:
+            tables[name] += self.columns
+        tables.setdefault(self.captions, ["key"]).append("caption")
+        parts: dict[str, dict[str, list[Any]]] = {}
+        for table, columns in tables.items():
+            with self.dataset.parquet(table, shard) as parquet:
+                read = parquet.read_row_group(group, columns=columns)
+                first = sum(parquet.metadata.row_group(g).num_rows for g in range(group))
+                parts[table] = {name: read.column(name).to_pylist() for name in read.column_names}
+            if parts[table]["key"] != parts["images"]["key"]:
+                raise MillError(f"{shard_file(table, shard)}, row group {group}: its keys are not those of the images")
+        rows = {}
+        for i in range(len(parts["images"]["key"])):
+            if (shard, first + i) not in self._wanted:
+                continue
+            maps = {name: (parts[name]["map"][i] or {}).get("bytes") for name in self.conditions}
+            image = parts["images"]["image"][i]["bytes"]
+            rows[first + i] = {
+                "image": image,
+                "maps": maps,
+                "caption": parts[self.captions]["caption"][i] or "",
+                "columns": {name: parts[table][name][i] for table in self.conditions for name in self.columns},
+                "size": len(image) + sum(len(data or b"") for data in maps.values()),
+            }
+        self._groups[shard, group] = rows
+        self._held += sum(row["size"] for row in rows.values())
+        while self._held > self.cache_bytes and len(self._groups) > 1:
+            self._forget(next(iter(self._groups)))
+        return rows
+
+    def _forget(self, key: tuple[int, int]) -> None:
+        for row in self._groups.pop(key, {}).values():
+            self._held -= row["size"]
+
+    def decode(self, location: np.void, stored: dict[str, Any], epoch: int, seed: int, change: Augment) -> Sample:
+        """Decode and augment; safe in threads.
+
+        Raises:
+            MillError: the stored bytes are damaged, or are not of the size that the row says.
+        """
+        row = int(location["shard"]), int(location["row"])
+        try:
+            image = decode_image(stored["image"])
+            maps = {name: decode_map(self.conditions[name].kind, data) for name, data in stored["maps"].items()}
+        except (ValueError, OSError) as error:
+            raise MillError(f"shard {row[0]}, row {row[1]} cannot be decoded: {error}") from error
+        for name, array in maps.items():
+            if array.shape[:2] != image.shape[:2]:
+                raise MillError(f"shard {row[0]}, row {row[1]}: the {name} map is not of its image's size")
+        window = change.draw(draws(seed, epoch, row, "augment"), *image.shape[:2])
+        image, maps = augment(image, maps, self.conditions, window)
+        return Sample(epoch, row, image, maps, stored["caption"], stored["columns"])
+
+
+@dataclass(frozen=True)
+class LoaderConfig:
+    """What decides the batches: nothing else does."""
+
+    seed: int = 0
+    batch_size: int = 4
+    augment: Augment = Augment()
+
+
+class Loader:
+    """Batches without end, from sample ``consumed`` on.
+
+    Pictures of different shapes are separate streams; a batch comes from one of them.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        conditions: dict[str, Condition],
+        selection: Selection,
+        config: LoaderConfig,
+        threads: int = 1,
+        cache_bytes: int = CACHE_BYTES,
+    ):
+        self.dataset, self.conditions, self.config = dataset, conditions, config
+        self.threads, self.cache_bytes = max(1, threads), cache_bytes
+        rows = selection.train
+        shapes = selection.shapes()
+        if config.augment.crop:
+            side = config.augment.crop
+            small = [shape for shape in shapes if min(shape) < side]
+            if small:
+                raise MillError(f"--crop {side}: the dataset has pictures of {small[0][1]}x{small[0][0]}")
+            self.streams = [rows]
+        else:
+            self.streams = [rows[(rows["height"] == h) & (rows["width"] == w)] for h, w in shapes]
+        self.orders = [Order(_group_sizes(stream), config.seed + i) for i, stream in enumerate(self.streams)]
+        self.schedule = Schedule(tuple(len(stream) for stream in self.streams), config.seed)
+
+    def batch(self, step: int) -> tuple[int, list[tuple[int, int]]]:
+        """(stream, [(epoch, row of the stream)…]) of the batch of a step: the whole of it, for all readers."""
+        stream = self.schedule.stream(step) if len(self.streams) > 1 else 0
+        earlier = self.schedule.earlier(step) if len(self.streams) > 1 else step
+        return stream, self.orders[stream].samples(earlier * self.config.batch_size, self.config.batch_size)
+
+    def batches(self, first_step: int = 0, reader: int = 0, readers: int = 1) -> Iterator[list[Sample]]:
+        """Batches from ``first_step`` on; of each, a reader gives samples ``reader``, ``reader + readers``…
+
+        One thread reads ahead, ``threads`` decode.
+        """
+        rows = RowReader(self.dataset, self.conditions, np.concatenate(self.streams), self.cache_bytes)
+        reading = ThreadPoolExecutor(1, thread_name_prefix="read")
+        decoding = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
+
+        def start(step: int) -> list[Future[Sample]]:
+            stream, samples = self.batch(step)
+            futures = []
+            for epoch, index in share(samples, reader, readers):
+                location = self.streams[stream][index]
+                task = location, rows.take(location), epoch, self.config.seed, self.config.augment
+                futures.append(decoding.submit(rows.decode, *task))
+            return futures
+
+        ahead: deque[Future[list[Future[Sample]]]] = deque()
+        try:
+            for step in itertools.count(first_step):
+                ahead.append(reading.submit(start, step))
+                if len(ahead) > AHEAD:
+                    yield [future.result() for future in ahead.popleft().result()]
+        finally:
+            reading.shutdown(cancel_futures=True)
+            decoding.shutdown(cancel_futures=True)
+
+
+def _group_sizes(rows: np.ndarray) -> tuple[int, ...]:
+    """Rows of each row group, in order."""
+    _, counts = np.unique(rows[["shard", "group"]], return_counts=True)
+    return tuple(int(count) for count in counts)
+
+
+def held_out_samples(
+    dataset: Dataset, conditions: dict[str, Condition], rows: np.ndarray, columns: Sequence[str] = ()
+) -> list[Sample]:
+    """Decoded rows as they are stored, in the order of their hashes."""
+    rows = rows[np.argsort(rows["rank"], kind="stable")]
+    reader = RowReader(dataset, conditions, rows, columns=columns)
+    return [reader.decode(row, reader.take(row), 0, 0, Augment()) for row in rows]

@@ -1,0 +1,73 @@
+"""What a run says of itself: ``metrics.jsonl``, TensorBoard, and a line on the terminal now and then."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+SAY_SECONDS = 10.0
+
+
+class RunLog:
+    """Appends to the run's log; what was logged after ``step``, before a stop, is forgotten: it will be said again."""
+
+    def __init__(self, run: Path, step: int):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path = run / "metrics.jsonl"
+        kept = [line for line in read_log(run) if line["step"] <= step and (step or "loss" not in line)] if step else []
+        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        self._file = self.path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step or None)
+        self._console = Console(stderr=True, highlight=False)
+        self._said = time.monotonic()
+        self._recent: list[tuple[float, float]] = []
+
+    def step(self, step: int, loss: float, norm: float, rate: float, seconds: float) -> None:
+        """One optimiser step."""
+        self.write({"step": step, "loss": loss, "norm": norm, "rate": rate, "seconds": round(seconds, 4)})
+        self._recent.append((loss, seconds))
+        if time.monotonic() - self._said > SAY_SECONDS:
+            losses, times = zip(*self._recent, strict=True)
+            self.say(f"step {step}: loss {np.mean(losses):.4f}, {1 / np.mean(times):.2f} steps/s, rate {rate:.2e}")
+            self._recent.clear()
+            self._said = time.monotonic()
+
+    def write(self, values: dict[str, Any]) -> None:
+        """One line of numbers; each becomes a curve in TensorBoard."""
+        self._file.write(json.dumps(values) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if name != "step" and isinstance(value, (int, float)):
+                self._board.add_scalar(name, value, values["step"])
+
+    def image(self, name: str, picture: np.ndarray, step: int) -> None:
+        """uint8 (H, W, 3)."""
+        self._board.add_image(name, picture, step, dataformats="HWC")
+
+    def say(self, text: str) -> None:
+        """To the terminal."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Flush everything."""
+        self._file.close()
+        self._board.close()
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """All whole lines of a run's log."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:  # cut off while it was written
+            continue
+    return found

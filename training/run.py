@@ -1,0 +1,96 @@
+"""A run folder: begun, gone on with, finished. Everything wrong is found before weights are loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..schemas.errors import MillError
+from . import checkpoint
+from .config import TYPES, TrainConfig, check_same
+from .data import Prepared, prepare
+
+
+def begin(address: str, run: Path, config: TrainConfig) -> Prepared:
+    """Check everything and write ``run.json``.
+
+    Raises:
+        MillError: see :func:`data.prepare`; or the folder holds another run, or one that is to be resumed.
+    """
+    if not _is_first_process():
+        return prepare(address, config)
+    before = read_run(run)
+    if before is None and run.exists() and any(run.iterdir()):
+        raise MillError(f"{run} is not empty and not a run; choose another folder")
+    prepared = prepare(address, config)
+    if before is not None:
+        check_same(before["config"], config, str(run))
+        if checkpoint.steps_saved(run):
+            raise MillError(f"{run} is a run of {checkpoint.steps_saved(run)[-1]} steps: go on with --resume")
+    write_run(run, prepared, config)
+    return prepared
+
+
+def resume(run: Path, changes: dict[str, Any], address: str | None = None) -> tuple[TrainConfig, Prepared]:
+    """The configuration and data of a run that goes on; ``changes`` may only be of machine settings.
+
+    Raises:
+        MillError: no run, no checkpoint, other settings, other data.
+    """
+    before = read_run(run)
+    if before is None:
+        raise MillError(f"{run} is not a run (no run.json)")
+    checkpoint.read_state(run)
+    config = TrainConfig(**{name: value for name, value in before["config"].items() if name in TYPES})
+    for name, value in changes.items():
+        if value is not None:
+            setattr(config, name, value)
+    check_same(before["config"], config, str(run))
+    prepared = prepare(address or before["dataset"], config)
+    if prepared.fingerprint != before["fingerprint"]:
+        raise MillError(
+            f"{before['dataset']} changed since {run} began: its tables or rows are others. Begin a new run "
+            "(--start-from takes this one's weights)"
+        )
+    write_run(run, prepared, config)
+    return config, prepared
+
+
+def _is_first_process() -> bool:
+    """Of a run by ``accelerate launch`` or ``torchrun``."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def read_run(run: Path) -> dict[str, Any] | None:
+    """``run.json``, if there is one."""
+    path = run / "run.json"
+    if not path.is_file():
+        return None
+    try:
+        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MillError(f"{path} is damaged: {error}") from error
+    return said
+
+
+def write_run(run: Path, prepared: Prepared, config: TrainConfig) -> None:
+    """Write ``run.json``; of several processes the first does."""
+    if not _is_first_process():
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    said = {
+        "config": asdict(config),
+        "dataset": prepared.dataset.storage.address,
+        "fingerprint": prepared.fingerprint,
+        "provenance": prepared.provenance(),
+        "shape": (config.crop, config.crop) if config.crop else prepared.selection.shapes()[0],
+        "rows": len(prepared.selection.train),
+        "held_out": len(prepared.selection.held_out),
+        "left_out": dict(prepared.selection.left_out),
+    }
+    scratch = run / "run.json~"
+    scratch.write_text(json.dumps(said, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    scratch.replace(run / "run.json")

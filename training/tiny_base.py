@@ -1,0 +1,326 @@
+"""The tiny base: a complete Stable-Diffusion-shaped pipeline for 64×64 pixels, trained on the synthetic corpus.
+
+    python -m controlmill.training.tiny_base FOLDER [--seed 0] [--vae-steps N] [--steps N]
+    python -m controlmill.training.tiny_base FOLDER --save     # what the last checkpoint holds, without training on
+
+Two stages, first the autoencoder, then text encoder and denoiser together. Every draw is a function of (seed, step), so
+that a run which was cut off goes on from its last checkpoint, in ``FOLDER.training``, as if it had not been.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from . import plots
+from .synthetic import SIDE, caption_words, draw_scene
+from .tokens import make_tokenizer, write_vocabulary
+
+PROMPT_TOKENS = 32
+TEXT_WIDTH = 64
+SCENES = 30_000
+HELD_OUT = 1_000_000  # scenes from here on are never trained on
+PROMPT_DROPOUT = 0.1  # unconditional samples for classifier-free guidance
+KL_WEIGHTS = (2e-4, 2e-5)  # of the two halves of the autoencoder's training: smooth latents first, then sharp edges
+GUIDANCE = 3.0  # 9.0 oversaturates flat colours
+CHECKPOINT_SECONDS = 120.0
+LOG_EVERY = 25
+
+
+CARD = """---
+library_name: diffusers
+license: apache-2.0
+---
+
+# The tiny base
+
+A Stable-Diffusion-shaped pipeline for 64×64 pictures of coloured shapes, for trying ControlNet training on a CPU.
+Made by `python -m controlmill.training.tiny_base` with seed {seed} from pictures that the same program draws:
+{vae} steps for the autoencoder (factor 4), {denoiser} for text encoder and UNet. Sample with guidance {guidance:g}
+and 20 DDIM steps.
+
+![loss](loss.png)
+
+True pictures, then samples from their captions:
+
+![samples](samples.png)
+"""
+
+
+def make_parts(seed: int) -> dict[str, Any]:
+    """Untrained parts of the pipeline, by their names in it."""
+    torch.manual_seed(seed)
+    tokenizer = make_tokenizer(caption_words(), PROMPT_TOKENS)
+    text_config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=2 * TEXT_WIDTH,
+        projection_dim=TEXT_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=PROMPT_TOKENS,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(16, 32, 64),  # three levels: factor 4
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1,
+        norm_num_groups=8,
+        latent_channels=4,
+        sample_size=SIDE,
+        mid_block_add_attention=False,
+    )
+    unet = UNet2DConditionModel(
+        sample_size=SIDE // 4,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=(48, 96, 112),
+        # no attention at 16×16: it takes half of a step on a CPU, and the levels below see the whole picture
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=4,  # diffusers' name for the number of heads
+        norm_num_groups=16,
+    )
+    # Flat colours are decided where hardly any signal is left. Betas as in DDPM let none through at the end (those of
+    # SD 1.5 do); there only a velocity, as SD 2.1 predicts, tells the picture: an epsilon says what is known.
+    scheduler = DDIMScheduler(
+        beta_start=1e-4,
+        beta_end=0.02,
+        beta_schedule="linear",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+    return {
+        "vae": vae,
+        "text_encoder": CLIPTextModel(text_config),
+        "tokenizer": tokenizer,
+        "unet": unet,
+        "scheduler": scheduler,
+    }
+
+
+def save_pipeline(parts: dict[str, Any], folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write a folder that ``StableDiffusionPipeline.from_pretrained`` loads."""
+    copies = {
+        name: copy.deepcopy(part).to(dtype) if isinstance(part, nn.Module) else part for name, part in parts.items()
+    }
+    pipeline = StableDiffusionPipeline(
+        **copies, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
+    pipeline.save_pretrained(folder)
+    write_vocabulary(caption_words(), folder / "tokenizer")
+
+
+def batch_indices(seed: int, step: int, size: int) -> np.ndarray:
+    """Which scenes step ``step`` trains on: int (size,)."""
+    return np.random.default_rng((seed, step, 1)).integers(0, SCENES, size)
+
+
+class Stage:
+    """One stage of training: modules, optimiser, averaged weights, checkpoints and the loss curve."""
+
+    def __init__(
+        self, name: str, modules: dict[str, nn.Module], folder: Path, steps: int, rate: float, rounds: int = 1
+    ):
+        self.name, self.modules, self.folder, self.steps, self.rate = name, nn.ModuleDict(modules), folder, steps, rate
+        self.round_steps = max(1, steps // rounds)
+        self.optimizer = torch.optim.AdamW(self.modules.parameters(), lr=rate, weight_decay=1e-2)
+        self.average = copy.deepcopy(self.modules).requires_grad_(False)
+        self.step = 0
+        self._saved = time.monotonic()
+        self._losses: list[float] = []
+        state = self._path(".pt")
+        if state.exists():
+            saved = torch.load(state, weights_only=True)
+            self.modules.load_state_dict(saved["modules"])
+            self.average.load_state_dict(saved["average"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.step = saved["step"]
+
+    def _path(self, ending: str) -> Path:
+        return self.folder / f"{self.name}{ending}"
+
+    def update(self, loss: torch.Tensor, warmup: int = 200) -> None:
+        """One optimiser step: warm-up, then a cosine to zero in each round; gradients clipped to norm 1; averaging."""
+        done = self.step % self.round_steps / self.round_steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * min(1.0, (self.step + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * done))
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        decay = min(0.999, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for averaged, value in zip(self.average.parameters(), self.modules.parameters(), strict=True):
+                averaged.lerp_(value, 1 - decay)
+        self._losses.append(loss.item())
+        if self.step % LOG_EVERY == 0 or self.step == self.steps:
+            self._log(float(np.mean(self._losses)))
+            self._losses.clear()
+        if self.step == self.steps or time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+            self.save()
+
+    def _log(self, loss: float) -> None:
+        with self._path(".csv").open("a", newline="") as file:
+            csv.writer(file).writerow((self.step, f"{loss:.6f}"))
+        if self.step % (LOG_EVERY * 8) == 0:
+            print(f"{self.name} {self.step}/{self.steps} loss {loss:.5f}", flush=True)
+
+    def save(self) -> None:
+        """Checkpoint, whole or not at all."""
+        state = {
+            "modules": self.modules.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+        }
+        scratch = self._path(".pt~")
+        torch.save(state, scratch)
+        os.replace(scratch, self._path(".pt"))
+        self._saved = time.monotonic()
+
+
+def pixels_of(indices: np.ndarray, seed: int) -> torch.Tensor:
+    """Scenes as float32 (N, 3, 64, 64) in −1 to 1."""
+    images = np.stack([draw_scene(seed, int(index)).image for index in indices])
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def train_vae(
+    vae: AutoencoderKL, folder: Path, seed: int, steps: int, batch: int = 8, go_on: bool = True
+) -> AutoencoderKL:
+    """L1 + MSE reconstruction with a little KL; sets ``scaling_factor`` so that latents have unit variance."""
+    stage = Stage("vae", {"vae": vae}, folder, steps, rate=2e-3, rounds=len(KL_WEIGHTS))
+    while go_on and stage.step < steps:
+        pixels = pixels_of(batch_indices(seed, stage.step, batch), seed)
+        posterior = vae.encode(pixels).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(stage.step))
+        decoded = vae.decode(posterior.mean + posterior.std * noise).sample
+        kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
+        error = decoded - pixels
+        stage.update(
+            error.abs().mean() + error.square().mean() + KL_WEIGHTS[min(stage.step // stage.round_steps, 1)] * kl
+        )
+    trained: Any = stage.average["vae"].eval()
+    with torch.no_grad():
+        latents = trained.encode(pixels_of(np.arange(256), seed)).latent_dist.mean
+    trained.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))
+    return trained
+
+
+def train_denoiser(
+    parts: dict[str, Any], folder: Path, seed: int, steps: int, batch: int = 32, go_on: bool = True
+) -> dict[str, Any]:
+    """Text encoder and UNet from scratch, on the plain loss of the velocity."""
+    vae, tokenizer, scheduler = parts["vae"], parts["tokenizer"], parts["scheduler"]
+    stage = Stage("denoiser", {"unet": parts["unet"], "text_encoder": parts["text_encoder"]}, folder, steps, rate=1e-3)
+    unet: Any = stage.modules["unet"]
+    text_encoder: Any = stage.modules["text_encoder"]
+    if go_on and stage.step < steps:
+        latents, prompts = encoded_scenes(vae, tokenizer, seed)
+    empty = tokenize(tokenizer, [""])[0]
+    while go_on and stage.step < steps:
+        chosen = torch.from_numpy(batch_indices(seed, stage.step, batch))
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + stage.step)
+        tokens = prompts[chosen].clone()
+        tokens[torch.rand(batch, generator=generator) < PROMPT_DROPOUT] = empty
+        t = torch.randint(0, scheduler.config.num_train_timesteps, (batch,), generator=generator)
+        noise = torch.randn((batch, *latents.shape[1:]), generator=generator)
+        predicted = unet(scheduler.add_noise(latents[chosen], noise, t), t, text_encoder(tokens)[0]).sample
+        velocity = scheduler.get_velocity(latents[chosen], noise, t)
+        stage.update((predicted - velocity).square().mean())
+    return {**parts, "unet": stage.average["unet"].eval(), "text_encoder": stage.average["text_encoder"].eval()}
+
+
+@torch.no_grad()
+def encoded_scenes(vae: AutoencoderKL, tokenizer: CLIPTokenizer, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(scaled latents float32 (SCENES, 4, 16, 16), prompt tokens int64 (SCENES, 32)) of the training scenes."""
+    latents, captions = [], []
+    for first in range(0, SCENES, 100):
+        scenes = [draw_scene(seed, index) for index in range(first, first + 100)]
+        pixels = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        latents.append(vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)
+        captions += [scene.caption for scene in scenes]
+    return torch.cat(latents), tokenize(tokenizer, captions)
+
+
+def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
+    """int64 (N, 32)."""
+    return tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+
+
+def train(folder: Path, seed: int, vae_steps: int, steps: int, go_on: bool = True) -> None:
+    """Both stages, then the finished pipeline in ``folder``, with loss curves, samples and a card."""
+    scratch = folder.with_name(folder.name + ".training")
+    scratch.mkdir(parents=True, exist_ok=True)
+    parts = make_parts(seed)
+    parts["vae"] = train_vae(parts["vae"], scratch, seed, vae_steps, go_on=go_on)
+    parts = train_denoiser(parts, scratch, seed, steps, go_on=go_on)
+    save_pipeline(parts, folder)
+    (folder / "guidance.json").write_text(json.dumps({"guidance": GUIDANCE}) + "\n", encoding="utf-8")
+    curves = {name: np.loadtxt(scratch / f"{name}.csv", delimiter=",", ndmin=2) for name in ("vae", "denoiser")}
+    figure, axes = plots.axes(list(curves))
+    for axis, (name, curve) in zip(axes, curves.items(), strict=True):
+        axis.semilogy(curve[:, 0], curve[:, 1], lw=0.8)
+        (folder / f"loss_{name}.csv").write_bytes((scratch / f"{name}.csv").read_bytes())
+    plots.save_figure(figure, folder / "loss.png")
+    plots.save_picture(sample_grid(folder), folder / "samples.png")
+    done = {name: int(curve[-1, 0]) for name, curve in curves.items()}
+    (folder / "README.md").write_text(CARD.format(seed=seed, guidance=GUIDANCE, **done), encoding="utf-8")
+
+
+def sample_grid(folder: Path, guidances: tuple[float, ...] = (1.0, 2.0, GUIDANCE, 9.0)) -> np.ndarray:
+    """True held-out pictures, then 20 DDIM steps from their captions for each guidance scale; uint8 (H, W, 3)."""
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    scenes = [draw_scene(0, HELD_OUT + index) for index in range(12)]
+    rows = {"true": [scene.image for scene in scenes]}
+    for guidance in guidances:
+        made = pipeline(
+            [scene.caption for scene in scenes],
+            num_inference_steps=20,
+            guidance_scale=guidance,
+            generator=[torch.Generator().manual_seed(index) for index in range(len(scenes))],
+            output_type="np",
+        ).images
+        rows[f"CFG {guidance:g}"] = [np.rint(image * 255).astype(np.uint8) for image in made]
+    return plots.picture_grid(rows)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Train the tiny base on the synthetic corpus.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--vae-steps", type=int, default=8_000)
+    parser.add_argument("--steps", type=int, default=12_000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--save", action="store_true", help="save what the last checkpoint holds; do not train on")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    train(options.folder, options.seed, options.vae_steps, options.steps, go_on=not options.save)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""The training loop.
+
+Reads from the tables, encodes, predicts, steps; looks at held-out rows now and then; writes checkpoints. accelerate
+prepares the model and the optimiser only: order, draws and learning rate are functions of the step, so that a run which
+was killed goes on bit for bit, and two processes see what one would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers import ControlNetModel
+
+from ..schemas.conditions import Condition
+from ..schemas.errors import MillError
+from . import card, checkpoint
+from .base import Base
+from .config import TrainConfig
+from .connections import ControlledDenoiser, choose_trainable, make_controlnet
+from .data import Prepared
+from .loader import Sample, draws
+from .log import RunLog
+from .looks import Looks
+from .readers import batches
+from .transforms import control_image
+
+
+@dataclass
+class Inputs:
+    """A micro-batch on the device: latents, what was drawn, encoded prompts, control images."""
+
+    latents: torch.Tensor
+    noise: torch.Tensor
+    t: torch.Tensor
+    text: torch.Tensor
+    control: torch.Tensor
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """The share of the full learning rate at a step: warm-up, then the schedule."""
+    rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    done = max(0.0, (step - config.warmup) / max(1, config.steps - config.warmup))
+    fall = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 + 0.5 * math.cos(math.pi * done)}[config.rates]
+    return rise * fall
+
+
+def make_inputs(base: Base, samples: list[Sample], condition: Condition, config: TrainConfig) -> Inputs:
+    """Everything random is drawn here, on the CPU, for each sample from (seed, epoch, row)."""
+    pixels = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    shape = base.latent_shape(*pixels.shape[2:])
+    t, drop, vae_noise, noise = [], [], [], []
+    for sample in samples:
+        rng = draws(config.seed, sample.epoch, sample.row, "step")
+        t.append(int(rng.integers(base.noise.config.num_train_timesteps)))
+        drop.append(bool(rng.random() < config.prompt_dropout))
+        vae_noise.append(rng.standard_normal(shape, np.float32))
+        drawn = rng.standard_normal(shape, np.float32)
+        offset = rng.standard_normal((shape[0], 1, 1), np.float32)
+        noise.append(drawn + np.float32(config.noise_offset) * offset)
+    prompts = ["" if dropped else sample.caption for sample, dropped in zip(samples, drop, strict=True)]
+    control = np.stack([control_image(condition.kind, sample.maps[condition.name]) for sample in samples])
+    return Inputs(
+        base.encode_images(pixels, torch.from_numpy(np.stack(vae_noise))),
+        torch.from_numpy(np.stack(noise)).to(base.device),
+        torch.tensor(t, device=base.device),
+        base.encode_prompts(prompts),
+        torch.from_numpy(control).to(base.device),
+    )
+
+
+def sample_losses(base: Base, denoiser: Any, inputs: Inputs, config: TrainConfig) -> torch.Tensor:
+    """The loss of each sample, float32 (N,)."""
+    noisy = base.add_noise(inputs.latents, inputs.noise, inputs.t)
+    predicted = denoiser(noisy.to(base.unet.dtype), inputs.t, inputs.text, inputs.control)
+    target = base.target(inputs.latents, inputs.noise, inputs.t)
+    losses = (predicted.float() - target).square().mean(dim=(1, 2, 3))
+    return losses * base.snr_weight(inputs.t, config.min_snr) if config.min_snr else losses
+
+
+class Trainer:
+    """One run: what was prepared, the networks, and the loop over them."""
+
+    def __init__(self, run: Path, config: TrainConfig, prepared: Prepared, resume: bool):
+        self.run, self.config, self.prepared = run, config, prepared
+        precision = {"fp32": "no"}.get(config.precision, config.precision)
+        self.accelerator = Accelerator(mixed_precision=precision, cpu=config.device == "cpu")
+        processes = self.accelerator.num_processes
+        if config.batch_size % processes:
+            raise MillError(f"--batch-size {config.batch_size} does not divide among {processes} processes")
+        self.share = config.batch_size // processes
+        if config.deterministic:
+            torch.use_deterministic_algorithms(True)
+            torch.backends.cudnn.benchmark = False
+        self.base = Base(config.base, self.accelerator.device, config.precision)
+        controlnet = self._controlnet()
+        own, of_base = choose_trainable(controlnet, self.base.unet, config.only_mid, config.unlock_decoder)
+        groups = [{"params": own, "full": config.rate}]
+        groups += [{"params": of_base, "full": config.unlock_rate}] if of_base else []
+        optimizer = _optimizer(config, groups)
+        if config.gradient_checkpointing:
+            controlnet.enable_gradient_checkpointing()
+            self.base.unet.enable_gradient_checkpointing()
+        denoiser = ControlledDenoiser(self.base.unet, controlnet.to(self.base.device))
+        self.trained = checkpoint.Trained(
+            controlnet,
+            self.base.unet if config.unlock_decoder else None,
+            optimizer,
+            _average_of(controlnet) if config.ema else None,
+            self.accelerator.scaler,
+        )
+        self.step = checkpoint.restore(run, self.trained)["step"] if resume else 0
+        prepared_model = self.accelerator.prepare(denoiser, optimizer)
+        self.denoiser, self.optimizer = prepared_model
+        if config.compile:
+            self.denoiser = torch.compile(self.denoiser)
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.asked = False  # this process was told to stop
+        self._stop = False  # all processes know of it
+
+    def _controlnet(self) -> ControlNetModel:
+        config = self.config
+        if config.start_from:
+            started = ControlNetModel.from_pretrained(self.prepared.start_folder, dtype=torch.float32)
+            if config.only_mid and any(p.any() for p in started.controlnet_down_blocks.parameters()):
+                raise MillError(f"--only-mid: the down blocks of {config.start_from} are connected already")
+            return started
+        unet = self.base.unet
+        made = make_controlnet(unet, config.connection, self.base.facts.vae_factor, 3, config.seed)
+        return made.float()
+
+    def train(self) -> int:
+        """Train to the last step, or until asked to stop; returns the steps done."""
+        config, main = self.config, self.accelerator.is_main_process
+        log = RunLog(self.run, self.step) if main else None
+        looks = Looks(self.base, self.trained.controlnet, self.prepared, config, self.run, log) if log else None
+        source = batches(
+            self.prepared.loader(config),
+            self.step,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+            config.loader_workers,
+        )
+        every = config.checkpoint_every or max(1, config.steps // 10)
+        with _asked_to_stop(self), contextlib.closing(source):
+            if looks:
+                looks.maybe(self.step, self.trained, first=True, last=self.step >= config.steps)
+            while self.step < config.steps and not self._stop:
+                started = time.monotonic()
+                loss, norm = self._one_step(next(source))
+                self.step += 1
+                if log:
+                    log.step(self.step, loss, norm, self.optimizer.param_groups[0]["lr"], time.monotonic() - started)
+                if self.step % every == 0 or self.step == config.steps or self._stop:
+                    self._save()
+                if looks:
+                    looks.maybe(self.step, self.trained, last=self.step == config.steps)
+        if log:
+            log.close()
+        return self.step
+
+    def _one_step(self, samples: list[Sample]) -> tuple[float, float]:
+        """One optimiser step over this process's share of a batch; (mean loss of the whole batch, gradient norm)."""
+        config = self.config
+        part = learning_rate(config, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["full"] * part
+        micro = config.micro_batch or self.share
+        losses = []
+        for first in range(0, len(samples), micro):
+            inputs = make_inputs(self.base, samples[first : first + micro], self.prepared.condition, config)
+            last = first + micro >= len(samples)
+            with (
+                contextlib.nullcontext() if last else self.accelerator.no_sync(self.denoiser),
+                self.accelerator.autocast(),
+            ):
+                loss = sample_losses(self.base, self.denoiser, inputs, config).sum() / self.share
+            self.accelerator.backward(loss)
+            losses.append(loss.detach())
+        heard = torch.stack([sum(losses, torch.zeros((), device=self.base.device)), loss.new_tensor(float(self.asked))])
+        mean, stopped = self.accelerator.reduce(heard, "mean").tolist()
+        self._stop = stopped > 0
+        norm = float(self.accelerator.clip_grad_norm_(self.parameters, config.clip or math.inf))
+        scaled = self.accelerator.scaler is not None  # fp16: gradients may overflow, the scaler then skips the step
+        if not math.isfinite(mean) or not (scaled or math.isfinite(norm)):
+            self._fail(samples, mean, norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.trained.average is not None:
+            _move_average(self.trained.average, self.trained.controlnet, config.ema)
+        return mean, norm
+
+    def _fail(self, samples: list[Sample], loss: float, norm: float) -> None:
+        rows = [{"shard": sample.row[0], "row": sample.row[1], "epoch": sample.epoch} for sample in samples]
+        path = self.run / f"nan_step{self.step}_process{self.accelerator.process_index}.json"
+        path.write_text(
+            json.dumps({"step": self.step, "loss": str(loss), "gradient": str(norm), "rows": rows}, indent=1)
+        )
+        raise MillError(
+            f"step {self.step}: the loss is {loss}, its gradient's norm {norm}; the batch's rows are in {path}. "
+            "Try a lower --rate, a longer --warmup, or --precision fp32; the last checkpoint is whole"
+        )
+
+    def _save(self) -> None:
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            state = {
+                "config": asdict(self.config),
+                "consumed": self.step * self.config.batch_size,
+                "dataset": self.prepared.fingerprint,
+                "base": self.base.fingerprint(),
+            }
+            checkpoint.save(self.run, self.step, self.trained, state, self.config.keep)
+            card.write(self.run)
+        self.accelerator.wait_for_everyone()
+
+
+def _optimizer(config: TrainConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    for group in groups:
+        group["lr"] = group["full"]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise MillError("--optimizer adamw8bit needs the package bitsandbytes, which is not installed") from error
+    optimizer: torch.optim.Optimizer = AdamW8bit(groups, weight_decay=config.weight_decay)
+    return optimizer
+
+
+def _average_of(controlnet: ControlNetModel) -> ControlNetModel:
+    average = type(controlnet).from_config(controlnet.config)
+    average.load_state_dict(controlnet.state_dict())
+    return average.requires_grad_(False).to(controlnet.device)
+
+
+@torch.no_grad()
+def _move_average(average: ControlNetModel, controlnet: ControlNetModel, decay: float) -> None:
+    for mean, value in zip(average.parameters(), controlnet.parameters(), strict=True):
+        mean.lerp_(value, 1 - decay)
+
+
+@contextlib.contextmanager
+def _asked_to_stop(trainer: Trainer) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the run after the step that is under way, with a checkpoint; a second Ctrl-C at once."""
+
+    def ask(number: int, frame: Any) -> None:
+        trainer.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
