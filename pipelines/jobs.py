@@ -22,7 +22,7 @@ from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError
 from ..schemas.fingerprint import differences
 from .progress import Progress
-from .run import Run
+from .run import Run, sweep
 from .shards import Job, Stage
 
 MAX_DEATHS = 5  # of the job's process, without a single commit between them
@@ -102,7 +102,7 @@ def run_stage(
         MillError: something could not be done. What was committed stays, and the same command goes on from there.
         Interrupted: by Ctrl-C.
     """
-    dataset.storage.sweep()
+    sweep(dataset.storage)
     for table, said in wanted.items():
         check_committed(dataset, table, said)
     done = set.intersection(*(dataset.committed(table) for table in stage.tables))

@@ -32,11 +32,7 @@ class Run:
 
     @classmethod
     def start(cls, storage: Storage) -> Run:
-        """A new run; what dead runs of this machine left behind is removed."""
-        for other in storage.folders("_run"):
-            owner = storage.read_json(f"_run/{other}/owner.json") or {}
-            if owner.get("host") in (None, socket.gethostname()) and not alive(owner.get("pid", 0)):
-                storage.remove(f"_run/{other}")
+        """A new run."""
         run = cls(storage, uuid.uuid4().hex[:12])
         storage.write_json(run._name("owner.json"), {"host": socket.gethostname(), "pid": os.getpid()})
         return run
@@ -47,9 +43,7 @@ class Run:
     def end(self) -> None:
         """Remove the run folder."""
         self.storage.remove(f"_run/{self.id}")
-        if self.storage.local:
-            with suppress(OSError):  # another run is live
-                os.rmdir(self.storage.path("_run"))
+        _remove_empty(self.storage)
 
     # stopping
 
@@ -97,6 +91,22 @@ class Run:
         """Shards that could not be done, with their errors."""
         names = sorted(self.storage.files(self._name("failed")), key=lambda name: int(name.split(".")[0]))
         return [self.storage.read_json(self._name(f"failed/{name}")) for name in names]
+
+
+def sweep(storage: Storage) -> None:
+    """Remove what dead runs of this machine left behind."""
+    storage.sweep()
+    for other in storage.folders("_run"):
+        owner = storage.read_json(f"_run/{other}/owner.json") or {}
+        if owner.get("host") in (None, socket.gethostname()) and not alive(owner.get("pid", 0)):
+            storage.remove(f"_run/{other}")
+    _remove_empty(storage)
+
+
+def _remove_empty(storage: Storage) -> None:
+    if storage.local:
+        with suppress(OSError):  # another run is live
+            os.rmdir(storage.path("_run"))
 
 
 def require_alone(storage: Storage) -> None:

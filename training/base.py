@@ -79,7 +79,10 @@ def location(name: str) -> str:
     """
     if name == "tiny":
         if not (TINY / "model_index.json").is_file():
-            raise MillError("the tiny base is not here: make it with python -m controlmill.training.tiny_base FOLDER")
+            raise MillError(
+                "the tiny base does not come with this version: make it with "
+                "python -m controlmill.training.tiny_base FOLDER (hours on a CPU), then --base FOLDER"
+            )
         return str(TINY)
     if name.startswith((".", "/", "~")) or name.endswith((".safetensors", ".ckpt")):
         path = Path(name).expanduser()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -138,6 +140,19 @@ def test_a_console_killed_at_any_small_write_leaves_nothing_that_a_rerun_does_no
         assert digests(tmp_path / f"cut{step}") == wanted, step
     assert ended == 0
     assert step > 8
+
+
+def test_a_run_killed_after_its_last_commit_leaves_no_folder_behind(
+    dataset: Path, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(dataset, tmp_path / "dataset")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / "dataset/_run/dead").mkdir(parents=True)
+    owner = {"host": socket.gethostname(), "pid": dead.pid}
+    (tmp_path / "dataset/_run/dead/owner.json").write_text(json.dumps(owner))
+    make(photos, tmp_path / "dataset")
+    assert not (tmp_path / "dataset/_run").exists()
 
 
 def test_a_killed_console_takes_its_job_along(photos: Path, tmp_path: Path) -> None:
