@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import threading
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.plan import forward_groups
@@ -22,7 +24,7 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.verify import verify
 from PIL import Image
 
-from tests.helpers import SMALL, digests, make, rows, write_hostile, write_photos
+from tests.helpers import SMALL, digests, make, rows, scene, write_hostile, write_photos
 
 
 @pytest.fixture
@@ -113,6 +115,27 @@ def test_a_shard_that_is_refused_whole_is_still_a_table(tmp_path: Path) -> None:
     for table in ("images", "canny", "rejected"):
         loaded = load_dataset(str(tmp_path / "dataset"), table, split="train", cache_dir=str(tmp_path / "cache"))
         assert len(loaded) == {"images": 4, "canny": 4, "rejected": 3}[table]
+
+
+def test_a_corpus_of_damaged_files_crashes_nothing_and_is_all_accounted_for(tmp_path: Path) -> None:
+    rng = np.random.default_rng(20261122)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(160):
+        kind = ("jpeg", "png", "webp", "gif", "tiff", "bmp", "avif")[number % 7]
+        out = io.BytesIO()
+        scene(number, 48, 40).save(out, kind)
+        data = bytearray(out.getvalue())
+        for at in rng.integers(0, len(data), int(rng.integers(0, 20))).tolist():
+            data[at] = int(rng.integers(256))
+        end = len(data) if rng.random() < 0.7 else int(rng.integers(len(data)))
+        (photos / f"{number:03d}.{kind}").write_bytes(data[:end])
+    made = make(photos, tmp_path / "dataset", "canny", shard_size=50)
+    kept, refused = (len(rows(tmp_path / "dataset", table)) for table in ("images", "rejected"))
+    assert kept + refused == 160
+    assert kept > 20
+    assert refused > 20
+    assert not list(verify(made))
 
 
 def test_the_tables_are_read_by_datasets_and_duckdb(dataset: Path, tmp_path: Path) -> None:
