@@ -157,13 +157,15 @@ def annotate(
     overwrite: Overwrite = None,
 ) -> None:
     """Add condition tables to a dataset, or redo them. The images are not touched."""
+    from ..schemas.dataset import Dataset
     from . import build as jobs
+    from .ingest import IngestConfig
 
     started = time.monotonic()
     redo = _tables(overwrite)
-    resolution = jobs.Dataset.open(dataset).config["ingest"]["resolution"]
-    networks = _networks(weights, device, dtype, batch_size, accept_license, dataset, redo, resolution)
-    plan = _plan(conditions, conditions_from, condition_column, networks)
+    config = IngestConfig.of(Dataset.open(dataset))
+    networks = _networks(weights, device, dtype, batch_size, accept_license, dataset, redo, config.resolution)
+    plan = _plan(conditions, conditions_from, condition_column, networks, config)
     jobs.check_overwrite(redo, tuple(plan.wanted))
     _say_weights(plan)
     with _means(runner, workers, threads, beam_option) as means:

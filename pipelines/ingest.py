@@ -34,6 +34,12 @@ class IngestConfig:
     fit: Fit = "crop"
     limits: Limits = Limits()
 
+    @classmethod
+    def of(cls, dataset: Dataset) -> IngestConfig:
+        """What a dataset was made with."""
+        said = dataset.config["ingest"]
+        return cls(said["resolution"], said["fit"], Limits(**said["limits"]))
+
     def provenance(self) -> dict[str, Any]:
         """As stored in files."""
         return {"version": VERSION, **asdict(self)}
