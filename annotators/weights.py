@@ -77,7 +77,7 @@ def find(
     found, missing = [], []
     for file in files:
         path = _in_folder(file, folder) or _in_cache(file) or _in_package(file)
-        if path is None and download and _hub_answers():
+        if path is None and download and hub_answers():
             path = _from_hub(file)
         if path is None:
             missing.append(file)
@@ -94,7 +94,7 @@ def fetch(files: Iterable[WeightsFile]) -> list[Found]:
     """
     found, missing = [], []
     for file in files:
-        path = _in_cache(file) or (_from_hub(file) if _hub_answers() else None)
+        path = _in_cache(file) or (_from_hub(file) if hub_answers() else None)
         if path is None:
             missing.append(file)
         else:
@@ -141,7 +141,7 @@ def _in_cache(file: WeightsFile) -> Path | None:
 
 
 @functools.cache
-def _hub_answers() -> bool:
+def hub_answers() -> bool:
     """Ask once and briefly: the hub's own client retries for half a minute on a machine without a network."""
     import urllib.error
     import urllib.request

@@ -99,12 +99,6 @@ def decode_image(data: bytes) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
-def image_size(data: bytes) -> tuple[int, int]:
-    """(height, width) from a stored picture's header."""
-    with Image.open(io.BytesIO(data)) as picture:
-        return picture.height, picture.width
-
-
 def label_palette() -> bytes:
     """256 distinct RGB colours by spreading the bits of the id over the channels (the PASCAL VOC scheme)."""
     ids = np.arange(256)

@@ -41,8 +41,6 @@ REJECTED = pa.schema(
 
 HUGGINGFACE_NAMES = {"float": "float32", "double": "float64", "halffloat": "float16"}
 
-TABLES = {"sources": SOURCES, "images": IMAGES, "rejected": REJECTED}
-
 
 def condition_schema(condition: Condition, columns: Mapping[str, str]) -> pa.Schema:
     """Schema of a condition's table: key, map (or caption), reason, error, then ``columns`` (name → Arrow type)."""

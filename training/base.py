@@ -111,7 +111,7 @@ def read_facts(name: str) -> Facts:
     except (OSError, ValueError):
         facts = None
     try:
-        facts = facts or _facts(where, local=Path(where).exists() or not weights._hub_answers())
+        facts = facts or _facts(where, local=Path(where).exists() or not weights.hub_answers())
     except (OSError, ValueError) as error:
         raise MillError(
             f"--base {name}: not found here, and the hub could not give it ({str(error).splitlines()[0]}); "

@@ -79,7 +79,7 @@ def test_missing_weights_are_all_listed_with_how_to_get_them(
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(weights, "_in_package", lambda _: None)
-    monkeypatch.setattr(weights, "_hub_answers", lambda: False)
+    monkeypatch.setattr(weights, "hub_answers", lambda: False)
     from controlmill.annotators.catalogue import parse_conditions
     from controlmill.annotators.plan import find_weights
     from controlmill.schemas.errors import MillError

@@ -211,7 +211,7 @@ def test_sample_annotates_a_photo_and_draws(run, tmp_path, dataset):
 )
 def test_bad_use_is_found_before_weights_are_loaded(changes, said, settings, dataset_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("diffusers.ModelMixin.from_pretrained", None)
-    monkeypatch.setattr("controlmill.annotators.weights._hub_answers", lambda: False)
+    monkeypatch.setattr("controlmill.annotators.weights.hub_answers", lambda: False)
     with pytest.raises(MillError, match=said):
         runs.begin(str(dataset_folder), tmp_path / "run", settings(**changes))
     assert not (tmp_path / "run").exists()
