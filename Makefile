@@ -1,10 +1,11 @@
 # demo: the main job on real photographs. test: every test. lint: style and types. bench: ratios against peers.
+# reproduce: the paper's claims at toy scale, about an hour on two cores; writes docs/reproduce.md.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo test lint bench reproduce lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m recipes.demo demo
@@ -22,6 +23,9 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.build
 	$(BIN)/python -m benchmarks.annotators
 
+reproduce: $(INSTALLED)
+	$(BIN)/python -m controlmill.training.reproduce reproduce --page docs/reproduce.md
+
 $(INSTALLED): requirements.lock setup.py
 	@echo "Setting up $(VENV): downloads about 3 GB, installs about 5.5 GB (most of it is PyTorch with CUDA)."
 	$(PYTHON) -m venv $(VENV)
@@ -35,4 +39,4 @@ lock:
 		--no-emit-index-url --no-emit-find-links --no-header -o requirements.lock
 
 clean:
-	rm -rf build demo *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build demo reproduce *.egg-info .pytest_cache .mypy_cache .ruff_cache

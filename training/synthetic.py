@@ -27,7 +27,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "black": (25, 25, 25),
 }
 SHAPES = ("circle", "square", "triangle", "diamond", "cross")  # label = position + 1; the ground is 0
-MAX_SHAPES = 3
+MAX_SHAPES = 2
 RADII = (10.0, 20.0)  # pixels
 HARDLY_SEEN = 0.5  # a shape of which less is visible is drawn again elsewhere: captions name what can be seen
 GROUND_DEPTH = 6_000  # inverse depth, as MiDaS gives it: near is bright

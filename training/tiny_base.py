@@ -3,6 +3,8 @@
     python -m controlmill.training.tiny_base FOLDER [--seed 0] [--vae-steps N] [--steps N]
     python -m controlmill.training.tiny_base FOLDER --save     # what the last checkpoint holds, without training on
 
+    torchrun --nproc-per-node 2 -m controlmill.training.tiny_base FOLDER [...]   # two processes share the work
+
 Two stages, first the autoencoder, then text encoder and denoiser together. Every draw is a function of (seed, step), so
 that a run which was cut off goes on from its last checkpoint, in ``FOLDER.training``, as if it had not been.
 """
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from torch import nn
+from torch import distributed, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from . import plots
@@ -167,6 +169,7 @@ class Stage:
             group["lr"] = self.rate * min(1.0, (self.step + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * done))
         self.optimizer.zero_grad()
         loss.backward()
+        average_gradients(self.modules)
         nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
@@ -174,6 +177,8 @@ class Stage:
         with torch.no_grad():
             for averaged, value in zip(self.average.parameters(), self.modules.parameters(), strict=True):
                 averaged.lerp_(value, 1 - decay)
+        if rank_and_world()[0]:
+            return
         self._losses.append(loss.item())
         if self.step % LOG_EVERY == 0 or self.step == self.steps:
             self._log(float(np.mean(self._losses)))
@@ -201,6 +206,23 @@ class Stage:
         self._saved = time.monotonic()
 
 
+def rank_and_world() -> tuple[int, int]:
+    """This process's number, and how many train together (``torchrun``); (0, 1) for one alone."""
+    return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+
+
+def average_gradients(modules: nn.Module) -> None:
+    """Mean over the processes that train together, in one message."""
+    if not distributed.is_initialized():
+        return
+    gradients = [parameter.grad for parameter in modules.parameters() if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
 def pixels_of(indices: np.ndarray, seed: int) -> torch.Tensor:
     """Scenes as float32 (N, 3, 64, 64) in −1 to 1."""
     images = np.stack([draw_scene(seed, int(index)).image for index in indices])
@@ -214,10 +236,13 @@ def train_vae(
     stage = Stage("vae", {"vae": vae}, folder, steps, rate=2e-3, rounds=len(KL_WEIGHTS))
     while go_on and stage.step < steps:
         pixels = pixels_of(batch_indices(seed, stage.step, batch), seed)
-        posterior = vae.encode(pixels).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(stage.step))
-        decoded = vae.decode(posterior.mean + posterior.std * noise).sample
-        kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
+        # bf16: half the time of a step; its rounding is below what the loss ends at
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = vae.encode(pixels).latent_dist
+            noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(stage.step))
+            decoded = vae.decode(posterior.mean + posterior.std * noise).sample.float()
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         error = decoded - pixels
         stage.update(
             error.abs().mean() + error.square().mean() + KL_WEIGHTS[min(stage.step // stage.round_steps, 1)] * kl
@@ -240,6 +265,8 @@ def train_denoiser(
     if go_on and stage.step < steps:
         latents, prompts = encoded_scenes(vae, tokenizer, seed)
     empty = tokenize(tokenizer, [""])[0]
+    rank, world = rank_and_world()
+    share = slice(rank * batch // world, (rank + 1) * batch // world)
     while go_on and stage.step < steps:
         chosen = torch.from_numpy(batch_indices(seed, stage.step, batch))
         generator = torch.Generator().manual_seed(seed * 1_000_003 + stage.step)
@@ -247,6 +274,7 @@ def train_denoiser(
         tokens[torch.rand(batch, generator=generator) < PROMPT_DROPOUT] = empty
         t = torch.randint(0, scheduler.config.num_train_timesteps, (batch,), generator=generator)
         noise = torch.randn((batch, *latents.shape[1:]), generator=generator)
+        chosen, tokens, t, noise = chosen[share], tokens[share], t[share], noise[share]
         predicted = unet(scheduler.add_noise(latents[chosen], noise, t), t, text_encoder(tokens)[0]).sample
         velocity = scheduler.get_velocity(latents[chosen], noise, t)
         stage.update((predicted - velocity).square().mean())
@@ -256,12 +284,18 @@ def train_denoiser(
 @torch.no_grad()
 def encoded_scenes(vae: AutoencoderKL, tokenizer: CLIPTokenizer, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(scaled latents float32 (SCENES, 4, 16, 16), prompt tokens int64 (SCENES, 32)) of the training scenes."""
-    latents, captions = [], []
+    rank, world = rank_and_world()
+    mine, captions = [], []
     for first in range(0, SCENES, 100):
         scenes = [draw_scene(seed, index) for index in range(first, first + 100)]
-        pixels = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2).float() / 127.5 - 1
-        latents.append(vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)
         captions += [scene.caption for scene in scenes]
+        if first * world // SCENES == rank:
+            pixels = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2).float()
+            mine.append(vae.encode(pixels / 127.5 - 1).latent_dist.mean * vae.config.scaling_factor)
+    latents = [torch.cat(mine)]
+    if world > 1:
+        latents = [torch.empty_like(latents[0]) for _ in range(world)]
+        distributed.all_gather(latents, torch.cat(mine))
     return torch.cat(latents), tokenize(tokenizer, captions)
 
 
@@ -277,6 +311,8 @@ def train(folder: Path, seed: int, vae_steps: int, steps: int, go_on: bool = Tru
     parts = make_parts(seed)
     parts["vae"] = train_vae(parts["vae"], scratch, seed, vae_steps, go_on=go_on)
     parts = train_denoiser(parts, scratch, seed, steps, go_on=go_on)
+    if rank_and_world()[0]:
+        return
     save_pipeline(parts, folder)
     (folder / "guidance.json").write_text(json.dumps({"guidance": GUIDANCE}) + "\n", encoding="utf-8")
     curves = {name: np.loadtxt(scratch / f"{name}.csv", delimiter=",", ndmin=2) for name in ("vae", "denoiser")}
@@ -319,6 +355,8 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="save what the last checkpoint holds; do not train on")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if "WORLD_SIZE" in os.environ:  # torchrun: the denoiser's batches are shared, the autoencoder is made beforehand
+        distributed.init_process_group("gloo")
     train(options.folder, options.seed, options.vae_steps, options.steps, go_on=not options.save)
 
 
