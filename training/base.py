@@ -22,6 +22,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..annotators import weights
 from ..schemas.errors import MillError
+from . import single_file
 
 TINY = Path(__file__).parent / "tiny_base"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -94,18 +95,28 @@ def location(name: str) -> str:
     return name
 
 
+def is_single_file(name: str) -> bool:
+    """Whether a base is one ``.safetensors`` file."""
+    return name.endswith(".safetensors")
+
+
+def configured_by(name: str) -> str:
+    """The folder, or name on the hub, that has the configuration files and the tokenizer of a base.
+
+    Raises:
+        MillError: there is no such base, or a single file's configuration cannot be had.
+    """
+    where = location(name)
+    return single_file.configuration(Path(where)) if is_single_file(name) else where
+
+
 def read_facts(name: str) -> Facts:
     """Configuration files of a base; no weights are loaded.
 
     Raises:
         MillError: they cannot be had, or the base is of a family that is not supported.
     """
-    where = location(name)
-    if where.endswith(".safetensors"):
-        raise MillError(
-            f"--base {name}: convert the single file once with diffusers' "
-            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER), then --base FOLDER"
-        )
+    where = configured_by(name)
     try:
         facts = _facts(where, local=True)
     except (OSError, ValueError):
@@ -117,6 +128,8 @@ def read_facts(name: str) -> Facts:
             f"--base {name}: not found here, and the hub could not give it ({str(error).splitlines()[0]}); "
             "give a folder with a diffusers pipeline, or --base tiny"
         ) from error
+    if is_single_file(name):
+        single_file.check_fits(Path(location(name)), facts.unet, facts.vae)
     if facts.unet.get("addition_embed_type") or facts.unet.get("encoder_hid_dim_type"):
         raise MillError(f"--base {name}: only Stable Diffusion 1.x and 2.x bases are supported")
     return facts
@@ -138,15 +151,18 @@ class Base:
     default_guidance = 9.0  # paper
 
     def __init__(self, name: str, device: torch.device, precision: str = "fp32"):
-        where = location(name)
+        where = configured_by(name)
         dtype = DTYPES[precision]
         self.name, self.device, self.facts = name, device, read_facts(name)
         self.tokenizer = CLIPTokenizer.from_pretrained(where, subfolder="tokenizer")
-        self.text_encoder = CLIPTextModel.from_pretrained(where, subfolder="text_encoder", dtype=dtype)
-        self.unet = UNet2DConditionModel.from_pretrained(where, subfolder="unet", dtype=dtype)
-        # a VAE in fp16 overflows
-        vae_dtype = torch.float32 if precision == "fp16" else dtype
-        self.vae = AutoencoderKL.from_pretrained(where, subfolder="vae", dtype=vae_dtype)
+        vae_dtype = torch.float32 if precision == "fp16" else dtype  # a VAE in fp16 overflows
+        if is_single_file(name):
+            file = Path(location(name))
+            self.text_encoder, self.unet, self.vae = single_file.load_modules(file, where, dtype, vae_dtype)
+        else:
+            self.text_encoder = CLIPTextModel.from_pretrained(where, subfolder="text_encoder", dtype=dtype)
+            self.unet = UNet2DConditionModel.from_pretrained(where, subfolder="unet", dtype=dtype)
+            self.vae = AutoencoderKL.from_pretrained(where, subfolder="vae", dtype=vae_dtype)
         for module in (self.text_encoder, self.unet, self.vae):
             module.requires_grad_(False).eval().to(device)
         self.noise = DDPMScheduler.from_config(self.facts.scheduler)
