@@ -38,6 +38,7 @@ EXTRAS = {
     "s3": ["s3fs>=2025.3"],
     "gcs": ["gcsfs>=2025.3"],
     "train": ["accelerate>=1.6", "tensorboard>=2.18", "matplotlib>=3.9", "torchmetrics>=1.6"],
+    "bench": ["webdataset>=1.0"],  # mosaicml-streaming wants older transformers and numpy: benchmarks/loader.py says how
     "dev": [
         "build>=1.2",
         "duckdb>=1.2",
