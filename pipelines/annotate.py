@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 
 from ..annotators.base import Annotator, Network, Placement
 from ..annotators.plan import ForwardGroup, load_network, provenance
@@ -39,6 +40,16 @@ class Output:
     condition: Condition
     columns: Mapping[str, str]
     provenance: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What the step calls it."""
+        return self.condition.name
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the table."""
+        return condition_schema(self.condition, self.columns)
 
 
 @dataclass(frozen=True)
@@ -249,7 +260,7 @@ def write_maps(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Out
             table: stack.enter_context(
                 ShardWriter(
                     scratches[table],
-                    condition_schema(output.condition, output.columns),
+                    output.schema,
                     {**output.provenance, "shard": shard, "images_sha256": images_sha256},
                 )
             )
@@ -262,7 +273,7 @@ def write_maps(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Out
             done: dict[str, list[dict[str, Any]]] = {table: [] for table in outputs}
             for key, outcome in zip(keys, (next(outcomes) for _ in range(size)), strict=True):
                 for table, output in outputs.items():
-                    row = outcome if isinstance(outcome, Failure) else outcome[output.condition.name]
+                    row = outcome if isinstance(outcome, Failure) else outcome[output.name]
                     if isinstance(row, Failure):
                         reasons[table][row.reason] += 1
                         row = {"reason": row.reason, "error": row.error}

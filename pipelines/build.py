@@ -26,6 +26,7 @@ from .imported import Import, listing_sha256
 from .ingest import Ingest, IngestConfig
 from .jobs import Means, check_committed, run_stage
 from .run import Run, require_alone
+from .shards import Stage
 from .sources import ENDINGS, Source, list_folder, write_listing
 
 SHARD_SIZE = 512
@@ -150,7 +151,7 @@ def everywhere(place: Placement) -> Places:
 class Plan:
     """Stages that make the chosen and the imported conditions, and what their files will say."""
 
-    stages: tuple[Annotate | Import, ...]
+    stages: tuple[Stage, ...]
     wanted: dict[str, dict[str, Any]]
 
 
@@ -170,7 +171,7 @@ def plan_conditions(
     both = {choice.condition for choice in choices} & {condition.name for condition in imports}
     if both:
         raise MillError(f"{', '.join(sorted(both))}: annotate it or import it, not both")
-    stages: list[Annotate | Import] = []
+    stages: list[Stage] = []
     wanted: dict[str, dict[str, Any]] = {}
     if imports and conditions_from:
         folder = os.path.abspath(conditions_from)

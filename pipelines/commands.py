@@ -1,4 +1,4 @@
-"""The commands build, ingest and annotate. Heavy imports wait until a command runs."""
+"""The commands build, ingest, annotate and encode. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ Overwrite = Annotated[list[str] | None, typer.Option(help="Table to redo, e.g. c
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (build, ingest, annotate):
+    for command in (build, ingest, annotate, encode):
         app.command(rich_help_panel="Make a dataset")(command)
 
 
@@ -168,6 +168,42 @@ def annotate(
     plan = _plan(conditions, conditions_from, condition_column, networks, config)
     jobs.check_overwrite(redo, tuple(plan.wanted))
     _say_weights(plan)
+    with _means(runner, workers, threads, beam_option) as means:
+        done = jobs.annotate(dataset, plan, means, redo)
+    _summary(done, list(plan.wanted), time.monotonic() - started)
+
+
+def encode(
+    dataset: Folder,
+    base: Annotated[str, typer.Option(help="tiny, a folder with a diffusers pipeline, or a name on the hub.")] = "tiny",
+    text: Annotated[bool, typer.Option("--text", help="Encode the captions too.")] = False,
+    mirror: Annotated[bool, typer.Option("--mirror", help="Encode mirrored pictures too, for train --mirror.")] = False,
+    half: Annotated[
+        bool, typer.Option("--half", help="Store 16 bits: half the size; losses then differ from those without.")
+    ] = False,
+    device: Device = "auto",
+    dtype: Annotated[str, typer.Option(help="Arithmetic: fp32 or bf16 (a VAE in fp16 overflows).")] = "fp32",
+    batch_size: Annotated[int, typer.Option(min=0, help="Rows in a forward pass; 0: 1 on a CPU, else 8.")] = 0,
+    workers: Workers = 0,
+    threads: Threads = 0,
+    runner: Runner = "FnApiRunner",
+    beam_option: BeamOption = None,
+    overwrite: Overwrite = None,
+) -> None:
+    """Add caches for training: pictures through a base's VAE (and captions through its text encoder), once for all."""
+    from ..annotators.base import Placement
+    from ..annotators.torch_device import resolve_device
+    from ..schemas.errors import MillError
+    from . import build as jobs
+    from .encode import plan_encode
+
+    started = time.monotonic()
+    redo = _tables(overwrite)
+    if dtype not in ("fp32", "bf16"):
+        raise MillError(f"--dtype {dtype}: fp32 or bf16")
+    place = Placement(resolve_device(device), dtype)
+    plan = plan_encode(dataset, base, place, batch_size, text, mirror, "fp16" if half else "fp32", redo)
+    jobs.check_overwrite(redo, tuple(plan.wanted))
     with _means(runner, workers, threads, beam_option) as means:
         done = jobs.annotate(dataset, plan, means, redo)
     _summary(done, list(plan.wanted), time.monotonic() - started)

@@ -14,6 +14,8 @@ SUMMARIES = {
     "images": "the pictures, final: oriented, sRGB, RGB, fitted",
     "rejected": "what ingest refused, and why",
     **{condition.table: condition.summary for condition in CONDITIONS.values()},
+    "latents": "for training: moments of a VAE's posterior",
+    "embeddings": "for training: captions through a text encoder; null is the empty prompt",
 }
 
 
@@ -43,7 +45,7 @@ def dataset_card(config: Mapping[str, Any], tables: Sequence[TableState]) -> str
     for state in tables:
         refused = sum(state.reasons.values()) if state.table not in ("images", "rejected") else 0
         lines.append(f"| {state.table} | {state.rows} | {refused} | {SUMMARIES.get(state.table, 'imported')} |")
-    conditions = [state.table for state in tables if state.table not in ("images", "rejected")]
+    conditions = [state.table for state in tables if state.table not in ("images", "rejected", "latents", "embeddings")]
     example = conditions[0] if conditions else "CONDITION"
     lines += [
         "",

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .caches import CACHES
 from .card import dataset_card
 from .conditions import CONDITIONS, Condition, condition_of_table
 from .errors import MillError
@@ -117,7 +118,7 @@ class Dataset:
 
     def condition_tables(self) -> list[str]:
         """Tables of conditions and captions."""
-        return [name for name in self.tables() if name not in BASE_TABLES]
+        return [name for name in self.tables() if name not in (*BASE_TABLES, *CACHES)]
 
     def committed(self, table: str) -> set[int]:
         """Numbers of the shards that are committed in a table."""

@@ -58,6 +58,12 @@ def provenance_text(state: TableState) -> str:
         return ""
     said: dict[str, Any] = state.index["provenance"]
     annotator = said.get("annotator")
+    encoder = said.get("encoder")
+    if encoder is not None:
+        place = encoder["placement"]
+        mirrored = ", mirrored too" if said.get("mirrored") else ""
+        where = f"{place['device']} {place['dtype']}, batch {place['batch_size']}"
+        return f"encoder sha256 {encoder['sha256'][:12]}, stored as {encoder['stored']}{mirrored}; {where}"
     if annotator is None:
         ingest = said.get("ingest")
         return f"{ingest['resolution']} px, fit {ingest['fit']}" if ingest else ""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import pyarrow.parquet as pq
 
+from .caches import CACHES, VALUES
+from .caches import fault as cache_fault
 from .codecs import decode_image, decode_map
 from .conditions import Condition
 from .dataset import BASE_TABLES, Dataset, describe_file, shard_file
@@ -152,17 +154,24 @@ def _images(dataset: Dataset, shard: int, pixels: bool) -> Iterator[Fault]:
 def _alignment(dataset: Dataset, table: str, shard: int, pixels: bool) -> Iterator[Fault]:
     """Keys, row groups and sizes of a condition are those of the images; nulls have reasons."""
     name = shard_file(table, shard)
-    condition = dataset.condition(table)
+    condition = None if table in CACHES else dataset.condition(table)
     with dataset.parquet("images", shard) as images, dataset.parquet(table, shard) as maps:
         if read_footer(images).groups != read_footer(maps).groups:
             yield Fault("alignment", name, "its row groups are not those of the images")
             return
-        columns = ["key", "reason", *(["map"] if pixels and condition.kind != "text" else [])]
+        columns = ["key", "reason"]
+        if condition is None:
+            columns += ["shape", *VALUES[table]] if pixels else []
+            stored = read_footer(maps).provenance["encoder"]["stored"]
+        elif pixels and condition.kind != "text":
+            columns.append("map")
         for image, row in zip(_rows(images, ["key", "width", "height"]), _rows(maps, columns), strict=True):
             if image["key"] != row["key"]:
                 yield Fault("alignment", name, f"has key {row['key']} where the images have {image['key']}")
                 return
-            if "map" in row:
+            if "shape" in row and (found := cache_fault(table, row, stored)):
+                yield Fault("alignment", name, f"{row['key']}: {found}")
+            if "map" in row and condition:
                 found = _map_fault(condition, image, row)
                 if found:
                     yield Fault("alignment" if row["map"] else "conservation", name, f"{row['key']}: {found}")

@@ -21,10 +21,10 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..annotators import weights
+from ..annotators.encoders import location
 from ..schemas.errors import MillError
 from . import single_file
 
-TINY = Path(__file__).parent / "tiny_base"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -70,29 +70,6 @@ class Facts:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (list, tuple)) else value
-
-
-def location(name: str) -> str:
-    """A base's folder, file or hub name; ``tiny`` is the one that comes with ControlMill.
-
-    Raises:
-        MillError: there is no such folder or file.
-    """
-    if name == "tiny":
-        if not (TINY / "model_index.json").is_file():
-            raise MillError(
-                "the tiny base does not come with this version: make it with "
-                "python -m controlmill.training.tiny_base FOLDER (hours on a CPU), then --base FOLDER"
-            )
-        return str(TINY)
-    if name.startswith((".", "/", "~")) or name.endswith((".safetensors", ".ckpt")):
-        path = Path(name).expanduser()
-        if path.suffix == ".ckpt":
-            raise MillError(f"--base {name}: a .ckpt file can run code when it is loaded; convert it to .safetensors")
-        if not path.exists():
-            raise MillError(f"--base {name}: no such file or folder")
-        return str(path)
-    return name
 
 
 def is_single_file(name: str) -> bool:

@@ -91,9 +91,7 @@ def check_tables(dataset: Dataset, conditions: Sequence[str]) -> dict[str, Condi
     images = dataset.state("images")
     if images.status != "complete":
         raise MillError(f"the images of {dataset.storage.address} are not complete; run the ingest command again")
-    maps = [
-        table for table in dataset.condition_tables() if table != "captions" and table not in ("latents", "embeddings")
-    ]
+    maps = [table for table in dataset.condition_tables() if table != "captions"]
     found = {}
     for name in conditions:
         if name not in maps:
