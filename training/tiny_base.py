@@ -158,6 +158,9 @@ class Stage:
             self.average.load_state_dict(saved["average"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.step = saved["step"]
+            if not rank_and_world()[0]:
+                lines = self._path(".csv").read_text().splitlines(keepends=True)
+                self._path(".csv").write_text("".join(x for x in lines if int(x.split(",")[0]) <= self.step))
 
     def _path(self, ending: str) -> Path:
         return self.folder / f"{self.name}{ending}"
@@ -211,6 +214,12 @@ def rank_and_world() -> tuple[int, int]:
     return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
 
 
+def share_of(batch: int) -> slice:
+    """The samples of a batch that are this process's."""
+    rank, world = rank_and_world()
+    return slice(rank * batch // world, (rank + 1) * batch // world)
+
+
 def average_gradients(modules: nn.Module) -> None:
     """Mean over the processes that train together, in one message."""
     if not distributed.is_initialized():
@@ -234,12 +243,14 @@ def train_vae(
 ) -> AutoencoderKL:
     """L1 + MSE reconstruction with a little KL; sets ``scaling_factor`` so that latents have unit variance."""
     stage = Stage("vae", {"vae": vae}, folder, steps, rate=2e-3, rounds=len(KL_WEIGHTS))
+    share = share_of(batch)
     while go_on and stage.step < steps:
-        pixels = pixels_of(batch_indices(seed, stage.step, batch), seed)
+        pixels = pixels_of(batch_indices(seed, stage.step, batch)[share], seed)
         # bf16: half the time of a step; its rounding is below what the loss ends at
         with torch.autocast("cpu", torch.bfloat16):
             posterior = vae.encode(pixels).latent_dist
-            noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(stage.step))
+            shape = (batch, *posterior.mean.shape[1:])
+            noise = torch.randn(shape, generator=torch.Generator().manual_seed(stage.step))[share]
             decoded = vae.decode(posterior.mean + posterior.std * noise).sample.float()
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
@@ -259,14 +270,14 @@ def train_denoiser(
 ) -> dict[str, Any]:
     """Text encoder and UNet from scratch, on the plain loss of the velocity."""
     vae, tokenizer, scheduler = parts["vae"], parts["tokenizer"], parts["scheduler"]
-    stage = Stage("denoiser", {"unet": parts["unet"], "text_encoder": parts["text_encoder"]}, folder, steps, rate=1e-3)
+    modules = {"unet": parts["unet"], "text_encoder": parts["text_encoder"]}
+    stage = Stage("denoiser", modules, folder, steps, rate=1.5e-3)
     unet: Any = stage.modules["unet"]
     text_encoder: Any = stage.modules["text_encoder"]
     if go_on and stage.step < steps:
         latents, prompts = encoded_scenes(vae, tokenizer, seed)
     empty = tokenize(tokenizer, [""])[0]
-    rank, world = rank_and_world()
-    share = slice(rank * batch // world, (rank + 1) * batch // world)
+    share = share_of(batch)
     while go_on and stage.step < steps:
         chosen = torch.from_numpy(batch_indices(seed, stage.step, batch))
         generator = torch.Generator().manual_seed(seed * 1_000_003 + stage.step)
@@ -349,13 +360,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the tiny base on the synthetic corpus.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--vae-steps", type=int, default=8_000)
+    parser.add_argument("--vae-steps", type=int, default=3_000)
     parser.add_argument("--steps", type=int, default=12_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--save", action="store_true", help="save what the last checkpoint holds; do not train on")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if "WORLD_SIZE" in os.environ:  # torchrun: the denoiser's batches are shared, the autoencoder is made beforehand
+    if "WORLD_SIZE" in os.environ:  # torchrun: processes share each batch
         distributed.init_process_group("gloo")
     train(options.folder, options.seed, options.vae_steps, options.steps, go_on=not options.save)
 
