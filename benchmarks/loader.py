@@ -1,0 +1,333 @@
+"""The trainer's loader against `datasets`, webdataset, mosaicml-streaming, and the decode calls alone.
+
+Pictures at 512x512 with one condition and captions, decoded by the same two calls everywhere, in batches of 16 that a
+consumer takes as fast as they come. `datasets` streams the very same Parquet files, the others read copies of the same
+bytes; all shuffle. The bare loop decodes bytes that are in memory and throws the arrays away. Every reader stays alive
+and takes its turn in each round, so that what else the machine does falls on all of them.
+
+webdataset is in the extra `bench`. mosaicml-streaming asks for older transformers, huggingface-hub and numpy than
+ControlMill needs, but its reader runs without; for its row:
+
+    pip install --no-deps --target PEERS mosaicml-streaming brotli python-snappy cramjam zstd catalogue
+    PYTHONPATH=PEERS make bench
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import io
+import itertools
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from controlmill.schemas.codecs import decode_image, decode_map
+from controlmill.schemas.dataset import Dataset, shard_file
+from controlmill.training import readers
+from controlmill.training.loader import Loader, LoaderConfig
+from controlmill.training.selection import check_tables, select
+from torch.utils.data import DataLoader, IterableDataset, default_collate
+
+from .build import DATA, cpu_name
+from .corpus import write_photographs
+
+BATCH = 16
+SHARD = 128
+SHUFFLED = 256  # rows that the others mix; ours mixes 64 places of the whole
+CAPTION = "a photograph, one of many, cut from a larger one"
+
+
+def decoded(image: bytes, canny: bytes, caption: str) -> dict[str, Any]:
+    """The same calls as the loader's."""
+    return {"image": decode_image(image), "canny": decode_map("binary", canny), "caption": caption}
+
+
+# the same rows for everyone
+
+
+def write_dataset(folder: Path, count: int) -> Path:
+    """An ordinary dataset with canny and captions, made once by `controlmill build`."""
+    photos, dataset = folder / f"photographs-512-{count}", folder / f"loader-{count}"
+    if not (dataset / "canny/_table.json").exists():
+        write_photographs(photos, count, long_side=768)
+        for path in photos.rglob("*.jpg"):
+            path.with_suffix(".txt").write_text(CAPTION + "\n", "utf-8")
+        words = ["-m", "controlmill", "build", str(photos), str(dataset), "--conditions", "canny"]
+        subprocess.run([sys.executable, *words, "--shard-size", str(SHARD)], check=True)
+    return dataset
+
+
+def stored_rows(dataset: Dataset, shard: int) -> Iterator[tuple[bytes, bytes, str]]:
+    """(image, map, caption) of a shard's rows, as they are stored."""
+    with dataset.parquet("images", shard) as images, dataset.parquet("canny", shard) as canny:
+        pairs = zip(images.read().to_pylist(), canny.read(columns=["map.bytes"]).to_pylist(), strict=True)
+        yield from ((image["image"]["bytes"], row["map"]["bytes"], image["caption"]) for image, row in pairs)
+
+
+def write_tars(dataset: Dataset, folder: Path) -> None:
+    """The rows as webdataset's tar files."""
+    folder.mkdir()
+    for shard in range(dataset.shards):
+        with tarfile.open(folder / f"{shard:04d}.tar", "w") as tar:
+            for row, parts in enumerate(stored_rows(dataset, shard)):
+                for ending, data in zip(("jpg", "png", "txt"), (*parts[:2], parts[2].encode()), strict=True):
+                    member = tarfile.TarInfo(f"{row:06d}.{ending}")
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+
+
+def write_mds(dataset: Dataset, folder: Path) -> None:
+    """The rows as mosaicml-streaming's MDS files."""
+    from streaming import MDSWriter
+
+    with MDSWriter(out=str(folder), columns={"image": "bytes", "canny": "bytes", "caption": "str"}) as writer:
+        for shard in range(dataset.shards):
+            for image, canny, caption in stored_rows(dataset, shard):
+                writer.write({"image": image, "canny": canny, "caption": caption})
+
+
+# readers
+
+
+class Endless(IterableDataset):
+    """Epoch after epoch of another dataset, in a worker."""
+
+    def __init__(self, rows: Any):
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[Any]:
+        cv2.setNumThreads(1)
+        for epoch in itertools.count():
+            if hasattr(self.rows, "set_epoch"):
+                self.rows.set_epoch(epoch)
+            yield from self.rows
+
+
+def from_hugging_face(address: str) -> Any:
+    """`datasets` streaming: the two tables side by side, shard for shard, so that workers share the shards."""
+    from datasets import concatenate_datasets, load_dataset
+
+    dataset = Dataset.open(address)
+    shards = []
+    for shard in range(dataset.shards):
+        tables = []
+        for table, columns in (("images", ["image", "caption"]), ("canny", ["map"])):
+            files = str(Path(address, shard_file(table, shard)))
+            rows = load_dataset("parquet", data_files=files, split="train", streaming=True, columns=columns)
+            tables.append(rows.decode(False))
+        shards.append(concatenate_datasets(tables, axis=1))
+    return concatenate_datasets(shards).shuffle(seed=0, buffer_size=SHUFFLED)
+
+
+class Zipped:
+    """Streams of equal order, row by row; for `datasets` much faster than its own joining."""
+
+    def __init__(self, streams: list[Any]):
+        self.streams = streams
+
+    def set_epoch(self, epoch: int) -> None:
+        """The same for all."""
+        for stream in self.streams:
+            stream.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for parts in zip(*self.streams, strict=True):
+            yield {name: value for part in parts for name, value in part.items()}
+
+
+def from_hugging_face_zipped(address: str) -> Any:
+    """`datasets` streaming, a stream for each table, shuffled alike."""
+    from datasets import load_dataset
+
+    dataset = Dataset.open(address)
+    streams = []
+    for table, columns in (("images", ["image", "caption"]), ("canny", ["map"])):
+        files = [str(Path(address, shard_file(table, shard))) for shard in range(dataset.shards)]
+        rows = load_dataset("parquet", data_files=files, split="train", streaming=True, columns=columns)
+        streams.append(rows.decode(False).shuffle(seed=0, buffer_size=SHUFFLED))
+    return Zipped(streams)
+
+
+def from_tars(address: str) -> Any:
+    """webdataset, as its guide has it."""
+    import webdataset
+
+    names = sorted(str(path) for path in Path(address).glob("*.tar"))
+    rows = webdataset.WebDataset(names, shardshuffle=len(names), nodesplitter=None).shuffle(SHUFFLED)
+    return rows.to_tuple("jpg", "png", "txt")
+
+
+def from_mds(address: str) -> Any:
+    """mosaicml-streaming on local files."""
+    from streaming import StreamingDataset
+
+    return StreamingDataset(local=address, shuffle=True, batch_size=BATCH)
+
+
+def hugging_face_batch(rows: list[dict[str, Any]]) -> Any:
+    """Decoded and stacked, in a worker."""
+    return default_collate([decoded(row["image"]["bytes"], row["map"]["bytes"], row["caption"]) for row in rows])
+
+
+def tar_batch(rows: list[tuple[bytes, bytes, bytes]]) -> Any:
+    """Decoded and stacked, in a worker."""
+    return default_collate([decoded(image, canny, caption.decode()) for image, canny, caption in rows])
+
+
+def mds_batch(rows: list[dict[str, Any]]) -> Any:
+    """Decoded and stacked, in a worker."""
+    return default_collate([decoded(**row) for row in rows])
+
+
+PEERS: dict[str, tuple[Callable[[str], Any], Callable[[Any], Any]]] = {
+    "datasets": (from_hugging_face, hugging_face_batch),
+    "datasets, zipped by hand": (from_hugging_face_zipped, hugging_face_batch),
+    "webdataset": (from_tars, tar_batch),
+    "mosaicml-streaming": (from_mds, mds_batch),
+}
+
+
+def peer(name: str, address: str, workers: int) -> Iterator[Any]:
+    """Batches of a peer through PyTorch's DataLoader."""
+    rows, batch = PEERS[name]
+    loader: Any = DataLoader(
+        Endless(rows(address)), BATCH, num_workers=workers, collate_fn=batch, multiprocessing_context="spawn"
+    )
+    return iter(loader)
+
+
+def our_loader(address: str, threads: int = 1) -> Loader:
+    """The trainer's loader on the dataset."""
+    dataset = Dataset.open(address)
+    selection = select(dataset, ["canny"])
+    return Loader(dataset, check_tables(dataset, ["canny"]), selection, LoaderConfig(batch_size=BATCH), threads)
+
+
+class BareLoop:
+    """The decode calls alone, in so many processes; each has some rows' bytes in memory."""
+
+    def __init__(self, address: str, workers: int):
+        self.pool = ProcessPoolExecutor(workers, get_context("spawn"), bare_rows, (address,))
+        self.workers = workers
+
+    def seconds(self, batches: int) -> float:
+        """Wall time of so many batches."""
+        shares = [batches * BATCH // self.workers] * self.workers
+        list(self.pool.map(bare_loop, [1] * self.workers))
+        started = time.perf_counter()
+        list(self.pool.map(bare_loop, shares))
+        return time.perf_counter() - started
+
+
+BARE: list[tuple[bytes, bytes, str]] = []
+
+
+def bare_rows(address: str) -> None:
+    """Fill a process's memory with one shard's rows."""
+    cv2.setNumThreads(1)
+    BARE.extend(stored_rows(Dataset.open(address), 0))
+
+
+def bare_loop(count: int) -> None:
+    """Decode and throw away."""
+    for row in itertools.islice(itertools.cycle(BARE), count):
+        decoded(*row)
+
+
+def seconds(source: Iterator[Any], batches: int, ahead: int) -> float:
+    """Wall time of so many batches, after those that were made in advance are used up."""
+    for _ in range(ahead):
+        next(source)
+    started = time.perf_counter()
+    for _ in range(batches):
+        next(source)
+    return time.perf_counter() - started
+
+
+def measure(dataset: Path, workers: int, rounds: int, batches: int, others: dict[str, Path]) -> dict[str, list[float]]:
+    """Images/s of each reader in each round."""
+    bare = BareLoop(str(dataset), workers)
+    sources: dict[str, Iterator[Any]] = {
+        f"ControlMill, {workers} loader worker(s)": readers.batches(our_loader(str(dataset)), workers=workers),
+        f"ControlMill, {workers} decode thread(s)": our_loader(str(dataset), workers).batches(),
+    }
+    for name, folder in others.items():
+        sources[name] = peer(name, str(folder), workers)
+    runs: dict[str, list[float]] = {"bare decode loop": [], **{name: [] for name in sources}}
+    ahead = 3 * workers + 4
+    for source in sources.values():
+        seconds(source, 4, ahead)
+    for _ in range(rounds):
+        runs["bare decode loop"].append(batches * BATCH / bare.seconds(batches))
+        for name, source in sources.items():
+            runs[name].append(batches * BATCH / seconds(source, batches, ahead))
+    for source in sources.values():
+        if hasattr(source, "close"):
+            source.close()
+    bare.pool.shutdown()
+    return runs
+
+
+def copies(dataset: Path) -> dict[str, Path]:
+    """What each of the others reads; those that are not installed are left out, and that is said."""
+    folders = {name: dataset if "datasets" in name else dataset.with_name(f"{dataset.name}-{name}") for name in PEERS}
+    opened = Dataset.open(dataset)
+    for name, module, write in (
+        ("webdataset", "webdataset", write_tars),
+        ("mosaicml-streaming", "streaming", write_mds),
+    ):
+        if importlib.util.find_spec(module) is None:
+            print(f"{name} is not installed, its row is left out; benchmarks/loader.py says how to install it")
+            del folders[name]
+        elif not folders[name].exists():
+            scratch = folders[name].with_suffix(".writing")
+            shutil.rmtree(scratch, ignore_errors=True)
+            write(opened, scratch)
+            scratch.rename(folders[name])
+    return folders
+
+
+def main() -> None:
+    """Print images/s and the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=512, help="photographs")
+    parser.add_argument("--rounds", type=int, default=7, help="of each; medians are compared")
+    parser.add_argument("--batches", type=int, default=12, help="of 16, in each round")
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
+    arguments = parser.parse_args()
+    os.environ["PYTHONWARNINGS"] = "ignore"  # of workers: PyTorch warns of arrays that may not be written to
+    cv2.setNumThreads(1)
+    dataset = write_dataset(DATA, arguments.count)
+    others = copies(dataset)
+    print(f"{cpu_name()}, {os.cpu_count()} cores; {arguments.count} pictures at 512x512, canny, captions")
+    print(
+        f"{arguments.rounds} rounds of {arguments.batches} batches of {BATCH}, medians; ratios are medians of rounds' ratios"
+    )
+    for workers in arguments.workers:
+        runs = measure(dataset, workers, arguments.rounds, arguments.batches, others)
+        print(f"\n{f'{workers} worker(s)':36} {'images/s':>9} {'/ bare':>8}")
+        for name, rates in runs.items():
+            ratio = statistics.median(np.divide(rates, runs["bare decode loop"]))
+            print(f"{name:36} {statistics.median(rates):9.1f} {ratio:8.2f}")
+        ours = runs[f"ControlMill, {workers} loader worker(s)"]
+        for name in others:
+            goal = "1.5" if "datasets" in name else "1"
+            print(f"ControlMill / {name}: {statistics.median(np.divide(ours, runs[name])):.2f} (goal: at least {goal})")
+        bare = statistics.median(np.divide(ours, runs["bare decode loop"]))
+        print(f"ControlMill / bare decode loop: {bare:.2f} (goal: at least 0.9)")
+
+
+if __name__ == "__main__":
+    main()
