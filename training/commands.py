@@ -55,6 +55,8 @@ def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool,
         markup=False,
         soft_wrap=True,
     )
+    if prepared.caches.said():
+        console.print(prepared.caches.said(), markup=False, soft_wrap=True)
     from .trainer import Trainer
 
     trainer = Trainer(run, config, prepared, resume)

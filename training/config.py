@@ -16,6 +16,7 @@ RECIPES = Path(__file__).parent / "recipes"
 Connection = Literal["zero", "gaussian", "lite"]
 Rates = Literal["constant", "linear", "cosine"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Caches = Literal["auto", "off"]
 Optimizer = Literal["adamw", "adamw8bit"]
 
 
@@ -38,6 +39,7 @@ class TrainConfig:
     held_out: float = option(0.02, "Share of rows, by hash, that are never trained on.")
     crop: int = option(0, "Side of a random square window; 0: whole pictures.")
     mirror: bool = option(False, "Mirror half of the samples.")
+    caches: Caches = option("auto", "auto: use the caches (encode) that fit; off: use none.")
 
     connection: Connection = option("zero", "zero (paper), gaussian or lite (its ablations).")
     only_mid: bool = option(False, "Connect the middle block alone (paper: small-scale training).")

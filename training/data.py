@@ -15,6 +15,7 @@ from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError
 from ..schemas.fingerprint import fingerprint
 from .base import Facts, read_facts
+from .caches import Caches, find_caches
 from .config import TrainConfig
 from .loader import Loader, LoaderConfig
 from .selection import Filter, Selection, check_tables, select
@@ -31,11 +32,13 @@ class Prepared:
     facts: Facts
     start_folder: str
     fingerprint: str
+    caches: Caches
 
     def loader(self, config: TrainConfig) -> Loader:
         """Batches of the training rows."""
         settings = LoaderConfig(config.seed, config.batch_size, Augment(config.crop, config.mirror))
-        return Loader(self.dataset, {self.condition.name: self.condition}, self.selection, settings, config.threads)
+        conditions = {self.condition.name: self.condition}
+        return Loader(self.dataset, conditions, self.selection, settings, config.threads, caches=self.caches)
 
     def provenance(self) -> dict[str, Any]:
         """How the condition's table was made."""
@@ -45,8 +48,10 @@ class Prepared:
         return said
 
 
-def prepare(address: str, config: TrainConfig) -> Prepared:
+def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = None) -> Prepared:
     """Open the dataset, choose the rows, and find out what does not fit.
+
+    ``caches`` are those that a run which goes on began with.
 
     Raises:
         MillError: a table is missing, not complete or stale; no rows are left; sizes do not fit the base; the
@@ -57,7 +62,8 @@ def prepare(address: str, config: TrainConfig) -> Prepared:
     conditions = check_tables(dataset, [config.condition])
     facts = read_facts(config.base)
     filters = [Filter.parse(text) for text in config.where]
-    selection = select(dataset, [config.condition], filters, config.held_out, config.limit)
+    used = find_caches(dataset, config, facts, caches)
+    selection = select(dataset, [config.condition], filters, config.held_out, config.limit, used.tables)
     facts.check_sizes([(config.crop, config.crop)] if config.crop else selection.shapes())
     start = controlnet_folder(config.start_from) if config.start_from else ""
     if start:
@@ -67,9 +73,10 @@ def prepare(address: str, config: TrainConfig) -> Prepared:
             "images": _digests(dataset, "images"),
             config.condition: _digests(dataset, conditions[config.condition].table),
             "rows": selection.train[["shard", "row"]].tolist(),
+            **{table: _digests(dataset, table) for table in used.tables},
         }
     )
-    return Prepared(dataset, conditions[config.condition], selection, facts, start, digest)
+    return Prepared(dataset, conditions[config.condition], selection, facts, start, digest, used)
 
 
 def _digests(dataset: Dataset, table: str) -> Sequence[str]:

@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from ..schemas.caches import EMBEDDINGS, LATENTS, unpack
 from ..schemas.codecs import decode_image, decode_map
 from ..schemas.conditions import Condition
 from ..schemas.dataset import Dataset, shard_file
 from ..schemas.errors import MillError
+from .caches import NONE, Caches
 from .order import Order, Schedule, share
 from .selection import Selection
 from .transforms import Augment, augment
@@ -29,7 +31,11 @@ AHEAD = 2  # batches decoded ahead
 
 @dataclass(frozen=True)
 class Sample:
-    """One decoded row. ``image`` is uint8 (H, W, 3) RGB; ``maps`` are as their kinds say; ``row`` is (shard, row)."""
+    """One decoded row. ``image`` is uint8 (H, W, 3) RGB; ``maps`` are as their kinds say; ``row`` is (shard, row).
+
+    From caches come ``moments``, float32 (2, C, h, w) of the picture or its mirror image, which is then not decoded
+    (``image`` is empty); and ``text``, float32 (tokens, width), None for the empty prompt's.
+    """
 
     epoch: int
     row: tuple[int, int]
@@ -37,6 +43,8 @@ class Sample:
     maps: dict[str, np.ndarray]
     caption: str
     columns: dict[str, Any]
+    moments: np.ndarray | None = None
+    text: np.ndarray | None = None
 
 
 def draws(seed: int, epoch: int, row: tuple[int, int], use: str) -> np.random.Generator:
@@ -57,7 +65,9 @@ class RowReader:
         wanted: np.ndarray,
         cache_bytes: int = CACHE_BYTES,
         columns: Sequence[str] = (),
+        caches: Caches = NONE,
     ):
+        self.caches = caches
         self.dataset, self.conditions, self.columns = dataset, conditions, tuple(columns)
         self.captions = "captions" if dataset.index("captions") else "images"
         self.cache_bytes = cache_bytes
@@ -83,7 +93,11 @@ class RowReader:
     def _read(self, shard: int, group: int) -> dict[int, dict[str, Any]]:
         self.group_reads += 1
         self._forget((shard, group))
-        tables = {"images": ["key", "image.bytes"], **{name: ["key", "map.bytes"] for name in self.conditions}}
+        image_columns = ["key"] if self.caches.latents else ["key", "image.bytes"]
+        tables = {"images": image_columns, **{name: ["key", "map.bytes"] for name in self.conditions}}
+        tables.update({table: ["key", "shape", *CACHED[table]] for table in self.caches.tables})
+        if self.caches.latents and self.caches.mirrored:
+            tables[LATENTS].append("mirrored")
         for name in self.conditions:
             tables[name] += self.columns
         tables.setdefault(self.captions, ["key"]).append("caption")
@@ -100,13 +114,15 @@ class RowReader:
             if (shard, first + i) not in self._wanted:
                 continue
             maps = {name: (parts[name]["map"][i] or {}).get("bytes") for name in self.conditions}
-            image = parts["images"]["image"][i]["bytes"]
+            image = b"" if self.caches.latents else parts["images"]["image"][i]["bytes"]
+            cached = {table: {name: values[i] for name, values in parts[table].items()} for table in self.caches.tables}
             rows[first + i] = {
                 "image": image,
+                "cached": cached,
                 "maps": maps,
                 "caption": parts[self.captions]["caption"][i] or "",
                 "columns": {name: parts[table][name][i] for table in self.conditions for name in self.columns},
-                "size": len(image) + sum(len(data or b"") for data in maps.values()),
+                "size": len(image) + sum(len(data or b"") for data in maps.values()) + _bytes_of(cached),
             }
         self._groups[shard, group] = rows
         self._held += sum(row["size"] for row in rows.values())
@@ -126,16 +142,39 @@ class RowReader:
         """
         row = int(location["shard"]), int(location["row"])
         try:
-            image = decode_image(stored["image"])
+            moments, text = self._cached(stored["cached"])
+            size = int(location["height"]), int(location["width"])
+            image = np.zeros((0, 0, 3), np.uint8) if moments else decode_image(stored["image"])
+            size = size if moments else image.shape[:2]
             maps = {name: decode_map(self.conditions[name].kind, data) for name, data in stored["maps"].items()}
         except (ValueError, OSError) as error:
             raise MillError(f"shard {row[0]}, row {row[1]} cannot be decoded: {error}") from error
         for name, array in maps.items():
-            if array.shape[:2] != image.shape[:2]:
+            if array.shape[:2] != size:
                 raise MillError(f"shard {row[0]}, row {row[1]}: the {name} map is not of its image's size")
-        window = change.draw(draws(seed, epoch, row, "augment"), *image.shape[:2])
+        window = change.draw(draws(seed, epoch, row, "augment"), *size)
         image, maps = augment(image, maps, self.conditions, window)
-        return Sample(epoch, row, image, maps, stored["caption"], stored["columns"])
+        side = moments[window[-1]] if moments else None
+        return Sample(epoch, row, image, maps, stored["caption"], stored["columns"], side, text)
+
+    def _cached(self, stored: dict[str, dict[str, Any]]) -> tuple[dict[bool, np.ndarray] | None, np.ndarray | None]:
+        """(moments by whether mirrored, embedding), as far as there are caches."""
+        moments, text = None, None
+        if LATENTS in stored:
+            row, kind = stored[LATENTS], self.caches.stored[LATENTS]
+            sides = {False: row["moments"], True: row.get("mirrored")}
+            moments = {side: unpack(data, row["shape"], kind) for side, data in sides.items() if data is not None}
+        if EMBEDDINGS in stored and stored[EMBEDDINGS]["embedding"] is not None:
+            row = stored[EMBEDDINGS]
+            text = unpack(row["embedding"], row["shape"], self.caches.stored[EMBEDDINGS])
+        return moments, text
+
+
+CACHED = {LATENTS: ["moments"], EMBEDDINGS: ["embedding"]}
+
+
+def _bytes_of(cached: dict[str, dict[str, Any]]) -> int:
+    return sum(len(value) for row in cached.values() for value in row.values() if isinstance(value, bytes))
 
 
 @dataclass(frozen=True)
@@ -161,8 +200,9 @@ class Loader:
         config: LoaderConfig,
         threads: int = 1,
         cache_bytes: int = CACHE_BYTES,
+        caches: Caches = NONE,
     ):
-        self.dataset, self.conditions, self.config = dataset, conditions, config
+        self.dataset, self.conditions, self.config, self.caches = dataset, conditions, config, caches
         self.threads, self.cache_bytes = max(1, threads), cache_bytes
         rows = selection.train
         shapes = selection.shapes()
@@ -188,7 +228,8 @@ class Loader:
 
         One thread reads ahead, ``threads`` decode.
         """
-        rows = RowReader(self.dataset, self.conditions, np.concatenate(self.streams), self.cache_bytes)
+        wanted = np.concatenate(self.streams)
+        rows = RowReader(self.dataset, self.conditions, wanted, self.cache_bytes, caches=self.caches)
         reading = ThreadPoolExecutor(1, thread_name_prefix="read")
         decoding = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
 

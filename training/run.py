@@ -49,7 +49,7 @@ def resume(run: Path, changes: dict[str, Any], address: str | None = None) -> tu
         if value is not None:
             setattr(config, name, value)
     check_same(before["config"], config, str(run))
-    prepared = prepare(address or before["dataset"], config)
+    prepared = prepare(address or before["dataset"], config, before.get("caches", []))
     if prepared.fingerprint != before["fingerprint"]:
         raise MillError(
             f"{before['dataset']} changed since {run} began: its tables or rows are others. Begin a new run "
@@ -85,6 +85,7 @@ def write_run(run: Path, prepared: Prepared, config: TrainConfig) -> None:
         "config": asdict(config),
         "dataset": prepared.dataset.storage.address,
         "fingerprint": prepared.fingerprint,
+        "caches": prepared.caches.tables,
         "provenance": prepared.provenance(),
         "shape": (config.crop, config.crop) if config.crop else prepared.selection.shapes()[0],
         "rows": len(prepared.selection.train),

@@ -114,12 +114,14 @@ def select(
     where: Sequence[Filter] = (),
     held_out: float = 0.0,
     limit: int = 0,
+    caches: Sequence[str] = (),
 ) -> Selection:
     """Choose the rows that have every condition and pass every filter.
 
     Args:
         held_out: share of rows kept from training, by the hash of the picture's content: equal pictures are on the
             same side, and a row never changes sides when the dataset grows.
+        caches: tables whose refused rows are left out too.
         limit: take only so many training rows, those of the smallest hash: 100 rows are among the 1,000; 0 for all.
 
     Raises:
@@ -127,7 +129,9 @@ def select(
     """
     _check_filters(dataset, where)
     with ThreadPoolExecutor(READERS) as pool:
-        parts = list(pool.map(lambda shard: _shard_rows(dataset, shard, conditions, where), range(dataset.shards)))
+        parts = list(
+            pool.map(lambda shard: _shard_rows(dataset, shard, conditions, where, caches), range(dataset.shards))
+        )
     rows = np.concatenate([part[0] for part in parts]) if parts else np.zeros(0, LOCATION)
     held = np.concatenate([part[1] for part in parts]) < held_out if parts else np.zeros(0, bool)
     left_out: Counter[str] = sum((part[2] for part in parts), Counter())
@@ -142,12 +146,14 @@ def select(
 
 
 def _shard_rows(
-    dataset: Dataset, shard: int, conditions: Sequence[str], where: Sequence[Filter]
+    dataset: Dataset, shard: int, conditions: Sequence[str], where: Sequence[Filter], caches: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
     """(rows, uniform hash of each one's content in 0 to 1, why the others are left out) of one shard."""
     wanted: dict[str, set[str]] = {"images": {"key", "sha256", "width", "height"}}
     for name in conditions:
         wanted.setdefault(name, set()).update(("key", "map.path", "reason"))
+    for name in caches:
+        wanted[name] = {"key", "reason"}
     for item in where:
         wanted.setdefault(item.table, {"key"}).add(item.column)
     columns: dict[str, dict[str, list[Any]]] = {}
@@ -161,7 +167,7 @@ def _shard_rows(
     for table, found in columns.items():
         if found["key"] != images["key"]:
             raise MillError(f"{shard_file(table, shard)} has other keys than the images: controlmill verify tells more")
-    reasons = [_reason(columns, conditions, where, row) for row in range(len(images["key"]))]
+    reasons = [_reason(columns, conditions, where, caches, row) for row in range(len(images["key"]))]
     taken = np.array([reason is None for reason in reasons], bool)
     rows = np.zeros(len(reasons), LOCATION)
     rows["shard"], rows["row"] = shard, np.arange(len(reasons))
@@ -173,12 +179,19 @@ def _shard_rows(
 
 
 def _reason(
-    columns: dict[str, dict[str, list[Any]]], conditions: Sequence[str], where: Sequence[Filter], row: int
+    columns: dict[str, dict[str, list[Any]]],
+    conditions: Sequence[str],
+    where: Sequence[Filter],
+    caches: Sequence[str],
+    row: int,
 ) -> str | None:
     for name in conditions:
         stored = columns[name]["map"][row]
         if stored is None or stored["path"] is None:
             return f"{name}: {columns[name]['reason'][row] or 'no map'}"
+    for name in caches:
+        if columns[name]["reason"][row]:
+            return f"{name}: {columns[name]['reason'][row]}"
     passed = all(item.passes(columns[item.table][item.column][row]) for item in where)
     return None if passed else "where"
 

@@ -55,10 +55,15 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return rise * fall
 
 
-def make_inputs(base: Base, samples: list[Sample], condition: Condition, config: TrainConfig) -> Inputs:
-    """Everything random is drawn here, on the CPU, for each sample from (seed, epoch, row)."""
-    pixels = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2).float() / 127.5 - 1
-    shape = base.latent_shape(*pixels.shape[2:])
+def make_inputs(
+    base: Base, samples: list[Sample], condition: Condition, config: TrainConfig, empty: torch.Tensor | None = None
+) -> Inputs:
+    """Everything random is drawn here, on the CPU, for each sample from (seed, epoch, row).
+
+    ``empty`` is the embedding of the empty prompt where the samples bring those of their captions from a cache.
+    """
+    control = np.stack([control_image(condition.kind, sample.maps[condition.name]) for sample in samples])
+    shape = base.latent_shape(*control.shape[2:])
     t, drop, vae_noise, noise = [], [], [], []
     for sample in samples:
         rng = draws(config.seed, sample.epoch, sample.row, "step")
@@ -69,14 +74,31 @@ def make_inputs(base: Base, samples: list[Sample], condition: Condition, config:
         offset = rng.standard_normal((shape[0], 1, 1), np.float32)
         noise.append(drawn + np.float32(config.noise_offset) * offset)
     prompts = ["" if dropped else sample.caption for sample, dropped in zip(samples, drop, strict=True)]
-    control = np.stack([control_image(condition.kind, sample.maps[condition.name]) for sample in samples])
     return Inputs(
-        base.encode_images(pixels, torch.from_numpy(np.stack(vae_noise))),
+        _latents(base, samples, torch.from_numpy(np.stack(vae_noise))),
         torch.from_numpy(np.stack(noise)).to(base.device),
         torch.tensor(t, device=base.device),
-        base.encode_prompts(prompts),
+        base.encode_prompts(prompts) if empty is None else _embeddings(samples, drop, empty),
         torch.from_numpy(control).to(base.device),
     )
+
+
+def _latents(base: Base, samples: list[Sample], noise: torch.Tensor) -> torch.Tensor:
+    """Drawn with ``noise`` from cached moments, or from the VAE's of the pictures; scaled, float32."""
+    moments = [sample.moments for sample in samples if sample.moments is not None]
+    if moments:
+        mean, std = torch.from_numpy(np.stack(moments, axis=1)).to(base.device)
+        latents: torch.Tensor = (mean + std * noise.to(base.device)) * base.vae.config.scaling_factor
+        return latents
+    pixels = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return base.encode_images(pixels, noise)
+
+
+def _embeddings(samples: list[Sample], drop: list[bool], empty: torch.Tensor) -> torch.Tensor:
+    """Cached embeddings, the empty prompt's where a prompt is dropped or there is none; in the dtype of ``empty``."""
+    pairs = zip(samples, drop, strict=True)
+    found = [None if dropped or sample.text is None else torch.from_numpy(sample.text) for sample, dropped in pairs]
+    return torch.stack([empty if text is None else text.to(empty.device, empty.dtype) for text in found])
 
 
 def sample_losses(base: Base, denoiser: Any, inputs: Inputs, config: TrainConfig) -> torch.Tensor:
@@ -103,6 +125,7 @@ class Trainer:
             torch.use_deterministic_algorithms(True)
             torch.backends.cudnn.benchmark = False
         self.base = Base(config.base, self.accelerator.device, config.precision)
+        self.empty = self.base.encode_prompts([""])[0] if prepared.caches.text else None
         controlnet = self._controlnet()
         own, of_base = choose_trainable(controlnet, self.base.unet, config.only_mid, config.unlock_decoder)
         groups = [{"params": own, "full": config.rate}]
@@ -178,7 +201,8 @@ class Trainer:
         micro = config.micro_batch or self.share
         losses = []
         for first in range(0, len(samples), micro):
-            inputs = make_inputs(self.base, samples[first : first + micro], self.prepared.condition, config)
+            part_of_batch = samples[first : first + micro]
+            inputs = make_inputs(self.base, part_of_batch, self.prepared.condition, config, self.empty)
             last = first + micro >= len(samples)
             with (
                 contextlib.nullcontext() if last else self.accelerator.no_sync(self.denoiser),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -159,3 +160,13 @@ def train(dataset_folder):
         return trainer
 
     return go
+
+
+@pytest.fixture(scope="session")
+def cached_folder(dataset_folder, small_base, tmp_path_factory) -> Path:
+    """The dataset with caches of the small base, made by the command; its captions are those of the corpus."""
+    folder = tmp_path_factory.mktemp("cached") / "dataset"
+    shutil.copytree(dataset_folder, folder)
+    command = ["encode", folder, "--base", small_base, "--text", "--mirror"]
+    subprocess.run([sys.executable, "-m", "controlmill", *map(str, command)], check=True, capture_output=True)
+    return folder
