@@ -17,7 +17,7 @@ from .base import Base
 from .connections import LiteControlNet
 from .data import controlnet_folder
 from .fidelity import Judge, make_judge
-from .loader import Sample, draws
+from .loader import draws
 from .run import read_run
 from .sampling import sample_pictures, start_noise
 from .transforms import control_image, control_picture
@@ -90,7 +90,7 @@ def _annotated(
         raise MillError(f"--image cannot be annotated ({judge}): give a finished map with --control")
     pixels = np.asarray(ImageOps.fit(_open(path).convert("RGB"), size, Image.Resampling.LANCZOS))
     drawn = judge.annotator.draw(draws(seed, 0, (0, 0), "sample"))
-    return judge.map_of(pixels, Sample(0, (0, 0), pixels, {}, "", drawn))
+    return judge.map_of(pixels, drawn)
 
 
 def _given(path: Path, condition: Condition, size: tuple[int, int]) -> np.ndarray:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..annotators.base import Annotator, Network, Placement
+from ..annotators.base import Annotation, Annotator, Network, Placement
 from ..annotators.catalogue import load_class, variants_of
 from ..annotators.weights import find
 from ..schemas.conditions import Condition
@@ -26,40 +26,62 @@ class Judge:
     network: Network | None
     measure: Measure
 
-    def map_of(self, image: np.ndarray, sample: Sample) -> np.ndarray:
-        """The map of a picture, uint8 (H, W, 3), with the parameters that were drawn for the sample's row."""
+    def annotation(self, image: np.ndarray, drawn: Mapping[str, Any]) -> Annotation:
+        """What the annotator makes of a picture, uint8 (H, W, 3), with the parameters that were drawn for a row."""
         output = None
         if self.network:
             raw = self.network.forward([self.network.preprocess(image)])[0]
             output = self.network.postprocess(raw, image)
-        found = self.annotator.annotate(image, output, sample.columns).map
+        return self.annotator.annotate(image, output, drawn)
+
+    def map_of(self, image: np.ndarray, drawn: Mapping[str, Any]) -> np.ndarray:
+        """The map of a picture."""
+        found = self.annotation(image, drawn).map
         assert isinstance(found, np.ndarray)
         return found
+
+    def pair(self, image: np.ndarray, sample: Sample, condition: str) -> tuple[Any, Any]:
+        """(found, true): what the measure compares, maps or a column's values."""
+        made, column = self.annotation(image, sample.columns), self.measure.column
+        return (made.columns[column], sample.columns[column]) if column else (made.map, sample.maps[condition])
 
     def scores(self, images: Sequence[np.ndarray], samples: Sequence[Sample], condition: str) -> np.ndarray:
         """The measure for each picture, float (N,)."""
         pairs = zip(images, samples, strict=True)
-        return np.array([self.measure.score(self.map_of(image, s), s.maps[condition]) for image, s in pairs])
+        return np.array([self.measure.score(*self.pair(image, sample, condition)) for image, sample in pairs])
 
 
-def make_judge(condition: Condition, provenance: dict[str, Any]) -> Judge | str:
-    """The judge of a table, or why there is none."""
+def find_annotator(condition: Condition, provenance: dict[str, Any]) -> tuple[Annotator, dict[str, Path]] | str:
+    """The annotator that made a table, with its weights' files, or why it is not here. Nothing is loaded."""
     said = provenance["annotator"]
-    measure = measure_of(condition)
-    if said["variant"] == "imported" or measure is None:
-        return f"{condition.name} is {'imported' if said['variant'] == 'imported' else 'not measured from maps'}"
+    if said["variant"] == "imported":
+        return f"{condition.name} is imported"
     for variant in variants_of(condition.name):
         kind = load_class(variant.target) if variant.target else None
         if kind is not None and kind.variant == said["variant"]:
             if kind.version != said["version"]:
                 return f"the table was made by version {said['version']} of its annotator, this is {kind.version}"
-            return _with_network(kind(**said.get("params", {})), said, measure)
+            annotator = kind(**said.get("params", {}))
+            files = _weights(annotator, said)
+            return files if isinstance(files, str) else (annotator, files)
     return f"no annotator here makes {condition.name}={said['variant']}"
 
 
-def _with_network(annotator: Annotator, said: dict[str, Any], measure: Measure) -> Judge | str:
+def make_judge(condition: Condition, provenance: dict[str, Any]) -> Judge | str:
+    """The judge of a table, its network loaded, or why there is none."""
+    found, measure = find_annotator(condition, provenance), measure_of(condition)
+    if isinstance(found, str):
+        return found
+    if measure is None:
+        return f"{condition.name} has no measure of fidelity"
+    annotator, files = found
+    return Judge(annotator, annotator.network(files, Placement()) if annotator.network else None, measure)
+
+
+def _weights(annotator: Annotator, said: dict[str, Any]) -> dict[str, Path] | str:
+    """The files of an annotator's network by name, the same as made the table; or what is not here."""
     if annotator.network is None:
-        return Judge(annotator, None, measure)
+        return {}
     try:
         found, _ = find(annotator.network.weights, None, download=False)
     except MillError as error:
@@ -68,8 +90,7 @@ def _with_network(annotator: Annotator, said: dict[str, Any], measure: Measure) 
     for file in said["network"]["weights"]:
         if digests.get(file["name"]) != file["sha256"]:
             return f"the weights {file['name']} that made the table are not here"
-    network = annotator.network({file.name: Path(file.path) for file in found}, Placement())
-    return Judge(annotator, network, measure)
+    return {file.name: Path(file.path) for file in found}
 
 
 def drawn_columns(condition: Condition, provenance: dict[str, Any]) -> tuple[str, ...]:

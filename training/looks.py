@@ -138,7 +138,7 @@ class Looks:
                 values["fraction"] = fraction(fidelity, self.floor, self.ceiling)
                 for name, score in self.judge.measure.others:
                     pairs = zip(pictures, self.probes, strict=True)
-                    found = [score(self.judge.map_of(p, s), s.maps[self.condition.name]) for p, s in pairs]
+                    found = [score(*self.judge.pair(p, s, self.condition.name)) for p, s in pairs]
                     values[name.replace(" ", "_")] = float(np.mean(found))
             self._draw(step, pictures)
         denoiser.train()

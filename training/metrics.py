@@ -1,23 +1,24 @@
 """How well a picture follows its condition map: one measure for each fidelity name in ``schemas.conditions``.
 
-Every measure takes (map of the sampled picture, true map) as stored and returns a number. Source of the protocol:
-ControlNet++ (Li et al. 2024), section 4; edges are matched with a tolerance because a shift of one pixel costs an
-exact F1 two thirds of its value.
+Every measure takes (map of the sampled picture, true map) as stored and returns a number; that of poses takes the
+keypoints stored beside the maps. Source of the protocol: ControlNet++ (Li et al. 2024), section 4; edges are matched
+with a tolerance because a shift of one pixel costs an exact F1 two thirds of its value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 
 from ..schemas.conditions import Condition
+from .keypoints import pck
 
 TOLERANCE_PIXELS = 2  # at 512 pixels; at least one
 TOLERANCE_SIDE = 512
-PCK_SHARE = 0.05  # of the picture's longer side
 
 
 def tolerance(array: np.ndarray) -> int:
@@ -93,22 +94,17 @@ def mean_angle(found: np.ndarray, true: np.ndarray) -> float:
     return float(np.degrees(np.arccos(cosine.clip(-1, 1))).mean())
 
 
-def pck(found: np.ndarray, true: np.ndarray, side: int) -> float:
-    """Share of true keypoints found within 5 % of the longer side; float (N, 2) in pixels, NaN where there is none."""
-    there = ~np.isnan(true).any(axis=1)
-    if not there.any():
-        return 1.0
-    distance = np.linalg.norm(found[there] - true[there], axis=1)
-    return float((np.nan_to_num(distance, nan=np.inf) <= PCK_SHARE * side).mean())
-
-
 @dataclass(frozen=True)
 class Measure:
-    """A measure of two maps. ``others`` are reported beside it."""
+    """A measure of two maps or, where ``column`` says so, of what the annotator stored beside them.
+
+    ``others`` are reported beside it.
+    """
 
     name: str
-    score: Callable[[np.ndarray, np.ndarray], float]
-    others: tuple[tuple[str, Callable[[np.ndarray, np.ndarray], float]], ...] = ()
+    score: Callable[[Any, Any], float]
+    others: tuple[tuple[str, Callable[[Any, Any], float]], ...] = ()
+    column: str = ""
 
 
 MEASURES: dict[str, Measure] = {
@@ -118,9 +114,10 @@ MEASURES: dict[str, Measure] = {
     "miou": Measure("mIoU", miou),
     "rmse": Measure("RMSE of depth", rmse),
     "mean-angle": Measure("mean angle", mean_angle),
+    "pck": Measure("PCK within 0.1 of the person's box", pck, column="keypoints"),
 }
 
 
 def measure_of(condition: Condition) -> Measure | None:
-    """How maps of a condition are compared; None where its fidelity is not measured from maps."""
+    """How maps of a condition are compared; None for imported ones, which no annotator could make again."""
     return MEASURES.get(condition.fidelity or "")

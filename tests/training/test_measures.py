@@ -91,18 +91,23 @@ def test_the_other_measures_on_known_cases():
     labels = np.repeat(np.array([[0, 0, 1, 1]], np.uint8), 4, axis=0)
     assert metrics.miou(labels, labels) == 1.0
     assert metrics.miou(labels * 0, labels) == pytest.approx(0.25)
+    assert metrics.miou(labels + 1, labels) == pytest.approx((0 + 0) / 2)
+    assert metrics.miou(labels[:, ::-1] * 7, labels) == 0.0  # labels that are not in the true map count for nothing
     depth = np.arange(16, dtype=np.uint16).reshape(4, 4)
-    assert metrics.rmse(depth * 3 + 7, depth) == pytest.approx(0)
+    assert metrics.rmse(depth * 3 + 7, depth) == pytest.approx(0)  # relative depth has no scale and no zero
+    assert metrics.rmse(depth * 0, depth) == pytest.approx(255 * np.sqrt(np.mean(np.linspace(0, 1, 16) ** 2)))
+    assert metrics.rmse(depth[::-1, ::-1], depth) > metrics.rmse(depth * 0, depth)
     up, right = np.zeros((2, 2, 3), np.uint8) + 127, np.zeros((2, 2, 3), np.uint8) + 127
     up[..., 2], right[..., 0] = 255, 255
     assert metrics.mean_angle(up, right) == pytest.approx(90, abs=1)
-    points = np.array([[10.0, 10], [50, 50], [np.nan, np.nan]])
-    assert metrics.pck(points + np.array([[2, 0], [9, 0], [0, 0]]), points, 100) == 0.5
+    assert metrics.mean_angle(up, up) == pytest.approx(0, abs=0.1)
+    half = np.concatenate([up, right])
+    assert metrics.mean_angle(half, np.concatenate([up, up])) == pytest.approx(45, abs=1)
 
 
-def test_every_fidelity_but_keypoints_has_a_measure():
-    missing = [c.name for c in CONDITIONS.values() if c.fidelity and metrics.measure_of(c) is None]
-    assert missing == ["pose"]
+def test_every_fidelity_has_a_measure():
+    assert [c.name for c in CONDITIONS.values() if c.fidelity and metrics.measure_of(c) is None] == []
+    assert [c.name for c in CONDITIONS.values() if not c.fidelity] == ["caption"]
 
 
 # the synthetic corpus and the tokenizer
