@@ -1,12 +1,12 @@
 """The tiny base: a complete Stable-Diffusion-shaped pipeline for 64×64 pixels, trained on the synthetic corpus.
 
-    python -m controlmill.training.tiny_base FOLDER [--seed 0] [--vae-steps N] [--steps N]
+    python -m controlmill.training.tiny_base FOLDER [--seed 0] [--vae-steps N] [--steps N] [--decoder-steps N]
     python -m controlmill.training.tiny_base FOLDER --save     # what the last checkpoint holds, without training on
+    torchrun --nproc-per-node 2 -m controlmill.training.tiny_base FOLDER   # two processes share each batch
 
-    torchrun --nproc-per-node 2 -m controlmill.training.tiny_base FOLDER [...]   # two processes share the work
-
-Two stages, first the autoencoder, then text encoder and denoiser together. Every draw is a function of (seed, step), so
-that a run which was cut off goes on from its last checkpoint, in ``FOLDER.training``, as if it had not been.
+Three stages: the autoencoder, then text encoder and denoiser together, then the autoencoder's decoder alone. Every draw
+is a function of (seed, step), so that a run which was cut off goes on from its last checkpoint, in
+``FOLDER.training``, as if it had not been.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ HELD_OUT = 1_000_000  # scenes from here on are never trained on
 PROMPT_DROPOUT = 0.1  # unconditional samples for classifier-free guidance
 KL_WEIGHTS = (2e-4, 2e-5)  # of the two halves of the autoencoder's training: smooth latents first, then sharp edges
 GUIDANCE = 3.0  # 9.0 oversaturates flat colours
+STAGES = ("vae", "denoiser", "decoder")
 CHECKPOINT_SECONDS = 120.0
 LOG_EVERY = 25
 
@@ -51,8 +53,8 @@ license: apache-2.0
 
 A Stable-Diffusion-shaped pipeline for 64×64 pictures of coloured shapes, for trying ControlNet training on a CPU.
 Made by `python -m controlmill.training.tiny_base` with seed {seed} from pictures that the same program draws:
-{vae} steps for the autoencoder (factor 4), {denoiser} for text encoder and UNet. Sample with guidance {guidance:g}
-and 20 DDIM steps.
+{steps}.
+Sample with guidance {guidance:g} and 20 DDIM steps.
 
 ![loss](loss.png)
 
@@ -265,6 +267,24 @@ def train_vae(
     return trained
 
 
+def train_decoder(
+    vae: AutoencoderKL, folder: Path, seed: int, steps: int, batch: int = 8, go_on: bool = True
+) -> AutoencoderKL:
+    """Sharpen the decoder alone: latents, and so the denoiser, stay what they are."""
+    modules = {"out": vae.decoder.requires_grad_(True), "into": vae.post_quant_conv.requires_grad_(True)}
+    stage = Stage("decoder", modules, folder, steps, rate=1e-3)
+    share = share_of(batch)
+    while go_on and stage.step < steps:
+        pixels = pixels_of(batch_indices(seed + 1, stage.step, batch)[share], seed)
+        with torch.no_grad():
+            latents = vae.encode(pixels).latent_dist.mean
+        with torch.autocast("cpu", torch.bfloat16):
+            error = vae.decode(latents).sample.float() - pixels
+        stage.update(error.abs().mean() + error.square().mean())
+    vae.decoder, vae.post_quant_conv = stage.average["out"].eval(), stage.average["into"].eval()
+    return vae
+
+
 def train_denoiser(
     parts: dict[str, Any], folder: Path, seed: int, steps: int, batch: int = 32, go_on: bool = True
 ) -> dict[str, Any]:
@@ -315,26 +335,28 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
     return tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
-def train(folder: Path, seed: int, vae_steps: int, steps: int, go_on: bool = True) -> None:
-    """Both stages, then the finished pipeline in ``folder``, with loss curves, samples and a card."""
+def train(folder: Path, seed: int, vae_steps: int, steps: int, decoder_steps: int, go_on: bool = True) -> None:
+    """All stages, then the finished pipeline in ``folder``, with loss curves, samples and a card."""
     scratch = folder.with_name(folder.name + ".training")
     scratch.mkdir(parents=True, exist_ok=True)
     parts = make_parts(seed)
     parts["vae"] = train_vae(parts["vae"], scratch, seed, vae_steps, go_on=go_on)
     parts = train_denoiser(parts, scratch, seed, steps, go_on=go_on)
+    parts["vae"] = train_decoder(parts["vae"], scratch, seed, decoder_steps, go_on=go_on)
     if rank_and_world()[0]:
         return
     save_pipeline(parts, folder)
     (folder / "guidance.json").write_text(json.dumps({"guidance": GUIDANCE}) + "\n", encoding="utf-8")
-    curves = {name: np.loadtxt(scratch / f"{name}.csv", delimiter=",", ndmin=2) for name in ("vae", "denoiser")}
+    logs = {name: scratch / f"{name}.csv" for name in STAGES if (scratch / f"{name}.csv").exists()}
+    curves = {name: np.loadtxt(path, delimiter=",", ndmin=2) for name, path in logs.items()}
     figure, axes = plots.axes(list(curves))
     for axis, (name, curve) in zip(axes, curves.items(), strict=True):
         axis.semilogy(curve[:, 0], curve[:, 1], lw=0.8)
-        (folder / f"loss_{name}.csv").write_bytes((scratch / f"{name}.csv").read_bytes())
+        shutil.copyfile(logs[name], folder / f"loss_{name}.csv")
     plots.save_figure(figure, folder / "loss.png")
     plots.save_picture(sample_grid(folder), folder / "samples.png")
-    done = {name: int(curve[-1, 0]) for name, curve in curves.items()}
-    (folder / "README.md").write_text(CARD.format(seed=seed, guidance=GUIDANCE, **done), encoding="utf-8")
+    done = ", ".join(f"{int(curve[-1, 0]):,} steps for the {name}" for name, curve in curves.items())
+    (folder / "README.md").write_text(CARD.format(seed=seed, guidance=GUIDANCE, steps=done), encoding="utf-8")
 
 
 def sample_grid(folder: Path, guidances: tuple[float, ...] = (1.0, 2.0, GUIDANCE, 9.0)) -> np.ndarray:
@@ -361,14 +383,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--vae-steps", type=int, default=3_000)
-    parser.add_argument("--steps", type=int, default=12_000)
+    parser.add_argument("--steps", type=int, default=5_000)
+    parser.add_argument("--decoder-steps", type=int, default=1_500)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--save", action="store_true", help="save what the last checkpoint holds; do not train on")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if "WORLD_SIZE" in os.environ:  # torchrun: processes share each batch
         distributed.init_process_group("gloo")
-    train(options.folder, options.seed, options.vae_steps, options.steps, go_on=not options.save)
+    train(options.folder, options.seed, options.vae_steps, options.steps, options.decoder_steps, go_on=not options.save)
 
 
 if __name__ == "__main__":
