@@ -193,6 +193,7 @@ def encode(
     """Add caches for training: pictures through a base's VAE (and captions through its text encoder), once for all."""
     from ..annotators.base import Placement
     from ..annotators.torch_device import resolve_device
+    from ..schemas.caches import CACHES, LATENTS
     from ..schemas.errors import MillError
     from . import build as jobs
     from .encode import plan_encode
@@ -201,9 +202,9 @@ def encode(
     redo = _tables(overwrite)
     if dtype not in ("fp32", "bf16"):
         raise MillError(f"--dtype {dtype}: fp32 or bf16")
+    jobs.check_overwrite(redo, CACHES if text else (LATENTS,))
     place = Placement(resolve_device(device), dtype)
     plan = plan_encode(dataset, base, place, batch_size, text, mirror, "fp16" if half else "fp32", redo)
-    jobs.check_overwrite(redo, tuple(plan.wanted))
     with _means(runner, workers, threads, beam_option) as means:
         done = jobs.annotate(dataset, plan, means, redo)
     _summary(done, list(plan.wanted), time.monotonic() - started)
