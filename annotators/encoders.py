@@ -22,7 +22,13 @@ from .torch_device import autocast, upload
 
 TINY = Path(__file__).parent.parent / "training" / "tiny_base"
 VAE_PARTS = ("encoder.", "quant_conv.")  # the decoder has no say in moments
-VAE_SETTINGS = ("down_block_types", "block_out_channels", "layers_per_block", "act_fn", "latent_channels")
+VAE_SETTINGS: tuple[str, ...] = (
+    "down_block_types",
+    "block_out_channels",
+    "layers_per_block",
+    "act_fn",
+    "latent_channels",
+)
 VAE_SETTINGS += ("norm_num_groups", "use_quant_conv", "mid_block_add_attention")
 TEXT_SETTINGS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "hidden_act", "layer_norm_eps")
 

@@ -219,9 +219,9 @@ class Annotate(Stage):
 
 
 def map_work(
-    dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Output], step: Any, columns: tuple[str, ...]
+    dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any], step: Any, columns: tuple[str, ...]
 ) -> Work:
-    """Work that turns rows of ``images`` into rows of condition tables; the step gives {condition: row or Failure}."""
+    """Work that turns rows of ``images`` into rows of tables; the step gives {name of an output: row or Failure}."""
 
     def rows() -> Iterator[dict[str, Any]]:
         with dataset.parquet("images", shard) as parquet:
@@ -246,8 +246,10 @@ def image_digests(address: str, run: str) -> list[str]:
     return [entry["sha256"] for entry in index["shards"]]
 
 
-def write_maps(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Output], outcomes: Iterator[Any]) -> None:
-    """Write and commit one file for each table, row groups as in the images file.
+def write_maps(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any], outcomes: Iterator[Any]) -> None:
+    """Write and commit one file for each table (an :class:`Output`, or what has its name, schema and provenance).
+
+    Row groups are as in the images file.
 
     Raises:
         Pointless: no row could be done.

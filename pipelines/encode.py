@@ -194,7 +194,7 @@ class Encode(Stage):
                 yield _caption_work(dataset, run, shard, outputs, step)
 
 
-def _caption_work(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any], step: EncodeStep) -> Work:
+def _caption_work(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any], step: Any) -> Work:
     def rows() -> Iterator[dict[str, Any]]:
         with dataset.parquet(outputs[EMBEDDINGS].provenance["captions"]["table"], shard) as parquet:
             yield from read_rows(parquet, ("key", "caption"))

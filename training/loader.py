@@ -109,7 +109,7 @@ class RowReader:
                 parts[table] = {name: read.column(name).to_pylist() for name in read.column_names}
             if parts[table]["key"] != parts["images"]["key"]:
                 raise MillError(f"{shard_file(table, shard)}, row group {group}: its keys are not those of the images")
-        rows = {}
+        rows: dict[int, dict[str, Any]] = {}
         for i in range(len(parts["images"]["key"])):
             if (shard, first + i) not in self._wanted:
                 continue
