@@ -69,7 +69,7 @@ def experiments(scale: Scale, conditions: Sequence[str]) -> list[Experiment]:
 
 
 def build(folder: Path, scale: Scale) -> list[str]:
-    """Draw the corpus, build the dataset; returns its conditions. HED is annotated where its weights are."""
+    """Draw the corpus, build the dataset, encode it; returns its conditions. HED is annotated where its weights are."""
     corpus, dataset = folder / "corpus", folder / "dataset"
     conditions = ["canny"]
     try:
@@ -82,6 +82,7 @@ def build(folder: Path, scale: Scale) -> list[str]:
         (corpus / "done").touch()
     arguments = ["build", corpus / "photos", dataset, "--resolution", 64, "--conditions", ",".join(conditions)]
     command([*arguments, "--conditions-from", corpus / "maps", "--batch-size", 16], folder / "build.log")
+    command(["encode", dataset, "--base", scale.base, "--text", "--device", "cpu"], folder / "encode.log")
     return [*conditions, "segmentation", "depth"]
 
 
