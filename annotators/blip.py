@@ -29,6 +29,7 @@ class BlipBase(Network):
     """RGB normalised as for CLIP, squashed to 384x384, in; token ids out; a caption after postprocessing."""
 
     name: ClassVar[str] = "blip-base"
+    version: ClassVar[int] = 2
     weights: ClassVar[tuple[WeightsFile, ...]] = (
         *model_files(
             "Salesforce/blip-image-captioning-base",

@@ -35,6 +35,7 @@ class DPT(Network):
     """RGB in -1 to 1, squashed to 384x384, in; inverse depth, float32 (H, W), not scaled, after postprocessing."""
 
     name: ClassVar[str] = "dpt-hybrid"
+    version: ClassVar[int] = 2
     weights: ClassVar[tuple[WeightsFile, ...]] = model_files(
         "Intel/dpt-hybrid-midas",
         "11eaf7a1cf4bd70740697dbc216f98980c0aeb03",

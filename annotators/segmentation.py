@@ -18,6 +18,7 @@ import numpy as np
 from .base import Annotation, Annotator, Network, Placement
 from .torch_device import autocast, upload
 from .transformers_model import load_model, model_files
+from .upernet_head import head_scores
 from .upstream import controlnet_aux
 from .weights import WeightsFile
 
@@ -40,7 +41,7 @@ class SegmentationNetwork(Network):
         import transformers
 
         model_class = getattr(transformers, self.model_class)
-        self._model = load_model(model_class, self.weights, files, place, **self.settings)
+        self._model = load_model(model_class, self.weights, files, place, exact=True, **self.settings)
         # every one of these models is prepared the same way; other processors ask the hub for files when built
         self._processor = transformers.SegformerImageProcessor(**self.processor)
         self._place = place
@@ -99,6 +100,7 @@ class UperNet(SegmentationNetwork):
     """UperNet with a ConvNeXt-small backbone (Liu et al. 2022); 512x512 in, whatever the picture's shape."""
 
     name: ClassVar[str] = "upernet"
+    version: ClassVar[int] = 2
     weights: ClassVar[tuple[WeightsFile, ...]] = model_files(
         "openmmlab/upernet-convnext-small",
         "550b68d291f9a7e4874065c6eec0676b2ba821e6",
@@ -111,13 +113,14 @@ class UperNet(SegmentationNetwork):
     def scores(self, pixels: Any) -> Any:
         """The head's scores, before the model would enlarge them to 512x512; the auxiliary head is not run."""
         features = self._model.backbone.forward_with_filtered_kwargs(pixels).feature_maps
-        return self._model.decode_head(features)
+        return head_scores(self._model.decode_head, features)
 
 
 class SegFormer(SegmentationNetwork):
     """SegFormer-B0 (Xie et al. 2021); 512x512 in, whatever the picture's shape."""
 
     name: ClassVar[str] = "segformer"
+    version: ClassVar[int] = 2
     weights: ClassVar[tuple[WeightsFile, ...]] = model_files(
         "nvidia/segformer-b0-finetuned-ade-512-512",
         "489d5cd81a0b59fab9b7ea758d3548ebe99677da",
@@ -132,6 +135,7 @@ class OneFormer(SegmentationNetwork):
     """OneFormer with a Swin-tiny backbone (Jain et al. 2023), asked for its semantic task; shorter side 512 in."""
 
     name: ClassVar[str] = "oneformer"
+    version: ClassVar[int] = 2
     weights: ClassVar[tuple[WeightsFile, ...]] = model_files(
         "shi-labs/oneformer_ade20k_swin_tiny",
         "05f2812b1eccf9909b3897777450f8d68148cafc",

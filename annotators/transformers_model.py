@@ -8,6 +8,7 @@ from typing import Any
 
 from ..schemas.errors import MillError
 from .base import Placement
+from .inference import ready
 from .torch_device import load_state_dict
 from .weights import WeightsFile
 
@@ -28,15 +29,21 @@ def model_files(
 
 
 def load_model(
-    model_class: Any, files: tuple[WeightsFile, ...], paths: Mapping[str, Path], place: Placement, **settings: Any
+    model_class: Any,
+    files: tuple[WeightsFile, ...],
+    paths: Mapping[str, Path],
+    place: Placement,
+    exact: bool = False,
+    **settings: Any,
 ) -> Any:
-    """The model in evaluation mode, float32, on its device.
+    """The model, ready to run on its device.
 
     Args:
         model_class: a ``PreTrainedModel``.
         files: what :func:`model_files` returned.
         paths: names of ``files`` → local paths.
         place: where it runs.
+        exact: see :func:`ready`.
         settings: replace entries of the configuration.
 
     Raises:
@@ -56,4 +63,4 @@ def load_model(
     if report["missing_keys"] or report["mismatched_keys"]:
         faults = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
         raise MillError(f"{weights} does not fit {model_class.__name__}: {len(faults)} entries, as {faults[0]}")
-    return model.eval().to(place.device)
+    return ready(model, place, exact)

@@ -3,6 +3,7 @@ import pytest
 import torch
 from controlmill.annotators import segmentation
 from controlmill.annotators.segmentation import OneFormer, SegFormer, UperNet, UperNetClasses, best_classes
+from controlmill.annotators.upernet_head import head_scores
 from controlmill.schemas.codecs import decode_map, encode_map
 
 from .running import annotate, outputs
@@ -83,3 +84,21 @@ def test_same_ids_for_a_batch(load, photos):
     found = [annotate(UperNetClasses(), network, photos(256), batch=batch) for batch in (1, 3)]
     for one, many in zip(*found, strict=True):
         assert np.mean(one.map != many.map) < 1e-3
+
+
+@pytest.mark.parametrize("size", [(512, 512), (256, 320)])
+def test_head_scores_are_the_models(load, size):
+    """The last convolution before enlargement is the one after it."""
+    model = load(UperNet)._model
+    torch.manual_seed(0)
+    for norm in model.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+    with torch.inference_mode():
+        features = model.backbone.forward_with_filtered_kwargs(torch.randn(2, 3, *size)).feature_maps
+        expected = model.decode_head(features)
+        found = head_scores(model.decode_head, features)
+    difference = float((found - expected).abs().max() / expected.abs().max())
+    print(f"scores differ by {difference:.1e}")
+    assert 0 < difference < 1e-5
