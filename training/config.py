@@ -79,6 +79,10 @@ class TrainConfig:
     )
     probe_budget: float = option(0.05, "Share of the time that may go into looks; 0: no bound.", machine=True)
     probe_prompt: str = option("", "Sample all probes with this prompt instead of their captions.")
+    probe_image: list[str] = option(
+        [], "Your own picture as one more probe (a map where the table is imported); repeat for more.", machine=True
+    )
+    wandb: str = option("", "Project on Weights & Biases that is told what TensorBoard is told.", machine=True)
     device: str = option("auto", "auto, cpu, cuda or mps.", machine=True)
     threads: int = option(1, "Threads that decode.", machine=True)
     loader_workers: int = option(0, "Processes that read and decode; 0: threads of this one.", machine=True)
@@ -112,6 +116,7 @@ class TrainConfig:
             (self.limit < 0 or self.crop < 0 or self.warmup < 0, "--limit, --crop and --warmup are 0 or more"),
             (self.micro_batch < 0, "--micro-batch is 0 or more"),
             (self.rate <= 0 or self.unlock_rate <= 0, "--rate and --unlock-rate are above 0"),
+            (bool(self.probe_image) and not self.held_out, "--probe-image needs looks: --held-out above 0"),
             (self.keep < 1 or self.probe_steps < 1, "--keep and --probe-steps are 1 or more"),
         )
         faults += [text for broken, text in rules if broken]

@@ -1,7 +1,8 @@
-"""What a run says of itself: ``metrics.jsonl``, TensorBoard, and a line on the terminal now and then."""
+"""What a run says of itself: ``metrics.jsonl``, TensorBoard, W&B if asked, and a line on the terminal now and then."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 from pathlib import Path
@@ -10,13 +11,52 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from ..schemas.errors import MillError
+
 SAY_SECONDS = 10.0
 
 
-class RunLog:
-    """Appends to the run's log; what was logged after ``step``, before a stop, is forgotten: it will be said again."""
+def check_wandb(project: str) -> None:
+    """Raise MillError where W&B is asked for and its package is not installed."""
+    if project and importlib.util.find_spec("wandb") is None:
+        raise MillError(f"--wandb {project} needs the package wandb, which is not installed: pip install wandb")
 
-    def __init__(self, run: Path, step: int):
+
+class Wandb:
+    """A run on Weights & Biases; one that goes on is the same run there, by the id in ``RUN/wandb.id``."""
+
+    def __init__(self, run: Path, project: str, settings: dict[str, Any]):
+        import wandb
+
+        self._wandb, known = wandb, run / "wandb.id"
+        name = known.read_text(encoding="utf-8").strip() if known.exists() else None
+        self._run = wandb.init(
+            project=project, name=run.name, id=name, resume="allow", dir=str(run), config=settings, job_type="train"
+        )
+        known.write_text(self._run.id + "\n", encoding="utf-8")
+        # W&B's own step may not go back, as a run does that was killed after its last checkpoint
+        self._run.define_metric("*", step_metric="step")
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Numbers of one step."""
+        self._run.log(values)
+
+    def image(self, name: str, picture: np.ndarray, step: int) -> None:
+        """uint8 (H, W, 3)."""
+        self._run.log({name: self._wandb.Image(picture), "step": step})
+
+    def close(self) -> None:
+        """Upload what is left."""
+        self._run.finish()
+
+
+class RunLog:
+    """Appends to the run's log; what was logged after ``step``, before a stop, is forgotten: it will be said again.
+
+    ``wandb`` is a project on Weights & Biases, or nothing; ``settings`` are shown there.
+    """
+
+    def __init__(self, run: Path, step: int, wandb: str = "", settings: dict[str, Any] | None = None):
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = run / "metrics.jsonl"
@@ -24,6 +64,7 @@ class RunLog:
         self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         self._file = self.path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step or None)
+        self._wandb = Wandb(run, wandb, settings or {}) if wandb else None
         self._console = Console(stderr=True, highlight=False)
         self._said = time.monotonic()
         self._recent: list[tuple[float, float]] = []
@@ -39,16 +80,20 @@ class RunLog:
             self._said = time.monotonic()
 
     def write(self, values: dict[str, Any]) -> None:
-        """One line of numbers; each becomes a curve in TensorBoard."""
+        """One line of numbers; each becomes a curve in TensorBoard and on W&B."""
         self._file.write(json.dumps(values) + "\n")
         self._file.flush()
         for name, value in values.items():
             if name != "step" and isinstance(value, (int, float)):
                 self._board.add_scalar(name, value, values["step"])
+        if self._wandb:
+            self._wandb.write({name: value for name, value in values.items() if isinstance(value, (int, float))})
 
     def image(self, name: str, picture: np.ndarray, step: int) -> None:
         """uint8 (H, W, 3)."""
         self._board.add_image(name, picture, step, dataformats="HWC")
+        if self._wandb:
+            self._wandb.image(name, picture, step)
 
     def say(self, text: str) -> None:
         """To the terminal."""
@@ -58,6 +103,8 @@ class RunLog:
         """Flush everything."""
         self._file.close()
         self._board.close()
+        if self._wandb:
+            self._wandb.close()
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from .data import Prepared
 from .fidelity import Judge, drawn_columns, make_judge
 from .loader import Sample, draws, held_out_samples
 from .log import RunLog, read_log
+from .own_pictures import probe_samples
 from .sampling import round_trip, sample_pictures, start_noise
 from .transforms import control_image, control_picture
 
@@ -50,6 +51,9 @@ class Looks:
             log.say(f"no fidelity: {self.judge}")
         self.control = np.stack([control_image(self.condition.kind, s.maps[self.condition.name]) for s in self.samples])
         self.guidance = config.guidance or base.guidance
+        height, width = self.samples[0].image.shape[:2]
+        own = config.probe_image
+        self.own = probe_samples(own, self.condition, provenance, (width, height), config.seed) if own else []
         self._fix()
 
     def _held_out(self, prepared: Prepared, columns: tuple[str, ...]) -> list[Sample]:
@@ -81,16 +85,20 @@ class Looks:
         self.text = base.encode_prompts([sample.caption for sample in rows])
         self.base_losses = self._losses(ControlledDenoiser(base.unet, None), None)  # type: ignore[arg-type]
         self.probes = self.samples[: self.config.probes]
-        if not self.probes:
+        self.shown = [*self.probes, *self.own]
+        if not self.shown:
             return
-        self.start = start_noise(base, [sample.row for sample in self.probes], seed, *pixels.shape[2:])
+        self.start = start_noise(base, [sample.row for sample in self.shown], seed, *pixels.shape[2:])
         prompt = self.config.probe_prompt
-        self.prompts = [prompt or sample.caption for sample in self.probes]
+        self.prompts = [prompt or sample.caption for sample in self.shown]
+        maps = [control_image(self.condition.kind, sample.maps[self.condition.name]) for sample in self.shown]
+        self.shown_control = np.stack(maps)
         steps = self.config.probe_steps
         self.floor_pictures = sample_pictures(base, None, self.prompts, None, self.start, steps, self.guidance)
         if isinstance(self.judge, Judge):
             ceiling = round_trip(base, [sample.image for sample in self.probes])
-            self.floor = float(np.mean(self.judge.scores(self.floor_pictures, self.probes, self.condition.name)))
+            floor = self.floor_pictures[: len(self.probes)]
+            self.floor = float(np.mean(self.judge.scores(floor, self.probes, self.condition.name)))
             self.ceiling = float(np.mean(self.judge.scores(ceiling, self.probes, self.condition.name)))
 
     def maybe(self, step: int, trained: Trained, first: bool = False, last: bool = False) -> None:
@@ -122,22 +130,23 @@ class Looks:
             "benefit": helped.mean,
             "benefit_error": helped.error,
         }
-        if self.probes:
+        if self.shown:
             pictures = sample_pictures(
                 self.base,
                 controlnet,
                 self.prompts,
-                self.control[: len(self.probes)],
+                self.shown_control,
                 self.start,
                 self.config.probe_steps,
                 self.guidance,
             )
             if isinstance(self.judge, Judge):
-                fidelity = float(np.mean(self.judge.scores(pictures, self.probes, self.condition.name)))
+                judged = pictures[: len(self.probes)]  # a user's own have no true picture: they are shown only
+                fidelity = float(np.mean(self.judge.scores(judged, self.probes, self.condition.name)))
                 values |= {"fidelity": fidelity, "floor": self.floor, "ceiling": self.ceiling}
                 values["fraction"] = fraction(fidelity, self.floor, self.ceiling)
                 for name, score in self.judge.measure.others:
-                    pairs = zip(pictures, self.probes, strict=True)
+                    pairs = zip(judged, self.probes, strict=True)
                     found = [score(*self.judge.pair(p, s, self.condition.name)) for p, s in pairs]
                     values[name.replace(" ", "_")] = float(np.mean(found))
             self._draw(step, pictures)
@@ -166,9 +175,9 @@ class Looks:
         return found
 
     def _draw(self, step: int, pictures: list[np.ndarray]) -> None:
-        maps = [control_picture(self.condition.kind, s.maps[self.condition.name]) for s in self.probes]
+        maps = [control_picture(self.condition.kind, s.maps[self.condition.name]) for s in self.shown]
         rows = {
-            "picture": [sample.image for sample in self.probes],
+            "picture": [sample.image for sample in self.shown],
             self.condition.name: maps,
             "no control": self.floor_pictures,
             f"step {step}": pictures,

@@ -12,6 +12,8 @@ from ..schemas.errors import MillError
 from . import checkpoint
 from .config import TYPES, TrainConfig, check_same
 from .data import Prepared, prepare
+from .log import check_wandb
+from .own_pictures import check_probes
 
 
 def begin(address: str, run: Path, config: TrainConfig) -> Prepared:
@@ -26,6 +28,7 @@ def begin(address: str, run: Path, config: TrainConfig) -> Prepared:
     if before is None and run.exists() and any(run.iterdir()):
         raise MillError(f"{run} is not empty and not a run; choose another folder")
     prepared = prepare(address, config)
+    _check_extras(config, prepared)
     if before is not None:
         check_same(before["config"], config, str(run))
         if checkpoint.steps_saved(run):
@@ -55,8 +58,14 @@ def resume(run: Path, changes: dict[str, Any], address: str | None = None) -> tu
             f"{before['dataset']} changed since {run} began: its tables or rows are others. Begin a new run "
             "(--start-from takes this one's weights)"
         )
+    _check_extras(config, prepared)
     write_run(run, prepared, config)
     return config, prepared
+
+
+def _check_extras(config: TrainConfig, prepared: Prepared) -> None:
+    check_wandb(config.wandb)
+    check_probes(config.probe_image, prepared.condition, prepared.provenance())
 
 
 def _is_first_process() -> bool:

@@ -165,7 +165,7 @@ class Trainer:
     def train(self) -> int:
         """Train to the last step, or until asked to stop; returns the steps done."""
         config, main = self.config, self.accelerator.is_main_process
-        log = RunLog(self.run, self.step) if main else None
+        log = RunLog(self.run, self.step, config.wandb, asdict(config)) if main else None
         looks = Looks(self.base, self.trained.controlnet, self.prepared, config, self.run, log) if log else None
         source = batches(
             self.prepared.loader(config),

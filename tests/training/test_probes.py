@@ -1,0 +1,145 @@
+"""A user's own pictures in the probe grids, and Weights & Biases beside TensorBoard."""
+
+import importlib.machinery
+import sys
+import types
+
+import numpy as np
+import pytest
+from controlmill.schemas.errors import MillError
+from controlmill.training import run as runs
+from controlmill.training.fidelity import make_judge
+from controlmill.training.log import read_log
+from controlmill.training.own_pictures import probe_samples
+from controlmill.training.trainer import Trainer
+from PIL import Image
+
+LOOKING = {"steps": 2, "held_out": 0.2, "eval_rows": 4, "probe_steps": 1, "probe_budget": 0.0, "eval_every": 2}
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    picture = np.zeros((90, 120, 3), np.uint8)
+    picture[30:60, 40:80] = 200, 50, 50
+    Image.fromarray(picture).save(path)
+    return path
+
+
+def provenance_of(condition, settings, dataset_folder):
+    prepared = runs.prepare(str(dataset_folder), settings(condition=condition))
+    return prepared.condition, prepared.provenance()
+
+
+def test_own_pictures_are_fitted_and_annotated_as_the_table_was(photo, settings, dataset_folder):
+    condition, provenance = provenance_of("cartoon", settings, dataset_folder)
+    (sample,) = probe_samples([str(photo)], condition, provenance, (64, 64), 0)
+    assert sample.image.shape == (64, 64, 3)
+    np.testing.assert_array_equal(sample.maps["cartoon"], make_judge(condition, provenance).map_of(sample.image, {}))
+    assert sample.maps["cartoon"].std() > 0
+
+
+def test_own_pictures_are_in_the_grids_and_in_no_measure(photo, train, settings, tmp_path):
+    train(tmp_path / "with", settings(**LOOKING, probes=2, probe_image=[str(photo), str(photo)]))
+    train(tmp_path / "without", settings(**LOOKING, probes=2))
+    wide, narrow = (Image.open(tmp_path / name / "probes/00000002.png") for name in ("with", "without"))
+    assert wide.size[0] - narrow.size[0] == narrow.size[0] - 84  # four columns, not two, beside the labels
+    a, b = ([line for line in read_log(tmp_path / name) if "gain" in line] for name in ("with", "without"))
+    assert [line["fidelity"] for line in a] == pytest.approx([line["fidelity"] for line in b], abs=1e-3)
+
+
+def test_own_pictures_alone_are_drawn_without_held_out_ones(photo, train, settings, tmp_path):
+    train(tmp_path / "run", settings(**LOOKING, probes=0, probe_image=[str(photo)], probe_prompt="a red circle"))
+    assert (tmp_path / "run" / "probes" / "00000002.png").is_file()
+
+
+def test_where_the_table_is_imported_the_file_is_the_map(settings, dataset_folder, tmp_path):
+    ids = np.repeat(np.arange(4, dtype=np.uint8), 16)[None].repeat(64, axis=0)
+    Image.fromarray(ids).save(tmp_path / "ids.png")
+    condition, provenance = provenance_of("segmentation", settings, dataset_folder)
+    (sample,) = probe_samples([str(tmp_path / "ids.png")], condition, provenance, (64, 64), 0)
+    np.testing.assert_array_equal(sample.maps["segmentation"], ids)
+    assert sample.image.shape == (64, 64, 3)
+
+
+def test_bad_own_pictures_are_found_before_weights_are_loaded(photo, settings, dataset_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("diffusers.ModelMixin.from_pretrained", None)
+
+    def refused(said, **changes):
+        with pytest.raises(MillError, match=said):
+            runs.begin(str(dataset_folder), tmp_path / "run", settings(**{"held_out": 0.2, **changes}))
+        assert not (tmp_path / "run").exists()
+
+    refused("cannot be read as a picture", probe_image=[str(tmp_path / "nowhere.png")])
+    (tmp_path / "text.png").write_text("no picture")
+    refused("cannot be read as a picture", probe_image=[str(photo), str(tmp_path / "text.png")])
+    refused("a label map is one channel of ids, not RGB", condition="segmentation", probe_image=[str(photo)])
+    refused("--held-out above 0", probe_image=[str(photo)], held_out=0.0)
+    monkeypatch.setattr("controlmill.training.own_pictures.find_annotator", lambda *_: "the weights are not here")
+    refused("cannot be annotated: the weights are not here", probe_image=[str(photo)])
+
+
+class FakeWandb(types.ModuleType):
+    """What the trainer uses of W&B's interface, remembering what it was told."""
+
+    def __init__(self):
+        super().__init__("wandb")
+        self.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
+        self.begun, self.logged, self.finished = [], [], 0
+
+    def init(self, **settings):
+        self.begun.append(settings)
+        self.id = settings["id"] or "abc123"
+        return self
+
+    def define_metric(self, name, step_metric):
+        assert (name, step_metric) == ("*", "step")
+
+    def log(self, values):
+        self.logged.append(values)
+
+    def finish(self):
+        self.finished += 1
+
+    class Image:
+        def __init__(self, picture):
+            self.picture = picture
+
+
+def test_wandb_is_told_what_tensorboard_is_told(train, settings, tmp_path, monkeypatch):
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    board = []
+    monkeypatch.setattr(
+        "torch.utils.tensorboard.SummaryWriter.add_scalar",
+        lambda self, name, value, step: board.append((name, value, step)),
+    )
+    config = settings(**LOOKING, probes=2, wandb="my-project")
+    train(tmp_path / "run", config)
+    scalars = [
+        (name, value, values["step"])
+        for values in fake.logged
+        for name, value in values.items()
+        if name != "step" and not isinstance(value, fake.Image)
+    ]
+    assert scalars == board
+    assert {"loss", "rate", "gain", "fidelity"} <= {name for name, _, _ in scalars}
+    grids = [(values["step"], values["probes"].picture) for values in fake.logged if "probes" in values]
+    assert [step for step, _ in grids] == [0, 2]
+    np.testing.assert_array_equal(grids[1][1], np.asarray(Image.open(tmp_path / "run/probes/00000002.png")))
+    assert fake.begun[0]["project"] == "my-project"
+    assert fake.begun[0]["config"]["rate"] == config.rate
+    config, prepared = runs.resume(tmp_path / "run", {"steps": 3})
+    Trainer(tmp_path / "run", config, prepared, resume=True).train()
+    assert [settings["id"] for settings in fake.begun] == [None, "abc123"]
+    assert fake.finished == 2
+
+
+def test_wandb_that_is_not_installed_is_found_before_weights_are_loaded(
+    settings, dataset_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("diffusers.ModelMixin.from_pretrained", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MillError, match=r"--wandb mine needs the package wandb.*pip install wandb"):
+        runs.begin(str(dataset_folder), tmp_path / "run", settings(wandb="mine"))
+    assert not (tmp_path / "run").exists()

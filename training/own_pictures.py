@@ -1,0 +1,101 @@
+"""A user's own pictures and maps: read, fitted to the size that a run trains at, annotated as the run's maps were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..schemas.conditions import Condition
+from ..schemas.errors import MillError
+from .fidelity import Judge, find_annotator, make_judge
+from .loader import Sample, draws
+from .transforms import control_picture
+
+OWN = 2**31 - 1  # stands for the shard of what is of none
+
+
+def open_picture(path: Path) -> Image.Image:
+    """A picture, turned as its EXIF says.
+
+    Raises:
+        MillError: it cannot be read.
+    """
+    try:
+        picture = Image.open(path)
+        picture.load()
+    except (OSError, UnidentifiedImageError) as error:
+        raise MillError(f"{path} cannot be read as a picture: {error}") from error
+    return ImageOps.exif_transpose(picture)
+
+
+def fitted(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """A photo scaled and cut around its middle to ``size`` (width, height): uint8 (H, W, 3)."""
+    return np.asarray(ImageOps.fit(open_picture(path).convert("RGB"), size, Image.Resampling.LANCZOS))
+
+
+def annotated(pixels: np.ndarray, judge: Judge, seed: int) -> np.ndarray:
+    """The map of a photo; what its annotator draws is drawn from ``seed``."""
+    return judge.map_of(pixels, judge.annotator.draw(draws(seed, 0, (0, 0), "sample")))
+
+
+def given_map(path: Path, condition: Condition, size: tuple[int, int]) -> np.ndarray:
+    """A finished map scaled and cut around its middle to ``size`` (width, height), as its kind is stored.
+
+    Raises:
+        MillError: it cannot be read, or is no map of that kind.
+    """
+    picture = open_picture(path)
+    if condition.kind == "gray16":
+        if not picture.mode.startswith("I"):
+            picture = Image.fromarray(np.asarray(picture.convert("L")).astype(np.int32) * 257)
+        return np.asarray(ImageOps.fit(picture, size, Image.Resampling.NEAREST)).astype(np.uint16)
+    if condition.kind == "labels":
+        if picture.mode not in ("L", "P"):
+            raise MillError(f"{path}: a label map is one channel of ids, not {picture.mode}")
+        return np.asarray(ImageOps.fit(picture, size, Image.Resampling.NEAREST))
+    mode = "RGB" if condition.kind == "rgb" else "L"
+    array = np.asarray(ImageOps.fit(picture.convert(mode), size, Image.Resampling.BOX))
+    return np.where(array >= 64, 255, 0).astype(np.uint8) if condition.kind == "binary" else array
+
+
+def is_imported(provenance: dict[str, Any]) -> bool:
+    """Whether a table's maps came from the user: then nothing here can annotate a photo as they were."""
+    return bool(provenance["annotator"]["variant"] == "imported")
+
+
+def check_probes(paths: Sequence[str], condition: Condition, provenance: dict[str, Any]) -> None:
+    """Raise MillError where ``--probe-image`` cannot be used; no network is loaded."""
+    for path in paths:
+        if is_imported(provenance):
+            given_map(Path(path), condition, (8, 8))
+        else:
+            open_picture(Path(path))
+    found = find_annotator(condition, provenance) if paths and not is_imported(provenance) else None
+    if isinstance(found, str):
+        raise MillError(f"--probe-image cannot be annotated: {found}")
+
+
+def probe_samples(
+    paths: Sequence[str], condition: Condition, provenance: dict[str, Any], size: tuple[int, int], seed: int
+) -> list[Sample]:
+    """A user's own pictures as samples with their maps and without captions, at ``size`` (width, height).
+
+    Where the table is imported, each file is the map itself, and is shown in the place of its picture too.
+    """
+    if is_imported(provenance):
+        maps = [given_map(Path(path), condition, size) for path in paths]
+        pictures = [control_picture(condition.kind, array) for array in maps]
+    else:
+        judge = make_judge(condition, provenance)
+        if not isinstance(judge, Judge):
+            raise MillError(f"--probe-image cannot be annotated: {judge}")
+        pictures = [fitted(Path(path), size) for path in paths]
+        maps = [annotated(picture, judge, seed) for picture in pictures]
+    return [
+        Sample(0, (OWN, i), picture, {condition.name: array}, "", {})
+        for i, (picture, array) in enumerate(zip(pictures, maps, strict=True))
+    ]
