@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from dataclasses import asdict
@@ -65,6 +66,8 @@ def resume(run: Path, changes: dict[str, Any], address: str | None = None) -> tu
 
 def _check_extras(config: TrainConfig, prepared: Prepared) -> None:
     check_wandb(config.wandb)
+    if config.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
+        raise MillError("--optimizer adamw8bit needs the package bitsandbytes, which is not installed")
     check_probes(config.probe_image, prepared.condition, prepared.provenance())
 
 

@@ -1,0 +1,95 @@
+"""Bad use is a clear error before anything loads: every loader of weights is cut off while these tests run."""
+
+import shutil
+
+import pytest
+import torch
+from controlmill.schemas.dataset import shard_file
+from controlmill.schemas.errors import MillError
+from controlmill.training import run as runs
+from controlmill.training.connections import make_controlnet, zero_convolutions
+
+from .conftest import small_unet
+
+
+@pytest.fixture
+def nothing_loads(monkeypatch):
+    """Fails a test in which weights are loaded, or a model is moved to a device."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("weights were loaded")
+
+    for name in (
+        "diffusers.ModelMixin.from_pretrained",
+        "transformers.PreTrainedModel.from_pretrained",
+        "diffusers.loaders.single_file.load_single_file_checkpoint",
+        "safetensors.torch.load_file",
+        "torch.load",
+        "controlmill.training.checkpoint.load_file",
+        "controlmill.training.base.Base.__init__",
+    ):
+        monkeypatch.setattr(name, refuse)
+    monkeypatch.setattr("controlmill.annotators.weights.hub_answers", lambda: False)
+
+
+@pytest.fixture
+def refused(nothing_loads, dataset_folder, settings, tmp_path):
+    """Begins a run, which must fail with a message and leave no folder."""
+
+    def begin(said, dataset=dataset_folder, **changes):
+        with pytest.raises(MillError, match=said):
+            runs.begin(str(dataset), tmp_path / "never", settings(**changes))
+        assert not (tmp_path / "never").exists()
+
+    return begin
+
+
+def test_a_condition_that_the_dataset_lacks(refused):
+    refused(r"has no condition 'sketch'; it has: .*canny", condition="sketch")
+
+
+def test_a_table_that_is_not_complete(refused, dataset_folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset_folder, copy)
+    (copy / shard_file("canny", 1)).unlink()
+    refused(r"table canny is not complete \(2 of 3 shards\)", dataset=copy)
+
+
+def test_an_empty_selection(refused):
+    refused("no rows are left to train on", where=["width > 1000"])
+
+
+def test_a_start_checkpoint_of_another_base(refused, tmp_path):
+    other = make_controlnet(small_unet(), "zero", 8, 3, 0)
+    other.save_pretrained(tmp_path / "other")
+    refused("VAE of factor 8, not 4", start_from=str(tmp_path / "other"))
+    other.register_to_config(cross_attention_dim=768)
+    other.save_config(tmp_path / "other")
+    refused("cross_attention_dim is 768, the base's 32", start_from=str(tmp_path / "other"))
+
+
+def test_a_lite_start_checkpoint(refused, tmp_path):
+    make_controlnet(small_unet(), "lite", 4, 3, 0).save_pretrained(tmp_path / "lite")
+    refused("holds a LiteControlNet, not a ControlNetModel", start_from=str(tmp_path / "lite"))
+
+
+def test_only_mid_where_there_is_nothing_to_freeze(refused, tmp_path):
+    refused("--only-mid needs the copied encoder: not --connection lite", only_mid=True, connection="lite")
+    connected = make_controlnet(small_unet(), "zero", 4, 3, 0)
+    torch.nn.init.ones_(zero_convolutions(connected)[0].weight)
+    connected.save_pretrained(tmp_path / "connected")
+    refused("are connected already", only_mid=True, start_from=str(tmp_path / "connected"))
+
+
+def test_a_package_that_is_not_installed(refused, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    refused("--optimizer adamw8bit needs the package bitsandbytes", optimizer="adamw8bit")
+
+
+def test_a_run_folder_of_other_settings(train, settings, dataset_folder, tmp_path, request):
+    train(tmp_path / "run", settings(steps=1))
+    request.getfixturevalue("nothing_loads")
+    with pytest.raises(MillError, match=r"rate: 0.001, now 0.1"):
+        runs.begin(str(dataset_folder), tmp_path / "run", settings(steps=1, rate=0.1))
+    with pytest.raises(MillError, match="batch_size: 4, now 8"):
+        runs.resume(tmp_path / "run", {"batch_size": 8})

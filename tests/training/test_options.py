@@ -1,0 +1,85 @@
+"""What each option of the loss, the noise, the optimiser and the networks does."""
+
+import functools
+import importlib.machinery
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from controlmill.training import run as runs
+from controlmill.training.base import Base
+from controlmill.training.connections import make_controlnet
+from controlmill.training.log import read_log
+from controlmill.training.trainer import make_inputs
+from safetensors.torch import load_file
+
+from .conftest import save_small_base
+
+
+def losses(run):
+    return [line["loss"] for line in read_log(run) if "loss" in line]
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_min_snr_weights_are_those_of_the_paper(prediction, tmp_path):
+    base = Base(str(save_small_base(tmp_path / "base", prediction)), torch.device("cpu"))
+    t = torch.tensor([0, 100, 500, 999])
+    alphas = base.noise.alphas_cumprod[t].double()
+    snr = alphas / (1 - alphas)
+    expected = torch.minimum(snr, torch.tensor(5.0)) / (snr if prediction == "epsilon" else snr + 1)
+    torch.testing.assert_close(base.snr_weight(t, 5.0).double(), expected, rtol=1e-4, atol=1e-6)
+    assert base.snr_weight(t, 5.0)[0] < 0.1  # little noise: little weight
+
+
+def test_noise_offset_is_constant_over_a_picture_and_differs_by_channel(settings, dataset_folder, small_base):
+    base = Base(str(small_base), torch.device("cpu"))
+    config = settings()
+    prepared = runs.prepare(str(dataset_folder), config)
+    samples = next(prepared.loader(config).batches())
+    plain = make_inputs(base, samples, prepared.condition, config).noise
+    offset = make_inputs(base, samples, prepared.condition, settings(noise_offset=0.5)).noise - plain
+    torch.testing.assert_close(offset, offset[:, :, :1, :1].expand_as(offset), atol=1e-5, rtol=0)
+    assert len(offset[:, :, 0, 0].unique()) == offset.shape[0] * offset.shape[1]
+    assert 0.1 < offset[:, :, 0, 0].std() < 1.5
+
+
+def test_the_average_is_the_exponential_one(train, settings, tmp_path):
+    trainer = train(tmp_path / "run", settings(steps=1, ema=0.75))
+    start = make_controlnet(trainer.base.unet, "zero", 4, 3, 0).state_dict()
+    step = tmp_path / "run" / "checkpoints" / "00000001"
+    average, last = (load_file(step / part / "diffusion_pytorch_model.safetensors") for part in ("ema", "controlnet"))
+    for name, value in average.items():
+        torch.testing.assert_close(value, 0.75 * start[name] + 0.25 * last[name], atol=1e-7, rtol=1e-5)
+    assert any(not torch.equal(average[name], last[name]) for name in last)
+
+
+def test_a_compiled_run_has_the_losses_of_a_plain_one(train, settings, tmp_path, monkeypatch):
+    train(tmp_path / "plain", settings(steps=2))
+    used = []
+    compiled = functools.partial(torch.compile, backend="eager")  # traced as ever, without a C++ compiler
+    monkeypatch.setattr("torch.compile", lambda module: used.append(1) or compiled(module))
+    train(tmp_path / "compiled", settings(steps=2, compile=True))
+    assert used
+    np.testing.assert_allclose(losses(tmp_path / "compiled"), losses(tmp_path / "plain"), atol=1e-6)
+    names = [
+        set(load_file(tmp_path / run / "controlnet/diffusion_pytorch_model.safetensors"))
+        for run in ("plain", "compiled")
+    ]
+    assert names[0] == names[1]
+
+
+def test_the_8_bit_optimiser_is_that_of_bitsandbytes(train, settings, tmp_path, monkeypatch):
+    class AdamW8bit(torch.optim.AdamW):
+        pass
+
+    package, optim = types.ModuleType("bitsandbytes"), types.ModuleType("bitsandbytes.optim")
+    package.__spec__ = importlib.machinery.ModuleSpec("bitsandbytes", None)
+    optim.AdamW8bit = AdamW8bit
+    monkeypatch.setitem(sys.modules, "bitsandbytes", package)
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", optim)
+    trainer = train(tmp_path / "run", settings(steps=2, optimizer="adamw8bit", weight_decay=0.03))
+    used = trainer.optimizer.optimizer
+    assert isinstance(used, AdamW8bit)
+    assert used.param_groups[0]["weight_decay"] == 0.03
