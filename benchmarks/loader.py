@@ -312,9 +312,7 @@ def main() -> None:
     dataset = write_dataset(DATA, arguments.count)
     others = copies(dataset)
     print(f"{cpu_name()}, {os.cpu_count()} cores; {arguments.count} pictures at 512x512, canny, captions")
-    print(
-        f"{arguments.rounds} rounds of {arguments.batches} batches of {BATCH}, medians; ratios are medians of rounds' ratios"
-    )
+    print(f"{arguments.rounds} rounds of {arguments.batches} batches of {BATCH}; medians, of the rounds' ratios too")
     for workers in arguments.workers:
         runs = measure(dataset, workers, arguments.rounds, arguments.batches, others)
         print(f"\n{f'{workers} worker(s)':36} {'images/s':>9} {'/ bare':>8}")
