@@ -22,6 +22,8 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.build
 	$(BIN)/python -m benchmarks.annotators
+	$(BIN)/python -m benchmarks.loader
+	$(BIN)/python -m benchmarks.trainer
 
 reproduce: $(INSTALLED)
 	$(BIN)/python -m controlmill.training.reproduce reproduce --page docs/reproduce.md
