@@ -38,7 +38,8 @@ EXTRAS = {
     "s3": ["s3fs>=2025.3"],
     "gcs": ["gcsfs>=2025.3"],
     "train": ["accelerate>=1.6", "tensorboard>=2.18", "matplotlib>=3.9", "torchmetrics>=1.6"],
-    "bench": ["webdataset>=1.0"],  # mosaicml-streaming wants older transformers and numpy: benchmarks/loader.py says how
+    # mosaicml-streaming wants older transformers and numpy: benchmarks/loader.py says how
+    "bench": ["webdataset>=1.0"],
     "dev": [
         "build>=1.2",
         "duckdb>=1.2",

@@ -44,7 +44,7 @@ def pack_linear_layers(network: Any) -> None:
 
     for layer in network.modules():
         if type(layer) is torch.nn.Linear and layer.in_features > 1 and layer.out_features > 1:
-            layer.forward = PackedLinear(layer.weight, layer.bias)
+            layer.forward = PackedLinear(layer.weight, layer.bias)  # type: ignore[method-assign]
 
 
 class PackedLinear:

@@ -59,13 +59,13 @@ def _packed(samples: list[Sample]) -> Block:
         places.append((end, end + array.raw().nbytes))
         end = -(-places[-1][1] // ALIGNED) * ALIGNED
     block = torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(max(end, 1)))  # type: ignore
-    target = memoryview(block.numpy())
+    target = block.numpy().data
     for array, (first, last) in zip(arrays, places, strict=True):
         target[first:last] = array.raw()
     return head, places, block
 
 
 def _unpacked(head: bytes, places: list[tuple[int, int]], block: torch.Tensor) -> list[Sample]:
-    stored = memoryview(block.numpy())
+    stored = block.numpy().data
     samples: list[Sample] = pickle.loads(head, buffers=[stored[first:last] for first, last in places])  # noqa: S301
     return samples
