@@ -1,11 +1,13 @@
 """Reader processes, for when threads are not enough: each reads its share of every batch; here they are joined.
 
-Arrays cross over in shared memory: a worker lays those of its share end to end in one block; here they are views of it.
+Arrays cross over in shared memory: a worker lays those of its share end to end in a block; here they are views of it.
+Fresh pages are dear, so a block is used again once no view of it is left: its first byte says whether one is.
 """
 
 from __future__ import annotations
 
 import pickle
+import weakref
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from .loader import Loader, Sample
 
 ALIGNED = 64  # bytes; an array begins at a multiple
+BLOCKS = 16  # that a worker uses again; more than are under way unless batches are kept
 Block = tuple[bytes, list[tuple[int, int]], torch.Tensor]
 
 
@@ -40,7 +43,7 @@ def batches(
             _Shares(loader, first_step, reader, readers),
             batch_size=None,
             num_workers=workers,
-            collate_fn=_packed,
+            collate_fn=_Packer(),
             multiprocessing_context="spawn",  # forked children of threaded libraries hang
         )
     )
@@ -50,22 +53,47 @@ def batches(
         yield [parts[i % workers][i // workers] for i in range(size)]
 
 
-def _packed(samples: list[Sample]) -> Block:
-    """(pickled samples without their arrays, where in the block each array is, the block in shared memory)."""
-    arrays: list[pickle.PickleBuffer] = []
-    head = pickle.dumps(samples, protocol=5, buffer_callback=arrays.append)
-    places, end = [], 0
-    for array in arrays:
-        places.append((end, end + array.raw().nbytes))
-        end = -(-places[-1][1] // ALIGNED) * ALIGNED
-    block = torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(max(end, 1)))  # type: ignore
-    target = block.numpy().data
-    for array, (first, last) in zip(arrays, places, strict=True):
-        target[first:last] = array.raw()
-    return head, places, block
+def _new_block(size: int) -> torch.Tensor:
+    """uint8 (size,), zeros in shared memory."""
+    storage = torch.UntypedStorage._new_shared(size)
+    return torch.empty(0, dtype=torch.uint8).set_(storage)  # type: ignore[call-overload,no-any-return]
+
+
+class _Packer:
+    """A worker's blocks. Called with samples, it gives them without their arrays, where those are, and the block."""
+
+    def __init__(self) -> None:
+        self.blocks: list[torch.Tensor] = []
+
+    def __call__(self, samples: list[Sample]) -> Block:
+        arrays: list[pickle.PickleBuffer] = []
+        head = pickle.dumps(samples, protocol=5, buffer_callback=arrays.append)
+        places, end = [], ALIGNED
+        for array in arrays:
+            places.append((end, end + array.raw().nbytes))
+            end = -(-places[-1][1] // ALIGNED) * ALIGNED
+        block = self._free(end)
+        target = block.numpy().data
+        target[0] = 1
+        for array, (first, last) in zip(arrays, places, strict=True):
+            target[first:last] = array.raw()
+        return head, places, block
+
+    def _free(self, size: int) -> torch.Tensor:
+        for i, block in enumerate(self.blocks):
+            if not block[0]:
+                if len(block) < size:
+                    self.blocks[i] = _new_block(size)
+                return self.blocks[i]
+        block = _new_block(size)
+        if len(self.blocks) < BLOCKS:
+            self.blocks.append(block)
+        return block
 
 
 def _unpacked(head: bytes, places: list[tuple[int, int]], block: torch.Tensor) -> list[Sample]:
-    stored = block.numpy().data
+    array = block.numpy()
+    weakref.finalize(array, block.__setitem__, 0, 0).atexit = False
+    stored = array.data
     samples: list[Sample] = pickle.loads(head, buffers=[stored[first:last] for first, last in places])  # noqa: S301
     return samples

@@ -144,3 +144,20 @@ def test_a_missing_a_partial_and_a_stale_table_are_errors(dataset_folder, tmp_pa
 def test_a_window_larger_than_the_pictures_is_an_error(dataset):
     with pytest.raises(MillError, match="--crop 65"):
         make_loader(dataset, augment=Augment(crop=65))
+
+
+def test_blocks_of_reader_processes_are_used_again_only_when_no_view_is_left(dataset):
+    packer = readers._Packer()
+    batch = first(make_loader(dataset, ALL_MAPS).batches(), 1)[0]
+    kept = readers._unpacked(*packer(batch))
+    others = readers._unpacked(*packer(batch[::-1]))
+    assert len(packer.blocks) == 2
+    assert identity(kept) == identity(batch)
+    one = others[0].image
+    del others
+    packer(batch)
+    assert len(packer.blocks) == 3
+    assert np.array_equal(one, batch[-1].image)
+    del one
+    packer(batch)
+    assert len(packer.blocks) == 3
