@@ -22,14 +22,16 @@ from .torch_device import autocast, upload
 
 TINY = Path(__file__).parent.parent / "training" / "tiny_base"
 VAE_PARTS = ("encoder.", "quant_conv.")  # the decoder has no say in moments
-VAE_SETTINGS: tuple[str, ...] = (
+VAE_SETTINGS = (
     "down_block_types",
     "block_out_channels",
     "layers_per_block",
     "act_fn",
     "latent_channels",
+    "norm_num_groups",
+    "use_quant_conv",
+    "mid_block_add_attention",
 )
-VAE_SETTINGS += ("norm_num_groups", "use_quant_conv", "mid_block_add_attention")
 TEXT_SETTINGS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "hidden_act", "layer_norm_eps")
 
 
@@ -42,8 +44,8 @@ def location(name: str) -> str:
     if name == "tiny":
         if not (TINY / "model_index.json").is_file():
             raise MillError(
-                "the tiny base does not come with this version: make it with "
-                "python -m controlmill.training.tiny_base FOLDER (hours on a CPU), then --base FOLDER"
+                f"the tiny base is missing from this installation ({TINY}): install controlmill again, "
+                "or make one with python -m controlmill.training.tiny_base FOLDER (hours on a CPU), then --base FOLDER"
             )
         return str(TINY)
     if name.startswith((".", "/", "~")) or name.endswith((".safetensors", ".ckpt")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .caches import CACHES
 from .conditions import CONDITIONS
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def dataset_card(config: Mapping[str, Any], tables: Sequence[TableState]) -> str
     for state in tables:
         refused = sum(state.reasons.values()) if state.table not in ("images", "rejected") else 0
         lines.append(f"| {state.table} | {state.rows} | {refused} | {SUMMARIES.get(state.table, 'imported')} |")
-    conditions = [state.table for state in tables if state.table not in ("images", "rejected", "latents", "embeddings")]
+    conditions = [state.table for state in tables if state.table not in ("images", "rejected", *CACHES)]
     example = conditions[0] if conditions else "CONDITION"
     lines += [
         "",
