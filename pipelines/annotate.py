@@ -23,7 +23,7 @@ from ..schemas.conditions import CONDITIONS, Condition
 from ..schemas.dataset import Dataset, shard_file
 from ..schemas.errors import MillError, error_text
 from ..schemas.fingerprint import row_seed
-from ..schemas.shardfile import ShardWriter, read_footer, read_rows
+from ..schemas.shardfile import ShardWriter, read_footer, read_rows, read_table
 from ..schemas.tables import condition_schema
 from .rows import Failure, failure_of, is_out_of_memory
 from .run import Run
@@ -271,7 +271,7 @@ def write_maps(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any
         reasons: dict[str, Counter[str]] = {table: Counter() for table in outputs}
         rows = 0
         for group, size in enumerate(read_footer(parquet).groups):
-            keys = parquet.read_row_group(group, columns=["key"]).column("key").to_pylist()
+            keys = read_table(parquet, ["key"], group).column("key").to_pylist()
             done: dict[str, list[dict[str, Any]]] = {table: [] for table in outputs}
             for key, outcome in zip(keys, (next(outcomes) for _ in range(size)), strict=True):
                 for table, output in outputs.items():

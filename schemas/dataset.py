@@ -19,7 +19,7 @@ from .card import dataset_card
 from .conditions import CONDITIONS, Condition, condition_of_table
 from .errors import MillError
 from .fingerprint import differences, fingerprint
-from .shardfile import Footer, read_footer
+from .shardfile import Footer, open_parquet, read_footer
 from .storage import Storage
 
 VERSION = 1
@@ -150,7 +150,7 @@ class Dataset:
         name = shard_file(table, shard)
         with self.storage.open(name) as file:
             try:
-                parquet = pq.ParquetFile(file)
+                parquet = open_parquet(file)
             except pa.ArrowInvalid as error:
                 raise MillError(f"{self.storage.path(name)} is damaged: {error}") from error
             yield parquet

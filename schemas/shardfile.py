@@ -91,13 +91,25 @@ class Footer:
         return self.provenance.get("images_sha256")
 
 
+def open_parquet(file: BinaryIO) -> pq.ParquetFile:
+    """A Parquet file that starts no threads of Arrow's.
+
+    Where they read through a Python file, they can abort the interpreter as it ends (apache/arrow#34314); and our jobs
+    have workers of their own.
+
+    Raises:
+        pyarrow.ArrowInvalid: not a Parquet file, or a damaged one.
+    """
+    return pq.ParquetFile(file, pre_buffer=False)
+
+
 def read_footer(file: BinaryIO | pq.ParquetFile) -> Footer:
     """The footer of an open file.
 
     Raises:
         ValueError: not a file that this project wrote.
     """
-    parquet = file if isinstance(file, pq.ParquetFile) else pq.ParquetFile(file)
+    parquet = file if isinstance(file, pq.ParquetFile) else open_parquet(file)
     metadata = parquet.metadata.metadata or {}
     if b"controlmill" not in metadata:
         raise ValueError("the file carries no ControlMill provenance")
@@ -110,7 +122,14 @@ def read_footer(file: BinaryIO | pq.ParquetFile) -> Footer:
     )
 
 
+def read_table(parquet: pq.ParquetFile, columns: Sequence[str] | None = None, group: int | None = None) -> pa.Table:
+    """Columns of one row group of an open file, or of all, without Arrow's threads."""
+    if group is None:
+        return parquet.read(columns=columns, use_threads=False)
+    return parquet.read_row_group(group, columns=columns, use_threads=False)
+
+
 def read_rows(parquet: pq.ParquetFile, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
     """Rows of an open file in order, one row group in memory at a time."""
     for group in range(parquet.metadata.num_row_groups):
-        yield from parquet.read_row_group(group, columns=columns).to_pylist()
+        yield from read_table(parquet, columns, group).to_pylist()

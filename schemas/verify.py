@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import pyarrow.parquet as pq
-
 from .caches import CACHES, VALUES
 from .caches import fault as cache_fault
 from .codecs import decode_image, decode_map
@@ -19,7 +17,7 @@ from .conditions import Condition
 from .dataset import BASE_TABLES, Dataset, describe_file, shard_file
 from .errors import MillError
 from .fingerprint import differences, row_key
-from .shardfile import read_footer
+from .shardfile import read_footer, read_rows, read_table
 
 
 @dataclass(frozen=True)
@@ -131,17 +129,17 @@ def _conservation(dataset: Dataset, shard: int) -> Iterator[Fault]:
 
 def _column(dataset: Dataset, table: str, shard: int, column: str) -> list[str]:
     with dataset.parquet(table, shard) as parquet:
-        values: list[str] = parquet.read(columns=[column]).column(column).to_pylist()
+        values: list[str] = read_table(parquet, [column]).column(column).to_pylist()
         return values
 
 
 def _images(dataset: Dataset, shard: int, pixels: bool) -> Iterator[Fault]:
     """Keys are those of their rows, and stored pictures have the size that their rows say."""
     with dataset.parquet("images", shard) as parquet:
-        for row in _rows(parquet, ["key", "source", "sha256"]):
+        for row in read_rows(parquet, ["key", "source", "sha256"]):
             if row["key"] != row_key(row["source"], row["sha256"]):
                 yield Fault("alignment", shard_file("images", shard), f"{row['key']} is not the key of its row")
-        for row in _rows(parquet, ["key", "image", "width", "height"]) if pixels else ():
+        for row in read_rows(parquet, ["key", "image", "width", "height"]) if pixels else ():
             try:
                 size = decode_image(row["image"]["bytes"]).shape[:2]
             except Exception as error:  # decoders raise nearly anything on damaged data
@@ -165,7 +163,7 @@ def _alignment(dataset: Dataset, table: str, shard: int, pixels: bool) -> Iterat
             stored = read_footer(maps).provenance["encoder"]["stored"]
         elif pixels and condition.kind != "text":
             columns.append("map")
-        for image, row in zip(_rows(images, ["key", "width", "height"]), _rows(maps, columns), strict=True):
+        for image, row in zip(read_rows(images, ["key", "width", "height"]), read_rows(maps, columns), strict=True):
             if image["key"] != row["key"]:
                 yield Fault("alignment", name, f"has key {row['key']} where the images have {image['key']}")
                 return
@@ -175,11 +173,6 @@ def _alignment(dataset: Dataset, table: str, shard: int, pixels: bool) -> Iterat
                 found = _map_fault(condition, image, row)
                 if found:
                     yield Fault("alignment" if row["map"] else "conservation", name, f"{row['key']}: {found}")
-
-
-def _rows(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[dict]:  # type: ignore[type-arg]
-    for group in range(parquet.metadata.num_row_groups):
-        yield from parquet.read_row_group(group, columns=columns).to_pylist()
 
 
 def _map_fault(condition: Condition, image: dict, row: dict) -> str | None:  # type: ignore[type-arg]

@@ -20,6 +20,7 @@ from ..schemas.codecs import decode_image, decode_map
 from ..schemas.conditions import Condition
 from ..schemas.dataset import Dataset, shard_file
 from ..schemas.errors import MillError
+from ..schemas.shardfile import read_table
 from .caches import NONE, Caches
 from .order import Order, Schedule, share
 from .selection import Selection
@@ -104,7 +105,7 @@ class RowReader:
         parts: dict[str, dict[str, list[Any]]] = {}
         for table, columns in tables.items():
             with self.dataset.parquet(table, shard) as parquet:
-                read = parquet.read_row_group(group, columns=columns)
+                read = read_table(parquet, columns, group)
                 first = sum(parquet.metadata.row_group(g).num_rows for g in range(group))
                 parts[table] = {name: read.column(name).to_pylist() for name in read.column_names}
             if parts[table]["key"] != parts["images"]["key"]:

@@ -15,6 +15,7 @@ import numpy as np
 from ..schemas.conditions import CONDITIONS, Condition
 from ..schemas.dataset import Dataset, shard_file
 from ..schemas.errors import MillError
+from ..schemas.shardfile import read_table
 
 LOCATION = np.dtype(
     [("shard", "i4"), ("group", "i4"), ("row", "i4"), ("height", "i4"), ("width", "i4"), ("rank", "u8")]
@@ -159,7 +160,7 @@ def _shard_rows(
     columns: dict[str, dict[str, list[Any]]] = {}
     for table, names in wanted.items():
         with dataset.parquet(table, shard) as parquet:
-            read = parquet.read(columns=sorted(names))
+            read = read_table(parquet, sorted(names))
             columns[table] = {name: read.column(name).to_pylist() for name in read.column_names}
             if table == "images":
                 groups = [parquet.metadata.row_group(g).num_rows for g in range(parquet.metadata.num_row_groups)]

@@ -1,6 +1,6 @@
 """The tiny base: a complete Stable-Diffusion-shaped pipeline for 64×64 pixels, trained on the synthetic corpus.
 
-    python -m controlmill.training.tiny_base FOLDER [--seed 0] [--vae-steps N] [--steps N] [--decoder-steps N]
+    python -m controlmill.training.tiny_base FOLDER [--seed 0] [--vae-steps N] [--steps N N ...] [--decoder-steps N]
     python -m controlmill.training.tiny_base FOLDER --save     # what the last checkpoint holds, without training on
     torchrun --nproc-per-node 2 -m controlmill.training.tiny_base FOLDER   # two processes share each batch
 
@@ -19,6 +19,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ SCENES = 30_000
 HELD_OUT = 1_000_000  # scenes from here on are never trained on
 PROMPT_DROPOUT = 0.1  # unconditional samples for classifier-free guidance
 KL_WEIGHTS = (2e-4, 2e-5)  # of the two halves of the autoencoder's training: smooth latents first, then sharp edges
+DENOISER_RATES = (1.5e-3, 6e-4)  # of the denoiser's rounds; at 1.2e-3 a second round blew up
 GUIDANCE = 3.0  # 9.0 oversaturates flat colours
 STAGES = ("vae", "denoiser", "decoder")
 CHECKPOINT_SECONDS = 120.0
@@ -143,12 +145,11 @@ def batch_indices(seed: int, step: int, size: int) -> np.ndarray:
 class Stage:
     """One stage of training: modules, optimiser, averaged weights, checkpoints and the loss curve."""
 
-    def __init__(
-        self, name: str, modules: dict[str, nn.Module], folder: Path, steps: int, rate: float, rounds: int = 1
-    ):
-        self.name, self.modules, self.folder, self.steps, self.rate = name, nn.ModuleDict(modules), folder, steps, rate
-        self.round_steps = max(1, steps // rounds)
-        self.optimizer = torch.optim.AdamW(self.modules.parameters(), lr=rate, weight_decay=1e-2)
+    def __init__(self, name: str, modules: dict[str, nn.Module], folder: Path, rounds: Sequence[tuple[int, float]]):
+        self.name, self.modules, self.folder = name, nn.ModuleDict(modules), folder
+        self.rounds = [(steps, rate) for steps, rate in rounds if steps]
+        self.steps = sum(steps for steps, _ in rounds)
+        self.optimizer = torch.optim.AdamW(self.modules.parameters(), weight_decay=1e-2)
         self.average = copy.deepcopy(self.modules).requires_grad_(False)
         self.step = 0
         self._saved = time.monotonic()
@@ -167,11 +168,21 @@ class Stage:
     def _path(self, ending: str) -> Path:
         return self.folder / f"{self.name}{ending}"
 
+    def round(self) -> tuple[int, int]:
+        """The number of the round that the next step belongs to, and the step's number in it."""
+        step = self.step
+        for number, (steps, _) in enumerate(self.rounds):
+            if step < steps:
+                return number, step
+            step -= steps
+        raise AssertionError("the stage is done")
+
     def update(self, loss: torch.Tensor, warmup: int = 200) -> None:
-        """One optimiser step: warm-up, then a cosine to zero in each round; gradients clipped to norm 1; averaging."""
-        done = self.step % self.round_steps / self.round_steps
+        """One optimiser step: in each round a warm-up, then a cosine to zero; gradient norm at most 1; mean weights."""
+        number, step = self.round()
+        steps, rate = self.rounds[number]
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * min(1.0, (self.step + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * done))
+            group["lr"] = rate * min(1.0, (step + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
         self.optimizer.zero_grad()
         loss.backward()
         average_gradients(self.modules)
@@ -244,7 +255,7 @@ def train_vae(
     vae: AutoencoderKL, folder: Path, seed: int, steps: int, batch: int = 8, go_on: bool = True
 ) -> AutoencoderKL:
     """L1 + MSE reconstruction with a little KL; sets ``scaling_factor`` so that latents have unit variance."""
-    stage = Stage("vae", {"vae": vae}, folder, steps, rate=2e-3, rounds=len(KL_WEIGHTS))
+    stage = Stage("vae", {"vae": vae}, folder, [(steps // 2, 2e-3), (steps - steps // 2, 2e-3)])
     share = share_of(batch)
     while go_on and stage.step < steps:
         pixels = pixels_of(batch_indices(seed, stage.step, batch)[share], seed)
@@ -257,9 +268,7 @@ def train_vae(
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         error = decoded - pixels
-        stage.update(
-            error.abs().mean() + error.square().mean() + KL_WEIGHTS[min(stage.step // stage.round_steps, 1)] * kl
-        )
+        stage.update(error.abs().mean() + error.square().mean() + KL_WEIGHTS[stage.round()[0]] * kl)
     trained: Any = stage.average["vae"].eval()
     with torch.no_grad():
         latents = trained.encode(pixels_of(np.arange(256), seed)).latent_dist.mean
@@ -272,7 +281,7 @@ def train_decoder(
 ) -> AutoencoderKL:
     """Sharpen the decoder alone: latents, and so the denoiser, stay what they are."""
     modules = {"out": vae.decoder.requires_grad_(True), "into": vae.post_quant_conv.requires_grad_(True)}
-    stage = Stage("decoder", modules, folder, steps, rate=1e-3)
+    stage = Stage("decoder", modules, folder, [(steps, 1e-3)])
     share = share_of(batch)
     while go_on and stage.step < steps:
         pixels = pixels_of(batch_indices(seed + 1, stage.step, batch)[share], seed)
@@ -286,19 +295,19 @@ def train_decoder(
 
 
 def train_denoiser(
-    parts: dict[str, Any], folder: Path, seed: int, steps: int, batch: int = 32, go_on: bool = True
+    parts: dict[str, Any], folder: Path, seed: int, rounds: Sequence[int], batch: int = 32, go_on: bool = True
 ) -> dict[str, Any]:
     """Text encoder and UNet from scratch, on the plain loss of the velocity."""
     vae, tokenizer, scheduler = parts["vae"], parts["tokenizer"], parts["scheduler"]
     modules = {"unet": parts["unet"], "text_encoder": parts["text_encoder"]}
-    stage = Stage("denoiser", modules, folder, steps, rate=1.5e-3)
+    stage = Stage("denoiser", modules, folder, list(zip(rounds, DENOISER_RATES, strict=False)))
     unet: Any = stage.modules["unet"]
     text_encoder: Any = stage.modules["text_encoder"]
-    if go_on and stage.step < steps:
+    if go_on and stage.step < stage.steps:
         latents, prompts = encoded_scenes(vae, tokenizer, seed)
     empty = tokenize(tokenizer, [""])[0]
     share = share_of(batch)
-    while go_on and stage.step < steps:
+    while go_on and stage.step < stage.steps:
         chosen = torch.from_numpy(batch_indices(seed, stage.step, batch))
         generator = torch.Generator().manual_seed(seed * 1_000_003 + stage.step)
         tokens = prompts[chosen].clone()
@@ -335,13 +344,15 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
     return tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
-def train(folder: Path, seed: int, vae_steps: int, steps: int, decoder_steps: int, go_on: bool = True) -> None:
+def train(
+    folder: Path, seed: int, vae_steps: int, rounds: Sequence[int], decoder_steps: int, go_on: bool = True
+) -> None:
     """All stages, then the finished pipeline in ``folder``, with loss curves, samples and a card."""
     scratch = folder.with_name(folder.name + ".training")
     scratch.mkdir(parents=True, exist_ok=True)
     parts = make_parts(seed)
     parts["vae"] = train_vae(parts["vae"], scratch, seed, vae_steps, go_on=go_on)
-    parts = train_denoiser(parts, scratch, seed, steps, go_on=go_on)
+    parts = train_denoiser(parts, scratch, seed, rounds, go_on=go_on)
     parts["vae"] = train_decoder(parts["vae"], scratch, seed, decoder_steps, go_on=go_on)
     if rank_and_world()[0]:
         return
@@ -383,7 +394,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--vae-steps", type=int, default=3_000)
-    parser.add_argument("--steps", type=int, default=5_000)
+    parser.add_argument("--steps", type=int, nargs="+", default=[5_000, 15_000], help="of the denoiser's rounds")
     parser.add_argument("--decoder-steps", type=int, default=1_500)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--save", action="store_true", help="save what the last checkpoint holds; do not train on")

@@ -23,6 +23,16 @@ from tests.schemas.test_shardfile import write
 write(Path(sys.argv[1]))
 """
 
+READ = """
+import os, sys
+from pathlib import Path
+from controlmill.schemas.shardfile import open_parquet, read_rows
+before = len(os.listdir("/proc/self/task"))
+with Path(sys.argv[1]).open("rb") as file:
+    assert len(list(read_rows(open_parquet(file)))) == 15
+assert len(os.listdir("/proc/self/task")) == before
+"""
+
 
 def write(path: Path, groups: int = 3) -> None:
     with ShardWriter(path, CANNY, {"table": "canny", "shard": 7, "images_sha256": "ab"}) as writer:
@@ -90,6 +100,13 @@ def test_rows_are_read_a_group_at_a_time(tmp_path: Path) -> None:
     found = list(read_rows(pq.ParquetFile(tmp_path / "file"), ["key", "reason"]))
     assert found[5] == {"key": "10", "reason": "failed"}
     assert len(found) == 15
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted as Linux shows them")
+def test_reading_leaves_no_thread_behind_that_could_abort_the_end_of_a_process(tmp_path: Path) -> None:
+    write(tmp_path / "file")
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    subprocess.run([sys.executable, "-c", READ, str(tmp_path / "file")], env=environment, check=True)
 
 
 def test_another_parquet_file_is_not_taken_for_ours(tmp_path: Path) -> None:
