@@ -30,10 +30,10 @@ from controlmill.pipelines.jobs import Means
 from controlmill.pipelines.run import Run
 from controlmill.pipelines.shards import Job, run_shard
 from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.fingerprint import processor_name
 
 from tests.annotators import random_weights
 
-from .build import cpu_name
 from .corpus import write_photographs
 
 CONDITIONS = "canny,hough,hed,scribble,pose,segmentation,depth,normals,cartoon,caption"
@@ -198,7 +198,7 @@ def main() -> None:
         theirs = time_reference(folder / "dataset", reference_calls(folder, Path(hed.path)))
         shutil.rmtree(folder / "dataset/cache")
         ours = {dtype: time_ours(folder / "dataset", choices, folder, dtype, count) for dtype in ("fp32", "bf16")}
-    print(f"{cpu_name()}, {os.cpu_count()} cores, one thread; {count} photographs at 512x512; seconds a picture")
+    print(f"{processor_name()}, {os.cpu_count()} cores, one thread; {count} photographs at 512x512; seconds a picture")
     print(f"{'conditions':20} {'datasets.map':>12} {'ours fp32':>10} {'ours bf16':>10}")
     for names in ours["fp32"]:
         reference = sum(theirs[name] for name in names.split(", "))

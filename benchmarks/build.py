@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -19,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+from controlmill.schemas.fingerprint import processor_name
 
 from .corpus import repeat, write_photographs
 
@@ -124,7 +124,9 @@ def main() -> None:
         with build(photos, "--workers", "2") as words:
             runs["two workers"].append(seconds(words))
     median = {name: statistics.median(times) for name, times in runs.items()}
-    print(f"{cpu_name()}, {os.cpu_count()} cores; {arguments.count} photographs, {arguments.rounds} rounds, medians")
+    print(
+        f"{processor_name()}, {os.cpu_count()} cores; {arguments.count} photographs, medians of {arguments.rounds}"
+    )
     for name, time_ in median.items():
         print(f"{name:12} {time_:7.1f} s {arguments.count / time_:7.1f} images/s")
     print(f"one worker / bare loop: {median['one worker'] / median['bare loop']:.2f} (goal: at most 1.10)")
@@ -139,15 +141,6 @@ def main() -> None:
         f"peak memory, {arguments.count * 4} and {arguments.count} photographs: {larger:.0f} / {once:.0f} MiB = "
         f"{larger / once:.2f} (goal: within 10 %)"
     )
-
-
-def cpu_name() -> str:
-    """The processor, as the system calls it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

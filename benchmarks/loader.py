@@ -38,12 +38,13 @@ import numpy as np
 import psutil
 from controlmill.schemas.codecs import decode_image, decode_map
 from controlmill.schemas.dataset import Dataset, shard_file
+from controlmill.schemas.fingerprint import processor_name
 from controlmill.training import readers
 from controlmill.training.loader import Loader, LoaderConfig
 from controlmill.training.selection import check_tables, select
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
-from .build import DATA, cpu_name
+from .build import DATA
 from .corpus import write_photographs
 
 OURS = "ControlMill"
@@ -329,7 +330,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     dataset = write_dataset(DATA, arguments.count)
     others = copies(dataset)
-    print(f"{cpu_name()}, {os.cpu_count()} cores; {arguments.count} pictures at 512x512, canny, captions")
+    print(f"{processor_name()}, {os.cpu_count()} cores; {arguments.count} pictures at 512x512, canny, captions")
     print(f"{arguments.rounds} rounds of {arguments.batches} batches of {BATCH}; medians, of the rounds' ratios too")
     for workers in arguments.workers:
         rates = measure(dataset, workers, arguments.rounds, arguments.batches, others)

@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 import torch
 from controlmill.schemas.dataset import Dataset, shard_file
+from controlmill.schemas.fingerprint import processor_name
 from controlmill.training import readers, run
 from controlmill.training.base import Base
 from controlmill.training.config import TrainConfig
@@ -34,8 +35,6 @@ from controlmill.training.log import RunLog
 from controlmill.training.synthetic import write_corpus
 from controlmill.training.tiny_base import make_parts, save_pipeline
 from controlmill.training.trainer import Trainer
-
-from .build import cpu_name
 
 BATCH = 16
 RATE = 1e-4
@@ -194,7 +193,7 @@ def main() -> None:
                 if round_ >= 2:
                     clock[name].append(time.perf_counter() - began)
                     processor[name].append(time.process_time() - began_processor)
-    print(f"{cpu_name()}, {os.cpu_count()} cores, one thread; batches of {BATCH} pictures of 64x64, float32")
+    print(f"{processor_name()}, {os.cpu_count()} cores, one thread; batches of {BATCH} pictures of 64x64, float32")
     print(f"{arguments.rounds} rounds; medians, of the rounds' ratios too")
     print(f"{'':20} {'samples/s':>10} {'/ plain':>8} {'CPU s/step':>11} {'plain /':>8}")
     for name in steps:

@@ -1,9 +1,11 @@
-"""Digests and their differences: canonical JSON, sha256, and which setting two configurations disagree on."""
+"""Digests and their differences; what decided a result: packages, the processor."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -49,6 +51,15 @@ def row_key(source: str, content_sha256: str) -> str:
 def row_seed(key: str, use: str) -> int:
     """A 64-bit seed for what is drawn for a row. ``use`` keeps the draws of different annotators apart."""
     return int(sha256_text(f"{key}\0{use}")[:16], 16)
+
+
+def processor_name() -> str:
+    """The processor, as the system calls it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def package_versions(*names: str) -> dict[str, str]:

@@ -26,6 +26,7 @@ import numpy as np
 from ..annotators.catalogue import parse_conditions
 from ..annotators.plan import find_weights
 from ..schemas.errors import MillError
+from ..schemas.fingerprint import processor_name
 from . import checkpoint, plots
 from .log import read_log
 from .synthetic import write_corpus
@@ -216,6 +217,8 @@ def page_text(
         table="\n".join(rows),
         pictures=pictures,
         minutes=minutes,
+        processor=processor_name(),
+        day=time.strftime("%Y-%m-%d"),
         largest=scale.sizes[-1],
         cores=os.cpu_count(),
     )
@@ -223,7 +226,8 @@ def page_text(
 
 PAGE = """# The paper's claims at toy scale
 
-Written by `make reproduce` (the last call took {minutes:.0f} minutes on {cores} cores; finished runs are not repeated).
+Written by `make reproduce` on {day} ({processor}, {cores} cores, no GPU; the last call took {minutes:.0f} minutes;
+finished runs are not repeated).
 The dataset is the synthetic corpus: {scale.scenes} pictures of coloured shapes, 64×64, built by `controlmill build`.
 Every run on the base `{scale.base}`: {scale.steps} steps of {scale.batch_size}, rate 1e-3, prompt dropout 0.5.
 Held out: {scale.rows} rows for losses, {scale.probes} for sampled pictures; so few that small differences mean nothing.

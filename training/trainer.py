@@ -253,11 +253,9 @@ def _optimizer(config: TrainConfig, groups: list[dict[str, Any]]) -> torch.optim
     for group in groups:
         group["lr"] = group["full"]
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-    try:
-        from bitsandbytes.optim import AdamW8bit
-    except ImportError as error:
-        raise MillError("--optimizer adamw8bit needs the package bitsandbytes, which is not installed") from error
+        return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
+    from bitsandbytes.optim import AdamW8bit  # that it is installed was checked before anything was loaded
+
     optimizer: torch.optim.Optimizer = AdamW8bit(groups, weight_decay=config.weight_decay)
     return optimizer
 
