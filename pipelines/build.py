@@ -206,7 +206,7 @@ def check_conditions(address: str, plan: Plan, overwrite: Sequence[str]) -> None
         return
     dataset = Dataset.open(address)
     there = [table for table in plan.wanted if table not in overwrite and dataset.committed(table)]
-    if "images" in overwrite and there:
+    if "images" in overwrite and there and "images" not in dataset.redoing:
         raise MillError(f"redoing the images makes {', '.join(there)} stale: --overwrite images,{','.join(there)}")
     for table in there:
         check_committed(dataset, table, plan.wanted[table])

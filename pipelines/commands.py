@@ -348,7 +348,7 @@ def _say_weights(plan: Plan) -> None:
 def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
     from ..schemas.report import table_report
 
-    dataset.end_redo()
+    dataset.end_redo(tables)
     stale = [table for table in dataset.condition_tables() if dataset.state(table).status == "stale"]
     console.print(table_report(dataset, tables))
     console.print(f"done in {seconds:,.1f} s: {dataset.storage.address}", markup=False, soft_wrap=True)

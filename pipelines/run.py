@@ -6,11 +6,13 @@ holds: resuming looks at committed files alone.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
+import time
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..schemas.errors import MillError
@@ -23,12 +25,16 @@ class Stopped(Exception):
     """The job was asked to stop, or another shard found that going on is pointless."""
 
 
-@dataclass(frozen=True)
+STOP_SECONDS = 1.0  # between two looks whether a run is to stop: on object storage each one is paid for
+
+
+@dataclass
 class Run:
     """One live job."""
 
     storage: Storage
     id: str
+    _looked: float = field(default=-math.inf, compare=False)
 
     @classmethod
     def start(cls, storage: Storage) -> Run:
@@ -57,7 +63,11 @@ class Run:
         return said["why"] if said else None
 
     def check(self) -> None:
-        """Raise :class:`Stopped` where the run is to stop."""
+        """Raise :class:`Stopped` where the run is to stop; looks at most once in :data:`STOP_SECONDS`."""
+        now = time.monotonic()
+        if now - self._looked < STOP_SECONDS:
+            return
+        self._looked = now
         if self.storage.exists(self._name("stop.json")):
             raise Stopped(self.stopped() or "")
 

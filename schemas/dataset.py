@@ -235,16 +235,25 @@ class Dataset:
 
     def begin_redo(self, table: str, wanted: Mapping[str, Any]) -> bool:
         """Whether a table is still to be dropped for a redo; False where one with the same aim was cut off before."""
-        return bool(self.config.get("redoing", {}).get(table) != fingerprint(wanted))
+        return self.redoing.get(table) != fingerprint(wanted)
+
+    @property
+    def redoing(self) -> dict[str, str]:
+        """Table → fingerprint of the aim, of the redos that were begun and are not ended."""
+        return dict(self.config.get("redoing", {}))
 
     def mark_redo(self, table: str, wanted: Mapping[str, Any]) -> None:
         """The old table is gone; until :meth:`end_redo` the same command goes on with the new one."""
-        self.config["redoing"] = {**self.config.get("redoing", {}), table: fingerprint(wanted)}
+        self.config["redoing"] = {**self.redoing, table: fingerprint(wanted)}
         self.save()
 
-    def end_redo(self) -> None:
-        """All that was asked for is done: asking for it again means another redo."""
-        if self.config.pop("redoing", None):
+    def end_redo(self, tables: Iterable[str]) -> None:
+        """These tables are done: asking for them again means another redo."""
+        left = {table: aim for table, aim in self.redoing.items() if table not in set(tables)}
+        if left != self.redoing:
+            self.config.pop("redoing")
+            if left:
+                self.config["redoing"] = left
             self.save()
 
     def drop(self, table: str) -> None:

@@ -123,6 +123,8 @@ def test_a_redo_that_was_cut_off_goes_on_with_the_same_command(copy: Path, monke
             build.annotate(str(copy), plan, means, ["canny"])
     with jobs.Means(threads=1) as means:
         build.annotate(str(copy), plan, means)
+    # another table's command in between does not end this redo
+    assert command("annotate", str(copy), "--conditions", "hough=lsd").returncode == 0
     kept = (copy / "canny/0000/00000000.parquet").stat().st_ino
     with jobs.Means(threads=1) as means:
         build.annotate(str(copy), plan, means, ["canny"])
@@ -131,6 +133,25 @@ def test_a_redo_that_was_cut_off_goes_on_with_the_same_command(copy: Path, monke
     again = command("annotate", str(copy), "--conditions", "canny=100:200", "--overwrite", "canny")
     assert again.returncode == 0
     assert (copy / "canny/0000/00000000.parquet").stat().st_ino != kept
+
+
+def test_images_and_a_new_condition_cut_off_go_on_with_the_same_command(corpus: Path, copy: Path) -> None:
+    from controlmill.schemas.dataset import Dataset
+
+    shutil.rmtree(copy / "canny")
+    words = ("build", str(corpus), str(copy), "--conditions", "canny", *SMALL, "--overwrite", "images")
+    assert command(*words).returncode == 0
+    # as it was left by a stop: one shard of canny lacks, and the redo of the images is not ended
+    (copy / "canny/_table.json").unlink()
+    (copy / "canny/0000/00000001.parquet").unlink()
+    dataset = Dataset.open(copy)
+    dataset.mark_redo("images", {**dataset.config["ingest"], "shard_size": dataset.config["shard_size"]})
+    kept = [(copy / f"{name}/0000/00000000.parquet").stat().st_ino for name in ("images", "canny")]
+    again = command(*words)
+    assert again.returncode == 0, again.stderr
+    assert [(copy / f"{name}/0000/00000000.parquet").stat().st_ino for name in ("images", "canny")] == kept
+    assert command("verify", str(copy)).returncode == 0  # images made again the same way leave hough as it was
+    assert Dataset.open(copy).redoing == {}
 
 
 def test_images_redone_into_other_shards_make_maps_stale(corpus: Path, copy: Path) -> None:
