@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
+from .inference import compiled, ready
 from .torch_device import autocast, finite, load_state_dict, upload
 from .upstream import controlnet_aux
 from .weights import WeightsFile
@@ -43,7 +44,7 @@ class Anime2Sketch(Network):
         network = controlnet_aux("lineart_anime").UnetGenerator(3, 1, 8, 64, norm_layer=norm, use_dropout=False)
         state = load_state_dict(files[NET_G.name])
         network.load_state_dict({key.replace("module.", ""): tensor for key, tensor in state.items()})
-        self._network = network.eval().to(place.device)
+        self._run = compiled(ready(network, place), place, self.name)
         self._place = place
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
@@ -58,7 +59,7 @@ class Anime2Sketch(Network):
 
         with torch.inference_mode():
             with autocast(self._place):
-                lines = self._network(upload(batch, self._place))
+                lines = self._run(upload(batch, self._place))
             return list((lines[:, 0].float() * 127.5 + 127.5).cpu().numpy())
 
     def postprocess(self, raw: np.ndarray, image: np.ndarray) -> np.ndarray:

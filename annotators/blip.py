@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
+from .inference import compiled, ready
 from .torch_device import autocast, upload
 from .transformers_model import load_model, model_files
 from .weights import WeightsFile
@@ -58,6 +59,10 @@ class BlipBase(Network):
         from transformers import BlipForConditionalGeneration, BlipImageProcessor
 
         self._model = load_model(BlipForConditionalGeneration, self.weights, files, place)
+        if place.compile:  # the eye alone: what the words look back on grows with each of them
+            vision = self._model.vision_model
+            vision.forward = compiled(vision.forward, place, self.name)
+            ready(self._model.text_decoder, replace(place, compile=False))
         self._tokenizer = Tokenizer.from_file(str(files[self.weights[-1].name]))
         size = self._model.config.vision_config.image_size
         self._processor = BlipImageProcessor(

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
+from .inference import compiled, ready
 from .resizing import back_to, to_multiples
 from .torch_device import autocast, finite, load_state_dict, upload
 from .transformers_model import load_model, model_files
@@ -35,7 +36,7 @@ class DPT(Network):
     """RGB in -1 to 1, squashed to 384x384, in; inverse depth, float32 (H, W), not scaled, after postprocessing."""
 
     name: ClassVar[str] = "dpt-hybrid"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     weights: ClassVar[tuple[WeightsFile, ...]] = model_files(
         "Intel/dpt-hybrid-midas",
         "11eaf7a1cf4bd70740697dbc216f98980c0aeb03",
@@ -47,7 +48,7 @@ class DPT(Network):
     def __init__(self, files: Mapping[str, Path], place: Placement):
         from transformers import DPTForDepthEstimation, DPTImageProcessor
 
-        self._model = load_model(DPTForDepthEstimation, self.weights, files, place)
+        self._run = compiled(load_model(DPTForDepthEstimation, self.weights, files, place), place, self.name)
         bilinear = 2  # the repository's preprocessor_config.json
         self._processor = DPTImageProcessor(resample=bilinear)
         self._place = place
@@ -62,7 +63,7 @@ class DPT(Network):
         import torch
 
         with torch.inference_mode(), autocast(self._place):
-            depth = self._model(upload(batch, self._place)).predicted_depth
+            depth = self._run(upload(batch, self._place)).predicted_depth
         return list(depth.float().cpu().numpy())
 
     def postprocess(self, raw: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -91,7 +92,8 @@ class MiDaS(Network):
         network = controlnet_aux("midas.midas.dpt_depth").DPTDepthModel(backbone="vitb_rn50_384", non_negative=True)
         state = load_state_dict(files[MIDAS_HYBRID.name])
         network.load_state_dict(state["model"] if "optimizer" in state else state)
-        self._network = network.eval().to(place.device)
+        self._network = ready(network, place, exact=True)
+        self._run = compiled(self._network, place, self.name)
         self._place = place
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
@@ -104,7 +106,7 @@ class MiDaS(Network):
         import torch
 
         with self._activations, torch.inference_mode(), autocast(self._place):
-            depth = self._network(upload(batch, self._place))
+            depth = self._run(upload(batch, self._place))
             self._network.pretrained.activations.clear()
         return list(depth.float().cpu().numpy())
 

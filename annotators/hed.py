@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
+from .inference import compiled, ready
 from .torch_device import autocast, load_state_dict, upload
 from .upstream import controlnet_aux
 from .weights import PackageWeights, WeightsFile
@@ -46,12 +47,11 @@ class HED(Network):
     packages: ClassVar[tuple[str, ...]] = ("torch", "controlnet-aux", "opencv", "numpy")
 
     def __init__(self, files: Mapping[str, Path], place: Placement):
-        import torch
-
         path = files[CONTROLNET_HED.name]
         network = controlnet_aux("hed").ControlNetHED_Apache2()
         network.load_state_dict(from_keras(path) if path.suffix == ".h5" else load_state_dict(path))
-        self._network = network.float().eval().to(place.device, memory_format=torch.channels_last)
+        self._network = ready(network, place, channels_last=True)
+        self._run = compiled(self._network, place, self.name)
         self._place = place
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
@@ -63,7 +63,7 @@ class HED(Network):
         import torch
 
         with torch.inference_mode(), autocast(self._place):
-            sides = self._network(upload(batch, self._place, channels_last=True))
+            sides = self._run(upload(batch, self._place, channels_last=True))
         arrays = [side.float().cpu().numpy() for side in sides]
         return [[side[i, 0] for side in arrays] for i in range(len(batch))]
 

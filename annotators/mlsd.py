@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
+from .inference import compiled, ready
 from .resizing import to_multiples
 from .torch_device import autocast, finite, load_state_dict, upload
 from .upstream import controlnet_aux
@@ -52,7 +53,8 @@ class MLSD(Network):
     def __init__(self, files: Mapping[str, Path], place: Placement):
         network = self.architecture()
         network.load_state_dict(load_state_dict(files[self.weights[0].name]))
-        self._network = network.eval().to(place.device)
+        self._network = ready(network, place)
+        self._run = compiled(self._network, place, self.name)
         self._place = place
 
     def architecture(self) -> Any:
@@ -72,7 +74,7 @@ class MLSD(Network):
 
         with torch.inference_mode():
             with autocast(self._place):
-                output = self._network(upload(batch, self._place))
+                output = self._run(upload(batch, self._place))
             output = output.float()
             heat = torch.sigmoid(output[:, 0])
             heat = heat * (functional.max_pool2d(heat, 3, stride=1, padding=1) == heat)

@@ -20,6 +20,7 @@ import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
 from .depth import DPT, MiDaS, normalised
+from .inference import compiled, ready
 from .resizing import back_to, to_multiples
 from .torch_device import autocast, finite, load_state_dict, upload
 from .upstream import controlnet_aux
@@ -55,7 +56,7 @@ class NormalBae(Network):
             network = controlnet_aux("normalbae.nets.NNET").NNET(settings)
         state = load_state_dict(files[SCANNET.name])["model"]
         network.load_state_dict({key.removeprefix("module."): tensor for key, tensor in state.items()})
-        self._network = network.eval().to(place.device)
+        self._run = compiled(ready(network, place), place, self.name)
         self._place = place
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
@@ -69,7 +70,7 @@ class NormalBae(Network):
         import torch
 
         with torch.inference_mode(), autocast(self._place):
-            maps = self._network(upload(batch, self._place))
+            maps = self._run(upload(batch, self._place))
         return list(maps[0][-1][:, :3].float().permute(0, 2, 3, 1).cpu().numpy())
 
     def postprocess(self, raw: np.ndarray, image: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..schemas.errors import MillError
 from .base import Annotation, Annotator, Network, Placement
+from .inference import compiled, ready
 from .pose_decode import PARTS, STRIDE, find_people
 from .torch_device import autocast, finite, load_state_dict, upload
 from .upstream import controlnet_aux
@@ -43,7 +44,7 @@ class OpenPoseBody(Network):
     packages: ClassVar[tuple[str, ...]] = ("torch", "controlnet-aux", "opencv", "numpy")
 
     def __init__(self, files: Mapping[str, Path], place: Placement):
-        self._body = load_body_part("bodypose_model", files[BODY.name], place)
+        self._run = compiled(load_body_part("bodypose_model", files[BODY.name], place), place, self.name)
         self._place = place
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
@@ -63,7 +64,7 @@ class OpenPoseBody(Network):
         import torch
 
         with torch.inference_mode(), autocast(self._place):
-            outputs = self._body(upload(batch, self._place))
+            outputs = self._run(upload(batch, self._place))
         affinity, heat = (output.float().cpu().numpy() for output in outputs)
         return list(zip(affinity, heat, strict=True))
 
@@ -98,6 +99,7 @@ class OpenPoseFace(OpenPoseBody):
         pose = controlnet_aux("open_pose")
         face = pose.Face.__new__(pose.Face)  # its __init__ would load the weights without map_location
         face.model = load_body_part("FaceNet", files[FACE.name], place)
+        face.model.forward = compiled(face.model.forward, place, self.name)
         hand = None
         if self.with_hands:
             hand = pose.Hand.__new__(pose.Hand)
@@ -137,7 +139,10 @@ class OpenPoseFace(OpenPoseBody):
 
 
 class OpenPoseHands(OpenPoseFace):
-    """Bodies, faces and 21 points of each hand; hands go one by one, at four scales, and take most of the time."""
+    """Bodies, faces and 21 points of each hand; hands go one by one, at four scales, and take most of the time.
+
+    Hands are never compiled: each has a size of its own.
+    """
 
     name: ClassVar[str] = "openpose-hands"
     weights: ClassVar[tuple[WeightsFile, ...]] = (BODY, FACE, HAND)
@@ -169,7 +174,7 @@ def load_body_part(network: str, path: Path, place: Placement) -> Any:
         return type(output)(item.float() for item in output)
 
     model.register_forward_hook(to_float32)
-    return model.eval().to(place.device)
+    return ready(model, place)
 
 
 def inner_size(image: np.ndarray) -> tuple[int, int]:

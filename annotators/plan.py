@@ -73,7 +73,7 @@ def provenance(annotator: Annotator, weights: Mapping[str, Found], place: Placem
         **said,
         "packages": {**said["packages"], **package_versions(*network.packages)},
         "network": {"name": network.name, "version": network.version, "weights": files},
-        "placement": {**asdict(place), "device": place.device.split(":")[0]},
+        "placement": place.provenance(),
     }
 
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
+from .inference import compiled
 from .torch_device import autocast, upload
 from .transformers_model import load_model, model_files
 from .upernet_head import head_scores
@@ -42,6 +43,7 @@ class SegmentationNetwork(Network):
 
         model_class = getattr(transformers, self.model_class)
         self._model = load_model(model_class, self.weights, files, place, exact=True, **self.settings)
+        self._run = compiled(self.scores, place, self.name)
         # every one of these models is prepared the same way; other processors ask the hub for files when built
         self._processor = transformers.SegformerImageProcessor(**self.processor)
         self._place = place
@@ -56,7 +58,7 @@ class SegmentationNetwork(Network):
         import torch
 
         with torch.inference_mode(), autocast(self._place):
-            return list(self.scores(upload(batch, self._place)).float())
+            return list(self._run(upload(batch, self._place)).float())
 
     def scores(self, pixels: Any) -> Any:
         """Scores of a batch, as the network gives them."""

@@ -102,14 +102,18 @@ class AnnotateStep:
                 results[annotator.condition] = failure_of(error)
         return results
 
-    def prepare(self) -> None:
+    def prepare(self, shape: tuple[int, int] | None = None) -> None:
         """Load the network: what is wrong with it is wrong for every row.
 
+        Args:
+            shape: (height, width) of a picture that a compiled network is to be ready for.
+
         Raises:
-            Pointless: it cannot be loaded.
+            Pointless: it cannot be loaded, or compiled.
         """
         try:
-            self._network()
+            if self._network() and self.place.compile and shape:
+                compile_for(shape, self.group, tuple(self.weights.values()), self.place)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
@@ -148,6 +152,20 @@ def _loaded(group: ForwardGroup, weights: tuple[Found, ...], place: Placement) -
     prepare_process(place)
     here = replace(place, device=device_of_worker(place.device, worker_index()))
     return load_network(network, {found.name: found for found in weights}, here)
+
+
+@functools.cache
+def compile_for(shape: tuple[int, int], group: ForwardGroup, weights: tuple[Found, ...], place: Placement) -> None:
+    """Have the group's network compiled for pictures (height, width), once per process: a batch of black ones does it.
+
+    Raises:
+        MillError: it does not compile.
+    """
+    network = loaded(group, weights, place)
+    assert network is not None
+    black = network.preprocess(np.zeros((*shape, 3), np.uint8))
+    with forward_lock:
+        network.forward([black] * place.batch_size)
 
 
 def worker_index() -> int:
@@ -214,8 +232,15 @@ class Annotate(Stage):
                 names = {output.condition.name for output in outputs.values()}
                 wanted = ForwardGroup(tuple(choice for choice in group.choices if choice.condition in names))
                 step = AnnotateStep(wanted, self.weights, self.place(group))
-                step.prepare()
+                step.prepare(first_shape(dataset, shard))
                 yield map_work(dataset, run, shard, outputs, step, ROW_COLUMNS)
+
+
+def first_shape(dataset: Dataset, shard: int) -> tuple[int, int] | None:
+    """(height, width) of a shard's first picture, where it has one."""
+    with dataset.parquet("images", shard) as parquet:
+        first = next(read_rows(parquet, ("height", "width")), None)
+    return (first["height"], first["width"]) if first else None
 
 
 def map_work(

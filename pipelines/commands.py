@@ -45,6 +45,7 @@ Dtype = Annotated[str, typer.Option(help="fp32, bf16, fp16, or auto: bf16 where 
 BatchSize = Annotated[
     str, typer.Option(help="Pictures in a network's forward pass; auto: known on a CPU, else measured.")
 ]
+Compile = Annotated[bool, typer.Option("--compile", help="torch.compile the networks; fixed as dtype is.")]
 AcceptLicense = Annotated[
     list[str] | None, typer.Option(help="Accept the licence of some weights, e.g. openpose; repeat for more.")
 ]
@@ -75,6 +76,7 @@ def build(
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_size: BatchSize = "auto",
+    compile: Compile = False,
     accept_license: AcceptLicense = None,
     workers: Workers = 0,
     threads: Threads = 0,
@@ -92,7 +94,7 @@ def build(
     started = time.monotonic()
     redo = _tables(overwrite)
     config = _config(resolution, fit, max_megapixels, max_megabytes, min_side)
-    networks = _networks(weights, device, dtype, batch_size, accept_license, dataset, redo, resolution)
+    networks = _networks(weights, device, dtype, batch_size, compile, accept_license, dataset, redo, config)
     plan = _plan(conditions, conditions_from, condition_column, networks, config)
     means = _means(runner, workers, threads, beam_option)
     jobs.check_overwrite(redo, ("images", *plan.wanted))
@@ -149,6 +151,7 @@ def annotate(
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_size: BatchSize = "auto",
+    compile: Compile = False,
     accept_license: AcceptLicense = None,
     workers: Workers = 0,
     threads: Threads = 0,
@@ -164,7 +167,7 @@ def annotate(
     started = time.monotonic()
     redo = _tables(overwrite)
     config = IngestConfig.of(Dataset.open(dataset))
-    networks = _networks(weights, device, dtype, batch_size, accept_license, dataset, redo, config.resolution)
+    networks = _networks(weights, device, dtype, batch_size, compile, accept_license, dataset, redo, config)
     plan = _plan(conditions, conditions_from, condition_column, networks, config)
     jobs.check_overwrite(redo, tuple(plan.wanted))
     _say_weights(plan)
@@ -244,6 +247,8 @@ def _plan(
     networks = networks or Networks()
     choices = parse_conditions(conditions) if conditions else []
     imports = parse_columns(str(conditions_from), columns or ()) if conditions_from else ()
+    if networks.compile and not any(choice.build().network for choice in choices):
+        raise MillError("--compile: none of these conditions has a network")
     refused = {gate: names for gate, names in licence_gates(choices).items() if gate not in networks.licences}
     if refused:
         raise MillError(
@@ -258,13 +263,18 @@ def _networks(
     device: str,
     dtype: str,
     batch_size: str,
+    compile: bool,
     licences: list[str] | None,
     dataset: str,
     redo: list[str],
-    resolution: int,
+    config: IngestConfig,
 ) -> Networks:
+    from ..schemas.errors import MillError
+
+    if compile and config.fit == "none":
+        raise MillError("--compile: pictures of --fit none have any shape, and each would be compiled for itself")
     folder = str(weights) if weights else None
-    return Networks(folder, device, dtype, batch_size, tuple(licences or ()), resolution, dataset, redo)
+    return Networks(folder, device, dtype, batch_size, compile, tuple(licences or ()), config.resolution, dataset, redo)
 
 
 @dataclass(frozen=True)
@@ -275,6 +285,7 @@ class Networks:
     device: str = "auto"
     dtype: str = "auto"
     batch_size: str = "auto"
+    compile: bool = False
     licences: Sequence[str] = ()
     resolution: int = 512
     dataset: str | None = None
@@ -300,7 +311,7 @@ class Networks:
         from ..annotators.torch_device import resolve_device, resolve_dtype
 
         device = resolve_device(self.device)
-        place = Placement(device=device, dtype=resolve_dtype(self.dtype, device))
+        place = Placement(device=device, dtype=resolve_dtype(self.dtype, device), compile=self.compile)
         kept = {table: network for table, network in tables.items() if table not in self.redo}
         stored = stored_placements(self.dataset, kept) if self.dataset else {}
         places = {}

@@ -42,12 +42,12 @@ def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def load(weights_folder: Path) -> Callable:
-    """A network class, a placement → the network with random weights."""
+    """A network class, a dtype → the network with random weights."""
     from controlmill.annotators.base import Network, Placement
 
-    def loaded(network: type[Network], dtype: str = "fp32") -> Network:
+    def loaded(network: type[Network], dtype: str = "fp32", compile: bool = False) -> Network:
         random_weights.write(network, weights_folder)
         files = {file.name: weights_folder / file.name for file in network.weights}
-        return network(files, Placement(dtype=dtype))
+        return network(files, Placement(dtype=dtype, compile=compile))
 
     return loaded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import pytest
 from controlmill.annotators.base import Placement
+from controlmill.annotators.hed import HED
+from controlmill.schemas.errors import MillError
 
-from tests.helpers import command, digests, write_photos
+from tests.annotators import random_weights
+from tests.helpers import FRAGILE, command, digests, make, write_photos
 
 SMALL = ("--resolution", "128", "--min-side", "16", "--shard-size", "4")
 
@@ -52,6 +56,8 @@ def copy(built: Path, tmp_path: Path) -> Path:
         (["PHOTOS", "NEW", "--condition-column", "x=rgb"], "needs --conditions-from"),
         (["PHOTOS", "NEW", "--conditions", "hed", "--device", "cuda:7"], "CUDA devices"),
         (["PHOTOS", "NEW", "--conditions", "hed", "--weights", "/no/weights"], "no such folder"),
+        (["PHOTOS", "NEW", "--conditions", "canny", "--compile"], "none of these conditions has a network"),
+        (["PHOTOS", "NEW", "--conditions", "hed", "--compile", "--fit", "none"], "each would be compiled for itself"),
         (["PHOTOS", "BUILT", *SMALL, "--resolution", "64"], "resolution: 128, now 64"),
         (["PHOTOS", "BUILT", *SMALL, "--conditions", "canny=100:200"], "params.low: (nothing), now 100"),
         (["PHOTOS", "BUILT", *SMALL, "--overwrite", "images"], "--overwrite images,canny"),
@@ -82,7 +88,6 @@ def test_missing_weights_are_all_listed_with_how_to_get_them(
     monkeypatch.setattr(weights, "hub_answers", lambda: False)
     from controlmill.annotators.catalogue import parse_conditions
     from controlmill.annotators.plan import find_weights
-    from controlmill.schemas.errors import MillError
 
     with pytest.raises(MillError) as raised:
         find_weights(parse_conditions("canny,hed,scribble"), str(tmp_path))
@@ -114,7 +119,6 @@ def test_overwrite_redoes_one_table_and_leaves_the_others(copy: Path) -> None:
 def test_a_redo_that_was_cut_off_goes_on_with_the_same_command(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from controlmill.annotators.catalogue import parse_conditions
     from controlmill.pipelines import build, jobs
-    from controlmill.schemas.errors import MillError
 
     plan = build.plan_conditions(parse_conditions("canny=100:200"), build.everywhere(Placement()), None)
     with monkeypatch.context() as cut:
@@ -183,6 +187,23 @@ def test_weights_that_do_not_load_stop_the_job(built: Path, tmp_path: Path) -> N
     assert done.returncode == 1
     assert "the network of hed cannot be loaded" in done.stderr
     assert not (built / "hed").exists()
+
+
+def test_a_network_that_cannot_be_compiled_stops_the_job(built: Path, tmp_path: Path) -> None:
+    random_weights.write(HED, tmp_path)
+    words = ("annotate", str(built), "--conditions", "hed", "--weights", str(tmp_path), "--compile")
+    done = command(*words, env={**os.environ, "CXX": "/no/compiler"})
+    assert done.returncode == 1
+    assert "torch.compile cannot compile hed: leave --compile away" in done.stderr
+    assert not (built / "hed").exists()
+
+
+def test_compiled_and_plain_shards_are_not_of_one_table(photos: Path, tmp_path: Path) -> None:
+    made = make(photos, tmp_path / "dataset", [FRAGILE])
+    said = made.footer("cartoon", 0).provenance["annotator"]["placement"]
+    assert said == {"device": "cpu", "dtype": "fp32", "batch_size": 1, "threads": 1}, "as before --compile was there"
+    with pytest.raises(MillError, match=r"placement.compile: \(nothing\), now True"):
+        make(photos, tmp_path / "dataset", [FRAGILE], place=Placement(compile=True))
 
 
 def test_a_module_in_the_working_folder_is_not_taken_for_one_of_ours(corpus: Path, tmp_path: Path) -> None:
