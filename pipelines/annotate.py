@@ -206,6 +206,10 @@ class Annotate(Stage):
         """Tables of all groups."""
         return tuple(table for group in self.groups for table in self.outputs(group))
 
+    def devices(self) -> list[str]:
+        """Where its networks run."""
+        return [place.device for place in self.places.values()]
+
     def place(self, group: ForwardGroup) -> Placement:
         """Where the group's network runs."""
         network = group.network()

@@ -182,6 +182,10 @@ class Encode(Stage):
         """The caches that are made."""
         return tuple(self.steps)
 
+    def devices(self) -> list[str]:
+        """Where its encoders run."""
+        return [step.place.device for step in self.steps.values()]
+
     def work(self, dataset: Dataset, run: Run, shard: int, missing: set[str]) -> Iterator[Work]:
         """The missing caches, one after another: a network at a time."""
         for table in sorted(missing, key=CACHES.index):

@@ -23,7 +23,7 @@ from ..schemas.errors import MillError
 from ..schemas.fingerprint import differences
 from .progress import Progress
 from .run import Run, sweep
-from .shards import Job, Stage
+from .shards import Job, Stage, shards_in_flight
 
 MAX_DEATHS = 5  # of the job's process, without a single commit between them
 POLL_SECONDS = 0.5
@@ -109,7 +109,7 @@ def run_stage(
     todo = [shard for shard in range(dataset.shards) if shard not in done]
     if todo:
         run = Run.start(dataset.storage)
-        job = Job(dataset.storage, run.id, stage, means.codec_threads())
+        job = Job(dataset.storage, run.id, stage, means.codec_threads(), means.in_flight(stage))
         try:
             with Progress(dataset, stage.name, stage.tables, rows_of_shard, done) as progress, _terminable():
                 _supervise(job, run, todo, means.process, progress)
@@ -251,6 +251,10 @@ class Means:
     def codec_threads(self) -> int:
         """Threads for decoding and encoding in each worker."""
         return self._threads or max(1, (os.cpu_count() or 1) // max(1, self.process.engine.workers))
+
+    def in_flight(self, stage: Stage) -> int:
+        """Shards of a stage that each worker has in flight; on a runner with options of its own, those decide."""
+        return shards_in_flight(stage.devices()) if self.process.engine.runner == "FnApiRunner" else 1
 
     def __enter__(self) -> Means:
         return self

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from ..schemas.errors import error_text
 from .pixels import Refused
 
-IN_FLIGHT_BYTES = 512 * 1024 * 1024
+IN_FLIGHT_BYTES = 512 * 1024 * 1024  # of a process
 CV2_NO_MEMORY = -4
 
 
@@ -104,11 +104,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def run_rows(step: Step, rows: Iterable[Any], threads: int, check: Callable[[], None]) -> Iterator[Any]:
-    """The result, or the :class:`Failure`, of every row, in order. ``check`` is called for each row and may raise."""
+def run_rows(
+    step: Step, rows: Iterable[Any], threads: int, check: Callable[[], None], sharers: int = 1
+) -> Iterator[Any]:
+    """The result, or the :class:`Failure`, of every row, in order. ``check`` is called for each row and may raise.
+
+    ``sharers`` are the calls that this process has in flight, this one included: they share threads and memory evenly.
+    """
+    threads = -(-threads // sharers)
     pool = codec_pool(threads)
     try:
-        yield from _Flow(step, pool, threads).run(rows, check)
+        yield from _Flow(step, pool, threads, IN_FLIGHT_BYTES // sharers).run(rows, check)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -119,10 +125,11 @@ class _Flow:
     What they hold is counted in bytes, from the start of loading until the result is there.
     """
 
-    def __init__(self, step: Step, pool: ThreadPoolExecutor | Inline, threads: int):
+    def __init__(self, step: Step, pool: ThreadPoolExecutor | Inline, threads: int, most_bytes: int):
         self.step = step
         self.pool = pool
         self.limit = 1 if threads == 1 else 2 * threads
+        self.most_bytes = most_bytes
         self.ahead: deque[tuple[int, Any, Future[Any]]] = deque()
         self.waiting: dict[Hashable, list[tuple[int, Any, Any]]] = {}
         self.outcomes: dict[int, Future[Any] | Failure] = {}
@@ -133,7 +140,7 @@ class _Flow:
         for index, row in enumerate(rows):
             check()
             cost = self.step.cost(row)
-            while len(self.ahead) >= self.limit or (self.costs and self._held() + cost > IN_FLIGHT_BYTES):
+            while len(self.ahead) >= self.limit or (self.costs and self._held() + cost > self.most_bytes):
                 self._advance()
             self.costs[index] = cost
             self.ahead.append((index, row, self.pool.submit(self._load, row)))

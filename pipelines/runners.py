@@ -11,7 +11,7 @@ import logging
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from .jobs import Engine
@@ -52,10 +52,24 @@ def open_engine(engine: Engine) -> Iterator[RunGraph]:
     What was done is on disk; what the function raises is the engine's own trouble.
     """
     if not engine.workers:
-        yield lambda job, shards: _run(job, shards, engine.runner, engine.options, SHARDS_PER_RANGE)
+        yield lambda job, shards: _run(
+            job, shards, engine.runner, (*_threading(job.in_flight), *engine.options), SHARDS_PER_RANGE
+        )
         return
-    with _dask_cluster(engine.workers) as address:
-        yield lambda job, shards: _run_on_dask(job, shards, address, engine.options)
+    with ExitStack() as opened:
+
+        @functools.lru_cache(maxsize=1)
+        def cluster(threads: int) -> str:
+            opened.close()  # a worker keeps its threads for life
+            return opened.enter_context(_dask_cluster(engine.workers, threads))
+
+        cluster(1)  # gets ready while the console does other things
+        yield lambda job, shards: _run_on_dask(job, shards, cluster(job.in_flight), engine.options)
+
+
+def _threading(in_flight: int) -> tuple[str, ...]:
+    """What the embedded runner must be told to deal shards out to threads."""
+    return ("--direct_running_mode=multi_threading", f"--direct_num_workers={in_flight}") if in_flight > 1 else ()
 
 
 def _run(job: Job, shards: Sequence[int], runner: str, options: Sequence[str], longest: int) -> Any:
@@ -77,8 +91,11 @@ def _run(job: Job, shards: Sequence[int], runner: str, options: Sequence[str], l
 
 
 @contextmanager
-def _dask_cluster(workers: int) -> Iterator[str]:
-    """A scheduler and ``workers`` processes of one thread, without a limit of memory or a dashboard; its address."""
+def _dask_cluster(workers: int, threads: int) -> Iterator[str]:
+    """A scheduler and ``workers`` processes, without a limit of memory or a dashboard; its address.
+
+    ``threads`` are the tasks, which are shards, that a process does at a time.
+    """
     import dask
     import distributed
 
@@ -90,7 +107,7 @@ def _dask_cluster(workers: int) -> Iterator[str]:
         dask.config.set(DASK_SETTINGS),
         distributed.LocalCluster(
             n_workers=workers,
-            threads_per_worker=1,
+            threads_per_worker=threads,
             memory_limit=0,
             dashboard_address=None,
             local_directory=scratch,

@@ -44,15 +44,28 @@ class Stage(ABC):
     def work(self, dataset: Dataset, run: Run, shard: int, missing: set[str]) -> Iterator[Work]:
         """What is to be done for the missing tables of a shard, one group after another."""
 
+    def devices(self) -> Iterable[str]:
+        """Where its networks run."""
+        return ()
+
+
+def shards_in_flight(devices: Iterable[str]) -> int:
+    """Shards that a worker has in flight: on a GPU two, so that it has work while one decodes, encodes or commits."""
+    return 2 if any(device.startswith("cuda") for device in devices) else 1
+
 
 @dataclass(frozen=True)
 class Job:
-    """A stage on a dataset, as it travels to workers."""
+    """A stage on a dataset, as it travels to workers.
+
+    ``threads`` are a worker's codec threads, which its shards ``in_flight`` share.
+    """
 
     storage: Storage
     run: str
     stage: Stage
     threads: int
+    in_flight: int = 1
 
 
 def run_shard(job: Job, shard: int) -> dict[str, Any]:
@@ -90,7 +103,7 @@ def _do(job: Job, run: Run, shard: int) -> list[str]:
         if deaths:
             outcomes = run_rows_apart(work.step, work.rows, run.check)
         else:
-            outcomes = run_rows(work.step, work.rows, job.threads, run.check)
+            outcomes = run_rows(work.step, work.rows, job.threads, run.check, job.in_flight)
         work.write(outcomes)
     run.finish(shard)
     return sorted(missing)

@@ -16,6 +16,7 @@ import pytest
 import torch
 from controlmill.annotators import encoders
 from controlmill.annotators.base import Placement
+from controlmill.pipelines import build, jobs
 from controlmill.pipelines.encode import plan_encode
 from controlmill.pipelines.rows import Failure, run_rows
 from controlmill.schemas.caches import fault, pack, unpack
@@ -124,6 +125,17 @@ def test_killed_and_run_again_ends_in_the_same_bytes(plain: Path, encoded: Path,
     job.wait()
     done = command(*words)
     assert done.returncode == 0, done.stderr
+    assert digests(folder) == digests(encoded)
+
+
+def test_two_shards_in_flight_make_the_same_bytes(
+    plain: Path, encoded: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "shards_in_flight", lambda _: 2)
+    folder = shutil.copytree(plain, tmp_path / "dataset")
+    plan = plan_encode(str(folder), str(base), Placement(), 3, True, True, "fp32")
+    with jobs.Means(threads=1) as means:
+        build.annotate(str(folder), plan, means)
     assert digests(folder) == digests(encoded)
 
 

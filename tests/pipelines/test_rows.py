@@ -96,6 +96,23 @@ def test_queues_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert step.most <= most
 
 
+def test_shards_in_flight_share_one_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_module, "IN_FLIGHT_BYTES", 10_000)
+    step = Step(2)
+
+    def run() -> None:
+        for _ in run_rows(step, [(n, "a", "") for n in range(200)], 8, lambda: None, sharers=2):
+            pass
+
+    shards = [threading.Thread(target=run) for _ in range(2)]
+    for shard in shards:
+        shard.start()
+    for shard in shards:
+        shard.join()
+    assert len(step.batches) >= 200
+    assert step.most <= 10
+
+
 def test_pictures_of_many_shapes_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows_module, "IN_FLIGHT_BYTES", 10_000)
     for threads in (1, 4):
