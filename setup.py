@@ -8,7 +8,7 @@ DEPENDENCIES = [
     # what the project is for
     "torch>=2.6",
     "torchvision>=0.21",
-    "transformers>=4.57",
+    "transformers>=5",  # before, the image processor of segmentation=oneformer knows no shortest_edge
     "diffusers>=0.42",
     "controlnet-aux>=0.0.10",
     "opencv-python-headless>=4.10",

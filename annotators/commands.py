@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,12 +10,17 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from .catalogue import Choice
     from .weights import WeightsFile
 
 LINE: dict[str, Any] = {"markup": False, "soft_wrap": True}
 weights_app = typer.Typer(help="Where the weights of networks are, and bringing them here.", no_args_is_help=True)
 Conditions = Annotated[str, typer.Option(help="Comma-separated, as for annotate; all: every default variant.")]
 Weights = Annotated[Path | None, typer.Option(help="Folder with weight files, named as on the hub.")]
+AcceptLicense = Annotated[
+    list[str] | None, typer.Option(help="Accept the licence of some weights, e.g. openpose; repeat for more.")
+]
+OWN_LICENCE = "weights with a licence of their own (non-commercial use only):"
 
 
 def register(app: typer.Typer) -> None:
@@ -58,10 +64,12 @@ def _source(file: WeightsFile) -> str:
 @weights_app.command("list")
 def list_weights(conditions: Conditions = "all", weights: Weights = None) -> None:
     """Files that conditions need: where each is on this machine, or where it comes from."""
+    from .catalogue import parse_conditions
+    from .plan import files_of
     from .weights import find
 
     console, folder = Console(highlight=False), str(weights) if weights else None
-    for file, users in _needed(conditions).items():
+    for file, users in files_of(parse_conditions(conditions)).items():
         found, _ = find([file], folder, download=False)
         pinned = "" if file.sha256 else ", sha256 not pinned"
         console.print(f"{', '.join(users)}: {file.name}, {_source(file)}{pinned}", **LINE)
@@ -71,6 +79,7 @@ def list_weights(conditions: Conditions = "all", weights: Weights = None) -> Non
 @weights_app.command("fetch")
 def fetch_weights(
     conditions: Conditions = "all",
+    accept_license: AcceptLicense = None,
     to: Annotated[
         Path | None, typer.Option(help="Copy the files into this folder, for --weights on other machines.")
     ] = None,
@@ -78,10 +87,11 @@ def fetch_weights(
     """Bring weights from the hub, at their pinned revisions, ahead of a job."""
     import shutil
 
+    from .plan import files_of
     from .weights import fetch
 
     console = Console(highlight=False)
-    for found in fetch(_needed(conditions)):
+    for found in fetch(files_of(_accepted(conditions, accept_license or (), console))):
         if to:
             (to / found.name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(found.path, to / found.name)
@@ -90,9 +100,21 @@ def fetch_weights(
         )
 
 
-def _needed(conditions: str) -> dict[WeightsFile, list[str]]:
-    """Files → the choices that need them."""
-    from .catalogue import parse_conditions
-    from .plan import files_of
+def _accepted(conditions: str, licences: Sequence[str], console: Console) -> list[Choice]:
+    """The choices whose licences are accepted. Of ``all`` the others are left out, and that is said.
 
-    return files_of(parse_conditions(conditions))
+    Raises:
+        MillError: one was asked for by name.
+    """
+    from ..schemas.errors import MillError
+    from .catalogue import licence_gates, parse_conditions
+
+    choices = parse_conditions(conditions)
+    refused = {gate: names for gate, names in licence_gates(choices).items() if gate not in licences}
+    asked = [f"{', '.join(names)}: --accept-license {gate}" for gate, names in refused.items()]
+    if asked and conditions.strip(", ") != "all":
+        raise MillError(OWN_LICENCE + "".join(f"\n  {line}" for line in asked))
+    if asked:
+        console.print(f"left out, {OWN_LICENCE} {'; '.join(asked)}", **LINE)
+    out = {name for names in refused.values() for name in names}
+    return [choice for choice in choices if f"{choice.condition}={choice.variant}" not in out]

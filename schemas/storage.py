@@ -1,4 +1,4 @@
-"""Where a dataset's files are: a local folder or any fsspec address (``s3://…``, ``gs://…``).
+"""Where a dataset's files are: a local folder or an fsspec address (``s3://…``, ``gs://…``; to read, any other too).
 
 Data files are only ever put whole under their final name, and only if that name is still free.
 """
@@ -23,16 +23,23 @@ from fsspec.implementations.local import LocalFileSystem
 from .errors import MillError
 
 REPAIR = "a _table.json can be removed, the next run makes it again; dataset.json must be restored"
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # protocol → the extra that brings its package
+# where a put can fail if the name is taken; elsewhere fsspec looks first and then writes, piece by piece
+CREATES = {*EXTRAS, "memory"}
 TEMPORARY = re.compile(r"\.(\d+)-[0-9a-f]{8}~$")
 
 
 class Storage:
-    """Files below one address, named by relative paths with forward slashes."""
+    """Files below one address, named by relative paths with forward slashes.
+
+    Raises:
+        MillError: the address is of no known kind, or the package for its kind is not installed.
+    """
 
     def __init__(self, address: str | os.PathLike[str]):
         address = os.fspath(address)
         # without a scheme it is a path, whatever characters are in it
-        self.fs, root = fsspec.core.url_to_fs(address) if "://" in address else (LocalFileSystem(), address)
+        self.fs, root = _open(address) if "://" in address else (LocalFileSystem(), address)
         self.local = isinstance(self.fs, LocalFileSystem)
         self.root = os.path.abspath(root) if self.local else root.rstrip("/")
 
@@ -126,6 +133,7 @@ class Storage:
         Raises:
             MillError: the file system cannot create a file only if it is absent.
         """
+        self._writable()
         target = self.path(name)
         if not self.local:
             try:
@@ -151,6 +159,7 @@ class Storage:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a small file that may change (never a data file), whole or not at all."""
+        self._writable()
         target = self.path(name)
         if not self.local:
             self.fs.pipe_file(target, data)
@@ -181,6 +190,7 @@ class Storage:
 
     def remove(self, name: str) -> None:
         """Remove a file or folder; nothing happens where there is none."""
+        self._writable()
         path = self.path(name)
         if not self.local:
             if self.fs.exists(path):
@@ -189,6 +199,27 @@ class Storage:
             shutil.rmtree(path)
         elif os.path.lexists(path):
             os.unlink(path)
+
+    def _writable(self) -> None:
+        """Raise MillError where commits could not be kept whole: every job writes a small file before its first."""
+        protocol = self.fs.protocol
+        if not self.local and CREATES.isdisjoint((protocol,) if isinstance(protocol, str) else protocol):
+            raise MillError(
+                f"{self.address} can only be read: commits need a file system that creates a file only if absent; "
+                "make the dataset in a local folder, on s3:// or on gs://"
+            )
+
+
+def _open(address: str) -> tuple[Any, str]:
+    """The file system of an address, and the path in it."""
+    try:
+        return fsspec.core.url_to_fs(address)  # type: ignore[no-any-return]
+    except ImportError as error:
+        extra = EXTRAS.get(address.split("://", maxsplit=1)[0])
+        install = f" (pip install 'controlmill[{extra}]')" if extra else ""
+        raise MillError(f"{address}: {error}{install}") from error
+    except (ValueError, TypeError) as error:  # TypeError: a file system that an address alone does not name
+        raise MillError(f"{address}: {error}") from error
 
 
 def alive(pid: int) -> bool:

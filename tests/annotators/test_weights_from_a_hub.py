@@ -32,7 +32,7 @@ except MillError as error:
 class Hub(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         known = self.path == f"/someone/Some/resolve/{REVISION}/w.pth"
-        self.send_response(200 if known or self.path == "/" else 404)
+        self.send_response(200 if known or self.path == "/" else 403 if "gated" in self.path else 404)
         if known:
             self.send_header("ETag", '"abc"')
             self.send_header("X-Repo-Commit", REVISION)
@@ -72,10 +72,18 @@ def test_a_file_is_fetched_at_its_revision_checked_and_then_found_without_the_hu
 
 
 def test_another_content_than_the_pinned_one_is_refused(hub: str, tmp_path: Path) -> None:
-    assert "is damaged: its sha256 is" in fetch(hub, tmp_path / "huggingface", "w.pth", "0" * 64)
+    """Wherever the hub's cache is, and again once it is in there."""
+    assert "is damaged: its sha256 is" in fetch(hub, tmp_path, "w.pth", "0" * 64)
+    assert "is damaged: its sha256 is" in fetch("http://127.0.0.1:1", tmp_path, "w.pth", "0" * 64)
 
 
 def test_what_the_hub_does_not_have_is_listed(hub: str, tmp_path: Path) -> None:
     said = fetch(hub, tmp_path, "other.pth", "0" * 64)
     assert said.startswith("MillError: 0 files are here; the hub did not give these:")
     assert "other.pth of someone/Some" in said
+    assert "404" in said
+
+
+def test_why_the_hub_gave_nothing_is_said(hub: str, tmp_path: Path) -> None:
+    assert "403" in fetch(hub, tmp_path, "gated.pth", "0" * 64)
+    assert "http://127.0.0.1:1 could not be reached" in fetch("http://127.0.0.1:1", tmp_path, "w.pth", "0" * 64)

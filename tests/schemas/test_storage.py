@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.storage import Storage
+from fsspec.implementations.memory import MemoryFileSystem
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -83,3 +87,60 @@ def test_a_disk_without_hard_links_is_said_so(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(os, "link", refuse)
     with pytest.raises(MillError, match="has no hard links"):
         put(Storage(tmp_path), "a", b"1")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda there: put(there, "a", b"1"),
+        lambda there: there.write("a", b"1"),
+        lambda there: there.remove("dataset.json"),
+        lambda _: Dataset.create("memory://bucket/new", {}, 4),
+    ],
+)
+def test_where_a_file_cannot_be_created_only_if_absent_nothing_is_changed(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[Storage], Any]
+) -> None:
+    fsspec.filesystem("memory").store.clear()
+    there = Storage("memory://bucket/data")
+    there.write_json("dataset.json", {"x": 1})
+    monkeypatch.setattr(MemoryFileSystem, "protocol", "elsewhere")
+    with pytest.raises(MillError, match=r"elsewhere://.*can only be read"):
+        change(there)
+    assert list(fsspec.filesystem("memory").store) == ["/bucket/data/dataset.json"]
+    assert there.read_json("dataset.json") == {"x": 1}
+
+
+@pytest.mark.parametrize("protocol", [("s3", "s3a"), ("gs", "gcs")])
+def test_object_stores_that_create_only_if_absent_are_written_to(protocol: tuple[str, ...]) -> None:
+    storage = Storage("memory://bucket/data")
+    storage.fs = RecordingPut(protocol)
+    assert put(storage, "a", b"1")
+
+
+class RecordingPut:
+    def __init__(self, protocol: Any):
+        self.protocol = protocol
+
+    def put_file(self, source: str, target: str, mode: str) -> None:
+        assert mode == "create"
+
+
+@pytest.mark.parametrize(
+    ("address", "package", "said"),
+    [
+        ("s3://bucket/data", "s3fs", r"pip install 'controlmill\[s3\]'"),
+        ("gs://bucket/data", "gcsfs", r"pip install 'controlmill\[gcs\]'"),
+        ("abfs://bucket/data", "adlfs", "adlfs"),
+        ("nowhere://bucket/data", None, "Protocol not known: nowhere"),
+    ],
+)
+def test_an_address_that_cannot_be_opened_says_why(
+    monkeypatch: pytest.MonkeyPatch, address: str, package: str | None, said: str
+) -> None:
+    if package:
+        monkeypatch.setitem(sys.modules, package, None)
+        for protocol in ("s3", "gs"):
+            monkeypatch.delitem(fsspec.registry._registry, protocol, raising=False)  # type: ignore[attr-defined]
+    with pytest.raises(MillError, match=f"^{address}: .*{said}"):
+        Storage(address)
