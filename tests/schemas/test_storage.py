@@ -16,6 +16,7 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.storage import Storage
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -141,6 +142,6 @@ def test_an_address_that_cannot_be_opened_says_why(
     if package:
         monkeypatch.setitem(sys.modules, package, None)
         for protocol in ("s3", "gs"):
-            monkeypatch.delitem(fsspec.registry._registry, protocol, raising=False)  # type: ignore[attr-defined]
+            monkeypatch.delitem(_registry, protocol, raising=False)
     with pytest.raises(MillError, match=f"^{address}: .*{said}"):
         Storage(address)
