@@ -23,7 +23,7 @@ for variant in VARIANTS:
 SIZE = 256
 
 # Those seen to be one graph; what torch.compile makes of the others is an error or near, but was not tried.
-ONE_GRAPH = ("hed", "mlsd", "upernet", "oneformer", "segformer")
+ONE_GRAPH = ("hed", "mlsd", "upernet", "oneformer", "segformer", "midas", "dpt-hybrid")
 
 # The largest share by which bf16 may differ from fp32, about three times what was measured with these weights. Words
 # of random weights are all but tied, so one that differs changes all after it: captions are not bounded here.
@@ -197,7 +197,7 @@ def test_compiled_is_near(annotators, network_class, load, images, singles, monk
             for image, output, other in zip(images, singles, near, strict=True)
         ]
         print(f"compiled {annotator.condition}={annotator.variant}: {np.mean(shares):.6f}")
-        assert np.mean(shares) <= 1e-5
+        assert np.mean(shares) <= 1e-4
 
 
 def difference(annotator, one, other) -> float:
