@@ -71,14 +71,14 @@ class TrainConfig:
     checkpoint_every: int = option(0, "Steps between checkpoints; 0: a tenth of all.", machine=True)
     keep: int = option(3, "Checkpoints kept.", machine=True)
     eval_every: int = option(0, "Steps between looks at held-out rows; 0: a twentieth of all.", machine=True)
-    eval_rows: int = option(32, "Held-out rows for losses.")
-    probes: int = option(8, "Held-out rows that pictures are sampled for; 0: none.")
-    probe_steps: int = option(20, "DDIM steps of a sampled picture (paper).")
+    eval_rows: int = option(32, "Held-out rows for losses.", machine=True)
+    probes: int = option(8, "Held-out rows that pictures are sampled for; 0: none.", machine=True)
+    probe_steps: int = option(20, "DDIM steps of a sampled picture (paper).", machine=True)
     guidance: float = option(
-        0.0, "Guidance scale of sampled pictures; 0: the base's own (9.0, paper; tiny: see its card)."
+        0.0, "Guidance scale of sampled pictures; 0: the base's own (9.0, paper; tiny: see its card).", machine=True
     )
     probe_budget: float = option(0.05, "Share of the time that may go into looks; 0: no bound.", machine=True)
-    probe_prompt: str = option("", "Sample all probes with this prompt instead of their captions.")
+    probe_prompt: str = option("", "Sample all probes with this prompt instead of their captions.", machine=True)
     probe_image: list[str] = option(
         [], "Your own picture as one more probe (a map where the table is imported); repeat for more.", machine=True
     )
@@ -113,10 +113,15 @@ class TrainConfig:
             (not 0 <= self.prompt_dropout <= 1, "--prompt-dropout is from 0 to 1"),
             (not 0 <= self.held_out < 1, "--held-out is from 0 to below 1"),
             (not 0 <= self.ema < 1, "--ema is from 0 to below 1"),
+            (
+                self.ema > 0 and self.unlock_decoder,
+                "--ema averages the ControlNet alone, which fits no decoder of the last step: not --unlock-decoder",
+            ),
             (self.limit < 0 or self.crop < 0 or self.warmup < 0, "--limit, --crop and --warmup are 0 or more"),
             (self.micro_batch < 0, "--micro-batch is 0 or more"),
             (self.rate <= 0 or self.unlock_rate <= 0, "--rate and --unlock-rate are above 0"),
             (bool(self.probe_image) and not self.held_out, "--probe-image needs looks: --held-out above 0"),
+            (self.eval_rows < 2 or self.probes < 0, "--eval-rows is 2 or more, --probes 0 or more"),
             (self.keep < 1 or self.probe_steps < 1, "--keep and --probe-steps are 1 or more"),
         )
         faults += [text for broken, text in rules if broken]

@@ -15,7 +15,7 @@ from .base import Base
 from .connections import LiteControlNet
 from .data import controlnet_folder
 from .fidelity import Judge, make_judge
-from .own_pictures import annotated, fitted, given_map
+from .own_pictures import annotated, fitted, given_map, nearest_shape
 from .run import read_run
 from .sampling import sample_pictures, start_noise
 from .transforms import control_image, control_picture
@@ -54,15 +54,16 @@ def draw(
     config = said["config"]
     provenance = said["provenance"]
     condition = condition_of_table(provenance["table"], provenance["kind"])
-    height, width = said["shape"]
+    given = control or image
+    assert given is not None
+    height, width = nearest_shape(given, said["shapes"])
     if control is not None:
         array = given_map(control, condition, (width, height))
     else:
-        assert image is not None
-        judge = make_judge(condition, provenance)
+        judge = make_judge(condition, provenance, device)
         if not isinstance(judge, Judge):
             raise MillError(f"--image cannot be annotated ({judge}): give a finished map with --control")
-        array = annotated(fitted(image, (width, height)), judge, seed)
+        array = annotated(fitted(given, (width, height)), judge, seed)
     base = Base(config["base"], torch.device(device), "fp32")
     if config["unlock_decoder"]:
         base.unet.load_state_dict(load_file(run / "unet" / "diffusion_pytorch_model.safetensors"))

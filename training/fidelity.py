@@ -45,10 +45,11 @@ class Judge:
         made, column = self.annotation(image, sample.columns), self.measure.column
         return (made.columns[column], sample.columns[column]) if column else (made.map, sample.maps[condition])
 
-    def scores(self, images: Sequence[np.ndarray], samples: Sequence[Sample], condition: str) -> np.ndarray:
-        """The measure for each picture, float (N,)."""
-        pairs = zip(images, samples, strict=True)
-        return np.array([self.measure.score(*self.pair(image, sample, condition)) for image, sample in pairs])
+    def means(self, images: Sequence[np.ndarray], samples: Sequence[Sample], condition: str) -> dict[str, float]:
+        """Means over pictures: the measure, as ``fidelity``, and the others reported beside it, by name."""
+        pairs = [self.pair(image, sample, condition) for image, sample in zip(images, samples, strict=True)]
+        measures = (("fidelity", self.measure.score), *self.measure.others)
+        return {name.replace(" ", "_"): float(np.mean([score(*pair) for pair in pairs])) for name, score in measures}
 
 
 def find_annotator(condition: Condition, provenance: dict[str, Any]) -> tuple[Annotator, dict[str, Path]] | str:
@@ -67,15 +68,15 @@ def find_annotator(condition: Condition, provenance: dict[str, Any]) -> tuple[An
     return f"no annotator here makes {condition.name}={said['variant']}"
 
 
-def make_judge(condition: Condition, provenance: dict[str, Any]) -> Judge | str:
-    """The judge of a table, its network loaded, or why there is none."""
+def make_judge(condition: Condition, provenance: dict[str, Any], device: Any = "cpu") -> Judge | str:
+    """The judge of a table, its network loaded onto ``device`` in fp32, or why there is none."""
     found, measure = find_annotator(condition, provenance), measure_of(condition)
     if isinstance(found, str):
         return found
     if measure is None:
         return f"{condition.name} has no measure of fidelity"
     annotator, files = found
-    return Judge(annotator, annotator.network(files, Placement()) if annotator.network else None, measure)
+    return Judge(annotator, annotator.network(files, Placement(str(device))) if annotator.network else None, measure)
 
 
 def _weights(annotator: Annotator, said: dict[str, Any]) -> dict[str, Path] | str:

@@ -21,6 +21,14 @@ def people_of(flat: Sequence[float] | None) -> np.ndarray:
     return np.where((points < 0).any(axis=2, keepdims=True), np.nan, points)
 
 
+def within(flat: Sequence[float] | None, left: int, top: int, side: int) -> list[float]:
+    """Stored keypoints in the pixels of a square window; those outside it become parts that are not seen."""
+    points = people_of(flat) - (left, top)
+    inside = ((points >= 0) & (points < side)).all(axis=2, keepdims=True)
+    found: list[float] = np.where(inside, points, -1).ravel().tolist()
+    return found
+
+
 def pck(found: Sequence[float] | None, true: Sequence[float] | None) -> float:
     """PCK@0.1 of two stored lists of keypoints, 0 to 1.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,27 +22,31 @@ from .connections import ControlledDenoiser
 from .convergence import TIMES, benefit, condition_gain, find_convergence, fraction
 from .data import Prepared
 from .fidelity import Judge, drawn_columns, make_judge
+from .keypoints import within
 from .loader import Sample, draws, held_out_samples
 from .log import RunLog, read_log
 from .own_pictures import probe_samples
-from .sampling import round_trip, sample_pictures, start_noise
-from .transforms import control_image, control_picture
-
-BATCH = 16
+from .sampling import BATCH, parts, round_trip, sample_pictures, start_noise
+from .selection import common_shapes
+from .transforms import augment, control_image, control_picture
 
 
 class Looks:
-    """The held-out set of a run, its fixed noise, and what does not change: base losses, floor and ceiling."""
+    """The held-out set of a run, its fixed noise, and what does not change: base losses, floor and ceiling.
 
-    def __init__(
-        self, base: Base, controlnet: ControlNetModel, prepared: Prepared, config: TrainConfig, run: Path, log: RunLog
-    ):
+    ``batch`` is how many pictures a step's forward pass has room for.
+    """
+
+    def __init__(self, base: Base, prepared: Prepared, config: TrainConfig, run: Path, log: RunLog, batch: int):
         self.base, self.config, self.run, self.log = base, config, run, log
+        self.batch = min(batch, BATCH)
         self.condition = prepared.condition
         self.every = config.eval_every or max(1, config.steps // 20)
         self.began, self.spent = time.monotonic(), 0.0
+        self.looked = max((line["step"] for line in read_log(run) if "gain" in line), default=-1)
         provenance = prepared.provenance()
-        self.judge = make_judge(self.condition, provenance) if config.probes else "no probes are asked for"
+        asked = config.probes or config.probe_image
+        self.judge = make_judge(self.condition, provenance, base.device) if asked else "no probes are asked for"
         self.samples = self._held_out(prepared, drawn_columns(self.condition, provenance))
         if len(self.samples) < 2:
             log.say("fewer than two held-out rows: nothing is measured on them (--held-out)")
@@ -53,19 +57,36 @@ class Looks:
         self.guidance = config.guidance or base.guidance
         height, width = self.samples[0].image.shape[:2]
         own = config.probe_image
-        self.own = probe_samples(own, self.condition, provenance, (width, height), config.seed) if own else []
+        self.own = probe_samples(own, self.condition, self.judge, (width, height), config.seed) if own else []
         self._fix()
 
     def _held_out(self, prepared: Prepared, columns: tuple[str, ...]) -> list[Sample]:
-        """The first rows by hash, of the commonest shape: they go through the networks in batches."""
-        rows = prepared.selection.held_out
-        rows = rows[np.argsort(rows["rank"], kind="stable")]
+        """The first rows by hash, of one shape because they go through the networks in batches.
+
+        That is the window's where a run cuts one, from the middle of each picture; else the commonest.
+        """
+        rows, side = prepared.selection.held_out, self.config.crop
         if not len(rows):
             return []
-        shapes = [tuple(shape) for shape in rows[["height", "width"]].tolist()]
-        common = Counter(shapes).most_common(1)[0][0]
-        chosen = rows[[shape == common for shape in shapes]][: max(self.config.eval_rows, self.config.probes)]
-        return held_out_samples(prepared.dataset, {self.condition.name: self.condition}, chosen, columns)
+        if side:
+            rows = rows[(rows["height"] >= side) & (rows["width"] >= side)]
+        else:
+            height, width = common_shapes(rows)[0]
+            rows = rows[(rows["height"] == height) & (rows["width"] == width)]
+        chosen = rows[np.argsort(rows["rank"], kind="stable")][: max(self.config.eval_rows, self.config.probes)]
+        found = held_out_samples(prepared.dataset, {self.condition.name: self.condition}, chosen, columns)
+        return [self._middle(sample, side) for sample in found] if side else found
+
+    def _middle(self, sample: Sample, side: int) -> Sample:
+        """A sample cut to the window around its middle, with the keypoints that are in it."""
+        height, width = sample.image.shape[:2]
+        top, left = (height - side) // 2, (width - side) // 2
+        conditions = {self.condition.name: self.condition}
+        image, maps = augment(sample.image, sample.maps, conditions, (top, left, side, side, False))
+        columns = dict(sample.columns)
+        if "keypoints" in columns:
+            columns["keypoints"] = within(columns["keypoints"], left, top, side)
+        return replace(sample, image=image, maps=maps, columns=columns)
 
     @torch.no_grad()
     def _fix(self) -> None:
@@ -74,38 +95,44 @@ class Looks:
         if self.config.unlock_decoder:  # the base as it was, also when the run goes on with a trained decoder
             base = Base(self.config.base, self.base.device, self.config.precision)
         rows = self.samples[: self.config.eval_rows]
-        pixels = torch.from_numpy(np.stack([s.image for s in rows])).permute(0, 3, 1, 2).float() / 127.5 - 1
-        shape = base.latent_shape(*pixels.shape[2:])
-        rngs = [draws(seed, 0, sample.row, "look") for sample in rows]
-        vae_noise = torch.from_numpy(np.stack([rng.standard_normal(shape, np.float32) for rng in rngs]))
-        self.latents = base.encode_images(pixels, vae_noise)
-        self.noise = torch.from_numpy(
-            np.stack([rng.standard_normal((len(TIMES), *shape), np.float32) for rng in rngs])
-        ).to(base.device)
-        self.text = base.encode_prompts([sample.caption for sample in rows])
+        height, width = rows[0].image.shape[:2]
+        shape = base.latent_shape(height, width)
+        latents, noise, text = [], [], []
+        for part in parts(len(rows), self.batch):
+            pixels = torch.from_numpy(np.stack([s.image for s in rows[part]])).permute(0, 3, 1, 2).float() / 127.5 - 1
+            rngs = [draws(seed, 0, sample.row, "look") for sample in rows[part]]
+            vae_noise = torch.from_numpy(np.stack([rng.standard_normal(shape, np.float32) for rng in rngs]))
+            latents.append(base.encode_images(pixels, vae_noise))
+            noise += [rng.standard_normal((len(TIMES), *shape), np.float32) for rng in rngs]
+            text.append(base.encode_prompts([sample.caption for sample in rows[part]]))
+        self.latents, self.text = torch.cat(latents), torch.cat(text)
+        self.noise = torch.from_numpy(np.stack(noise)).to(base.device)
         self.base_losses = self._losses(ControlledDenoiser(base.unet, None), None)  # type: ignore[arg-type]
         self.probes = self.samples[: self.config.probes]
         self.shown = [*self.probes, *self.own]
         if not self.shown:
             return
-        self.start = start_noise(base, [sample.row for sample in self.shown], seed, *pixels.shape[2:])
+        self.start = start_noise(base, [sample.row for sample in self.shown], seed, height, width)
         prompt = self.config.probe_prompt
         self.prompts = [prompt or sample.caption for sample in self.shown]
         maps = [control_image(self.condition.kind, sample.maps[self.condition.name]) for sample in self.shown]
         self.shown_control = np.stack(maps)
-        steps = self.config.probe_steps
-        self.floor_pictures = sample_pictures(base, None, self.prompts, None, self.start, steps, self.guidance)
-        if isinstance(self.judge, Judge):
-            ceiling = round_trip(base, [sample.image for sample in self.probes])
+        self.floor_pictures = self._sampled(base, None)
+        if self.probes and isinstance(self.judge, Judge):
+            ceiling = round_trip(base, [sample.image for sample in self.probes], self.batch)
             floor = self.floor_pictures[: len(self.probes)]
-            self.floor = float(np.mean(self.judge.scores(floor, self.probes, self.condition.name)))
-            self.ceiling = float(np.mean(self.judge.scores(ceiling, self.probes, self.condition.name)))
+            self.floor = self.judge.means(floor, self.probes, self.condition.name)["fidelity"]
+            self.ceiling = self.judge.means(ceiling, self.probes, self.condition.name)["fidelity"]
+
+    def _sampled(self, base: Base, controlnet: ControlNetModel | None) -> list[np.ndarray]:
+        """The shown rows sampled, with their maps if there is a ControlNet."""
+        control = None if controlnet is None else self.shown_control
+        settings = self.start, self.config.probe_steps, self.guidance, self.batch
+        return sample_pictures(base, controlnet, self.prompts, control, *settings)
 
     def maybe(self, step: int, trained: Trained, first: bool = False, last: bool = False) -> None:
         """Look if it is time: at every so many steps, unless looking has had more than its share of the time."""
-        if len(self.samples) < 2 or not (first or last or step % self.every == 0):
-            return
-        if any(line["step"] == step and "gain" in line for line in read_log(self.run)):
+        if len(self.samples) < 2 or step == self.looked or not (first or last or step % self.every == 0):
             return
         budget = self.config.probe_budget
         if budget and not (first or last) and self.spent > budget * (time.monotonic() - self.began):
@@ -113,6 +140,7 @@ class Looks:
         started = time.monotonic()
         self.look(step, trained.average if trained.average is not None else trained.controlnet)
         self.spent += time.monotonic() - started
+        self.looked = step
 
     def look(self, step: int, controlnet: ControlNetModel) -> None:
         """Measure now; write to the log, the curves and the probe grid."""
@@ -131,24 +159,12 @@ class Looks:
             "benefit_error": helped.error,
         }
         if self.shown:
-            pictures = sample_pictures(
-                self.base,
-                controlnet,
-                self.prompts,
-                self.shown_control,
-                self.start,
-                self.config.probe_steps,
-                self.guidance,
-            )
-            if isinstance(self.judge, Judge):
+            pictures = self._sampled(self.base, controlnet)
+            if self.probes and isinstance(self.judge, Judge):
                 judged = pictures[: len(self.probes)]  # a user's own have no true picture: they are shown only
-                fidelity = float(np.mean(self.judge.scores(judged, self.probes, self.condition.name)))
-                values |= {"fidelity": fidelity, "floor": self.floor, "ceiling": self.ceiling}
-                values["fraction"] = fraction(fidelity, self.floor, self.ceiling)
-                for name, score in self.judge.measure.others:
-                    pairs = zip(judged, self.probes, strict=True)
-                    found = [score(*self.judge.pair(p, s, self.condition.name)) for p, s in pairs]
-                    values[name.replace(" ", "_")] = float(np.mean(found))
+                values |= self.judge.means(judged, self.probes, self.condition.name)
+                values |= {"floor": self.floor, "ceiling": self.ceiling}
+                values["fraction"] = fraction(values["fidelity"], self.floor, self.ceiling)
             self._draw(step, pictures)
         denoiser.train()
         self.log.write(values)
@@ -162,8 +178,7 @@ class Looks:
         """Plain losses, float64 (rows, times)."""
         found = np.zeros((len(self.latents), len(TIMES)))
         for i, time_step in enumerate(TIMES):
-            for first in range(0, len(self.latents), BATCH):
-                rows = slice(first, first + BATCH)
+            for rows in parts(len(self.latents), self.batch):
                 latents, noise = self.latents[rows], self.noise[rows, i]
                 t = torch.full((len(latents),), time_step, device=self.base.device)
                 noisy = self.base.add_noise(latents, noise, t).to(self.base.unet.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..schemas.conditions import Condition
 from ..schemas.errors import MillError
-from .fidelity import Judge, find_annotator, make_judge
+from .fidelity import Judge, find_annotator
 from .loader import Sample, draws
 from .transforms import control_picture
 
@@ -30,6 +31,14 @@ def open_picture(path: Path) -> Image.Image:
     except (OSError, UnidentifiedImageError) as error:
         raise MillError(f"{path} cannot be read as a picture: {error}") from error
     return ImageOps.exif_transpose(picture)
+
+
+def nearest_shape(path: Path, shapes: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """That of ``shapes`` (height, width) whose aspect ratio is nearest to a picture's; of equals the first."""
+    width, height = open_picture(path).size
+    ratio = math.log(height / width)
+    tall, wide = min(shapes, key=lambda shape: abs(math.log(shape[0] / shape[1]) - ratio))
+    return tall, wide
 
 
 def fitted(path: Path, size: tuple[int, int]) -> np.ndarray:
@@ -80,19 +89,17 @@ def check_probes(paths: Sequence[str], condition: Condition, provenance: dict[st
 
 
 def probe_samples(
-    paths: Sequence[str], condition: Condition, provenance: dict[str, Any], size: tuple[int, int], seed: int
+    paths: Sequence[str], condition: Condition, judge: Judge | str, size: tuple[int, int], seed: int
 ) -> list[Sample]:
     """A user's own pictures as samples with their maps and without captions, at ``size`` (width, height).
 
-    Where the table is imported, each file is the map itself, and is shown in the place of its picture too.
+    Where nothing here annotates as the table was (``check_probes``: it is imported), each file is the map itself, and
+    is shown in the place of its picture too.
     """
-    if is_imported(provenance):
+    if isinstance(judge, str):
         maps = [given_map(Path(path), condition, size) for path in paths]
         pictures = [control_picture(condition.kind, array) for array in maps]
     else:
-        judge = make_judge(condition, provenance)
-        if not isinstance(judge, Judge):
-            raise MillError(f"--probe-image cannot be annotated: {judge}")
         pictures = [fitted(Path(path), size) for path in paths]
         maps = [annotated(picture, judge, seed) for picture in pictures]
     return [

@@ -9,12 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..annotators.torch_device import resolve_device
 from ..schemas.errors import MillError
 from . import checkpoint
 from .config import TYPES, TrainConfig, check_same
 from .data import Prepared, prepare
 from .log import check_wandb
 from .own_pictures import check_probes
+from .selection import common_shapes
 
 
 def begin(address: str, run: Path, config: TrainConfig) -> Prepared:
@@ -65,6 +67,7 @@ def resume(run: Path, changes: dict[str, Any], address: str | None = None) -> tu
 
 
 def _check_extras(config: TrainConfig, prepared: Prepared) -> None:
+    resolve_device(config.device)
     check_wandb(config.wandb)
     if config.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
         raise MillError("--optimizer adamw8bit needs the package bitsandbytes, which is not installed")
@@ -99,7 +102,7 @@ def write_run(run: Path, prepared: Prepared, config: TrainConfig) -> None:
         "fingerprint": prepared.fingerprint,
         "caches": prepared.caches.tables,
         "provenance": prepared.provenance(),
-        "shape": (config.crop, config.crop) if config.crop else prepared.selection.shapes()[0],
+        "shapes": [(config.crop, config.crop)] if config.crop else common_shapes(prepared.selection.train),
         "rows": len(prepared.selection.train),
         "held_out": len(prepared.selection.held_out),
         "left_out": dict(prepared.selection.left_out),

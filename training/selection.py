@@ -83,6 +83,11 @@ class Selection:
         return sorted({(int(h), int(w)) for h, w in np.unique(self.train[["height", "width"]]).tolist()})
 
 
+def common_shapes(rows: np.ndarray) -> list[tuple[int, int]]:
+    """The (height, width) that occur among rows, the commonest first."""
+    return [shape for shape, _ in Counter(rows[["height", "width"]].tolist()).most_common()]
+
+
 def check_tables(dataset: Dataset, conditions: Sequence[str]) -> dict[str, Condition]:
     """The conditions by name; all of their tables are complete and made from the present images.
 

@@ -14,12 +14,13 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 from diffusers import ControlNetModel
 
 from ..schemas.conditions import Condition
@@ -34,6 +35,8 @@ from .log import RunLog
 from .looks import Looks
 from .readers import batches
 from .transforms import control_image
+
+LONGEST_LOOK = timedelta(hours=2)
 
 
 @dataclass
@@ -116,7 +119,8 @@ class Trainer:
     def __init__(self, run: Path, config: TrainConfig, prepared: Prepared, resume: bool):
         self.run, self.config, self.prepared = run, config, prepared
         precision = {"fp32": "no"}.get(config.precision, config.precision)
-        self.accelerator = Accelerator(mixed_precision=precision, cpu=config.device == "cpu")
+        waits = InitProcessGroupKwargs(timeout=LONGEST_LOOK)  # the other processes, while the first one looks
+        self.accelerator = Accelerator(mixed_precision=precision, cpu=config.device == "cpu", kwargs_handlers=[waits])
         processes = self.accelerator.num_processes
         if config.batch_size % processes:
             raise MillError(f"--batch-size {config.batch_size} does not divide among {processes} processes")
@@ -166,7 +170,8 @@ class Trainer:
         """Train to the last step, or until asked to stop; returns the steps done."""
         config, main = self.config, self.accelerator.is_main_process
         log = RunLog(self.run, self.step, config.wandb, asdict(config)) if main else None
-        looks = Looks(self.base, self.trained.controlnet, self.prepared, config, self.run, log) if log else None
+        micro = config.micro_batch or self.share
+        looks = Looks(self.base, self.prepared, config, self.run, log, micro) if log else None
         source = batches(
             self.prepared.loader(config),
             self.step,

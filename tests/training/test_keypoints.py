@@ -121,4 +121,5 @@ def test_a_judge_of_poses_compares_what_it_finds_with_the_keypoints_of_the_row()
         0, (0, 0), picture(points), {"pose": np.zeros((160, 160, 3), np.uint8)}, "", {"keypoints": flat(points)}
     )
     shifted, empty = picture(moved(points, 25)), np.zeros((160, 160, 3), np.uint8)
-    assert judge.scores([picture(points), shifted, empty], [row] * 3, "pose").tolist() == [1.0, 0.0, 0.0]
+    for image, score in ((picture(points), 1.0), (shifted, 0.0), (empty, 0.0)):
+        assert judge.means([image], [row], "pose") == {"fidelity": score}

@@ -33,9 +33,10 @@ def provenance_of(condition, settings, dataset_folder):
 
 def test_own_pictures_are_fitted_and_annotated_as_the_table_was(photo, settings, dataset_folder):
     condition, provenance = provenance_of("cartoon", settings, dataset_folder)
-    (sample,) = probe_samples([str(photo)], condition, provenance, (64, 64), 0)
+    judge = make_judge(condition, provenance)
+    (sample,) = probe_samples([str(photo)], condition, judge, (64, 64), 0)
     assert sample.image.shape == (64, 64, 3)
-    np.testing.assert_array_equal(sample.maps["cartoon"], make_judge(condition, provenance).map_of(sample.image, {}))
+    np.testing.assert_array_equal(sample.maps["cartoon"], judge.map_of(sample.image, {}))
     assert sample.maps["cartoon"].std() > 0
 
 
@@ -57,7 +58,7 @@ def test_where_the_table_is_imported_the_file_is_the_map(settings, dataset_folde
     ids = np.repeat(np.arange(4, dtype=np.uint8), 16)[None].repeat(64, axis=0)
     Image.fromarray(ids).save(tmp_path / "ids.png")
     condition, provenance = provenance_of("segmentation", settings, dataset_folder)
-    (sample,) = probe_samples([str(tmp_path / "ids.png")], condition, provenance, (64, 64), 0)
+    (sample,) = probe_samples([str(tmp_path / "ids.png")], condition, make_judge(condition, provenance), (64, 64), 0)
     np.testing.assert_array_equal(sample.maps["segmentation"], ids)
     assert sample.image.shape == (64, 64, 3)
 

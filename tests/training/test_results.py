@@ -207,6 +207,8 @@ def test_sample_annotates_a_photo_and_draws(run, tmp_path, dataset):
         ({"crop": 20}, "multiples of 8"),
         ({"start_from": "./nowhere"}, "no ControlNet there"),
         ({"prompt_dropout": 1.5, "steps": 0}, "--prompt-dropout"),
+        ({"ema": 0.9, "unlock_decoder": True}, "--ema averages the ControlNet alone"),
+        ({"eval_rows": 1}, "--eval-rows is 2 or more"),
     ],
 )
 def test_bad_use_is_found_before_weights_are_loaded(changes, said, settings, dataset_folder, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ SAID = ("condition", "base", "steps", "batch_size", "rate", "held_out", "probes"
 def test_two_processes_equal_one(train, settings, dataset_folder, tmp_path):
     config = settings(steps=3, batch_size=6, unlock_decoder=True, unlock_rate=1e-4)
     train(tmp_path / "one", config)
-    said = {**config.decisive(), "steps": 3, "device": "cpu"}
+    said = asdict(config)
     flags = [f"--{name.replace('_', '-')}={said[name]}" for name in SAID] + ["--unlock-decoder", "--unlock-rate=1e-4"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "controlmill"]
     subprocess.run([*launch, "train", str(dataset_folder), str(tmp_path / "two"), *flags], check=True)

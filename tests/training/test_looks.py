@@ -1,0 +1,255 @@
+"""Looks in every precision, within the memory of a step, on the window that is trained on; what a look costs."""
+
+import json
+import types
+from datetime import timedelta
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from controlmill.annotators.base import Network, Placement
+from controlmill.schemas.errors import MillError
+from controlmill.training import run as runs
+from controlmill.training.base import DTYPES, Base
+from controlmill.training.connections import choose_trainable, make_controlnet, zero_convolutions
+from controlmill.training.draw import draw
+from controlmill.training.fidelity import Judge, make_judge
+from controlmill.training.keypoints import people_of, within
+from controlmill.training.loader import held_out_samples
+from controlmill.training.log import read_log
+from controlmill.training.looks import Looks
+from controlmill.training.sampling import sample_pictures, start_noise
+from controlmill.training.selection import LOCATION, common_shapes
+from controlmill.training.trainer import Trainer
+from PIL import Image
+
+LOOKING = {"steps": 2, "held_out": 0.2, "eval_rows": 4, "probe_steps": 1, "probe_budget": 0.0, "eval_every": 2}
+ROWS = [(0, i) for i in range(5)]
+
+
+def looked(run):
+    return [line for line in read_log(run) if "gain" in line]
+
+
+def connected(base):
+    """A ControlNet whose control shows."""
+    controlnet = make_controlnet(base.unet, "zero", 4, 3, 0).float()
+    for convolution in zero_convolutions(controlnet):
+        torch.nn.init.normal_(convolution.weight, std=0.05, generator=torch.Generator().manual_seed(0))
+    return controlnet
+
+
+@pytest.fixture
+def trainer_of(dataset_folder, tmp_path):
+    """Begins a run and builds its trainer."""
+
+    def go(config) -> Trainer:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        return Trainer(tmp_path / "run", config, runs.begin(str(dataset_folder), tmp_path / "run", config), False)
+
+    return go
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The Looks of every run that is trained."""
+    made = []
+
+    class Seen(Looks):
+        def __init__(self, *given):
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr("controlmill.training.trainer.Looks", Seen)
+    return made
+
+
+# precision
+
+
+@pytest.mark.parametrize("changes", [{}, {"unlock_decoder": True}, {"ema": 0.9}])
+def test_a_bf16_run_is_looked_at(changes, train, settings, tmp_path):
+    train(tmp_path / "run", settings(**LOOKING, probes=2, precision="bf16", **changes))
+    first, last = looked(tmp_path / "run")
+    assert first["gain"] == 0
+    assert first["fidelity"] == first["floor"]
+    assert np.isfinite([last["gain"], last["fidelity"], last["ceiling"]]).all()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("unlocked", [False, True])
+def test_half_precision_samples_are_near_those_of_fp32(precision, unlocked, small_base):
+    pictures = {}
+    for dtype in ("fp32", precision):
+        base = Base(str(small_base), torch.device("cpu"), dtype)
+        controlnet = connected(base)
+        choose_trainable(controlnet, base.unet, only_mid=False, unlock_decoder=unlocked)
+        control, noise = np.full((2, 3, 64, 64), 0.5, np.float32), start_noise(base, ROWS[:2], 0, 64, 64)
+        pictures[dtype] = np.stack(sample_pictures(base, controlnet, ["a", "b"], control, noise, 3, 2.0))
+        assert base.unet.conv_in.weight.dtype == DTYPES[dtype]
+    off = np.abs(pictures["fp32"].astype(int) - pictures[precision])
+    assert pictures["fp32"].std() > 5
+    assert off.mean() < 2
+
+
+def test_fp32_samples_are_those_of_the_stock_pipeline_bit_for_bit(small_base):
+    base = Base(str(small_base), torch.device("cpu"))
+    controlnet, noise = connected(base), start_noise(base, ROWS, 0, 64, 64)
+    control = np.random.default_rng(0).random((5, 3, 64, 64), np.float32)
+    prompts, settings = ["a red circle"] * 5, {"num_inference_steps": 3, "guidance_scale": 2.0, "output_type": "np"}
+    size = {"height": 64, "width": 64}
+    with torch.no_grad():
+        free = base.pipeline()(prompt=prompts, latents=noise, **size, **settings).images
+        picture = torch.from_numpy(control)
+        led = base.pipeline(controlnet)(prompt=prompts, image=picture, latents=noise, **size, **settings).images
+    for stock, arguments in ((free, (None, prompts, None)), (led, (controlnet, prompts, control))):
+        ours = sample_pictures(base, *arguments, noise, 3, 2.0)
+        np.testing.assert_array_equal(np.stack(ours), np.rint(stock * 255).astype(np.uint8))
+
+
+# memory
+
+
+def test_looks_take_no_more_at_once_than_a_step(trainer_of, settings):
+    trainer = trainer_of(settings(**{**LOOKING, "eval_rows": 5}, probes=3, micro_batch=2))
+    base, largest = trainer.base, {}
+    modules = {"unet": base.unet, "encoder": base.vae.encoder, "decoder": base.vae.decoder, "text": base.text_encoder}
+    for name, module in modules.items():
+
+        def note(module, given, name=name):
+            largest[name] = max(largest.get(name, 0), len(given[0]))
+
+        module.register_forward_pre_hook(note)
+    trainer.train()
+    assert largest == {"unet": 4, "encoder": 2, "decoder": 2, "text": 2}  # guidance: each picture with and without
+
+
+def test_what_is_looked_at_does_not_depend_on_how_many_go_at_once(seen, train, settings, tmp_path):
+    for micro in (4, 1):
+        train(tmp_path / str(micro), settings(**LOOKING, probes=3, micro_batch=micro))
+    many, one = seen
+    assert (many.batch, one.batch) == (4, 1)
+    assert torch.equal(many.noise, one.noise)
+    assert torch.equal(many.start, one.start)
+    torch.testing.assert_close(many.latents, one.latents, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(many.base_losses, one.base_losses, rtol=1e-4)
+    a, b = (np.stack(looks.floor_pictures).astype(int) for looks in seen)
+    assert np.abs(a - b).max() <= 1
+
+
+def test_a_run_that_goes_on_may_be_looked_at_otherwise(train, settings, tmp_path):
+    train(tmp_path / "run", settings(**LOOKING, probes=2))
+    changes = {"probes": 0, "eval_rows": 6, "probe_steps": 2, "guidance": 3.0, "probe_prompt": "a", "steps": 3}
+    Trainer(tmp_path / "run", *runs.resume(tmp_path / "run", changes), resume=True).train()
+    assert [line["step"] for line in looked(tmp_path / "run")] == [0, 2, 3]
+    assert "fidelity" not in looked(tmp_path / "run")[-1]
+
+
+def test_a_run_that_cannot_go_on_is_left_as_it_was(train, settings, tmp_path):
+    train(tmp_path / "run", settings(steps=1))
+    before = (tmp_path / "run" / "run.json").read_text()
+    for changes in ({"device": "cuda:99"}, {"wandb": "mine", "rate": 0.5}, {"probe_image": ["nowhere.png"]}):
+        with pytest.raises(MillError):
+            runs.resume(tmp_path / "run", changes)
+        assert (tmp_path / "run" / "run.json").read_text() == before
+
+
+# the window that is trained on
+
+
+def test_with_crop_looks_are_at_the_middle_of_every_picture_that_is_large_enough(seen, trainer_of, settings):
+    trainer = trainer_of(settings(**{**LOOKING, "eval_rows": 99}, probes=2, crop=32))
+    prepared = trainer.prepared
+    rows = prepared.selection.held_out
+    rows["height"][0], rows["width"][1] = 128, 24  # one of another shape, one too narrow
+    trainer.train()
+    samples = seen[0].samples
+    whole = {s.row: s for s in held_out_samples(prepared.dataset, {"canny": prepared.condition}, rows)}
+    assert {s.row for s in samples} == set(whole) - {(int(rows["shard"][1]), int(rows["row"][1]))}
+    for sample in samples:
+        np.testing.assert_array_equal(sample.image, whole[sample.row].image[16:48, 16:48])
+        np.testing.assert_array_equal(sample.maps["canny"], whole[sample.row].maps["canny"][16:48, 16:48])
+    assert seen[0].latents.shape[2:] == (8, 8)
+    assert {picture.shape for picture in seen[0].floor_pictures} == {(32, 32, 3)}
+
+
+def test_keypoints_outside_the_window_are_not_asked_for():
+    person = np.full((18, 2), -1.0)
+    person[:3] = (20, 30), (50, 30), (47, 47)
+    inside = people_of(within(person.ravel().tolist(), 16, 16, 32))[0]
+    np.testing.assert_array_equal(inside[[0, 2]], [(4, 14), (31, 31)])
+    assert np.isnan(inside[1]).all()
+    assert np.isnan(inside[3:]).all()
+
+
+# what looking costs
+
+
+def test_other_processes_wait_for_a_long_look(trainer_of, settings):
+    assert trainer_of(settings()).accelerator.init_handler.timeout == timedelta(hours=2)
+
+
+def test_a_picture_is_annotated_once_for_all_measures(train, settings, tmp_path, monkeypatch):
+    annotation, calls = Judge.annotation, []
+    monkeypatch.setattr(Judge, "annotation", lambda *given: calls.append(1) or annotation(*given))
+    train(tmp_path / "run", settings(**LOOKING, probes=2))
+    assert looked(tmp_path / "run")[-1].keys() >= {"fidelity", "F1_exact"}
+    assert len(calls) == 8  # two pictures at the floor, at the ceiling, at the first look and at the last
+
+
+class Placed(Network):
+    """Remembers where it was put."""
+
+    name = "placed"
+    weights = ()
+
+    def __init__(self, files, place):
+        self.place = place
+
+    def preprocess(self, image):
+        return image
+
+    def forward(self, batch):
+        return list(batch)
+
+
+def test_the_judge_annotates_on_the_device_of_the_run(settings, dataset_folder, monkeypatch):
+    prepared = runs.prepare(str(dataset_folder), settings())
+    annotator = types.SimpleNamespace(network=Placed)
+    monkeypatch.setattr("controlmill.training.fidelity.find_annotator", lambda *_: (annotator, {}))
+    judge = make_judge(prepared.condition, prepared.provenance(), torch.device("cuda", 1))
+    assert judge.network.place == Placement(device="cuda:1", dtype="fp32")
+
+
+def test_a_run_without_time_for_looks_does_not_read_its_log_at_each_step(train, settings, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr("controlmill.training.looks.read_log", lambda run: calls.append(1) or read_log(run))
+    config = settings(**{**LOOKING, "steps": 6, "eval_every": 1, "probe_budget": 1e-9})
+    train(tmp_path / "run", config)
+    assert [line["step"] for line in looked(tmp_path / "run")] == [0, 6]
+    assert len(calls) == 3  # at the beginning, and for the curves of each look
+    Trainer(tmp_path / "run", *runs.resume(tmp_path / "run", {}), resume=True).train()
+    assert [line["step"] for line in looked(tmp_path / "run")] == [0, 6]
+
+
+# one picture for a user
+
+
+def test_a_picture_is_drawn_in_the_runs_shape_that_is_nearest_to_the_photos(train, settings, tmp_path):
+    run = tmp_path / "run"
+    train(run, settings(steps=1))
+    said = json.loads((run / "run.json").read_text())
+    assert said["shapes"] == [[64, 64]]
+    (run / "run.json").write_text(json.dumps({**said, "shapes": [[64, 64], [32, 96], [96, 32]]}))
+    for width, height, shape in ((70, 60, (64, 64)), (200, 70, (32, 96)), (60, 200, (96, 32))):
+        Image.new("RGB", (width, height)).save(tmp_path / "given.png")
+        for image, control in ((tmp_path / "given.png", None), (None, tmp_path / "given.png")):
+            (picture,), drawn = draw(run, image, control, "a", 0, 1, 1, 2.0, "cpu")
+            assert picture.shape == drawn.shape == (*shape, 3)
+
+
+def test_shapes_are_listed_the_commonest_first():
+    rows = np.zeros(6, LOCATION)
+    rows["height"], rows["width"] = (64, 32, 64, 96, 32, 64), (64, 96, 64, 32, 96, 64)
+    assert common_shapes(rows) == [(64, 64), (32, 96), (96, 32)]
