@@ -16,7 +16,7 @@ import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
 from .inference import compiled, ready
-from .torch_device import autocast, load_state_dict, upload
+from .torch_device import autocast, finite, load_state_dict, upload
 from .upstream import controlnet_aux
 from .weights import PackageWeights, WeightsFile
 
@@ -70,7 +70,7 @@ class HED(Network):
     def postprocess(self, raw: list[np.ndarray], image: np.ndarray) -> np.ndarray:
         """The mean of the side outputs at the size of the image, as probabilities."""
         height, width = image.shape[:2]
-        sides = [cv2.resize(side, (width, height), interpolation=cv2.INTER_LINEAR) for side in raw]
+        sides = [cv2.resize(finite(side), (width, height), interpolation=cv2.INTER_LINEAR) for side in raw]
         return 1 / (1 + np.exp(-np.mean(np.stack(sides, axis=2), axis=2).astype(np.float64)))
 
 

@@ -89,6 +89,7 @@ class MLSD(Network):
     def postprocess(self, raw: tuple[np.ndarray, ...], image: np.ndarray) -> Lines:
         """Lines in pixels of the picture."""
         scores, centres, displacements, size = raw
+        finite(scores)
         finite(displacements)
         lengths = np.sqrt(np.sum((displacements[:, :2] - displacements[:, 2:]) ** 2, axis=1))
         scale = (np.array(image.shape[:2]) / size)[::-1]

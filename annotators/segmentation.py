@@ -54,11 +54,13 @@ class SegmentationNetwork(Network):
         return pixels
 
     def forward(self, batch: Sequence[np.ndarray]) -> list[Any]:
-        """For each picture a float32 tensor (150, h / 4, w / 4) on the device."""
+        """For each picture a float32 tensor (150, h / 4, w / 4), on a GPU of CUDA's if it came from there."""
         import torch
 
         with torch.inference_mode(), autocast(self._place):
-            return list(self._run(upload(batch, self._place)).float())
+            scores = self._run(upload(batch, self._place)).float()
+        # PyTorch on MPS dies where two threads use it (pytorch/pytorch#197805), and postprocess runs in several
+        return list(scores.cpu() if self._place.device == "mps" else scores)
 
     def scores(self, pixels: Any) -> Any:
         """Scores of a batch, as the network gives them."""

@@ -298,6 +298,7 @@ def write_maps(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any
             for table, output in outputs.items()
         }
         reasons: dict[str, Counter[str]] = {table: Counter() for table in outputs}
+        errors = dict.fromkeys(outputs, "")
         rows = 0
         for group, size in enumerate(read_footer(parquet).groups):
             keys = read_table(parquet, ["key"], group).column("key").to_pylist()
@@ -307,16 +308,16 @@ def write_maps(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any
                     row = outcome if isinstance(outcome, Failure) else outcome[output.name]
                     if isinstance(row, Failure):
                         reasons[table][row.reason] += 1
+                        errors[table] = row.error
                         row = {"reason": row.reason, "error": row.error}
                     done[table].append({"key": key, **row})
             for table, writer in writers.items():
                 writer.write_group(done[table])
             rows += size
-            error = done[next(iter(outputs))][-1].get("error") if size else None
         for table, writer in writers.items():
             faults = reasons[table]["failed"] + reasons[table]["killed_worker"]
             if rows >= TOO_MANY_FAILURES and faults == rows:
-                raise Pointless(f"{table}: every row of the shard failed, so the annotator is at fault: {error}")
+                raise Pointless(f"{table}: every row of the shard failed, the annotator is at fault: {errors[table]}")
             writer.close({"reasons": dict(reasons[table])})
         for table in outputs:
             dataset.storage.commit(scratches[table], shard_file(table, shard))

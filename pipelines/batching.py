@@ -22,16 +22,31 @@ WORTH = 1.05  # a larger batch must be this much faster
 
 def best_batch(network: type[Network], weights: Mapping[str, Found], place: Placement, resolution: int) -> int:
     """What ``auto`` means: the network's own figure on a CPU, else what is measured here, on square noise."""
-    return network.cpu_batch if place.device == "cpu" else measured(network, weights, place, resolution)
+    if place.device == "cpu":
+        return network.cpu_batch
+    import torch
+
+    try:
+        return measured(network, weights, place, resolution)
+    finally:
+        torch.cuda.empty_cache()  # the workers are other processes and want this memory
 
 
 def measured(network: type[Network], weights: Mapping[str, Found], place: Placement, resolution: int) -> int:
     """The batch beyond which pictures per second hardly grow; a batch that does not fit is halved."""
+    import torch
+
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (resolution, resolution, 3), dtype=np.uint8)
     loaded = load_network(network, weights, place)
     item = loaded.preprocess(noise)
-    return fastest_batch(lambda size: loaded.forward([item] * size))
+
+    def forward(size: int) -> None:
+        loaded.forward([item] * size)
+        if place.device.startswith("cuda"):
+            torch.cuda.synchronize(place.device)  # some networks leave their outputs on the device, still being made
+
+    return fastest_batch(forward)
 
 
 def fastest_batch(forward: Callable[[int], Any], clock: Callable[[], float] = time.perf_counter) -> int:

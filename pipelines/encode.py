@@ -251,6 +251,8 @@ def plan_encode(
             steps[table] = EncodeImages(base, encoder.digest, here, stored, mirror)
         else:
             said["captions"] = captions_of(dataset)
+            if said["captions"]["table"] == "captions" and dataset.state("captions").status != "complete":
+                raise MillError("captions is stale, made from earlier images: redo it first")
             steps[table] = EncodeCaptions(base, encoder.digest, here, stored)
         wanted[table] = said
     return Plan((Encode(steps, wanted),), wanted)

@@ -18,10 +18,15 @@ from .pixels import Refused
 
 IN_FLIGHT_BYTES = 512 * 1024 * 1024  # of a process
 CV2_NO_MEMORY = -4
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # what oneDNN, MPS and cuBLAS say
 
 
 class OutOfMemory(Exception):
     """The batch does not fit. It stops the job: a smaller batch would change the bits of every row."""
+
+
+class DeviceFault(Exception):
+    """The device failed, not the row. It stops the job: whatever comes after it in this process fails as well."""
 
 
 class Step(Protocol):
@@ -81,13 +86,16 @@ def failure_of(error: BaseException) -> Failure:
 
     Raises:
         OutOfMemory: it was no fault of the row but of the memory.
+        DeviceFault: it was no fault of the row but of the device.
     """
     if isinstance(error, Refused):
         return Failure(error.reason, error.error)
-    if isinstance(error, OutOfMemory):
+    if isinstance(error, OutOfMemory | DeviceFault):
         raise error
     if is_out_of_memory(error):
         raise OutOfMemory(error_text(error)) from error
+    if type(error).__name__ == "AcceleratorError" or (isinstance(error, RuntimeError) and "CUDA error" in str(error)):
+        raise DeviceFault(error_text(error)) from error
     if not isinstance(error, Exception) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
         raise error
     return Failure("failed", error_text(error))
@@ -100,7 +108,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         isinstance(error, MemoryError)
         or "OutOfMemoryError" in kinds
         or (type(error).__module__ == "cv2" and getattr(error, "code", 0) == CV2_NO_MEMORY)
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+        or (isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY))
     )
 
 
@@ -140,8 +148,10 @@ class _Flow:
         for index, row in enumerate(rows):
             check()
             cost = self.step.cost(row)
-            while len(self.ahead) >= self.limit or (self.costs and self._held() + cost > self.most_bytes):
+            while len(self.ahead) >= self.limit:
                 self._advance()
+            while self.costs and self._held() + cost > self.most_bytes:
+                self._free()
             self.costs[index] = cost
             self.ahead.append((index, row, self.pool.submit(self._load, row)))
             if self.limit == 1:
@@ -173,8 +183,18 @@ class _Flow:
         elif self.waiting:
             self._forward(self.waiting.pop(next(iter(self.waiting))))
         else:
-            pending = [found for found in self.outcomes.values() if isinstance(found, Future) and not found.done()]
+            wait(self._pending(), return_when=FIRST_COMPLETED)
+
+    def _free(self) -> None:
+        """Bring rows on until some give back their bytes; a batch that is not full runs only if nothing else can."""
+        pending = self._pending()
+        if not self.ahead and pending:
             wait(pending, return_when=FIRST_COMPLETED)
+        else:
+            self._advance()
+
+    def _pending(self) -> list[Future[Any]]:
+        return [found for found in self.outcomes.values() if isinstance(found, Future) and not found.done()]
 
     def _load(self, row: Any) -> Any:
         item = self.step.load(row)

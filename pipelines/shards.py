@@ -18,7 +18,7 @@ from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError
 from ..schemas.storage import Storage
 from .quarantine import run_rows_apart
-from .rows import OutOfMemory, Step, run_rows
+from .rows import DeviceFault, OutOfMemory, Step, run_rows
 from .run import Run, Stopped
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -83,7 +83,7 @@ def run_shard(job: Job, shard: int) -> dict[str, Any]:
     except Exception as error:
         run.fail(shard, _advice(error))
         run.finish(shard)
-        if isinstance(error, OutOfMemory) or getattr(error, "errno", None) in FULL_DISK or isinstance(error, Pointless):
+        if isinstance(error, OutOfMemory | DeviceFault | Pointless) or getattr(error, "errno", None) in FULL_DISK:
             run.stop(_advice(error))
         return {"shard": shard, "status": "failed"}
     return {"shard": shard, "status": "done", "committed": committed}
@@ -113,6 +113,8 @@ def _advice(error: BaseException) -> str:
     """An error's text, with what to do about it where that is known."""
     if isinstance(error, OutOfMemory):
         return f"out of memory ({error}): choose a smaller --batch-size"
+    if isinstance(error, DeviceFault):
+        return f"the device failed ({error}): run the same command again to go on"
     if getattr(error, "errno", None) in FULL_DISK:
         return f"the disk is full or read-only ({error}): make room, then run the same command again"
     if isinstance(error, MillError):

@@ -40,3 +40,9 @@ def test_equals_reference(pair, photos, annotator, options, bound):
         print(f"{annotator.variant}: at most {difference.max()}, on {np.mean(difference > 0):.1e} of the pixels")
         assert difference.max() <= bound
         assert len(np.unique(found)) > 1 or annotator.condition == "scribble"
+
+
+def test_values_that_are_not_finite_are_no_black_map() -> None:
+    raw = [np.full((8, 8), np.nan, np.float32)] * 5
+    with pytest.raises(ValueError, match="not finite"):
+        HED.postprocess(object.__new__(HED), raw, np.zeros((8, 8, 3), np.uint8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -85,6 +86,32 @@ def test_batches_are_always_full_and_a_bad_row_is_bisected_out() -> None:
 def test_running_out_of_memory_stops_the_job_instead_of_changing_the_batch() -> None:
     with pytest.raises(OutOfMemory, match="too large"):
         list(run_rows(Step(4), [(n, "a", "memory" if n == 2 else "") for n in range(8)], 1, lambda: None))
+
+
+@pytest.mark.parametrize("said", ["CUDA error: an illegal memory access", "MPS backend out of memory", "ALLOC_FAILED"])
+def test_a_fault_of_the_device_is_no_fault_of_the_row(said: str) -> None:
+    """A sticky error fails every later forward pass of the process: nulls for rows that are sound."""
+
+    class Broken(Step):
+        def forward(self, items: list[Any]) -> list[Any]:
+            raise RuntimeError(said)
+
+    with pytest.raises(rows_module.DeviceFault if "CUDA" in said else OutOfMemory, match=said):
+        list(run_rows(Broken(4), [(n, "a", "") for n in range(8)], 1, lambda: None))
+
+
+def test_a_batch_waits_for_bytes_rather_than_be_padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results that are being encoded hold the memory; running a part of a batch would give none back."""
+    monkeypatch.setattr(rows_module, "IN_FLIGHT_BYTES", 6_000)
+
+    class Slow(Step):
+        def finish(self, row: Any, item: Any, output: Any) -> Any:
+            time.sleep(0.01)
+            return super().finish(row, item, output)
+
+    step = Slow(4)
+    assert len(list(run_rows(step, [(n, "a", "") for n in range(40)], 4, lambda: None))) == 40
+    assert len(step.batches) == 10
 
 
 def test_queues_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
