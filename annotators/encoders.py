@@ -173,10 +173,5 @@ def provenance(encoder: VaeEncoder | TextEncoder, place: Placement, stored: str)
         **encoder.facts,
         "stored": stored,
         "packages": package_versions(*encoder.packages),
-        "placement": {
-            "device": place.device.split(":")[0],
-            "dtype": place.dtype,
-            "batch_size": place.batch_size,
-            "threads": place.threads,
-        },
+        "placement": place.provenance(),
     }
