@@ -1,14 +1,15 @@
 """From the tables to batches: only the needed columns, each row group read about once, decoded in threads.
 
-A reader follows its share of the order, keeps the bytes of rows that it will need soon, and gives batches in order.
+A reader follows its share of the order, keeps the bytes of a row from when its row group is read until it is taken, and
+gives batches in order. Where it may not keep so much, it keeps what is due soonest and reads row groups more than once.
 What is drawn for a sample is a function of (seed, epoch, row) alone, so neither threads nor readers change a batch.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +23,11 @@ from ..schemas.dataset import Dataset, shard_file
 from ..schemas.errors import MillError
 from ..schemas.shardfile import read_table
 from .caches import NONE, Caches
-from .order import Order, Schedule, share
+from .order import LANES, Order, Schedule, Turns, readers_of_a_lane, share
 from .selection import Selection
 from .transforms import Augment, augment
 
-CACHE_BYTES = 1024**3
+CACHE_BYTES = 1024**3  # that a reader keeps
 AHEAD = 2  # batches decoded ahead
 
 
@@ -54,16 +55,18 @@ def draws(seed: int, epoch: int, row: tuple[int, int], use: str) -> np.random.Ge
 
 
 class RowReader:
-    """Reads rows by (shard, row group, row); the bytes of a group's other rows are kept for later, within a bound.
+    """Reads rows by (shard, row group, row); the bytes of a group's other rows are kept until they are taken.
 
-    ``columns`` asks for scalar columns of the condition's table beside its map: what was drawn for the row.
+    ``due`` says which rows of a group are yet to be taken, and when. Of more than ``cache_bytes`` those that are due
+    last are dropped, and their groups are read again. ``columns`` asks for scalar columns of the condition's table
+    beside its map: what was drawn for the row.
     """
 
     def __init__(
         self,
         dataset: Dataset,
         conditions: dict[str, Condition],
-        wanted: np.ndarray,
+        due: Callable[[int, int], dict[int, float]],
         cache_bytes: int = CACHE_BYTES,
         columns: Sequence[str] = (),
         caches: Caches = NONE,
@@ -71,29 +74,34 @@ class RowReader:
         self.caches = caches
         self.dataset, self.conditions, self.columns = dataset, conditions, tuple(columns)
         self.captions = "captions" if dataset.index("captions") else "images"
-        self.cache_bytes = cache_bytes
+        self.due, self.cache_bytes = due, cache_bytes
         self.group_reads = 0
-        self._wanted = {(int(row["shard"]), int(row["row"])) for row in wanted}
-        self._groups: OrderedDict[tuple[int, int], dict[int, dict[str, Any]]] = OrderedDict()
+        self._rows: dict[tuple[int, int], dict[str, Any]] = {}
         self._held = 0
 
     def take(self, location: np.void) -> dict[str, Any]:
         """The stored bytes of one row; they are forgotten once taken."""
-        key = int(location["shard"]), int(location["group"])
-        rows = self._groups.get(key)
-        if rows is None or int(location["row"]) not in rows:
-            rows = self._read(*key)
-        else:
-            self._groups.move_to_end(key)
-        found = rows.pop(int(location["row"]))
-        self._held -= found["size"]
-        if not rows:
-            self._groups.pop(key, None)
-        return found
+        row = int(location["shard"]), int(location["row"])
+        if row not in self._rows:
+            for number, found in self.read(row[0], int(location["group"])).items():
+                if (row[0], number) not in self._rows:
+                    self._rows[row[0], number] = found
+                    self._held += found["size"]
+        taken = self._rows.pop(row)
+        self._held -= taken["size"]
+        if self._held > self.cache_bytes:
+            self._drop()
+        return taken
 
-    def _read(self, shard: int, group: int) -> dict[int, dict[str, Any]]:
+    def _drop(self) -> None:
+        for row in sorted(self._rows, key=lambda row: self._rows[row]["due"], reverse=True):
+            self._held -= self._rows.pop(row)["size"]
+            if self._held <= self.cache_bytes:
+                break
+
+    def read(self, shard: int, group: int) -> dict[int, dict[str, Any]]:
+        """What is due of a row group, by row."""
         self.group_reads += 1
-        self._forget((shard, group))
         image_columns = ["key"] if self.caches.latents else ["key", "image.bytes"]
         tables = {"images": image_columns, **{name: ["key", "map.bytes"] for name in self.conditions}}
         tables.update({table: ["key", "shape", *CACHED[table]] for table in self.caches.tables})
@@ -111,13 +119,13 @@ class RowReader:
             if parts[table]["key"] != parts["images"]["key"]:
                 raise MillError(f"{shard_file(table, shard)}, row group {group}: its keys are not those of the images")
         rows: dict[int, dict[str, Any]] = {}
-        for i in range(len(parts["images"]["key"])):
-            if (shard, first + i) not in self._wanted:
-                continue
+        for row, due in self.due(shard, group).items():
+            i = row - first
             maps = {name: (parts[name]["map"][i] or {}).get("bytes") for name in self.conditions}
             image = b"" if self.caches.latents else parts["images"]["image"][i]["bytes"]
             cached = {table: {name: values[i] for name, values in parts[table].items()} for table in self.caches.tables}
-            rows[first + i] = {
+            rows[row] = {
+                "due": due,
                 "image": image,
                 "cached": cached,
                 "maps": maps,
@@ -125,15 +133,7 @@ class RowReader:
                 "columns": {name: parts[table][name][i] for table in self.conditions for name in self.columns},
                 "size": len(image) + sum(len(data or b"") for data in maps.values()) + _bytes_of(cached),
             }
-        self._groups[shard, group] = rows
-        self._held += sum(row["size"] for row in rows.values())
-        while self._held > self.cache_bytes and len(self._groups) > 1:
-            self._forget(next(iter(self._groups)))
         return rows
-
-    def _forget(self, key: tuple[int, int]) -> None:
-        for row in self._groups.pop(key, {}).values():
-            self._held -= row["size"]
 
     def decode(self, location: np.void, stored: dict[str, Any], epoch: int, seed: int, change: Augment) -> Sample:
         """Decode and augment; safe in threads.
@@ -215,32 +215,81 @@ class Loader:
             self.streams = [rows]
         else:
             self.streams = [rows[(rows["height"] == h) & (rows["width"] == w)] for h, w in shapes]
-        self.orders = [Order(_group_sizes(stream), config.seed + i) for i, stream in enumerate(self.streams)]
+        self.groups = [_groups(stream) for stream in self.streams]
+        sizes = [[rows.stop - rows.start for rows in groups.values()] for groups in self.groups]
+        self.orders = [Order(groups, config.seed + i) for i, groups in enumerate(sizes)]
         self.schedule = Schedule(tuple(len(stream) for stream in self.streams), config.seed)
 
-    def batch(self, step: int) -> tuple[int, list[tuple[int, int]]]:
-        """(stream, [(epoch, row of the stream)…]) of the batch of a step: the whole of it, for all readers."""
+    def _first(self, step: int) -> tuple[int, int]:
+        """(stream, number of its first sample) of the batch of a step, which all readers share."""
         stream = self.schedule.stream(step) if len(self.streams) > 1 else 0
-        earlier = self.schedule.earlier(step) if len(self.streams) > 1 else step
-        return stream, self.orders[stream].samples(earlier * self.config.batch_size, self.config.batch_size)
+        return stream, self._earlier(step)[stream] * self.config.batch_size
+
+    def _earlier(self, step: int) -> list[int]:
+        return self.schedule.earlier(step) if len(self.streams) > 1 else [step]
+
+    def reader(self, turns: Turns) -> RowReader:
+        """Reads what is due by ``turns``."""
+
+        def due(shard: int, group: int) -> dict[int, float]:
+            found = {}
+            for i, groups in enumerate(self.groups):
+                rows = groups.get((shard, group), slice(0))
+                pairs = zip(self.streams[i]["row"][rows].tolist(), turns.due(i, rows).tolist(), strict=True)
+                found.update((row, when) for row, when in pairs if when < np.inf)
+            return found
+
+        return RowReader(self.dataset, self.conditions, due, self.cache_bytes, caches=self.caches)
+
+    def turns(self, first_step: int = 0, reader: int = 0, readers: int = 1) -> Turns:
+        """When rows are due from ``first_step`` on at a reader."""
+        size = self.config.batch_size
+        return Turns(self.orders, [count * size for count in self._earlier(first_step)], size, reader, readers)
+
+    def notes(self, readers: int) -> list[str]:
+        """What is slow about reading with so many readers, in lines for people; one row group is read to tell."""
+        found = []
+        shared = readers_of_a_lane(self.config.batch_size, readers)
+        if shared > 1:
+            found.append(
+                f"{readers} readers do not share the {LANES} lanes of the order evenly: each row group is read "
+                f"{shared:.1f} times an epoch; take a power of two of --loader-workers, and such a --batch-size"
+            )
+        groups = self.groups[0]
+        rows = self.reader(self.turns()).read(*next(iter(groups)))
+        size = sum(row["size"] for row in rows.values()) / len(rows)
+        open_rows = min(LANES * max(part.stop - part.start for part in groups.values()), len(self.streams[0]))
+        needed = open_rows * size / readers
+        if needed > 2 * self.cache_bytes:  # about half of it is held at a time
+            found.append(
+                f"rows of {size / 1e6:.2g} MB: a reader would keep up to {needed / 2**30:.1f} GiB and may keep "
+                f"{self.cache_bytes / 2**30:.1f}, so that each row group is read up to {needed / self.cache_bytes:.0f} "
+                "times an epoch; more --loader-workers share it"
+            )
+        return found
 
     def batches(self, first_step: int = 0, reader: int = 0, readers: int = 1) -> Iterator[list[Sample]]:
         """Batches from ``first_step`` on; of each, a reader gives samples ``reader``, ``reader + readers``…
 
         One thread reads ahead, ``threads`` decode.
         """
-        wanted = np.concatenate(self.streams)
-        rows = RowReader(self.dataset, self.conditions, wanted, self.cache_bytes, caches=self.caches)
+        turns = self.turns(first_step, reader, readers)
+        rows = self.reader(turns)
         reading = ThreadPoolExecutor(1, thread_name_prefix="read")
         decoding = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
 
         def start(step: int) -> list[Future[Sample]]:
-            stream, samples = self.batch(step)
+            stream, first = self._first(step)
+            samples = enumerate(self.orders[stream].samples(first, self.config.batch_size), first)
             futures = []
-            for epoch, index in share(samples, reader, readers):
+            for number, (epoch, index) in share(list(samples), reader, readers):
                 location = self.streams[stream][index]
-                task = location, rows.take(location), epoch, self.config.seed, self.config.augment
-                futures.append(decoding.submit(rows.decode, *task))
+                turns.now[stream] = number
+                taken = rows.take(location)
+                turns.now[stream] = number + 1
+                futures.append(
+                    decoding.submit(rows.decode, location, taken, epoch, self.config.seed, self.config.augment)
+                )
             return futures
 
         ahead: deque[Future[list[Future[Sample]]]] = deque()
@@ -254,16 +303,20 @@ class Loader:
             decoding.shutdown(cancel_futures=True)
 
 
-def _group_sizes(rows: np.ndarray) -> tuple[int, ...]:
-    """Rows of each row group, in order."""
-    _, counts = np.unique(rows[["shard", "group"]], return_counts=True)
-    return tuple(int(count) for count in counts)
+def _groups(rows: np.ndarray) -> dict[tuple[int, int], slice]:
+    """(shard, row group) → its rows, which are one after another."""
+    found, starts = np.unique(rows[["shard", "group"]], return_index=True)
+    ends = [*starts[1:].tolist(), len(rows)]
+    return {place: slice(start, end) for place, start, end in zip(found.tolist(), starts.tolist(), ends, strict=True)}
 
 
 def held_out_samples(
     dataset: Dataset, conditions: dict[str, Condition], rows: np.ndarray, columns: Sequence[str] = ()
 ) -> list[Sample]:
     """Decoded rows as they are stored, in the order of their hashes."""
-    rows = rows[np.argsort(rows["rank"], kind="stable")]
-    reader = RowReader(dataset, conditions, rows, columns=columns)
-    return [reader.decode(row, reader.take(row), 0, 0, Augment()) for row in rows]
+    rows = np.sort(rows, order=["shard", "row"])
+    groups = _groups(rows)
+    numbers = rows["row"].tolist()
+    reader = RowReader(dataset, conditions, lambda *group: {n: n for n in numbers[groups[group]]}, columns=columns)
+    samples = [reader.decode(row, reader.take(row), 0, 0, Augment()) for row in rows]
+    return [samples[i] for i in np.argsort(rows["rank"], kind="stable")]

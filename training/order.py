@@ -1,14 +1,15 @@
 """In which order samples are seen: a pure function of (seed, epoch), the same for any number of readers.
 
 Row groups are permuted, rows are permuted inside each, all are laid end to end and cut into 64 equal lanes; position
-``i`` of the epoch is row ``i // 64`` of lane ``i % 64``. A batch mixes rows of 64 places, and a reader that takes
-every K-th position holds about 64 / K + 1 row groups and reads each hardly more than once.
+``i`` of the epoch is row ``i // 64`` of lane ``i % 64``. A batch mixes rows of 64 places. Where K readers divide 64,
+each has 64 / K lanes to itself, reads hardly a row group that another reads, and needs about as many at a time.
 
 The only state is a count: how many samples were consumed. Batches run over the end of an epoch into the next.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,18 +50,24 @@ class Order:
     def __init__(self, sizes: Sequence[int], seed: int):
         self.sizes, self.seed = tuple(sizes), seed
         self.rows = sum(self.sizes)
-        self._epochs: dict[int, np.ndarray] = {}
+        self._epochs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def samples(self, first: int, count: int) -> list[tuple[int, int]]:
         """Samples ``first`` to ``first + count`` of the run as (epoch, row)."""
         numbers = (divmod(number, self.rows) for number in range(first, first + count))
-        return [(epoch, int(self._epoch(epoch)[position])) for epoch, position in numbers]
+        return [(epoch, int(self._epoch(epoch)[0][position])) for epoch, position in numbers]
 
-    def _epoch(self, epoch: int) -> np.ndarray:
+    def positions(self, epoch: int) -> np.ndarray:
+        """int64 (rows,): where in an epoch each row is."""
+        return self._epoch(epoch)[1]
+
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """(rows by position, positions by row)."""
         if epoch not in self._epochs:
             if len(self._epochs) > 2:
                 del self._epochs[min(self._epochs)]
-            self._epochs[epoch] = epoch_order(self.sizes, self.seed, epoch)
+            order = epoch_order(self.sizes, self.seed, epoch)
+            self._epochs[epoch] = order, np.argsort(order)
         return self._epochs[epoch]
 
 
@@ -79,10 +86,9 @@ class Schedule:
         """The stream of a step."""
         return int(self._streams(np.arange(step, step + 1))[0])
 
-    def earlier(self, step: int) -> int:
-        """How many steps before ``step`` came from its stream."""
-        streams = self._streams(np.arange(step + 1))
-        return int((streams[:-1] == streams[-1]).sum())
+    def earlier(self, step: int) -> list[int]:
+        """How many steps before ``step`` came from each stream."""
+        return np.bincount(self._streams(np.arange(step)), minlength=len(self.rows)).tolist()  # type: ignore[no-any-return]
 
     def _streams(self, steps: np.ndarray) -> np.ndarray:
         bounds = np.cumsum(self.rows) / sum(self.rows)
@@ -94,3 +100,26 @@ class Schedule:
 def share(batch: Sequence, reader: int, readers: int) -> list:  # type: ignore[type-arg]
     """What reader ``reader`` of ``readers`` takes of a batch: every ``readers``-th sample."""
     return list(batch[reader::readers])
+
+
+def readers_of_a_lane(batch_size: int, readers: int, lanes: int = LANES) -> float:
+    """How many readers take rows of a lane, on average: so often is a row group read. 1 where they divide the lanes."""
+    numbers = np.arange(math.lcm(batch_size, lanes))
+    pairs = np.stack([numbers % lanes, numbers % batch_size % readers])
+    return len(np.unique(pairs, axis=1).T) / lanes
+
+
+class Turns:
+    """When rows are due at one reader. ``now`` is the sample of each stream whose turn it is, or will be next."""
+
+    def __init__(self, orders: Sequence[Order], now: Sequence[int], batch_size: int, reader: int, readers: int):
+        self.orders, self.now = orders, list(now)
+        self.batch_size, self.reader, self.readers = batch_size, reader, readers
+
+    def due(self, stream: int, rows: slice) -> np.ndarray:
+        """float64: in which epoch, and how far into it; infinite for rows that are past or another reader's."""
+        order, now = self.orders[stream], self.now[stream]
+        epoch = now // order.rows
+        numbers = epoch * order.rows + order.positions(epoch)[rows]
+        due = (numbers >= now) & (numbers % self.batch_size % self.readers == self.reader)
+        return np.where(due, numbers / order.rows, np.inf)

@@ -1,14 +1,20 @@
+import io
 import itertools
 import shutil
+from contextlib import contextmanager
 
+import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset, shard_file
 from controlmill.schemas.errors import MillError
 from controlmill.training import readers
-from controlmill.training.loader import Loader, LoaderConfig, RowReader, held_out_samples
-from controlmill.training.selection import Filter, check_tables, select
+from controlmill.training.loader import Loader, LoaderConfig, held_out_samples
+from controlmill.training.order import LANES
+from controlmill.training.selection import LOCATION, Filter, Selection, check_tables, select
 from controlmill.training.transforms import Augment
 
 from .conftest import ALL_MAPS, SCENES, WITHOUT_SCRIBBLE
@@ -67,16 +73,82 @@ def test_ranks_share_each_batch(dataset):
     assert [parts[i % 2][i // 2] for i in range(len(whole))] == whole
 
 
-def test_each_row_group_is_read_about_once_an_epoch(dataset):
-    selection = select(dataset, ["canny"])
-    reader = RowReader(dataset, check_tables(dataset, ["canny"]), selection.train)
-    for row in selection.train:
-        reader.take(row)
-    assert reader.group_reads == len(np.unique(selection.train[["shard", "group"]]))
-    bounded = RowReader(dataset, check_tables(dataset, ["canny"]), selection.train, cache_bytes=1)
-    for row in selection.train[::-1]:
-        bounded.take(row)
-        assert len(bounded._groups) <= 1
+class Many(Dataset):
+    """In memory, one file of many row groups of 8."""
+
+    GROUPS, ROWS = 80, 8
+
+    def __init__(self):
+        pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+        picture = {"bytes": cv2.imencode(".png", pixels)[1].tobytes(), "path": None}
+        edges = np.where(pixels[..., 0] > 127, 255, 0).astype(np.uint8)
+        outline = {"bytes": cv2.imencode(".png", edges)[1].tobytes(), "path": None}
+        self.open_bytes = LANES * self.ROWS * (len(picture["bytes"]) + len(outline["bytes"]))
+        keys = [str(row) for row in range(self.GROUPS * self.ROWS)]
+        self.files = {}
+        for table, column, value in (("images", "image", picture), ("canny", "map", outline)):
+            rows = [{"key": key, column: value, "caption": key} for key in keys]
+            pq.write_table(pa.Table.from_pylist(rows), file := io.BytesIO(), row_group_size=self.ROWS)
+            self.files[table] = file
+        self.train = np.zeros(len(keys), LOCATION)
+        self.train["row"] = np.arange(len(keys))
+        self.train["group"] = self.train["row"] // self.ROWS
+        self.train["height"] = self.train["width"] = 8
+
+    def index(self, table):
+        return None
+
+    @contextmanager
+    def parquet(self, table, shard):
+        yield pq.ParquetFile(self.files[table])
+
+    def loader(self, cache_bytes, train=None):
+        train = self.train if train is None else train
+        selection, config = Selection(train, train[:0]), LoaderConfig(seed=3, batch_size=8)
+        return Loader(self, {"canny": CONDITIONS["canny"]}, selection, config, cache_bytes=cache_bytes)
+
+
+def reads(loader, epochs=2, readers_=1):
+    """(reads of a row group by each reader in an epoch, most bytes that one held)."""
+    found, most = [], 0
+    for reader in range(readers_):
+        turns = loader.turns(0, reader, readers_)
+        rows = loader.reader(turns)
+        for number in range(reader, epochs * len(loader.streams[0]), readers_):
+            turns.now[0] = number
+            ((_, index),) = loader.orders[0].samples(number, 1)
+            assert rows.take(loader.streams[0][index])["caption"] == str(index)
+            turns.now[0] = number + 1
+            most = max(most, rows._held)
+        found.append(rows.group_reads / epochs / Many.GROUPS)
+        assert not rows._rows
+    return sum(found), most
+
+
+def test_each_row_group_is_read_once_an_epoch_where_what_is_to_come_fits():
+    dataset = Many()
+    loader = dataset.loader(dataset.open_bytes)
+    assert reads(loader)[0] < 1.1
+    assert reads(loader, readers_=4)[0] < 2.1  # lanes begin and end within a group
+
+
+@pytest.mark.parametrize(("share_kept", "times"), [(0.5, 2.0), (0.25, 3.5), (0.0, 8.0)])
+def test_where_it_does_not_fit_row_groups_are_read_a_few_times_more_and_that_is_said(share_kept, times):
+    dataset = Many()
+    loader = dataset.loader(max(1, int(share_kept * dataset.open_bytes)))
+    found, most = reads(loader)
+    assert found <= times
+    assert most <= share_kept * dataset.open_bytes
+    if share_kept == 0.25:
+        assert "each row group is read up to 4 times an epoch" in loader.notes(1)[0]
+    assert not dataset.loader(dataset.open_bytes).notes(1)
+
+
+def test_the_bound_changes_no_batch():
+    batches_of = [
+        [identity(batch) for batch in first(Many().loader(bound).batches(3), 110)] for bound in (1, 10_000, 10**9)
+    ]
+    assert batches_of[0] == batches_of[1] == batches_of[2]
 
 
 def test_nulls_are_found_without_reading_maps_and_counted_by_reason(dataset, monkeypatch):

@@ -1,7 +1,8 @@
 from collections import Counter
 
 import numpy as np
-from controlmill.training.order import LANES, Order, Schedule, epoch_order, share
+import pytest
+from controlmill.training.order import LANES, Order, Schedule, epoch_order, readers_of_a_lane, share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,12 +53,23 @@ def test_a_batch_mixes_row_groups_and_readers_hardly_read_twice():
     assert max(open_groups) <= LANES + 1
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "readers", "times"), [(4, 1, 1), (256, 4, 1), (12, 3, 3), (4, 3, 1), (6, 4, 2), (96, 12, 3)]
+)
+def test_readers_that_do_not_divide_the_lanes_read_row_groups_more_than_once(batch_size, readers, times):
+    assert readers_of_a_lane(batch_size, readers) == times
+    rows, of_group = 64, epoch_order([64] * 240, 3, 0) // 64
+    numbers = np.arange(240 * rows)
+    reads = sum(len(np.unique(of_group[numbers % batch_size % readers == k])) for k in range(readers)) / 240
+    assert times <= reads < 1.3 * times
+
+
 @given(st.lists(st.integers(1, 1000), min_size=2, max_size=6), SEED, st.integers(0, 3000))
 def test_streams_are_met_in_proportion(rows, seed, step):
     schedule = Schedule(tuple(rows), seed)
     streams = schedule._streams(np.arange(step + 1))
     assert schedule.stream(step) == streams[-1]
-    assert schedule.earlier(step) == (streams[:-1] == streams[-1]).sum()
+    assert schedule.earlier(step)[streams[-1]] == (streams[:-1] == streams[-1]).sum()
     counts = np.bincount(streams, minlength=len(rows))
     wanted = (step + 1) * np.array(rows) / sum(rows)
     assert np.abs(counts - wanted).max() < 2 + np.log2(step + 2)
