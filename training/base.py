@@ -127,18 +127,21 @@ class Base:
 
     default_guidance = 9.0  # paper
 
-    def __init__(self, name: str, device: torch.device, precision: str = "fp32"):
+    def __init__(self, name: str, device: torch.device, precision: str = "fp32", whole_unet: bool = False):
+        """``whole_unet`` leaves the UNet in float32, for what is copied from it and trained."""
         where = configured_by(name)
         dtype = DTYPES[precision]
         self.name, self.device, self.facts = name, device, read_facts(name)
         self.tokenizer = CLIPTokenizer.from_pretrained(where, subfolder="tokenizer")
+        unet_dtype = torch.float32 if whole_unet else dtype
         vae_dtype = torch.float32 if precision == "fp16" else dtype  # a VAE in fp16 overflows
         if is_single_file(name):
             file = Path(location(name))
-            self.text_encoder, self.unet, self.vae = single_file.load_modules(file, where, dtype, vae_dtype)
+            self.text_encoder, self.unet, self.vae = single_file.load_modules(file, where, unet_dtype, vae_dtype)
+            self.text_encoder.to(dtype)
         else:
             self.text_encoder = CLIPTextModel.from_pretrained(where, subfolder="text_encoder", dtype=dtype)
-            self.unet = UNet2DConditionModel.from_pretrained(where, subfolder="unet", dtype=dtype)
+            self.unet = UNet2DConditionModel.from_pretrained(where, subfolder="unet", dtype=unet_dtype)
             self.vae = AutoencoderKL.from_pretrained(where, subfolder="vae", dtype=vae_dtype)
         for module in (self.text_encoder, self.unet, self.vae):
             module.requires_grad_(False).eval().to(device)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,10 @@ def save(run: Path, step: int, trained: Trained, state: dict[str, Any], keep: in
         trained.average.save_pretrained(scratch / "ema")
     if trained.unet is not None:
         trained.unet.save_pretrained(scratch / "unet")
-    tensors, scalars = _optimizer_state(trained.optimizer)
+    values = _flat(trained.optimizer.state_dict()["state"])
+    scalars = {name: value for name, value in values.items() if not isinstance(value, torch.Tensor)}
+    # copies, because bitsandbytes has tensors that parameters share
+    tensors = {name: values[name].detach().to("cpu", copy=True).contiguous() for name in values.keys() - scalars.keys()}
     save_file(tensors, scratch / "optimizer.safetensors")
     scaler = trained.scaler.state_dict() if trained.scaler is not None else None
     everything = {**state, "step": step, "optimizer": scalars, "scaler": scaler}
@@ -71,43 +75,43 @@ def steps_saved(run: Path) -> list[int]:
     return sorted(int(name) for name in names if (run / "checkpoints" / name / "state.json").is_file())
 
 
-def read_state(run: Path, step: int | None = None) -> dict[str, Any]:
-    """``state.json`` of the last checkpoint, or of the one after ``step`` steps.
+def read_state(run: Path) -> dict[str, Any]:
+    """``state.json`` of the last checkpoint.
 
     Raises:
         MillError: there is none.
     """
-    saved = steps_saved(run)
-    if not saved or (step is not None and step not in saved):
-        raise MillError(f"{run} has no checkpoint{f' of step {step}' if step is not None else ''} to go on from")
-    state: dict[str, Any] = json.loads((_folder(run, step) / "state.json").read_text(encoding="utf-8"))
+    if not steps_saved(run):
+        raise MillError(f"{run} has no checkpoint to go on from")
+    state: dict[str, Any] = json.loads((_last(run) / "state.json").read_text(encoding="utf-8"))
     return state
+
+
+def blank_controlnet(run: Path, kind: type[ControlNetModel]) -> ControlNetModel:
+    """A ControlNet of the form of the last checkpoint's, without its weights."""
+    made: ControlNetModel = kind.from_config(kind.load_config(_last(run) / "controlnet"))
+    return made
 
 
 def restore(run: Path, trained: Trained) -> dict[str, Any]:
     """Load the last checkpoint into what was just built, and return its state."""
-    folder, state = _folder(run, None), read_state(run)
+    folder, state = _last(run), read_state(run)
     _load(trained.controlnet, folder / "controlnet")
     if trained.average is not None:
         _load(trained.average, folder / "ema")
     if trained.unet is not None:
         _load(trained.unet, folder / "unet")
     blank = trained.optimizer.state_dict()
-    moments: dict[int, dict[str, Any]] = {}
-    for name, tensor in load_file(folder / "optimizer.safetensors").items():
-        index, _, part = name.partition(".")
-        moments.setdefault(int(index), {})[part] = tensor
-    for name, value in state["optimizer"].items():
-        index, _, part = name.partition(".")
-        moments.setdefault(int(index), {})[part] = value
+    values = _nested({**load_file(folder / "optimizer.safetensors"), **state["optimizer"]})
+    moments = {int(index): parts for index, parts in values.items()}
     trained.optimizer.load_state_dict({"state": moments, "param_groups": blank["param_groups"]})
     if trained.scaler is not None and state["scaler"]:
         trained.scaler.load_state_dict(state["scaler"])
     return state
 
 
-def _folder(run: Path, step: int | None) -> Path:
-    return run / "checkpoints" / f"{steps_saved(run)[-1] if step is None else step:0{DIGITS}d}"
+def _last(run: Path) -> Path:
+    return run / "checkpoints" / f"{steps_saved(run)[-1]:0{DIGITS}d}"
 
 
 def _load(module: torch.nn.Module, folder: Path) -> None:
@@ -117,15 +121,27 @@ def _load(module: torch.nn.Module, folder: Path) -> None:
     module.load_state_dict(tensors)
 
 
-def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    tensors, scalars = {}, {}
-    for index, parts in optimizer.state_dict()["state"].items():
-        for name, value in parts.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"{index}.{name}"] = value.detach().cpu().contiguous()
-            else:
-                scalars[f"{index}.{name}"] = value
-    return tensors, scalars
+def _flat(nested: Mapping[Any, Any]) -> dict[str, Any]:
+    """Values by path, ``0/exp_avg``; bitsandbytes has one dictionary more between parameter and values."""
+    found = {}
+    for name, value in nested.items():
+        inner = _flat(value) if isinstance(value, Mapping) else None
+        found.update(
+            {f"{name}/{path}": part for path, part in inner.items()} if inner is not None else {str(name): value}
+        )
+    return found
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """What :func:`_flat` was given, with names as text."""
+    found: dict[str, Any] = {}
+    for path, value in flat.items():
+        *outer, name = path.split("/")
+        inner = found
+        for part in outer:
+            inner = inner.setdefault(part, {})
+        inner[name] = value
+    return found
 
 
 def _point(link: Path, target: Path) -> None:

@@ -125,6 +125,13 @@ def choose_trainable(
     return trained, [parameter for parameter in unet.parameters() if parameter.requires_grad]
 
 
+def round_frozen(unet: UNet2DConditionModel, dtype: torch.dtype) -> None:
+    """Bring what is not trained of a base to the precision of the run; copies of it were made before."""
+    for parameter in unet.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
+
+
 class ControlledDenoiser(nn.Module):
     """Base and ControlNet as one module, so that one forward pass, and one gradient exchange, holds all that trains."""
 

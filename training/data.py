@@ -11,6 +11,7 @@ from typing import Any
 from diffusers import ControlNetModel
 from safetensors import safe_open
 
+from ..schemas.caches import captions_of
 from ..schemas.conditions import Condition
 from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError
@@ -25,15 +26,20 @@ from .transforms import Augment
 
 @dataclass(frozen=True)
 class Prepared:
-    """Rows, condition and base of a run. ``fingerprint`` is of the tables' bytes and the chosen rows."""
+    """Rows, condition and base of a run. ``digests`` are of the tables' bytes, the captions and the chosen rows."""
 
     dataset: Dataset
     condition: Condition
     selection: Selection
     facts: Facts
     start_folder: str
-    fingerprint: str
+    digests: dict[str, str]
     caches: Caches
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that is trained on."""
+        return fingerprint(self.digests)
 
     def loader(self, config: TrainConfig) -> Loader:
         """Batches of the training rows."""
@@ -52,7 +58,7 @@ class Prepared:
 def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = None) -> Prepared:
     """Open the dataset, choose the rows, and find out what does not fit.
 
-    ``caches`` are those that a run which goes on began with.
+    ``caches`` are those that a run which goes on began with; what it started from is not asked for again.
 
     Raises:
         MillError: a table is missing, not complete or stale; no rows are left; sizes do not fit the base; the
@@ -66,20 +72,20 @@ def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = No
     used = find_caches(dataset, config, facts, caches)
     selection = select(dataset, [config.condition], filters, config.held_out, config.limit, used.tables)
     facts.check_sizes([(config.crop, config.crop)] if config.crop else selection.shapes())
-    start = controlnet_folder(config.start_from) if config.start_from else ""
+    start = controlnet_folder(config.start_from) if config.start_from and caches is None else ""
     if start:
         facts.check_controlnet(read_controlnet_config(start), config.start_from)
         if config.only_mid and _is_connected(Path(start)):
             raise MillError(f"--only-mid: the down blocks of {config.start_from} are connected already")
-    digest = fingerprint(
-        {
-            "images": _digests(dataset, "images"),
-            config.condition: _digests(dataset, conditions[config.condition].table),
-            "rows": selection.train[["shard", "row"]].tolist(),
-            **{table: _digests(dataset, table) for table in used.tables},
-        }
-    )
-    return Prepared(dataset, conditions[config.condition], selection, facts, start, digest, used)
+    parts = {
+        "images": _digests(dataset, "images"),
+        "captions": captions_of(dataset),
+        config.condition: _digests(dataset, conditions[config.condition].table),
+        "rows": selection.train[["shard", "row"]].tolist(),
+        **{table: _digests(dataset, table) for table in used.tables},
+    }
+    digests = {part: fingerprint(said) for part, said in parts.items()}
+    return Prepared(dataset, conditions[config.condition], selection, facts, start, digests, used)
 
 
 def _is_connected(folder: Path) -> bool:

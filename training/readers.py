@@ -7,6 +7,7 @@ Fresh pages are dear, so a block is used again once no view of it is left: its f
 from __future__ import annotations
 
 import pickle
+import signal
 import weakref
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -45,12 +46,19 @@ def batches(
             num_workers=workers,
             collate_fn=_Packer(),
             multiprocessing_context="spawn",  # forked children of threaded libraries hang
+            worker_init_fn=_leave_signals,
         )
     )
     while True:  # DataLoader asks its workers in turn
         parts = [_unpacked(*next(shares)) for _ in range(workers)]
         size = sum(len(part) for part in parts)
         yield [parts[i % workers][i // workers] for i in range(size)]
+
+
+def _leave_signals(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; a reader ends with the trainer, which first writes its checkpoint."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _new_block(size: int) -> torch.Tensor:

@@ -56,9 +56,11 @@ def resume(run: Path, changes: dict[str, Any], address: str | None = None) -> tu
             setattr(config, name, value)
     check_same(before["config"], config, str(run))
     prepared = prepare(address or before["dataset"], config, before.get("caches", []))
-    if prepared.fingerprint != before["fingerprint"]:
+    old, new = before.get("digests", {}), prepared.digests
+    changed = [part for part in {**old, **new} if old.get(part) != new.get(part)]
+    if changed:
         raise MillError(
-            f"{before['dataset']} changed since {run} began: its tables or rows are others. Begin a new run "
+            f"{before['dataset']} changed since {run} began: it has other {', '.join(changed)}. Begin a new run "
             "(--start-from takes this one's weights)"
         )
     _check_extras(config, prepared)
@@ -100,6 +102,7 @@ def write_run(run: Path, prepared: Prepared, config: TrainConfig) -> None:
         "config": asdict(config),
         "dataset": prepared.dataset.storage.address,
         "fingerprint": prepared.fingerprint,
+        "digests": prepared.digests,
         "caches": prepared.caches.tables,
         "provenance": prepared.provenance(),
         "shapes": [(config.crop, config.crop)] if config.crop else common_shapes(prepared.selection.train),

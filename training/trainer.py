@@ -26,9 +26,9 @@ from diffusers import ControlNetModel
 from ..schemas.conditions import Condition
 from ..schemas.errors import MillError
 from . import card, checkpoint
-from .base import Base
+from .base import DTYPES, Base
 from .config import TrainConfig
-from .connections import ControlledDenoiser, choose_trainable, make_controlnet
+from .connections import ControlledDenoiser, LiteControlNet, choose_trainable, make_controlnet, round_frozen
 from .data import Prepared
 from .loader import Sample, draws
 from .log import RunLog
@@ -128,10 +128,17 @@ class Trainer:
         if config.deterministic:
             torch.use_deterministic_algorithms(True)
             torch.backends.cudnn.benchmark = False
-        self.base = Base(config.base, self.accelerator.device, config.precision)
+        self.base = Base(config.base, self.accelerator.device, config.precision, whole_unet=True)
+        self.fingerprint = self.base.fingerprint()  # before a decoder is trained
+        if resume and checkpoint.read_state(run)["base"] != self.fingerprint:
+            raise MillError(
+                f"{run} was trained on other weights than the base {config.base} has now. Put the old ones back, or "
+                "begin a new run (--start-from takes this one's weights)"
+            )
         self.empty = self.base.encode_prompts([""])[0] if prepared.caches.text else None
-        controlnet = self._controlnet()
+        controlnet = self._controlnet(resume)
         own, of_base = choose_trainable(controlnet, self.base.unet, config.only_mid, config.unlock_decoder)
+        round_frozen(self.base.unet, DTYPES[config.precision])
         groups = [{"params": own, "full": config.rate}]
         groups += [{"params": of_base, "full": config.unlock_rate}] if of_base else []
         optimizer = _optimizer(config, groups)
@@ -155,16 +162,18 @@ class Trainer:
         self.asked = False  # this process was told to stop
         self._stop = False  # all processes know of it
 
-    def _controlnet(self) -> ControlNetModel:
+    def _controlnet(self, resume: bool) -> ControlNetModel:
         config = self.config
+        if resume:
+            return checkpoint.blank_controlnet(
+                self.run, LiteControlNet if config.connection == "lite" else ControlNetModel
+            )
         if config.start_from:
             started = ControlNetModel.from_pretrained(self.prepared.start_folder, dtype=torch.float32)
             if config.only_mid and any(p.any() for p in started.controlnet_down_blocks.parameters()):
                 raise MillError(f"--only-mid: the down blocks of {config.start_from} are connected already")
             return started
-        unet = self.base.unet
-        made = make_controlnet(unet, config.connection, self.base.facts.vae_factor, 3, config.seed)
-        return made.float()
+        return make_controlnet(self.base.unet, config.connection, self.base.facts.vae_factor, 3, config.seed)
 
     def train(self) -> int:
         """Train to the last step, or until asked to stop; returns the steps done."""
@@ -172,13 +181,11 @@ class Trainer:
         log = RunLog(self.run, self.step, config.wandb, asdict(config)) if main else None
         micro = config.micro_batch or self.share
         looks = Looks(self.base, self.prepared, config, self.run, log, micro) if log else None
-        source = batches(
-            self.prepared.loader(config),
-            self.step,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
-            config.loader_workers,
-        )
+        loader, processes = self.prepared.loader(config), self.accelerator.num_processes
+        workers = min(config.loader_workers, self.share)  # more would have nothing to read
+        for note in loader.notes(processes * max(1, workers)) if log else ():
+            log.say(note)
+        source = batches(loader, self.step, self.accelerator.process_index, processes, workers)
         every = config.checkpoint_every or max(1, config.steps // 10)
         with _asked_to_stop(self), contextlib.closing(source):
             if looks:
@@ -235,20 +242,19 @@ class Trainer:
         path.write_text(
             json.dumps({"step": self.step, "loss": str(loss), "gradient": str(norm), "rows": rows}, indent=1)
         )
+        again = "Begin anew with"
+        if checkpoint.steps_saved(self.run) and self.config.connection != "lite":
+            again = f"The last checkpoint is whole: begin a new run with --start-from {self.run}, which takes its "
+            again += "ControlNet without the optimiser's state, and"
         raise MillError(
             f"step {self.step}: the loss is {loss}, its gradient's norm {norm}; the batch's rows are in {path}. "
-            "Try a lower --rate, a longer --warmup, or --precision fp32; the last checkpoint is whole"
+            f"{again} a lower --rate, a longer --warmup, or --precision fp32"
         )
 
     def _save(self) -> None:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            state = {
-                "config": asdict(self.config),
-                "consumed": self.step * self.config.batch_size,
-                "dataset": self.prepared.fingerprint,
-                "base": self.base.fingerprint(),
-            }
+            state = {"base": self.fingerprint}
             checkpoint.save(self.run, self.step, self.trained, state, self.config.keep)
             card.write(self.run)
         self.accelerator.wait_for_everyone()

@@ -12,10 +12,12 @@ from controlmill.training import run as runs
 from controlmill.training.base import Base
 from controlmill.training.connections import make_controlnet
 from controlmill.training.log import read_log
-from controlmill.training.trainer import make_inputs
+from controlmill.training.trainer import Trainer, make_inputs
 from safetensors.torch import load_file
 
 from .conftest import save_small_base
+
+QUANTISED = "__bnb_optimizer_quant_state__"
 
 
 def losses(run):
@@ -72,7 +74,23 @@ def test_a_compiled_run_has_the_losses_of_a_plain_one(train, settings, tmp_path,
 
 def test_the_8_bit_optimiser_is_that_of_bitsandbytes(train, settings, tmp_path, monkeypatch):
     class AdamW8bit(torch.optim.AdamW):
-        pass
+        """Its state nests, and has a tensor that all parameters share, as that of bitsandbytes."""
+
+        def state_dict(self):
+            said, shared = super().state_dict(), torch.linspace(-1, 1, 256)
+            for index, parts in said["state"].items():
+                quantised = {"state2": parts["exp_avg_sq"], "qmap2": shared}
+                rest = {name: value for name, value in parts.items() if name != "exp_avg_sq"}
+                said["state"][index] = {**rest, "count": 1, QUANTISED: quantised}
+            return said
+
+        def load_state_dict(self, said):
+            for parts in said["state"].values():
+                assert parts.pop("count") == 1
+                quantised = parts.pop(QUANTISED)
+                assert len(quantised["qmap2"]) == 256
+                parts["exp_avg_sq"] = quantised["state2"]
+            super().load_state_dict(said)
 
     package, optim = types.ModuleType("bitsandbytes"), types.ModuleType("bitsandbytes.optim")
     package.__spec__ = importlib.machinery.ModuleSpec("bitsandbytes", None)
@@ -83,3 +101,7 @@ def test_the_8_bit_optimiser_is_that_of_bitsandbytes(train, settings, tmp_path, 
     used = trainer.optimizer.optimizer
     assert isinstance(used, AdamW8bit)
     assert used.param_groups[0]["weight_decay"] == 0.03
+    whole = train(tmp_path / "whole", settings(steps=3, optimizer="adamw8bit", weight_decay=0.03))
+    goes_on = Trainer(tmp_path / "run", *runs.resume(tmp_path / "run", {"steps": 3}), resume=True)
+    goes_on.train()
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters, goes_on.parameters, strict=True))

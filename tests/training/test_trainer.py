@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from controlmill.schemas.errors import MillError
 from controlmill.training import checkpoint
 from controlmill.training import run as runs
@@ -83,7 +85,70 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on_exactly(train, settings,
 SAID = ("condition", "base", "steps", "batch_size", "rate", "held_out", "probes", "device")
 
 
+def test_ctrl_c_that_reaches_reader_processes_too_writes_a_checkpoint(settings, dataset_folder, tmp_path):
+    said = asdict(settings(steps=100_000))
+    flags = [f"--{name.replace('_', '-')}={said[name]}" for name in SAID] + ["--loader-workers=2"]
+    command = [sys.executable, "-m", "controlmill", "train", str(dataset_folder), str(tmp_path / "run"), *flags]
+    process = subprocess.Popen(command, start_new_session=True)
+    while len(losses(tmp_path / "run")) < 3:
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(120) == 0
+    assert checkpoint.steps_saved(tmp_path / "run") == [len(losses(tmp_path / "run"))]
+    with pytest.raises(ProcessLookupError):  # nobody of the group is left
+        for _ in range(300):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+
+
+def test_a_run_does_not_go_on_with_another_base_or_other_captions(train, settings, dataset_folder, tmp_path):
+    base, dataset = tmp_path / "base", tmp_path / "dataset"
+    save_small_base(base)
+    config = settings(base=str(base), steps=1, unlock_decoder=True)
+    train(tmp_path / "run", config)
+    going = runs.resume(tmp_path / "run", {"steps": 2})
+    Trainer(tmp_path / "run", *going, resume=True).train()  # the decoder is another, the base is not
+    unet = small_unet()
+    unet.save_pretrained(base / "unet")
+    with pytest.raises(MillError, match="other weights than the base"):
+        Trainer(tmp_path / "run", *runs.resume(tmp_path / "run", {}), resume=True)
+    shutil.copytree(dataset_folder, dataset)
+    shutil.copytree(dataset / "canny", dataset / "captions")
+    with pytest.raises(MillError, match=r"has other captions\."):
+        runs.resume(tmp_path / "run", {}, str(dataset))
+
+
+def test_a_run_goes_on_without_what_it_started_from(train, settings, tmp_path):
+    train(tmp_path / "first", settings(steps=1))
+    config = settings(steps=2, start_from=str(tmp_path / "first"))
+    train(tmp_path / "run", config)
+    shutil.rmtree(tmp_path / "first")
+    Trainer(tmp_path / "run", *runs.resume(tmp_path / "run", {"steps": 3}), resume=True).train()
+    assert checkpoint.steps_saved(tmp_path / "run")[-1] == 3
+
+
 # processes and micro-batches
+
+
+def test_there_are_no_more_reader_processes_than_samples_and_uneven_ones_are_said(
+    settings, dataset_folder, tmp_path, monkeypatch, capsys
+):
+    asked = []
+
+    def noted(loader, first, reader, readers, workers):
+        asked.append(workers)
+        yield from loader.batches(first, reader, readers)
+
+    monkeypatch.setattr("controlmill.training.trainer.batches", noted)
+    for batch_size, workers in ((2, 8), (6, 3)):
+        run, config = tmp_path / str(workers), settings(steps=1, batch_size=batch_size, loader_workers=workers)
+        Trainer(run, config, runs.begin(str(dataset_folder), run, config), resume=False).train()
+    assert asked == [2, 3]
+    assert "3 readers do not share the 64 lanes of the order evenly: each row group is read 3.0 times" in (
+        capsys.readouterr().err
+    )
 
 
 def test_two_processes_equal_one(train, settings, dataset_folder, tmp_path):
@@ -208,6 +273,18 @@ def test_options_of_the_loss_and_the_optimiser(train, settings, tmp_path):
     )  # the average is offered
 
 
+def test_what_is_trained_starts_unrounded_whatever_the_precision(settings, dataset_folder, small_base, tmp_path):
+    config = settings(precision="bf16", unlock_decoder=True)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    trainer = Trainer(tmp_path / "run", config, runs.begin(str(dataset_folder), tmp_path / "run", config), resume=False)
+    exact = Base(str(small_base), torch.device("cpu"))
+    assert equal(trainer.trained.controlnet.state_dict(), make_controlnet(exact.unet, "zero", 4, 3, 0).state_dict())
+    for name, value in exact.unet.state_dict().items():
+        own = trainer.base.unet.state_dict()[name]
+        trained = name.startswith(("up_blocks", "conv_norm_out", "conv_out"))
+        assert torch.equal(own, value if trained else value.bfloat16())
+
+
 def test_bf16_and_velocity_bases(train, settings, tmp_path):
     base = save_small_base(tmp_path / "velocity", "v_prediction")
     train(tmp_path / "run", settings(base=str(base), precision="bf16", min_snr=5.0))
@@ -222,8 +299,10 @@ def test_gradient_checkpointing_changes_no_bit_of_the_first_losses(train, settin
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rows(train, settings, tmp_path):
-    with pytest.raises(MillError, match=r"the loss is nan.*rows are in"):
-        train(tmp_path / "run", settings(steps=50, rate=1e20, clip=0.0))
+    with pytest.raises(MillError, match=r"the loss is nan.*rows are in.*Begin anew with a lower --rate"):
+        train(tmp_path / "run", settings(steps=50, rate=1e20, clip=0.0, checkpoint_every=1000))
+    with pytest.raises(MillError, match=r"begin a new run with --start-from .*again, .* and a lower --rate"):
+        train(tmp_path / "again", settings(steps=50, rate=1e20, clip=0.0, checkpoint_every=1))
     said = json.loads(next((tmp_path / "run").glob("nan_*.json")).read_text())
     assert len(said["rows"]) == 4
     assert set(said["rows"][0]) == {"shard", "row", "epoch"}
