@@ -232,7 +232,7 @@ class Loader:
         """Reads what is due by ``turns``."""
 
         def due(shard: int, group: int) -> dict[int, float]:
-            found = {}
+            found: dict[int, float] = {}
             for i, groups in enumerate(self.groups):
                 rows = groups.get((shard, group), slice(0))
                 pairs = zip(self.streams[i]["row"][rows].tolist(), turns.due(i, rows).tolist(), strict=True)
@@ -315,8 +315,11 @@ def held_out_samples(
 ) -> list[Sample]:
     """Decoded rows as they are stored, in the order of their hashes."""
     rows = np.sort(rows, order=["shard", "row"])
-    groups = _groups(rows)
-    numbers = rows["row"].tolist()
-    reader = RowReader(dataset, conditions, lambda *group: {n: n for n in numbers[groups[group]]}, columns=columns)
+    groups, numbers = _groups(rows), rows["row"].tolist()
+
+    def due(shard: int, group: int) -> dict[int, float]:
+        return {number: float(number) for number in numbers[groups[shard, group]]}
+
+    reader = RowReader(dataset, conditions, due, columns=columns)
     samples = [reader.decode(row, reader.take(row), 0, 0, Augment()) for row in rows]
     return [samples[i] for i in np.argsort(rows["rank"], kind="stable")]

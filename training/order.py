@@ -88,7 +88,7 @@ class Schedule:
 
     def earlier(self, step: int) -> list[int]:
         """How many steps before ``step`` came from each stream."""
-        return np.bincount(self._streams(np.arange(step)), minlength=len(self.rows)).tolist()  # type: ignore[no-any-return]
+        return [int(count) for count in np.bincount(self._streams(np.arange(step)), minlength=len(self.rows))]
 
     def _streams(self, steps: np.ndarray) -> np.ndarray:
         bounds = np.cumsum(self.rows) / sum(self.rows)
