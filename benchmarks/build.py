@@ -124,9 +124,7 @@ def main() -> None:
         with build(photos, "--workers", "2") as words:
             runs["two workers"].append(seconds(words))
     median = {name: statistics.median(times) for name, times in runs.items()}
-    print(
-        f"{processor_name()}, {os.cpu_count()} cores; {arguments.count} photographs, medians of {arguments.rounds}"
-    )
+    print(f"{processor_name()}, {os.cpu_count()} cores; {arguments.count} photographs, medians of {arguments.rounds}")
     for name, time_ in median.items():
         print(f"{name:12} {time_:7.1f} s {arguments.count / time_:7.1f} images/s")
     print(f"one worker / bare loop: {median['one worker'] / median['bare loop']:.2f} (goal: at most 1.10)")

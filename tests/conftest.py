@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.helpers import make, write_hostile, write_photos
+
+settings.register_profile("untimed", deadline=None)  # timings decide nothing
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -182,7 +182,7 @@ def test_the_size_is_checked_before_any_pixel_is_decoded(monkeypatch: pytest.Mon
 encoded_once = encoded(scene(0))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.data_too_large])
 @given(
     seed=st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "PPM"]),
     edits=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=12),

@@ -57,7 +57,7 @@ class Step:
 FAULTS = st.sampled_from(["", "", "", "", "load", "forward", "finish"])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     rows=st.lists(st.tuples(st.sampled_from("abc"), FAULTS), max_size=40),
     batch_size=st.integers(0, 8),
