@@ -228,8 +228,8 @@ PAGE = """# The paper's claims at toy scale
 
 Written by `make reproduce` on {day} ({processor}, {cores} cores, no GPU; the last call took {minutes:.0f} minutes;
 finished runs are not repeated).
-The dataset is the synthetic corpus: {scale.scenes} pictures of coloured shapes, 64×64, built by `controlmill build`.
-Every run on the base `{scale.base}`: {scale.steps} steps of {scale.batch_size}, rate 1e-3, prompt dropout 0.5.
+The dataset is the synthetic corpus: {scale.scenes:,} pictures of coloured shapes, 64×64, built by `controlmill build`.
+Every run on the base `{scale.base}`: {scale.steps:,} steps of {scale.batch_size}, rate 1e-3, prompt dropout 0.5.
 Held out: {scale.rows} rows for losses, {scale.probes} for sampled pictures; so few that small differences mean nothing.
 
 *Gain*: how much worse the loss gets with another row's map. *Benefit*: how much better it is than without a
@@ -246,7 +246,7 @@ two looks in a row with f of at least 0.5.
 | control appears suddenly, before step 10,000 at 1e-5 (3.3, figure 4) | `canny-seed…`, *converged* |
 | Gaussian instead of zero convolutions: about as weak as lite (4.2) | `canny-gaussian`, `canny-lite` |
 | lite follows conditions less well (table 1: 4.09 against 4.28 of 5) | `canny-lite`, `canny-seed0` |
-| no collapse on 1,000 images, more are better (figure 10) | `canny-SIZE`, `canny-seed0` ({largest} rows) |
+| no collapse on 1,000 images, more are better (figure 10) | `canny-SIZE`, `canny-seed0` ({largest:,} rows) |
 | one method for many conditions | the last rows |
 
 ## Three seeds
