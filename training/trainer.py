@@ -183,8 +183,9 @@ class Trainer:
         looks = Looks(self.base, self.prepared, config, self.run, log, micro) if log else None
         loader, processes = self.prepared.loader(config), self.accelerator.num_processes
         workers = min(config.loader_workers, self.share)  # more would have nothing to read
-        for note in loader.notes(processes * max(1, workers)) if log else ():
-            log.say(note)
+        if log:
+            for note in loader.notes(processes * max(1, workers)):
+                log.say(note)
         source = batches(loader, self.step, self.accelerator.process_index, processes, workers)
         every = config.checkpoint_every or max(1, config.steps // 10)
         with _asked_to_stop(self), contextlib.closing(source):
