@@ -172,7 +172,7 @@ def test_a_killed_console_takes_its_job_along(photos: Path, tmp_path: Path) -> N
 
 
 def test_ctrl_c_stops_and_says_how_to_go_on(tmp_path: Path) -> None:
-    photos = write_photos(tmp_path / "photos", 60)
+    photos = write_photos(tmp_path / "photos", 200)  # more than is done before a slow machine sends the signal
     words = [
         sys.executable,
         "-m",
