@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..schemas.conditions import CONDITIONS
 from ..schemas.errors import MillError
 from .base import Annotator
+
+OWN_LICENCE = "weights with a licence of their own (non-commercial use only):"
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,18 @@ def licence_gates(choices: Iterable[Choice]) -> dict[str, list[str]]:
         for gate in sorted(gate for gate in gates if gate):
             needed.setdefault(gate, []).append(f"{choice.condition}={choice.variant}")
     return needed
+
+
+def check_licences(choices: Sequence[Choice], accepted: Sequence[str]) -> None:
+    """Raise MillError where a licence that the choices need is not accepted; every one of them is named."""
+    refused = {gate: names for gate, names in licence_gates(choices).items() if gate not in accepted}
+    if refused:
+        raise MillError(OWN_LICENCE + "".join(f"\n  {ask}" for ask in asked_for(refused)))
+
+
+def asked_for(gates: Mapping[str, Sequence[str]]) -> list[str]:
+    """How each gate is passed, in a line."""
+    return [f"{', '.join(names)}: --accept-license {gate}" for gate, names in gates.items()]
 
 
 def variants_of(condition: str) -> list[Variant]:

@@ -20,7 +20,6 @@ Weights = Annotated[Path | None, typer.Option(help="Folder with weight files, na
 AcceptLicense = Annotated[
     list[str] | None, typer.Option(help="Accept the licence of some weights, e.g. openpose; repeat for more.")
 ]
-OWN_LICENCE = "weights with a licence of their own (non-commercial use only):"
 
 
 def register(app: typer.Typer) -> None:
@@ -106,15 +105,13 @@ def _accepted(conditions: str, licences: Sequence[str], console: Console) -> lis
     Raises:
         MillError: one was asked for by name.
     """
-    from ..schemas.errors import MillError
-    from .catalogue import licence_gates, parse_conditions
+    from .catalogue import OWN_LICENCE, asked_for, check_licences, licence_gates, parse_conditions
 
     choices = parse_conditions(conditions)
+    if conditions.strip(", ") != "all":
+        check_licences(choices, licences)
     refused = {gate: names for gate, names in licence_gates(choices).items() if gate not in licences}
-    asked = [f"{', '.join(names)}: --accept-license {gate}" for gate, names in refused.items()]
-    if asked and conditions.strip(", ") != "all":
-        raise MillError(OWN_LICENCE + "".join(f"\n  {line}" for line in asked))
-    if asked:
-        console.print(f"left out, {OWN_LICENCE} {'; '.join(asked)}", **LINE)
+    if refused:
+        console.print(f"left out, {OWN_LICENCE} {'; '.join(asked_for(refused))}", **LINE)
     out = {name for names in refused.values() for name in names}
     return [choice for choice in choices if f"{choice.condition}={choice.variant}" not in out]

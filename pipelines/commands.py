@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from ..annotators.commands import AcceptLicense
+
 if TYPE_CHECKING:
     from ..annotators.base import Placement
     from ..annotators.plan import ForwardGroup
@@ -46,9 +48,6 @@ BatchSize = Annotated[
     str, typer.Option(help="Pictures in a network's forward pass; auto: known on a CPU, else measured.")
 ]
 Compile = Annotated[bool, typer.Option("--compile", help="torch.compile the networks; fixed as dtype is.")]
-AcceptLicense = Annotated[
-    list[str] | None, typer.Option(help="Accept the licence of some weights, e.g. openpose; repeat for more.")
-]
 Workers = Annotated[int, typer.Option(help="Processes on this machine (a Dask cluster); 0: one, without a cluster.")]
 Threads = Annotated[int, typer.Option(help="Threads for decoding and encoding in each worker; 0: cores / workers.")]
 Runner = Annotated[str, typer.Option(help="Beam runner: FnApiRunner, PortableRunner, FlinkRunner, DataflowRunner…")]
@@ -235,7 +234,7 @@ def _plan(
     networks: Networks | None = None,
     config: IngestConfig | None = None,
 ) -> Plan:
-    from ..annotators.catalogue import licence_gates, parse_conditions
+    from ..annotators.catalogue import check_licences, parse_conditions
     from ..schemas.errors import MillError
     from .build import plan_conditions
     from .imported import parse_columns
@@ -249,12 +248,7 @@ def _plan(
     imports = parse_columns(str(conditions_from), columns or ()) if conditions_from else ()
     if networks.compile and not any(choice.build().network for choice in choices):
         raise MillError("--compile: none of these conditions has a network")
-    refused = {gate: names for gate, names in licence_gates(choices).items() if gate not in networks.licences}
-    if refused:
-        raise MillError(
-            "weights with a licence of their own (non-commercial use only):"
-            + "".join(f"\n  {', '.join(names)}: --accept-license {gate}" for gate, names in refused.items())
-        )
+    check_licences(choices, networks.licences)
     return plan_conditions(choices, networks.places, networks.weights, imports, str(conditions_from), config)
 
 
