@@ -6,6 +6,8 @@ Fresh pages are dear, so a block is used again once no view of it is left: its f
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import pickle
 import signal
 import weakref
@@ -19,6 +21,8 @@ from .loader import Loader, Sample
 
 ALIGNED = 64  # bytes; an array begins at a multiple
 BLOCKS = 16  # that a worker uses again; more than are under way unless batches are kept
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+KEPT_MEMORY = 32 * 1024**2  # bytes; glibc takes no more for M_MMAP_THRESHOLD
 Block = tuple[bytes, list[tuple[int, int]], torch.Tensor]
 
 
@@ -46,7 +50,7 @@ def batches(
             num_workers=workers,
             collate_fn=_Packer(),
             multiprocessing_context="spawn",  # forked children of threaded libraries hang
-            worker_init_fn=_leave_signals,
+            worker_init_fn=_begin,
         )
     )
     while True:  # DataLoader asks its workers in turn
@@ -55,10 +59,16 @@ def batches(
         yield [parts[i % workers][i // workers] for i in range(size)]
 
 
-def _leave_signals(worker: int) -> None:
-    """Ctrl-C reaches the whole process group; a reader ends with the trainer, which first writes its checkpoint."""
+def _begin(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; a reader ends with the trainer, which first writes its checkpoint.
+
+    glibc gives freed pictures back to the system and asks for fresh pages again; here it keeps them.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+            ctypes.CDLL(None).mallopt(option, KEPT_MEMORY)
 
 
 def _new_block(size: int) -> torch.Tensor:

@@ -61,15 +61,15 @@ class Scene:
     shapes: tuple[Shape, ...]
 
 
-def draw_scene(seed: int, index: int) -> Scene:
-    """Scene ``index`` of corpus ``seed``."""
+def draw_scene(seed: int, index: int, tilt: float = 0.0) -> Scene:
+    """Scene ``index`` of corpus ``seed``; shapes are turned by up to ``tilt`` radians, else they are the same."""
     rng = np.random.default_rng((seed, index))
     ground = str(rng.choice(list(COLOURS)))
     shapes: list[Shape] = []
     count = int(rng.integers(1, MAX_SHAPES + 1))
     labels = np.zeros((SIDE, SIDE), np.uint8)
     while len(shapes) < count:
-        candidate = [*shapes, _draw_shape(rng, ground, [shape.colour for shape in shapes])]
+        candidate = [*shapes, _draw_shape(rng, ground, [shape.colour for shape in shapes], tilt)]
         owners, coverage = _paint(candidate)
         seen = [float((owners == i + 1).sum()) / max(1.0, float(alpha.sum())) for i, alpha in enumerate(coverage)]
         if min(seen) >= HARDLY_SEEN:
@@ -120,11 +120,11 @@ def write_corpus(folder: Path, count: int, seed: int, first: int = 0) -> tuple[P
     return photos, maps
 
 
-def _draw_shape(rng: np.random.Generator, ground: str, taken: list[str]) -> Shape:
+def _draw_shape(rng: np.random.Generator, ground: str, taken: list[str], tilt: float) -> Shape:
     free = [colour for colour in COLOURS if colour != ground and colour not in taken]
     radius = float(rng.uniform(*RADII))
     x, y = (float(value) for value in rng.uniform(radius, SIDE - radius, 2))
-    angle = float(rng.uniform(-0.3, 0.3))
+    angle = float(rng.uniform(-tilt, tilt))
     return Shape(str(rng.choice(SHAPES)), str(rng.choice(free)), x, y, radius, angle)
 
 
