@@ -6,8 +6,6 @@ Fresh pages are dear, so a block is used again once no view of it is left: its f
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import pickle
 import signal
 import weakref
@@ -17,12 +15,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from ..annotators.torch_device import keep_freed_memory
 from .loader import Loader, Sample
 
 ALIGNED = 64  # bytes; an array begins at a multiple
 BLOCKS = 16  # that a worker uses again; more than are under way unless batches are kept
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-KEPT_MEMORY = 32 * 1024**2  # bytes; glibc takes no more for M_MMAP_THRESHOLD
 Block = tuple[bytes, list[tuple[int, int]], torch.Tensor]
 
 
@@ -60,15 +57,10 @@ def batches(
 
 
 def _begin(worker: int) -> None:
-    """Ctrl-C reaches the whole process group; a reader ends with the trainer, which first writes its checkpoint.
-
-    glibc gives freed pictures back to the system and asks for fresh pages again; here it keeps them.
-    """
+    """Ctrl-C reaches the whole process group; a reader ends with the trainer, which first writes its checkpoint."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
-        for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
-            ctypes.CDLL(None).mallopt(option, KEPT_MEMORY)
+    keep_freed_memory()
 
 
 def _new_block(size: int) -> torch.Tensor:

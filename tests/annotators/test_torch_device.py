@@ -1,3 +1,7 @@
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +44,24 @@ def test_upload_layout():
         assert tensor.is_contiguous(memory_format=layout)
         assert np.array_equal(tensor.numpy(), batch)
     assert upload(batch, Placement(), channels_last=True).is_contiguous(memory_format=torch.channels_last)
+
+
+FAULTS = """
+import resource
+from controlmill.annotators.torch_device import keep_freed_memory
+keep_freed_memory()
+for round in range(6):
+    if round == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    b'x' * 2**26
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what is set is glibc's")
+def test_freed_memory_is_used_again():
+    faults = int(subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True).stdout)
+    assert faults < 1_000  # 4 times 16,384 pages where each array asks the system anew
 
 
 def test_finite():
