@@ -61,6 +61,7 @@ license: apache-2.0
 A Stable-Diffusion-shaped pipeline for 64×64 pictures of coloured shapes, for trying ControlNet training on a CPU.
 Made by `python -m controlmill.training.tiny_base` with seed {seed} from pictures that the same program draws:
 {steps}.
+Shapes are upright; the autoencoder and the denoiser's first two rounds saw shapes turned by up to {tilt:g} radians.
 Sample with guidance {guidance:g} and 20 DDIM steps.
 
 ![loss](loss.png)
@@ -389,7 +390,7 @@ def train(
     plots.save_figure(figure, folder / "loss.png")
     plots.save_picture(sample_grid(folder), folder / "samples.png")
     done = ", ".join(f"{int(curve[-1, 0]):,} steps for the {name}" for name, curve in curves.items())
-    (folder / "README.md").write_text(CARD.format(seed=seed, guidance=GUIDANCE, steps=done), encoding="utf-8")
+    (folder / "README.md").write_text(CARD.format(seed=seed, guidance=GUIDANCE, steps=done, tilt=TILT), encoding="utf-8")
 
 
 def sample_grid(folder: Path, guidances: tuple[float, ...] = (1.0, 2.0, GUIDANCE, 9.0)) -> np.ndarray:
