@@ -6,8 +6,9 @@ Which programs can make a condition is not said here but in ``annotators/catalog
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 Kind = Literal["binary", "gray8", "gray16", "rgb", "labels", "text"]
 Resize = Literal["nearest", "area", "none"]
@@ -33,6 +34,9 @@ class Condition:
     ``negate-x`` turns the x of a normal, ``swap-limbs`` exchanges left and right limbs. ``licence_gate`` names the
     licence a user must accept before the condition is made. ``fidelity`` names the measure of how well a sampled
     picture follows the map.
+
+    Two things are known of a stored table alone (:func:`stored_condition`): ``x_channel``, where a normal's x is, None
+    if that is not known; and ``colours``, the palette of label maps.
     """
 
     name: str
@@ -41,6 +45,8 @@ class Condition:
     mirror: Mirror = "pixels"
     licence_gate: str | None = None
     fidelity: str | None = None
+    x_channel: int | None = None
+    colours: Literal["voc", "ade20k"] = "voc"
 
     @property
     def resize(self) -> Resize:
@@ -100,6 +106,14 @@ def condition_of_table(table: str, kind: Kind | None = None) -> Condition:
     if kind is None:
         raise KeyError(f"no condition {table!r}, and its kind is not known")
     return imported(table, kind)
+
+
+def stored_condition(provenance: Mapping[str, Any]) -> Condition:
+    """The condition of a table, by the provenance in its files."""
+    condition, annotator = condition_of_table(provenance["table"], provenance["kind"]), provenance["annotator"]
+    drawn_here = annotator["variant"] != "imported"
+    colours: Literal["voc", "ade20k"] = "ade20k" if condition.kind == "labels" and drawn_here else "voc"
+    return replace(condition, x_channel=annotator.get("x_channel"), colours=colours)
 
 
 def imported(name: str, kind: Kind) -> Condition:

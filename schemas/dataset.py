@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from .caches import CACHES
 from .card import dataset_card
-from .conditions import CONDITIONS, Condition, condition_of_table
+from .conditions import CONDITIONS, Condition, stored_condition
 from .errors import MillError
 from .fingerprint import differences, fingerprint
 from .shardfile import Footer, open_parquet, read_footer
@@ -170,7 +170,7 @@ class Dataset:
         """The condition in a table that has at least one file or is complete."""
         index = self.index(table)
         provenance = index["provenance"] if index else self.footer(table, min(self.committed(table))).provenance
-        return condition_of_table(table, provenance["kind"])
+        return stored_condition(provenance)
 
     def state(self, table: str) -> TableState:
         """How far a table is. A condition is stale where it was made from other images than are there now."""

@@ -107,6 +107,11 @@ def read_facts(name: str) -> Facts:
         ) from error
     if is_single_file(name):
         single_file.check_fits(Path(location(name)), facts.unet, facts.vae)
+    if facts.unet["in_channels"] != facts.vae["latent_channels"]:
+        raise MillError(
+            f"--base {name}: its UNet takes {facts.unet['in_channels']} channels, its VAE gives "
+            f"{facts.vae['latent_channels']}: bases for inpainting and the like are not supported"
+        )
     if facts.unet.get("addition_embed_type") or facts.unet.get("encoder_hid_dim_type"):
         raise MillError(f"--base {name}: only Stable Diffusion 1.x and 2.x bases are supported")
     return facts
@@ -198,7 +203,8 @@ class Base:
             "text_encoder": self.text_encoder,
             "tokenizer": self.tokenizer,
             "unet": self.unet,
-            "scheduler": DDIMScheduler.from_config(self.facts.scheduler),
+            # as StableDiffusionPipeline mends a scheduler's configuration, the one with a ControlNet does not
+            "scheduler": DDIMScheduler.from_config(self.facts.scheduler, clip_sample=False, steps_offset=1),
             "safety_checker": None,
             "feature_extractor": None,
             "requires_safety_checker": False,
@@ -212,9 +218,11 @@ class Base:
         return made
 
     def fingerprint(self) -> str:
-        """A digest of configurations and of the first values of every tensor: other weights have another."""
-        digest = hashlib.sha256(json.dumps([self.facts.unet, self.facts.vae], sort_keys=True, default=str).encode())
+        """A digest of all weights, configurations and words: a base that differs in anything has another."""
+        said = [self.facts.unet, self.facts.vae, self.facts.scheduler, self.tokenizer.get_vocab()]
+        digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode())
         for module in (self.unet, self.vae, self.text_encoder):
             for name, tensor in module.state_dict().items():
-                digest.update(name.encode() + tensor.flatten()[:8].float().cpu().numpy().tobytes())
+                digest.update(name.encode())
+                digest.update(tensor.detach().float().cpu().contiguous().numpy().data)
         return digest.hexdigest()

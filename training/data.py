@@ -21,7 +21,7 @@ from .caches import Caches, find_caches
 from .config import TrainConfig
 from .loader import Loader, LoaderConfig
 from .selection import Filter, Selection, check_tables, select
-from .transforms import Augment
+from .transforms import Augment, check_mirror
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = No
     facts = read_facts(config.base)
     filters = [Filter.parse(text) for text in config.where]
     used = find_caches(dataset, config, facts, caches)
+    if config.mirror:
+        check_mirror(conditions[config.condition])
     selection = select(dataset, [config.condition], filters, config.held_out, config.limit, used.tables)
     facts.check_sizes([(config.crop, config.crop)] if config.crop else selection.shapes())
     start = controlnet_folder(config.start_from) if config.start_from and caches is None else ""

@@ -9,7 +9,7 @@ import torch
 from diffusers import ControlNetModel
 from safetensors.torch import load_file
 
-from ..schemas.conditions import condition_of_table
+from ..schemas.conditions import stored_condition
 from ..schemas.errors import MillError
 from .base import Base
 from .connections import LiteControlNet
@@ -53,7 +53,7 @@ def draw(
     folder = controlnet_folder(str(run))
     config = said["config"]
     provenance = said["provenance"]
-    condition = condition_of_table(provenance["table"], provenance["kind"])
+    condition = stored_condition(provenance)
     given = control or image
     assert given is not None
     height, width = nearest_shape(given, said["shapes"])
@@ -69,8 +69,8 @@ def draw(
         base.unet.load_state_dict(load_file(run / "unet" / "diffusion_pytorch_model.safetensors"))
     controlnet = load_controlnet(folder, config["connection"] == "lite").to(base.device)
     start = start_noise(base, [(0, i) for i in range(count)], seed, height, width)
-    picture = np.repeat(control_image(condition.kind, array)[None], count, axis=0)
+    picture = np.repeat(control_image(condition, array)[None], count, axis=0)
     pictures = sample_pictures(
         base, controlnet, [prompt] * count, picture, start, steps or config["probe_steps"], guidance or base.guidance
     )
-    return pictures, control_picture(condition.kind, array)
+    return pictures, control_picture(condition, array)

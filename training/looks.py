@@ -53,7 +53,7 @@ class Looks:
             return
         if not isinstance(self.judge, Judge):
             log.say(f"no fidelity: {self.judge}")
-        self.control = np.stack([control_image(self.condition.kind, s.maps[self.condition.name]) for s in self.samples])
+        self.control = np.stack([control_image(self.condition, s.maps[self.condition.name]) for s in self.samples])
         self.guidance = config.guidance or base.guidance
         height, width = self.samples[0].image.shape[:2]
         own = config.probe_image
@@ -115,7 +115,7 @@ class Looks:
         self.start = start_noise(base, [sample.row for sample in self.shown], seed, height, width)
         prompt = self.config.probe_prompt
         self.prompts = [prompt or sample.caption for sample in self.shown]
-        maps = [control_image(self.condition.kind, sample.maps[self.condition.name]) for sample in self.shown]
+        maps = [control_image(self.condition, sample.maps[self.condition.name]) for sample in self.shown]
         self.shown_control = np.stack(maps)
         self.floor_pictures = self._sampled(base, None)
         if self.probes and isinstance(self.judge, Judge):
@@ -190,7 +190,7 @@ class Looks:
         return found
 
     def _draw(self, step: int, pictures: list[np.ndarray]) -> None:
-        maps = [control_picture(self.condition.kind, s.maps[self.condition.name]) for s in self.shown]
+        maps = [control_picture(self.condition, s.maps[self.condition.name]) for s in self.shown]
         rows = {
             "picture": [sample.image for sample in self.shown],
             self.condition.name: maps,

@@ -98,7 +98,7 @@ def probe_samples(
     """
     if isinstance(judge, str):
         maps = [given_map(Path(path), condition, size) for path in paths]
-        pictures = [control_picture(condition.kind, array) for array in maps]
+        pictures = [control_picture(condition, array) for array in maps]
     else:
         pictures = [fitted(Path(path), size) for path in paths]
         maps = [annotated(picture, judge, seed) for picture in pictures]

@@ -65,7 +65,7 @@ def make_inputs(
 
     ``empty`` is the embedding of the empty prompt where the samples bring those of their captions from a cache.
     """
-    control = np.stack([control_image(condition.kind, sample.maps[condition.name]) for sample in samples])
+    control = np.stack([control_image(condition, sample.maps[condition.name]) for sample in samples])
     shape = base.latent_shape(*control.shape[2:])
     t, drop, vae_noise, noise = [], [], [], []
     for sample in samples:

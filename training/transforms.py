@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..annotators.segmentation import ade20k_palette
 from ..schemas.codecs import label_palette
-from ..schemas.conditions import Condition, Kind
+from ..schemas.conditions import Condition
+from ..schemas.errors import MillError
 
 # The 18 colours of OpenPose's COCO skeleton (controlnet-aux open_pose/util.py, draw_bodypose): joint i is drawn in
 # colour i, limb i in 0.6 of colour i; no pixel is blended.
@@ -62,18 +64,23 @@ def mirror_map(condition: Condition, array: np.ndarray) -> np.ndarray:
     """The map of the mirrored picture. Twice is the identity.
 
     Raises:
-        ValueError: the condition cannot be mirrored.
+        MillError: the condition cannot be mirrored.
     """
+    check_mirror(condition)
     flipped = array[:, ::-1]
-    if condition.mirror == "pixels":
-        return flipped
     if condition.mirror == "negate-x":
         turned = flipped.copy()
-        turned[..., 0] = 255 - turned[..., 0]  # x is in red, 127.5 is none
+        turned[..., condition.x_channel] = 255 - turned[..., condition.x_channel]  # 127.5 is none
         return turned
-    if condition.mirror == "swap-limbs":
-        return _swap_colours(flipped)
-    raise ValueError(f"{condition.name} cannot be mirrored")
+    return _swap_colours(flipped) if condition.mirror == "swap-limbs" else flipped
+
+
+def check_mirror(condition: Condition) -> None:
+    """Raise MillError where maps of a condition cannot be mirrored."""
+    if condition.mirror == "none":
+        raise MillError(f"--mirror: {condition.name} cannot be mirrored")
+    if condition.mirror == "negate-x" and condition.x_channel is None:
+        raise MillError(f"--mirror: which channel of the imported {condition.name} holds x is not known")
 
 
 def _swap_colours(array: np.ndarray) -> np.ndarray:
@@ -92,22 +99,20 @@ def _pose_exchanges() -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     return [*pairs, *((b, a) for a, b in pairs)]
 
 
-_PALETTE = np.frombuffer(label_palette(), np.uint8).reshape(256, 3)
-
-
-def control_image(kind: Kind, array: np.ndarray) -> np.ndarray:
+def control_image(condition: Condition, array: np.ndarray) -> np.ndarray:
     """A map as the ControlNet sees it: float32 (3, H, W) in 0 to 1, RGB.
 
     One channel becomes three; 16 bits keep their precision; labels are painted with the palette they are stored with.
     """
-    if kind == "labels":
-        array = _PALETTE[array]
-    scaled = array.astype(np.float32) / (65535 if kind == "gray16" else 255)
+    if condition.kind == "labels":
+        palette = ade20k_palette() if condition.colours == "ade20k" else label_palette()
+        array = np.frombuffer(palette, np.uint8).reshape(256, 3)[array]
+    scaled = array.astype(np.float32) / (65535 if condition.kind == "gray16" else 255)
     if scaled.ndim == 2:
         return np.broadcast_to(scaled, (3, *scaled.shape)).copy()
     return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
 
-def control_picture(kind: Kind, array: np.ndarray) -> np.ndarray:
+def control_picture(condition: Condition, array: np.ndarray) -> np.ndarray:
     """A map to look at: uint8 (H, W, 3), RGB; depth loses its low byte."""
-    return np.rint(control_image(kind, array).transpose(1, 2, 0) * 255).astype(np.uint8)
+    return np.rint(control_image(condition, array).transpose(1, 2, 0) * 255).astype(np.uint8)

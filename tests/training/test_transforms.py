@@ -1,6 +1,12 @@
+import io
+
 import numpy as np
 import pytest
-from controlmill.schemas.conditions import CONDITIONS
+from controlmill.annotators.normals import BaeNormals, DPTNormals
+from controlmill.annotators.segmentation import UperNetClasses
+from controlmill.schemas.codecs import encode_map, label_palette
+from controlmill.schemas.conditions import CONDITIONS, stored_condition
+from controlmill.schemas.errors import MillError
 from controlmill.training.transforms import (
     POSE_COLOURS,
     POSE_JOINT_PAIRS,
@@ -8,13 +14,23 @@ from controlmill.training.transforms import (
     Augment,
     augment,
     control_image,
+    control_picture,
     mirror_map,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 
-MAPS = [condition for condition in CONDITIONS.values() if condition.kind != "text"]
+
+
+def stored(name, **annotator):
+    """A condition as the provenance of its table tells it."""
+    said = {"table": name, "kind": CONDITIONS[name].kind, "annotator": {"variant": "any", **annotator}}
+    return stored_condition(said)
+
+
+MAPS = [stored(name, x_channel=2) for name in CONDITIONS if name != "caption"]
 
 
 def random_map(condition, rng, height=24, width=32) -> np.ndarray:
@@ -39,12 +55,32 @@ def test_mirroring_twice_changes_nothing_and_once_flips_the_geometry(condition):
     assert once.dtype == array.dtype
 
 
-def test_a_mirrored_normal_is_the_normal_of_the_mirrored_surface():
-    slope = np.zeros((4, 6, 3), np.uint8)
-    slope[:, :3], slope[:, 3:] = (255, 128, 128), (128, 128, 255)
-    found = mirror_map(CONDITIONS["normals"], slope)
-    assert (found[:, 3:] == (0, 128, 128)).all()
-    assert (found[:, :3] == (127, 128, 255)).all()
+@pytest.mark.parametrize("annotator", [DPTNormals(), BaeNormals()], ids=lambda annotator: annotator.variant)
+def test_a_mirrored_normal_is_the_normal_of_the_mirrored_surface(annotator):
+    """What each annotator stores: of a surface and of its mirror image, and the mirrored map of the former."""
+    depth = np.cumsum(np.random.default_rng(0).random((8, 12), np.float32), axis=1)
+    other = depth[:, ::-1].copy()
+    if annotator.variant == "bae":
+        vectors = np.stack([np.full((8, 12), -0.5), np.zeros((8, 12)), np.full((8, 12), 0.8)], axis=2)
+        depth, other = vectors, vectors * (-1, 1, 1)
+    picture = np.zeros((8, 12, 3), np.uint8)
+    condition = stored_condition({"table": "normals", "kind": "rgb", "annotator": annotator.provenance()})
+    found = mirror_map(condition, annotator.annotate(picture, depth, {}).map)
+    wanted = annotator.annotate(picture, other, {}).map
+    assert np.abs(found.astype(int) - wanted).max() <= 1
+
+
+def test_imported_normals_are_not_mirrored_blindly():
+    with pytest.raises(MillError, match="which channel"):
+        mirror_map(stored("normals", variant="imported"), np.zeros((4, 6, 3), np.uint8))
+
+
+def test_labels_have_the_colours_that_they_are_stored_with():
+    labels = np.arange(150, dtype=np.uint8).reshape(10, 15)
+    for variant, palette in (("upernet", UperNetClasses().palette), ("imported", label_palette())):
+        data = encode_map("labels", labels, palette=palette)
+        seen = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        np.testing.assert_array_equal(control_picture(stored("segmentation", variant=variant), labels), seen)
 
 
 @pytest.mark.parametrize(("share", "pairs"), [(1.0, POSE_JOINT_PAIRS), (0.6, POSE_LIMB_PAIRS)])
@@ -78,14 +114,14 @@ def test_labels_stay_labels(labels, seed):
 
 @pytest.mark.parametrize("condition", MAPS, ids=lambda condition: condition.name)
 def test_control_images_are_three_channels_from_0_to_1(condition):
-    made = control_image(condition.kind, random_map(condition, np.random.default_rng(2)))
+    made = control_image(condition, random_map(condition, np.random.default_rng(2)))
     assert made.shape == (3, 24, 32)
     assert made.dtype == np.float32
     assert 0 <= made.min() < made.max() <= 1
 
 
 def test_depth_keeps_its_low_byte():
-    made = control_image("gray16", np.array([[1000, 1001]], np.uint16))
+    made = control_image(CONDITIONS["depth"], np.array([[1000, 1001]], np.uint16))
     assert made[0, 0, 0] != made[0, 0, 1]
 
 
