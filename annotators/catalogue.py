@@ -93,6 +93,12 @@ def load_class(target: str) -> type[Any]:
     return loaded
 
 
+def annotator_class(condition: str, variant: str) -> type[Annotator] | None:
+    """The class that made a table, by what its provenance says; None where none here makes such tables."""
+    classes = (load_class(known.target) for known in variants_of(condition))
+    return next((found for found in classes if found.variant == variant), None)
+
+
 def licence_gates(choices: Iterable[Choice]) -> dict[str, list[str]]:
     """Licences that must be accepted (``--accept-license NAME``) → the choices that need them."""
     needed: dict[str, list[str]] = {}

@@ -216,7 +216,7 @@ def _open(address: str) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(address)  # type: ignore[no-any-return]
     except ImportError as error:
         extra = EXTRAS.get(address.split("://", maxsplit=1)[0])
-        install = f" (pip install 'controlmill[{extra}]')" if extra else ""
+        install = f" (pip install '.[{extra}]' in ControlMill's checkout)" if extra else ""
         raise MillError(f"{address}: {error}{install}") from error
     except (ValueError, TypeError) as error:  # TypeError: a file system that an address alone does not name
         raise MillError(f"{address}: {error}") from error

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_origin
 import typer
 from rich.console import Console
 
-from .config import TYPES, TrainConfig, make_config
+from .config import TYPES, TrainConfig, make_config, number_faults
 
 console = Console(stderr=True, highlight=False)
 PANEL = "Train a ControlNet"
@@ -39,7 +39,7 @@ def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool,
 
     absent = [name for name in ("accelerate", "tensorboard", "matplotlib") if importlib.util.find_spec(name) is None]
     if absent:
-        raise MillError(f"training needs {', '.join(absent)}: pip install 'controlmill[train]'")
+        raise MillError(f"training needs {', '.join(absent)}: pip install '.[train]' in ControlMill's checkout")
     if resume:
         if recipe:
             raise MillError("--resume goes on with the run's own settings; leave --recipe out")
@@ -100,23 +100,31 @@ def sample(
     image: Annotated[Path | None, typer.Option(help="A photo; it is annotated as the run's maps were.")] = None,
     control: Annotated[Path | None, typer.Option(help="A finished map.")] = None,
     prompt: Annotated[str, typer.Option(help="What to draw.")] = "",
-    out: Annotated[Path, typer.Option(help="PNG to write; more pictures are numbered.")] = Path("sample.png"),
+    out: Annotated[Path, typer.Option(help="Picture to write; more are numbered.")] = Path("sample.png"),
     count: Annotated[int, typer.Option(help="Pictures.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     steps: Annotated[int, typer.Option(help="DDIM steps; 0: the run's.")] = 0,
     guidance: Annotated[float, typer.Option(help="Guidance scale; 0: the base's.")] = 0.0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder with annotators' weights, as for annotate; by default the run's.")
+    ] = None,
 ) -> None:
     """Draw pictures that follow a photo's condition, with a run's ControlNet."""
     from ..annotators.torch_device import resolve_device
     from ..schemas.errors import MillError
+    from .plots import SUFFIXES, save_picture
 
-    if count < 1:
-        raise MillError("--count is 1 or more")
+    least = ("--count", count, "1 or more"), ("--seed", seed, "0 or more"), ("--steps", steps, "0 or more")
+    faults = number_faults([*least, ("--guidance", guidance, "0 or more")])
+    if out.suffix.lower() not in SUFFIXES:
+        faults.append(f"--out {out}: the name ends in one of {', '.join(SUFFIXES)}")
+    if faults:
+        raise MillError("\n  ".join(faults))
     from .draw import draw
-    from .plots import save_picture
 
-    pictures, drawn = draw(run, image, control, prompt, seed, count, steps, guidance, resolve_device(device))
+    folder = str(weights or "")
+    pictures, drawn = draw(run, image, control, prompt, seed, count, steps, guidance, resolve_device(device), folder)
     save_picture(drawn, out.with_name(f"{out.stem}_control.png"))
     for i, picture in enumerate(pictures):
         save_picture(picture, out if count == 1 else out.with_name(f"{out.stem}_{i}.png"))

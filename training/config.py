@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -18,11 +19,23 @@ Rates = Literal["constant", "linear", "cosine"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Caches = Literal["auto", "off"]
 Optimizer = Literal["adamw", "adamw8bit"]
+WITHIN: dict[str, Callable[[float], bool]] = {
+    "above 0": lambda value: value > 0,
+    "0 or more": lambda value: value >= 0,
+    "1 or more": lambda value: value >= 1,
+    "2 or more": lambda value: value >= 2,
+    "from 0 to 1": lambda value: 0 <= value <= 1,
+    "from 0 to below 1": lambda value: 0 <= value < 1,
+    "from 0 to below 2**63": lambda value: 0 <= value < 2**63,
+}  # what a number may be, as messages say it
 
 
-def option(default: Any, text: str, machine: bool = False) -> Any:
-    """A setting. ``machine`` settings do not decide the weights: they may change when a run goes on."""
-    metadata = {"help": text, "machine": machine}
+def option(default: Any, text: str, within: str = "0 or more", machine: bool = False) -> Any:
+    """A setting; a number is ``within`` what WITHIN says.
+
+    ``machine`` settings do not decide the weights: they may change when a run goes on.
+    """
+    metadata = {"help": text, "within": within, "machine": machine}
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -36,7 +49,7 @@ class TrainConfig:
     base: str = option("tiny", "tiny, a folder, a .safetensors file or a name on the hub.")
     where: list[str] = option([], "Take only such rows, e.g. 'hough.n_lines > 16'; repeat for more.")
     limit: int = option(0, "Rows to train on, those of the smallest hash; 0: all.")
-    held_out: float = option(0.02, "Share of rows, by hash, that are never trained on.")
+    held_out: float = option(0.02, "Share of rows, by hash, that are never trained on.", "from 0 to below 1")
     crop: int = option(0, "Side of a random square window; 0: whole pictures.")
     mirror: bool = option(False, "Mirror half of the samples.")
     caches: Caches = option("auto", "auto: use the caches (encode) that fit; off: use none.")
@@ -46,19 +59,21 @@ class TrainConfig:
     unlock_decoder: bool = option(False, "Train the base's decoder too (paper: large-scale training).")
     start_from: str = option("", "A ControlNet to start from: a run, a folder or a name on the hub.")
 
-    steps: int = option(10_000, "Optimiser steps.", machine=True)
-    batch_size: int = option(4, "Samples per optimiser step, over all processes (repo).")
+    steps: int = option(10_000, "Optimiser steps.", "1 or more", machine=True)
+    batch_size: int = option(4, "Samples per optimiser step, over all processes (repo).", "1 or more")
     micro_batch: int = option(0, "Samples per forward pass of a process; 0: its share of the batch.")
-    rate: float = option(1e-5, "Learning rate (paper).")
-    unlock_rate: float = option(2e-6, "Learning rate of an unlocked decoder (repo).")
+    rate: float = option(1e-5, "Learning rate (paper).", "above 0")
+    unlock_rate: float = option(2e-6, "Learning rate of an unlocked decoder (repo).", "above 0")
     rates: Rates = option("constant", "constant (repo), linear or cosine, to zero at the last step.")
     warmup: int = option(0, "Steps over which the learning rate rises.")
     optimizer: Optimizer = option("adamw", "adamw, or adamw8bit with bitsandbytes.")
     weight_decay: float = option(0.01, "AdamW's (repo: PyTorch's default).")
     clip: float = option(1.0, "Largest norm of a gradient; 0: no limit.")
-    ema: float = option(0.0, "Decay of averaged weights, e.g. 0.999; 0: none (repo).")
+    ema: float = option(0.0, "Decay of averaged weights, e.g. 0.999; 0: none (repo).", "from 0 to below 1")
 
-    prompt_dropout: float = option(0.5, "Share of prompts replaced by empty ones, drawn each time (paper).")
+    prompt_dropout: float = option(
+        0.5, "Share of prompts replaced by empty ones, drawn each time (paper).", "from 0 to 1"
+    )
     min_snr: float = option(0.0, "Weight losses by min(SNR, this) / SNR; 0: plain (paper).")
     noise_offset: float = option(0.0, "Strength of noise that is constant over a picture; 0: none (paper).")
 
@@ -66,14 +81,14 @@ class TrainConfig:
     gradient_checkpointing: bool = option(False, "Less memory, about a quarter slower.")
     compile: bool = option(False, "torch.compile the networks.")
     deterministic: bool = option(False, "Only deterministic kernels, for exact resume on CUDA.")
-    seed: int = option(0, "Seed of everything drawn.")
+    seed: int = option(0, "Seed of everything drawn.", "from 0 to below 2**63")
 
     checkpoint_every: int = option(0, "Steps between checkpoints; 0: a tenth of all.", machine=True)
-    keep: int = option(3, "Checkpoints kept.", machine=True)
+    keep: int = option(3, "Checkpoints kept.", "1 or more", machine=True)
     eval_every: int = option(0, "Steps between looks at held-out rows; 0: a twentieth of all.", machine=True)
-    eval_rows: int = option(32, "Held-out rows for losses.", machine=True)
+    eval_rows: int = option(32, "Held-out rows for losses.", "2 or more", machine=True)
     probes: int = option(8, "Held-out rows that pictures are sampled for; 0: none.", machine=True)
-    probe_steps: int = option(20, "DDIM steps of a sampled picture (paper).", machine=True)
+    probe_steps: int = option(20, "DDIM steps of a sampled picture (paper).", "1 or more", machine=True)
     guidance: float = option(
         0.0, "Guidance scale of sampled pictures; 0: the base's own (9.0, paper; tiny: see its card).", machine=True
     )
@@ -82,9 +97,10 @@ class TrainConfig:
     probe_image: list[str] = option(
         [], "Your own picture as one more probe (a map where the table is imported); repeat for more.", machine=True
     )
+    weights: str = option("", "Folder with annotators' weights, as for annotate.", machine=True)
     wandb: str = option("", "Project on Weights & Biases that is told what TensorBoard is told.", machine=True)
     device: str = option("auto", "auto, cpu, cuda or mps.", machine=True)
-    threads: int = option(1, "Threads that decode.", machine=True)
+    threads: int = option(1, "Threads that decode.", "1 or more", machine=True)
     loader_workers: int = option(0, "Processes that read and decode; 0: threads of this one.", machine=True)
 
     def check(self) -> None:
@@ -98,9 +114,13 @@ class TrainConfig:
             for name, kind in TYPES.items()
             if get_args(kind) and getattr(self, name) not in get_args(kind) and kind != list[str]
         ]
+        faults += number_faults(
+            (f"--{f.name.replace('_', '-')}", getattr(self, f.name), f.metadata["within"])
+            for f in dataclasses.fields(self)
+            if TYPES[f.name] in (int, float)
+        )
         rules = (
             (not self.condition, "--condition: say which table to train on"),
-            (self.steps < 1 or self.batch_size < 1, "--steps and --batch-size are 1 or more"),
             (self.only_mid and self.connection == "lite", "--only-mid needs the copied encoder: not --connection lite"),
             (
                 self.connection != "zero" and bool(self.start_from),
@@ -110,19 +130,16 @@ class TrainConfig:
                 self.only_mid and self.connection == "gaussian",
                 "--only-mid holds zero convolutions at zero: not gaussian",
             ),
-            (not 0 <= self.prompt_dropout <= 1, "--prompt-dropout is from 0 to 1"),
-            (not 0 <= self.held_out < 1, "--held-out is from 0 to below 1"),
-            (not 0 <= self.ema < 1, "--ema is from 0 to below 1"),
             (
                 self.ema > 0 and self.unlock_decoder,
                 "--ema averages the ControlNet alone, which fits no decoder of the last step: not --unlock-decoder",
             ),
-            (self.limit < 0 or self.crop < 0 or self.warmup < 0, "--limit, --crop and --warmup are 0 or more"),
-            (self.micro_batch < 0, "--micro-batch is 0 or more"),
-            (self.rate <= 0 or self.unlock_rate <= 0, "--rate and --unlock-rate are above 0"),
             (bool(self.probe_image) and not self.held_out, "--probe-image needs looks: --held-out above 0"),
-            (self.eval_rows < 2 or self.probes < 0, "--eval-rows is 2 or more, --probes 0 or more"),
-            (self.keep < 1 or self.probe_steps < 1, "--keep and --probe-steps are 1 or more"),
+            (
+                self.device.startswith("cuda:"),
+                f"--device {self.device}: training takes no index. Choose the GPU by CUDA_VISIBLE_DEVICES="
+                f"{self.device[5:]} and --device cuda, or take several by accelerate launch",
+            ),
         )
         faults += [text for broken, text in rules if broken]
         if faults:
@@ -139,6 +156,15 @@ class TrainConfig:
 
 
 TYPES = get_type_hints(TrainConfig)
+
+
+def number_faults(numbers: Iterable[tuple[str, float, str]]) -> list[str]:
+    """What is wrong with numbers, each (flag, value, what WITHIN allows), in a line each."""
+    return [
+        f"{flag} is {within if math.isfinite(value) else 'a finite number'}, not {value}"
+        for flag, value, within in numbers
+        if not (math.isfinite(value) and WITHIN[within](value))
+    ]
 
 
 def make_config(recipe: str | None, given: Mapping[str, Any]) -> TrainConfig:

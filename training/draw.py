@@ -38,8 +38,9 @@ def draw(
     steps: int,
     guidance: float,
     device: str,
+    weights: str = "",
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """(pictures, the map as a picture), each uint8 (H, W, 3).
+    """(pictures, the map as a picture), each uint8 (H, W, 3). ``weights`` is the annotators' folder; else the run's.
 
     Raises:
         MillError: no run or no checkpoint; neither or both of ``image`` and ``control``; a file that is no picture; a
@@ -60,7 +61,7 @@ def draw(
     if control is not None:
         array = given_map(control, condition, (width, height))
     else:
-        judge = make_judge(condition, provenance, device)
+        judge = make_judge(condition, provenance, device, weights or config.get("weights", ""))
         if not isinstance(judge, Judge):
             raise MillError(f"--image cannot be annotated ({judge}): give a finished map with --control")
         array = annotated(fitted(given, (width, height)), judge, seed)

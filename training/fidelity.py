@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..annotators.base import Annotation, Annotator, Network, Placement
-from ..annotators.catalogue import load_class, variants_of
+from ..annotators.catalogue import annotator_class
 from ..annotators.weights import find
 from ..schemas.conditions import Condition
 from ..schemas.errors import MillError
@@ -52,25 +52,32 @@ class Judge:
         return {name.replace(" ", "_"): float(np.mean([score(*pair) for pair in pairs])) for name, score in measures}
 
 
-def find_annotator(condition: Condition, provenance: dict[str, Any]) -> tuple[Annotator, dict[str, Path]] | str:
-    """The annotator that made a table, with its weights' files, or why it is not here. Nothing is loaded."""
+def find_annotator(
+    condition: Condition, provenance: dict[str, Any], folder: str = ""
+) -> tuple[Annotator, dict[str, Path]] | str:
+    """The annotator that made a table, with its weights' files, or why it is not here. Nothing is loaded.
+
+    ``folder`` is looked for weights in first, where one is given.
+    """
     said = provenance["annotator"]
     if said["variant"] == "imported":
         return f"{condition.name} is imported"
-    for variant in variants_of(condition.name):
-        kind = load_class(variant.target) if variant.target else None
-        if kind is not None and kind.variant == said["variant"]:
-            if kind.version != said["version"]:
-                return f"the table was made by version {said['version']} of its annotator, this is {kind.version}"
-            annotator = kind(**said.get("params", {}))
-            files = _weights(annotator, said)
-            return files if isinstance(files, str) else (annotator, files)
-    return f"no annotator here makes {condition.name}={said['variant']}"
+    kind = annotator_class(condition.name, said["variant"])
+    if kind is None:
+        return f"no annotator here makes {condition.name}={said['variant']}"
+    if kind.version != said["version"]:
+        return f"the table was made by version {said['version']} of its annotator, this is {kind.version}"
+    annotator = kind(**said.get("params", {}))
+    files = _weights(annotator, said, folder)
+    return files if isinstance(files, str) else (annotator, files)
 
 
-def make_judge(condition: Condition, provenance: dict[str, Any], device: Any = "cpu") -> Judge | str:
-    """The judge of a table, its network loaded onto ``device`` in fp32, or why there is none."""
-    found, measure = find_annotator(condition, provenance), measure_of(condition)
+def make_judge(condition: Condition, provenance: dict[str, Any], device: Any = "cpu", folder: str = "") -> Judge | str:
+    """The judge of a table, its network loaded onto ``device`` in fp32, or why there is none.
+
+    ``folder`` is looked for weights in first, where one is given.
+    """
+    found, measure = find_annotator(condition, provenance, folder), measure_of(condition)
     if isinstance(found, str):
         return found
     if measure is None:
@@ -79,29 +86,22 @@ def make_judge(condition: Condition, provenance: dict[str, Any], device: Any = "
     return Judge(annotator, annotator.network(files, Placement(str(device))) if annotator.network else None, measure)
 
 
-def _weights(annotator: Annotator, said: dict[str, Any]) -> dict[str, Path] | str:
+def _weights(annotator: Annotator, said: dict[str, Any], folder: str) -> dict[str, Path] | str:
     """The files of an annotator's network by name, the same as made the table; or what is not here."""
     if annotator.network is None:
         return {}
     try:
-        found, _ = find(annotator.network.weights, None, download=False)
+        found, _ = find(annotator.network.weights, folder or None, download=False)
     except MillError as error:
         return str(error)
     digests = {file.name: file.sha256 for file in found}
     for file in said["network"]["weights"]:
         if digests.get(file["name"]) != file["sha256"]:
-            return f"the weights {file['name']} that made the table are not here"
+            return f"the weights {file['name']} that made the table are not here (--weights FOLDER)"
     return {file.name: Path(file.path) for file in found}
 
 
-def drawn_columns(condition: Condition, provenance: dict[str, Any]) -> tuple[str, ...]:
-    """Columns of the table that hold what was drawn for each row."""
-    judge_class = next(
-        (
-            load_class(variant.target)
-            for variant in variants_of(condition.name)
-            if variant.target and load_class(variant.target).variant == provenance["annotator"]["variant"]
-        ),
-        None,
-    )
-    return tuple(judge_class.columns) if judge_class else ()
+def stored_columns(condition: Condition, provenance: dict[str, Any]) -> tuple[str, ...]:
+    """Columns that the table's annotator stored beside the maps: what was drawn for each row, and what was measured."""
+    kind = annotator_class(condition.name, provenance["annotator"]["variant"])
+    return tuple(kind.columns) if kind else ()

@@ -76,14 +76,17 @@ def is_imported(provenance: dict[str, Any]) -> bool:
     return bool(provenance["annotator"]["variant"] == "imported")
 
 
-def check_probes(paths: Sequence[str], condition: Condition, provenance: dict[str, Any]) -> None:
-    """Raise MillError where ``--probe-image`` cannot be used; no network is loaded."""
+def check_probes(paths: Sequence[str], condition: Condition, provenance: dict[str, Any], folder: str) -> None:
+    """Raise MillError where ``--probe-image`` cannot be used; no network is loaded.
+
+    ``folder`` is looked for weights in first, where one is given.
+    """
     for path in paths:
         if is_imported(provenance):
             given_map(Path(path), condition, (8, 8))
         else:
             open_picture(Path(path))
-    found = find_annotator(condition, provenance) if paths and not is_imported(provenance) else None
+    found = find_annotator(condition, provenance, folder) if paths and not is_imported(provenance) else None
     if isinstance(found, str):
         raise MillError(f"--probe-image cannot be annotated: {found}")
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 GAP = 2
 LABEL_WIDTH = 84
 MIN_TILE = 96
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # of files that save_picture writes
 
 
 def picture_grid(rows: Mapping[str, Sequence[np.ndarray]]) -> np.ndarray:
@@ -33,7 +34,7 @@ def picture_grid(rows: Mapping[str, Sequence[np.ndarray]]) -> np.ndarray:
 
 
 def save_picture(picture: np.ndarray, path: Path) -> None:
-    """Write uint8 (H, W, 3) as PNG."""
+    """Write uint8 (H, W, 3); the name ends in one of SUFFIXES."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(path)
 

@@ -69,11 +69,15 @@ def resume(run: Path, changes: dict[str, Any], address: str | None = None) -> tu
 
 
 def _check_extras(config: TrainConfig, prepared: Prepared) -> None:
-    resolve_device(config.device)
+    device = resolve_device(config.device)
+    if config.precision == "fp16" and device == "cpu":
+        raise MillError("--precision fp16 needs a GPU; on the CPU use bf16 or fp32")
     check_wandb(config.wandb)
     if config.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
         raise MillError("--optimizer adamw8bit needs the package bitsandbytes, which is not installed")
-    check_probes(config.probe_image, prepared.condition, prepared.provenance())
+    if config.weights and not Path(config.weights).is_dir():
+        raise MillError(f"--weights {config.weights}: no such folder")
+    check_probes(config.probe_image, prepared.condition, prepared.provenance(), config.weights)
 
 
 def _is_first_process() -> bool:

@@ -130,8 +130,8 @@ class RecordingPut:
 @pytest.mark.parametrize(
     ("address", "package", "said"),
     [
-        ("s3://bucket/data", "s3fs", r"pip install 'controlmill\[s3\]'"),
-        ("gs://bucket/data", "gcsfs", r"pip install 'controlmill\[gcs\]'"),
+        ("s3://bucket/data", "s3fs", r"pip install '\.\[s3\]'"),
+        ("gs://bucket/data", "gcsfs", r"pip install '\.\[gcs\]'"),
         ("abfs://bucket/data", "adlfs", "adlfs"),
         ("nowhere://bucket/data", None, "Protocol not known: nowhere"),
     ],

@@ -1,15 +1,18 @@
-"""What each option of the loss, the noise, the optimiser and the networks does."""
+"""What each option of the loss, the noise, the optimiser and the networks does, and which numbers they take."""
 
 import functools
 import importlib.machinery
+import math
 import sys
 import types
 
 import numpy as np
 import pytest
 import torch
+from controlmill.schemas.errors import MillError
 from controlmill.training import run as runs
 from controlmill.training.base import Base
+from controlmill.training.config import TYPES, TrainConfig
 from controlmill.training.connections import make_controlnet
 from controlmill.training.log import read_log
 from controlmill.training.trainer import Trainer, make_inputs
@@ -18,6 +21,63 @@ from safetensors.torch import load_file
 from .conftest import save_small_base
 
 QUANTISED = "__bnb_optimizer_quant_state__"
+
+
+NUMBERS = [name for name, kind in TYPES.items() if kind in (int, float)]
+FLOATS = [name for name, kind in TYPES.items() if kind is float]
+
+
+def flag(name):
+    return f"--{name.replace('_', '-')}"
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_no_number_is_below_zero(name):
+    with pytest.raises(MillError, match=rf"^{flag(name)} is .*, not -1$"):
+        TrainConfig(condition="canny", **{name: -1}).check()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("name", FLOATS)
+def test_every_float_is_finite(name, value):
+    with pytest.raises(MillError, match=f"^{flag(name)} is a finite number, not {value}$"):
+        TrainConfig(condition="canny", **{name: value}).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad", "said"),
+    [
+        ("rate", 1e-9, 0.0, "above 0"),
+        ("unlock_rate", 1e-9, 0.0, "above 0"),
+        ("clip", 0.0, -0.1, "0 or more"),
+        ("steps", 1, 0, "1 or more"),
+        ("batch_size", 1, 0, "1 or more"),
+        ("keep", 1, 0, "1 or more"),
+        ("probe_steps", 1, 0, "1 or more"),
+        ("threads", 1, 0, "1 or more"),
+        ("eval_rows", 2, 1, "2 or more"),
+        ("prompt_dropout", 1.0, 1.1, "from 0 to 1"),
+        ("held_out", 0.99, 1.0, "from 0 to below 1"),
+        ("ema", 0.99, 1.0, "from 0 to below 1"),
+        ("seed", 2**63 - 1, 2**63, r"from 0 to below 2\*\*63"),
+    ],
+)
+def test_where_the_range_of_a_number_ends(name, good, bad, said):
+    TrainConfig(condition="canny", **{name: good}).check()
+    with pytest.raises(MillError, match=f"^{flag(name)} is {said}, not {bad}$"):
+        TrainConfig(condition="canny", **{name: bad}).check()
+
+
+def test_all_faults_are_named_at_once():
+    with pytest.raises(MillError) as found:
+        TrainConfig(precision="fp8", clip=-1.0, min_snr=-5.0, rate=math.nan).check()
+    assert str(found.value).split("\n  ") == [
+        "--precision fp8: one of fp32, bf16, fp16",
+        "--rate is a finite number, not nan",
+        "--clip is 0 or more, not -1.0",
+        "--min-snr is 0 or more, not -5.0",
+        "--condition: say which table to train on",
+    ]
 
 
 def losses(run):
