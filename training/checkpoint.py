@@ -11,21 +11,24 @@ No random state is saved, because there is none: draws are functions of (seed, e
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..schemas.errors import MillError
+from ..schemas.errors import MillError, error_text
 
 DIGITS = 8
+STATE = {"base", "optimizer", "scaler", "step"}  # what state.json has
 
 
 @dataclass
@@ -40,10 +43,35 @@ class Trained:
 
 
 def save(run: Path, step: int, trained: Trained, state: dict[str, Any], keep: int) -> Path:
-    """Write a checkpoint after ``step`` steps, point ``RUN/controlnet`` at it, and remove all but the last ``keep``."""
-    folder = run / "checkpoints" / f"{step:0{DIGITS}d}"
+    """Write a checkpoint after ``step`` steps, point ``RUN/controlnet`` at it, and remove all but the last ``keep``.
+
+    Raises:
+        MillError: it could not be written, for want of space for example; nothing is left of it.
+    """
+    folder = _folder(run, step)
     scratch = folder.with_suffix(".partial")
-    shutil.rmtree(scratch, ignore_errors=True)
+    for left in (run / "checkpoints").glob("*.partial"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        _write(scratch, step, trained, state)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(scratch, folder)
+        _point(run / "controlnet", folder / ("ema" if trained.average is not None else "controlnet"))
+        if trained.unet is not None:
+            _point(run / "unet", folder / "unet")
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        saved = steps_saved(run)
+        then = f"The last whole one is of step {saved[-1]}: " if saved else "There is none before it: "
+        then += f"make room, then {'go on with --resume' if saved else 'begin the run again'}"
+        raise MillError(f"{folder}: the checkpoint could not be written ({error_text(error)}). {then}") from error
+    for old in steps_saved(run)[:-keep]:
+        shutil.rmtree(_folder(run, old))
+    return folder
+
+
+def _write(scratch: Path, step: int, trained: Trained, state: dict[str, Any]) -> None:
+    """All files of a checkpoint, down to the disk."""
     scratch.mkdir(parents=True)
     trained.controlnet.save_pretrained(scratch / "controlnet")
     if trained.average is not None:
@@ -59,14 +87,6 @@ def save(run: Path, step: int, trained: Trained, state: dict[str, Any], keep: in
     everything = {**state, "step": step, "optimizer": scalars, "scaler": scaler}
     (scratch / "state.json").write_text(json.dumps(everything, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     _sync(scratch)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(scratch, folder)
-    _point(run / "controlnet", folder / ("ema" if trained.average is not None else "controlnet"))
-    if trained.unet is not None:
-        _point(run / "unet", folder / "unet")
-    for old in steps_saved(run)[:-keep]:
-        shutil.rmtree(run / "checkpoints" / f"{old:0{DIGITS}d}")
-    return folder
 
 
 def steps_saved(run: Path) -> list[int]:
@@ -79,30 +99,41 @@ def read_state(run: Path) -> dict[str, Any]:
     """``state.json`` of the last checkpoint.
 
     Raises:
-        MillError: there is none.
+        MillError: there is none, or it is damaged.
     """
     if not steps_saved(run):
         raise MillError(f"{run} has no checkpoint to go on from")
-    state: dict[str, Any] = json.loads((_last(run) / "state.json").read_text(encoding="utf-8"))
+    path = _last(run) / "state.json"
+    with _reading(run, path):
+        state = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(state, dict) or not state.keys() >= STATE:
+            raise ValueError(f"it should have {', '.join(sorted(STATE))}")
     return state
 
 
 def blank_controlnet(run: Path, kind: type[ControlNetModel]) -> ControlNetModel:
     """A ControlNet of the form of the last checkpoint's, without its weights."""
-    made: ControlNetModel = kind.from_config(kind.load_config(_last(run) / "controlnet"))
+    folder = _last(run) / "controlnet"
+    with _reading(run, folder / "config.json"):
+        made: ControlNetModel = kind.from_config(kind.load_config(folder))
     return made
 
 
 def restore(run: Path, trained: Trained) -> dict[str, Any]:
-    """Load the last checkpoint into what was just built, and return its state."""
+    """Load the last checkpoint into what was just built, and return its state.
+
+    Raises:
+        MillError: a file of it is missing or damaged.
+    """
     folder, state = _last(run), read_state(run)
-    _load(trained.controlnet, folder / "controlnet")
+    _load(run, trained.controlnet, folder / "controlnet")
     if trained.average is not None:
-        _load(trained.average, folder / "ema")
+        _load(run, trained.average, folder / "ema")
     if trained.unet is not None:
-        _load(trained.unet, folder / "unet")
+        _load(run, trained.unet, folder / "unet")
     blank = trained.optimizer.state_dict()
-    values = _nested({**load_file(folder / "optimizer.safetensors"), **state["optimizer"]})
+    with _reading(run, folder / "optimizer.safetensors"):
+        values = _nested({**load_file(folder / "optimizer.safetensors"), **state["optimizer"]})
     moments = {int(index): parts for index, parts in values.items()}
     trained.optimizer.load_state_dict({"state": moments, "param_groups": blank["param_groups"]})
     if trained.scaler is not None and state["scaler"]:
@@ -110,14 +141,36 @@ def restore(run: Path, trained: Trained) -> dict[str, Any]:
     return state
 
 
+def _folder(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"{step:0{DIGITS}d}"
+
+
 def _last(run: Path) -> Path:
-    return run / "checkpoints" / f"{steps_saved(run)[-1]:0{DIGITS}d}"
+    return _folder(run, steps_saved(run)[-1])
 
 
-def _load(module: torch.nn.Module, folder: Path) -> None:
+@contextlib.contextmanager
+def _reading(run: Path, path: Path) -> Iterator[None]:
+    """Raise MillError, with what to do, where ``path`` of the last checkpoint turns out damaged."""
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        *before, last = steps_saved(run)
+        then = f"go on from step {before[-1]}, the checkpoint before" if before else "begin anew: there is none before"
+        raise MillError(
+            f"{path} is damaged or missing ({error_text(error)}). Remove the folder {_folder(run, last)} to {then}"
+        ) from error
+
+
+def _load(run: Path, module: torch.nn.Module, folder: Path) -> None:
     tensors: dict[str, torch.Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
-        tensors.update(load_file(file))
+        with _reading(run, file):
+            tensors.update(load_file(file))
+    with _reading(run, folder):
+        missing = module.state_dict().keys() - tensors.keys()
+        if missing:
+            raise ValueError(f"{len(missing)} weights are not there")
     module.load_state_dict(tensors)
 
 

@@ -43,9 +43,13 @@ def benefit(true: np.ndarray, base: np.ndarray) -> Estimate:
     return relative(base, true, base)
 
 
-def fraction(fidelity: float, floor: float, ceiling: float) -> float:
-    """f: 0 at the floor (no control), 1 at the ceiling (the true picture through the VAE); any direction of measure."""
-    return (fidelity - floor) / (ceiling - floor) if ceiling != floor else float("nan")
+def fraction(fidelity: float, floor: float, ceiling: float, lower_is_better: bool = False) -> float:
+    """f: 0 at the floor (no control), 1 at the ceiling (the true picture through the VAE).
+
+    NaN where the ceiling is not better than the floor: the measure does not tell control from none.
+    """
+    better = floor > ceiling if lower_is_better else ceiling > floor
+    return (fidelity - floor) / (ceiling - floor) if better else float("nan")
 
 
 @dataclass(frozen=True)
@@ -60,26 +64,30 @@ def find_convergence(steps: Sequence[int], fractions: Sequence[float]) -> Conver
     """When control was gained, if it was.
 
     It was sudden if f rose from 10 % to 90 % of the level that it then kept (the median from convergence on) in less
-    than a fifth of the steps before convergence. Between evaluations f is taken as a straight line.
+    than a fifth of the steps before convergence. Between evaluations f is taken as a straight line; those where it
+    is NaN are left out.
     """
-    f = np.asarray(fractions, float)
+    known = np.isfinite(np.asarray(fractions, float))
+    f, steps = np.asarray(fractions, float)[known], np.asarray(steps)[known].tolist()
     good = f >= HALF
     first = next((i for i in range(len(f) - HELD_FOR + 1) if good[i : i + HELD_FOR].all()), None)
     if first is None:
         return None
     level = float(np.median(f[first:]))
-    start = _crossing(steps, f, 0.1 * level, first, last=True)
-    end = _crossing(steps, f, 0.9 * level, first, last=False)
+    rises = [step for step in _crossings(steps, f, 0.1 * level) if step <= steps[first]]
+    start = rises[-1] if rises else float(steps[0])
+    tops = _crossings(steps, f, 0.9 * level)
+    if f[first] >= 0.9 * level:
+        end = next((step for step in reversed(tops) if step <= steps[first]), start)  # the last: spikes fell again
+    else:
+        end = next((step for step in tops if step > steps[first]), start)
     return Convergence(int(steps[first]), bool(end - start < SUDDEN_SHARE * steps[first]))
 
 
-def _crossing(steps: Sequence[int], f: np.ndarray, level: float, around: int, last: bool) -> float:
-    """The step at which ``f`` crossed ``level`` upwards: the last time up to ``around``, or the first time at all."""
-    crossings = [
+def _crossings(steps: Sequence[int], f: np.ndarray, level: float) -> list[float]:
+    """The steps at which ``f`` crossed ``level`` upwards."""
+    return [
         steps[i] + (steps[i + 1] - steps[i]) * (level - f[i]) / (f[i + 1] - f[i])
         for i in range(len(f) - 1)
-        if f[i] < level <= f[i + 1] and (not last or i + 1 <= around)
+        if f[i] < level <= f[i + 1]
     ]
-    if not crossings:
-        return float(steps[0])
-    return float(crossings[-1] if last else crossings[0])

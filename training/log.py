@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -60,8 +62,10 @@ class RunLog:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = run / "metrics.jsonl"
-        kept = [line for line in read_log(run) if line["step"] <= step and (step or "loss" not in line)] if step else []
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        kept = [line for line in read_log(run) if line["step"] <= step] if step else []
+        scratch = self.path.with_name("metrics.jsonl~")
+        scratch.write_text("".join(map(_line, kept)), encoding="utf-8")
+        os.replace(scratch, self.path)
         self._file = self.path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step or None)
         self._wandb = Wandb(run, wandb, settings or {}) if wandb else None
@@ -80,8 +84,8 @@ class RunLog:
             self._said = time.monotonic()
 
     def write(self, values: dict[str, Any]) -> None:
-        """One line of numbers; each becomes a curve in TensorBoard and on W&B."""
-        self._file.write(json.dumps(values) + "\n")
+        """One line; each number in it becomes a curve in TensorBoard and on W&B."""
+        self._file.write(_line(values))
         self._file.flush()
         for name, value in values.items():
             if name != "step" and isinstance(value, (int, float)):
@@ -107,14 +111,24 @@ class RunLog:
             self._wandb.close()
 
 
+def _line(values: dict[str, Any]) -> str:
+    """JSON has no NaN and no infinity: null stands for both."""
+    known = {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in values.items()}
+    return json.dumps(known) + "\n"
+
+
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """All whole lines of a run's log."""
+    """All whole lines of a run's log, a null in them as NaN.
+
+    A line has ``step`` and what it is of: ``loss`` (a step), ``gain`` (a look) or ``look_failed`` (why there is none).
+    """
     path = run / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     found = []
     for line in lines:
         try:
-            found.append(json.loads(line))
+            values = json.loads(line)
         except ValueError:  # cut off while it was written
             continue
+        found.append({name: math.nan if value is None else value for name, value in values.items()})
     return found

@@ -6,6 +6,7 @@ A look changes nothing that is trained and draws nothing that a step draws.
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from diffusers import ControlNetModel
 
+from ..schemas.errors import error_text
 from . import card, plots
 from .base import Base
 from .checkpoint import Trained
@@ -124,6 +126,14 @@ class Looks:
             floor = self.floor_pictures[: len(self.probes)]
             self.floor = self.judge.means(floor, self.probes, self.condition.name)["fidelity"]
             self.ceiling = self.judge.means(ceiling, self.probes, self.condition.name)["fidelity"]
+            if math.isnan(self._fraction(self.ceiling, self.judge)):
+                self.log.say(
+                    f"fidelity tells nothing here: {self.judge.measure.name} is {self.ceiling:.3f} for true pictures "
+                    f"through the VAE, no better than {self.floor:.3f} without control; f and convergence are not known"
+                )
+
+    def _fraction(self, fidelity: float, judge: Judge) -> float:
+        return fraction(fidelity, self.floor, self.ceiling, judge.measure.lower_is_better)
 
     def _sampled(self, base: Base, controlnet: ControlNetModel | None) -> list[np.ndarray]:
         """The shown rows sampled, with their maps if there is a ControlNet."""
@@ -132,20 +142,42 @@ class Looks:
         return sample_pictures(base, controlnet, self.prompts, control, *settings)
 
     def maybe(self, step: int, trained: Trained, first: bool = False, last: bool = False) -> None:
-        """Look if it is time: at every so many steps, unless looking has had more than its share of the time."""
+        """Look if it is time: at every so many steps, unless looking has had more than its share of the time.
+
+        A look that fails is logged and the run goes on; not so the first one, which shows that settings are wrong.
+        """
         if len(self.samples) < 2 or step == self.looked or not (first or last or step % self.every == 0):
             return
         budget = self.config.probe_budget
         if budget and not (first or last) and self.spent > budget * (time.monotonic() - self.began):
             return
         started = time.monotonic()
-        self.look(step, trained.average if trained.average is not None else trained.controlnet)
+        try:
+            self.look(step, trained.average if trained.average is not None else trained.controlnet)
+        except Exception as error:
+            if first:
+                raise
+            said = error_text(error)
+            self.log.say(f"step {step}: the look at held-out rows failed ({said}); the run goes on without it")
+            self.log.write({"step": step, "look_failed": said})
         self.spent += time.monotonic() - started
         self.looked = step
 
     def look(self, step: int, controlnet: ControlNetModel) -> None:
         """Measure now; write to the log, the curves and the probe grid."""
         denoiser = ControlledDenoiser(self.base.unet, controlnet).eval()
+        try:
+            values = self._measured(step, denoiser, controlnet)
+        finally:
+            denoiser.train()
+        self.log.write(values)
+        self._report()
+        card.write(self.run)
+        said = ", ".join(f"{name} {values[name]:.3f}" for name in ("gain", "benefit", "fidelity") if name in values)
+        self.log.say(f"step {step}, held out: {said}")
+
+    def _measured(self, step: int, denoiser: ControlledDenoiser, controlnet: ControlNetModel) -> dict[str, float]:
+        """Numbers of a look; the probe grid is drawn on the way."""
         control = self.control[: self.config.eval_rows]
         true = self._losses(denoiser, control)
         gain = condition_gain(self._losses(denoiser, np.roll(control, 1, axis=0)), true, self.base_losses)
@@ -165,14 +197,9 @@ class Looks:
                 judged = pictures[: len(self.probes)]  # a user's own have no true picture: they are shown only
                 values |= self.judge.means(judged, self.probes, self.condition.name)
                 values |= {"floor": self.floor, "ceiling": self.ceiling}
-                values["fraction"] = fraction(values["fidelity"], self.floor, self.ceiling)
+                values["fraction"] = self._fraction(values["fidelity"], self.judge)
             self._draw(step, pictures)
-        denoiser.train()
-        self.log.write(values)
-        self._report()
-        card.write(self.run)
-        said = ", ".join(f"{name} {values[name]:.3f}" for name in ("gain", "benefit", "fidelity") if name in values)
-        self.log.say(f"step {step}, held out: {said}")
+        return values
 
     @torch.no_grad()
     def _losses(self, denoiser: ControlledDenoiser, control: np.ndarray | None) -> np.ndarray:

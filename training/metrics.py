@@ -98,13 +98,14 @@ def mean_angle(found: np.ndarray, true: np.ndarray) -> float:
 class Measure:
     """A measure of two maps or, where ``column`` says so, of what the annotator stored beside them.
 
-    ``others`` are reported beside it.
+    ``others`` are reported beside it. ``lower_is_better`` of errors; others are better the higher they are.
     """
 
     name: str
     score: Callable[[Any, Any], float]
     others: tuple[tuple[str, Callable[[Any, Any], float]], ...] = ()
     column: str = ""
+    lower_is_better: bool = False
 
 
 MEASURES: dict[str, Measure] = {
@@ -112,8 +113,8 @@ MEASURES: dict[str, Measure] = {
     "stroke-recall": Measure("recall of strokes", stroke_recall),
     "ssim": Measure("SSIM", ssim),
     "miou": Measure("mIoU", miou),
-    "rmse": Measure("RMSE of depth", rmse),
-    "mean-angle": Measure("mean angle", mean_angle),
+    "rmse": Measure("RMSE of depth", rmse, lower_is_better=True),
+    "mean-angle": Measure("mean angle", mean_angle, lower_is_better=True),
     "pck": Measure("PCK within 0.1 of the person's box", pck, column="keypoints"),
 }
 

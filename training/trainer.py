@@ -24,7 +24,7 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from diffusers import ControlNetModel
 
 from ..schemas.conditions import Condition
-from ..schemas.errors import MillError
+from ..schemas.errors import MillError, error_text
 from . import card, checkpoint
 from .base import DTYPES, Base
 from .config import TrainConfig
@@ -37,6 +37,7 @@ from .readers import batches
 from .transforms import control_image
 
 LONGEST_LOOK = timedelta(hours=2)
+MOST_OVERFLOWS = 30  # in a row: the scaler has halved its 65,536 as often, so that it is not the scale's fault
 
 
 @dataclass
@@ -154,6 +155,9 @@ class Trainer:
             self.accelerator.scaler,
         )
         self.step = checkpoint.restore(run, self.trained)["step"] if resume else 0
+        self.saved = self.step  # the step of the last checkpoint, also of one that could not be written
+        self.whole = True  # what is trained is that of a whole step, and a good one
+        self.overflows = 0  # fp16: steps in a row that were skipped
         prepared_model = self.accelerator.prepare(denoiser, optimizer)
         self.denoiser, self.optimizer = prepared_model
         if config.compile:
@@ -188,7 +192,7 @@ class Trainer:
                 log.say(note)
         source = batches(loader, self.step, self.accelerator.process_index, processes, workers)
         every = config.checkpoint_every or max(1, config.steps // 10)
-        with _asked_to_stop(self), contextlib.closing(source):
+        with _asked_to_stop(self), contextlib.closing(source), self._keeping_steps(log):
             if looks:
                 looks.maybe(self.step, self.trained, first=True, last=self.step >= config.steps)
             while self.step < config.steps and not self._stop:
@@ -229,12 +233,15 @@ class Trainer:
         self._stop = stopped > 0
         norm = float(self.accelerator.clip_grad_norm_(self.parameters, config.clip or math.inf))
         scaled = self.accelerator.scaler is not None  # fp16: gradients may overflow, the scaler then skips the step
-        if not math.isfinite(mean) or not (scaled or math.isfinite(norm)):
+        self.overflows = 0 if math.isfinite(norm) else self.overflows + 1
+        self.whole = False
+        if not math.isfinite(mean) or self.overflows >= (MOST_OVERFLOWS if scaled else 1):
             self._fail(samples, mean, norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.trained.average is not None:
             _move_average(self.trained.average, self.trained.controlnet, config.ema)
+        self.whole = True
         return mean, norm
 
     def _fail(self, samples: list[Sample], loss: float, norm: float) -> None:
@@ -245,20 +252,45 @@ class Trainer:
         )
         again = "Begin anew with"
         if checkpoint.steps_saved(self.run) and self.config.connection != "lite":
+            decoder = " and without the trained decoder" if self.config.unlock_decoder else ""
             again = f"The last checkpoint is whole: begin a new run with --start-from {self.run}, which takes its "
-            again += "ControlNet without the optimiser's state, and"
-        raise MillError(
-            f"step {self.step}: the loss is {loss}, its gradient's norm {norm}; the batch's rows are in {path}. "
-            f"{again} a lower --rate, a longer --warmup, or --precision fp32"
-        )
+            again += f"ControlNet alone, without the optimiser's state{decoder}, and"
+        what, change = f"the loss is {loss}, its gradient's norm {norm}", "a lower --rate, a longer --warmup, or "
+        if math.isfinite(loss) and self.overflows > 1:
+            what = f"fp16 overflows: no gradient of the last {self.overflows} steps was finite, all were skipped"
+            change = "--precision bf16 or "
+        raise MillError(f"step {self.step}: {what}; the batch's rows are in {path}. {again} {change}--precision fp32")
+
+    @contextlib.contextmanager
+    def _keeping_steps(self, log: RunLog | None) -> Iterator[None]:
+        """Write a checkpoint before an error ends the run.
+
+        Not after a loss that is no number: what led there may be in the weights, and would take a good one's place.
+        Nor of several processes, which can't agree on it any more.
+        """
+        try:
+            yield
+        except Exception:
+            if log and self.whole and self.step > self.saved + 1 and self.accelerator.num_processes == 1:
+                try:
+                    self._save()
+                    log.say(f"an error ends the run; a checkpoint is written at step {self.step}: --resume goes on")
+                except Exception as error:
+                    log.say(f"an error ends the run; steps since the last checkpoint are lost: {error_text(error)}")
+            raise
 
     def _save(self) -> None:
-        self.accelerator.wait_for_everyone()
+        """Write a checkpoint by the first process; where it cannot, all processes end."""
+        self.saved, failed = self.step, None
         if self.accelerator.is_main_process:
-            state = {"base": self.fingerprint}
-            checkpoint.save(self.run, self.step, self.trained, state, self.config.keep)
-            card.write(self.run)
-        self.accelerator.wait_for_everyone()
+            try:
+                checkpoint.save(self.run, self.step, self.trained, {"base": self.fingerprint}, self.config.keep)
+                card.write(self.run)
+            except Exception as error:  # the others hear of it, or they would wait
+                failed = error
+        heard = torch.tensor(float(failed is not None), device=self.base.device)
+        if self.accelerator.reduce(heard, "sum").item():
+            raise failed or MillError("the first process could not write a checkpoint; it says why")
 
 
 def _optimizer(config: TrainConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -233,6 +233,57 @@ def test_a_run_without_time_for_looks_does_not_read_its_log_at_each_step(train, 
     assert [line["step"] for line in looked(tmp_path / "run")] == [0, 6]
 
 
+# looks that fail, or that tell nothing
+
+
+def test_a_look_that_fails_does_not_end_the_run(seen, train, settings, tmp_path, monkeypatch, capsys):
+    draw_grid = Looks._draw
+
+    def fails(looks, step, pictures):
+        if step == 1:
+            raise RuntimeError("out of memory")
+        draw_grid(looks, step, pictures)
+
+    monkeypatch.setattr(Looks, "_draw", fails)
+    modes = []
+    monkeypatch.setattr(
+        Trainer, "_one_step", lambda trainer, samples: modes.append(trainer.denoiser.training) or (0.0, 0.0)
+    )
+    run = tmp_path / "run"
+    trainer = train(run, settings(**{**LOOKING, "eval_every": 1}, probes=1))
+    assert modes == [True, True]
+    assert trainer.step == 2
+    assert [line["step"] for line in looked(run)] == [0, 2]
+    failed = [line for line in read_log(run) if "look_failed" in line]
+    assert failed == [{"step": 1, "look_failed": "RuntimeError: out of memory"}]
+    assert "step 1: the look at held-out rows failed (RuntimeError: out of memory); the run goes on" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(("error", "first"), [(RuntimeError, True), (KeyboardInterrupt, False)])
+def test_the_first_look_may_fail_and_ctrl_c_is_no_failure(error, first, train, settings, tmp_path, monkeypatch):
+    def fails(looks, step, pictures):
+        if first or step:
+            raise error
+
+    monkeypatch.setattr(Looks, "_draw", fails)
+    with pytest.raises(error):
+        train(tmp_path / "run", settings(**{**LOOKING, "eval_every": 1}, probes=1))
+
+
+def test_fidelity_that_tells_nothing_is_said_once_and_breaks_nothing(train, settings, tmp_path, monkeypatch, capsys):
+    black = np.zeros((64, 64, 3), np.uint8)
+    monkeypatch.setattr("controlmill.training.looks.round_trip", lambda base, images, batch: [black] * len(images))
+    run = tmp_path / "run"
+    train(run, settings(**LOOKING, probes=2))
+    assert capsys.readouterr().err.count("fidelity tells nothing here: F1 within 2 px at 512 is 0.000") == 1
+    assert np.isnan([line["fraction"] for line in looked(run)]).all()
+    assert json.loads((run / "convergence.json").read_text()) == {"converged": None}
+    assert "NaN" not in (run / "metrics.jsonl").read_text()
+    assert "| ceiling | 0.0000 |" in (run / "README.md").read_text()
+
+
 # one picture for a user
 
 

@@ -20,6 +20,7 @@ def curve(name: str) -> list[float]:
         "noisy step": np.where(x < 1000, 0.05, 0.9) + 0.05 * rng.standard_normal(len(x)),
         "spike": np.where(x == 500, 0.9, 0.0),
         "low plateau": np.where(x < 1000, 0.0, 0.6),
+        "spike before a ramp": np.where(x == 100, 0.95, x / 2000),
     }[name].tolist()
 
 
@@ -33,6 +34,7 @@ def curve(name: str) -> list[float]:
         ("noisy step", 1000, True),
         ("spike", None, None),
         ("low plateau", 1000, True),
+        ("spike before a ramp", 1000, False),
     ],
 )
 def test_convergence_is_found_where_it_is(name, step, sudden):
@@ -52,7 +54,29 @@ def test_gain_and_benefit_are_relative_to_the_base_at_each_time():
 
 def test_fraction_works_in_both_directions():
     assert fraction(0.5, 0.2, 0.8) == pytest.approx(0.5)
-    assert fraction(30.0, 40.0, 20.0) == pytest.approx(0.5)  # an error: lower is better
+    assert fraction(30.0, 40.0, 20.0, lower_is_better=True) == pytest.approx(0.5)
+
+
+def test_fraction_is_not_known_where_the_ceiling_is_no_better_than_the_floor():
+    for floor, ceiling, lower in ((0.5, 0.45, False), (20.0, 40.0, True), (0.5, 0.5, False), (0.5, 0.5, True)):
+        assert np.isnan(fraction(0.2, floor, ceiling, lower))
+
+
+def test_convergence_leaves_out_what_is_not_known():
+    holes = [np.nan if i % 3 == 1 else f for i, f in enumerate(curve("step"))]
+    assert find_convergence(STEPS, holes).step == 1100  # 1000 is a hole
+    assert find_convergence(STEPS, [np.nan] * len(STEPS)) is None
+
+
+def test_a_measures_direction_is_right_for_the_same_and_for_other_maps():
+    rng = np.random.default_rng(0)
+    for name, measure in metrics.MEASURES.items():
+        if measure.column:
+            continue
+        a, b = (rng.integers(0, 2, (16, 16, 3) if name == "mean-angle" else (16, 16)).astype(np.uint8) for _ in "ab")
+        a, b = (a * 255, b * 255) if name != "miou" else (a, b)
+        same, other = measure.score(a, a), measure.score(np.zeros_like(a) if name == "stroke-recall" else b, a)
+        assert same < other if measure.lower_is_better else same > other, name
 
 
 def test_edges_a_pixel_off_are_forgiven_only_with_tolerance():

@@ -11,7 +11,7 @@ from controlmill.training import run as runs
 from controlmill.training.base import Base
 from controlmill.training.config import TrainConfig, make_config, read_recipe
 from controlmill.training.connections import LiteControlNet, zero_convolutions
-from controlmill.training.log import read_log
+from controlmill.training.log import RunLog, read_log
 from controlmill.training.plan import make_plan
 from controlmill.training.trainer import sample_losses
 from diffusers import ControlNetModel, MultiControlNetModel, StableDiffusionControlNetPipeline, UNet2DConditionModel
@@ -80,6 +80,33 @@ def test_an_unlocked_base_is_saved_and_loads(train, settings, tmp_path):
     loaded = UNet2DConditionModel.from_pretrained(tmp_path / "run" / "unet")
     trained = trainer.base.unet.state_dict()
     assert all(torch.equal(value, trained[name]) for name, value in loaded.state_dict().items())
+
+
+# the log
+
+
+def test_a_disk_that_is_full_when_a_run_goes_on_takes_no_history(tmp_path, monkeypatch):
+    lines = [{"step": step, "loss": 0.5} for step in range(1, 5)] + [{"step": 2, "look_failed": "why"}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def full(path, text, **how):
+        path.write_bytes(text[:5].encode())
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr("pathlib.Path.write_text", full)
+        RunLog(tmp_path, 3)
+    assert read_log(tmp_path) == lines
+    RunLog(tmp_path, 3).close()
+    assert read_log(tmp_path) == [line for line in lines if line["step"] <= 3]
+
+
+def test_the_log_is_json_also_where_numbers_are_none(tmp_path):
+    log = RunLog(tmp_path, 0)
+    log.write({"step": 1, "norm": float("inf"), "loss": 0.5, "fraction": float("nan")})
+    log.close()
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "norm": null, "loss": 0.5, "fraction": null}\n'
+    assert np.isnan([read_log(tmp_path)[0][name] for name in ("norm", "fraction")]).all()
 
 
 # export

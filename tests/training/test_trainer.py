@@ -22,6 +22,7 @@ from controlmill.training.base import Base
 from controlmill.training.connections import ControlledDenoiser, choose_trainable, make_controlnet
 from controlmill.training.log import read_log
 from controlmill.training.trainer import Trainer, learning_rate, make_inputs
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from .conftest import ALL_MAPS, save_small_base, small_unet
@@ -306,3 +307,134 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rows(train, settin
     said = json.loads(next((tmp_path / "run").glob("nan_*.json")).read_text())
     assert len(said["rows"]) == 4
     assert set(said["rows"][0]) == {"shard", "row", "epoch"}
+
+
+def test_what_a_new_run_does_not_take_is_said(train, settings, tmp_path):
+    trainer = train(tmp_path / "run", settings(steps=1, unlock_decoder=True))
+    with pytest.raises(
+        MillError, match=r"its ControlNet alone, without .* and without the trained decoder, and a lower"
+    ):
+        trainer._fail([], np.nan, np.nan)
+
+
+def test_fp16_gradients_that_are_never_finite_stop_the_run(settings, dataset_folder, tmp_path, monkeypatch):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    config = settings(steps=99)
+    trainer = Trainer(tmp_path / "run", config, runs.begin(str(dataset_folder), tmp_path / "run", config), resume=False)
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", enabled=False)
+    norms = iter([np.inf, np.nan, 1.0, np.inf, np.inf, np.inf])
+    monkeypatch.setattr(trainer.accelerator, "clip_grad_norm_", lambda *given: next(norms))
+    monkeypatch.setattr("controlmill.training.trainer.MOST_OVERFLOWS", 3, raising=False)
+    with pytest.raises(MillError, match=r"step 5: fp16 .* last 3 steps .*--precision bf16 or --precision fp32"):
+        trainer.train()
+
+
+@pytest.mark.parametrize(("where", "saved"), [("reading", [3]), ("loss", [3]), ("optimiser", []), ("no number", [])])
+def test_an_error_costs_no_whole_step(where, saved, settings, dataset_folder, tmp_path, monkeypatch):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    run, config = tmp_path / "run", settings(steps=5, checkpoint_every=100)
+    trainer = Trainer(run, config, runs.begin(str(dataset_folder), run, config), resume=False)
+
+    def after_three_steps(do):
+        def go(*given):
+            if trainer.step == 3:
+                raise RuntimeError("broken")
+            return do(*given)
+
+        return go
+
+    if where == "reading":
+        monkeypatch.setattr(trainer, "_one_step", after_three_steps(trainer._one_step))
+    if where == "loss":
+        monkeypatch.setattr(trainer.accelerator, "backward", after_three_steps(trainer.accelerator.backward))
+    if where == "optimiser":
+        monkeypatch.setattr(trainer.optimizer, "step", after_three_steps(trainer.optimizer.step))
+    if where == "no number":
+        norm = trainer.accelerator.clip_grad_norm_
+        monkeypatch.setattr(
+            trainer.accelerator, "clip_grad_norm_", lambda *given: np.nan if trainer.step == 3 else norm(*given)
+        )
+    with pytest.raises((RuntimeError, MillError), match=r"broken|norm nan"):
+        trainer.train()
+    assert checkpoint.steps_saved(run) == saved
+
+
+def test_steps_kept_from_an_error_are_those_of_a_whole_run(train, settings, tmp_path, monkeypatch):
+    train(tmp_path / "whole", settings(steps=5))
+
+    def cut(loader, first, *readers):
+        for _ in range(3):
+            yield next(source := loader.batches(first, *readers[:2]))
+            first += 1
+            source.close()
+        raise OSError("the disk is gone")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="the disk is gone"):
+        patch.setattr("controlmill.training.trainer.batches", cut)
+        train(tmp_path / "cut", settings(steps=5, checkpoint_every=100))
+    Trainer(tmp_path / "cut", *runs.resume(tmp_path / "cut", {}), resume=True).train()
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+# checkpoints
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: no space")])
+def test_a_checkpoint_that_does_not_fit_leaves_nothing_and_the_one_before(
+    error, train, settings, tmp_path, monkeypatch
+):
+    run = tmp_path / "run"
+    trainer = train(run, settings(steps=2))
+
+    def full(tensors, path):
+        path.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    trainer.step = 3
+    with pytest.raises(MillError, match=r"00000003: .*space.*last whole one is of step 2: make room, .*--resume"):
+        trainer._save()
+    (run / "checkpoints" / "00000001.partial").mkdir()  # of a process that was killed
+    monkeypatch.undo()
+    assert sorted(path.name for path in (run / "checkpoints").iterdir() if path.name > "00000001.partial") == [
+        "00000002"
+    ]
+    trainer._save()
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["00000002", "00000003"]
+
+
+def test_processes_end_when_the_first_cannot_write(train, settings, tmp_path, monkeypatch):
+    trainer = train(tmp_path / "run", settings(steps=1))
+    heard = []
+    monkeypatch.setattr(trainer.accelerator, "reduce", lambda failed, how: heard.append(float(failed)) or failed)
+    monkeypatch.setattr(checkpoint, "save_file", lambda *given: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(MillError, match="full"):
+        trainer._save()
+    assert heard == [1]
+    monkeypatch.setattr(trainer.accelerator, "reduce", lambda failed, how: failed + 1)
+    monkeypatch.setattr(type(trainer.accelerator), "is_main_process", False)
+    with pytest.raises(MillError, match="the first process could not"):
+        trainer._save()
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(train, settings, tmp_path):
+    whole, run, last = tmp_path / "whole", tmp_path / "run", Path("checkpoints", "00000002")
+    train(whole, settings(steps=2, checkpoint_every=1))
+    names = ("optimizer.safetensors", "state.json", "controlnet/config.json")
+    for name in (*names, "controlnet/diffusion_pytorch_model.safetensors"):
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.copytree(whole, run, symlinks=True)
+        said = (run / last / name).read_bytes()
+        (run / last / name).write_bytes(said[: len(said) // 2])
+        with pytest.raises(MillError, match=rf"{last / name} is damaged.*Remove .*{last} to go on from step 1,"):
+            Trainer(run, *runs.resume(run, {}), resume=True)
+    (run / last / name).unlink()
+    with pytest.raises(MillError, match=rf"{last / 'controlnet'} is damaged or missing .*weights are not there"):
+        Trainer(run, *runs.resume(run, {}), resume=True)
+    shutil.rmtree(run / last)
+    Trainer(run, *runs.resume(run, {}), resume=True).train()
+    assert equal(weights(run), weights(whole))
+    (run / last / "state.json").write_text("{}")
+    shutil.rmtree(run / "checkpoints" / "00000001")
+    with pytest.raises(MillError, match=r"state\.json is damaged .*begin anew: there is none before"):
+        runs.resume(run, {})
