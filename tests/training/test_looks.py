@@ -247,7 +247,7 @@ def test_a_look_that_fails_does_not_end_the_run(seen, train, settings, tmp_path,
     monkeypatch.setattr(Looks, "_draw", fails)
     modes = []
     monkeypatch.setattr(
-        Trainer, "_one_step", lambda trainer, samples: modes.append(trainer.denoiser.training) or (0.0, 0.0)
+        Trainer, "_one_step", lambda trainer, samples: modes.append(trainer.trained.controlnet.training) or (0.0, 0.0)
     )
     run = tmp_path / "run"
     trainer = train(run, settings(**{**LOOKING, "eval_every": 1}, probes=1))
