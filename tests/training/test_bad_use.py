@@ -1,5 +1,6 @@
 """Bad use is a clear error before anything loads: every loader of weights is cut off while these tests run."""
 
+import math
 import shutil
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from controlmill.schemas.dataset import shard_file
 from controlmill.schemas.errors import MillError
 from controlmill.training import run as runs
+from controlmill.training.commands import sample, train
 from controlmill.training.connections import make_controlnet, zero_convolutions
 
 from .conftest import small_unet
@@ -84,6 +86,39 @@ def test_only_mid_where_there_is_nothing_to_freeze(refused, tmp_path):
 def test_a_package_that_is_not_installed(refused, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     refused("--optimizer adamw8bit needs the package bitsandbytes", optimizer="adamw8bit")
+
+
+def test_packages_of_training_that_are_not_installed(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MillError, match=r"accelerate, tensorboard, matplotlib: pip install '\.\[train\]' in"):
+        train("dataset", tmp_path / "never", recipe=None, resume=False, plan=False, condition="canny")
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_half_precision_on_a_cpu(refused, device, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    refused("--precision fp16 needs a GPU; on the CPU use bf16 or fp32", precision="fp16", device=device)
+
+
+def test_the_index_of_a_gpu(refused):
+    refused("--device cuda:1: training takes no index.*CUDA_VISIBLE_DEVICES=1 and --device cuda", device="cuda:1")
+
+
+def test_a_folder_of_weights_that_is_not_there(refused):
+    refused("--weights /no/weights: no such folder", weights="/no/weights")
+
+
+def test_what_sample_is_asked_for(nothing_loads, tmp_path, monkeypatch):
+    monkeypatch.setattr("controlmill.training.draw.draw", None)
+    with pytest.raises(MillError) as found:
+        sample(tmp_path, out=tmp_path / "x.xyz", count=0, seed=-1, steps=-1, guidance=math.nan)
+    assert str(found.value).split("\n  ") == [
+        "--count is 1 or more, not 0",
+        "--seed is 0 or more, not -1",
+        "--steps is 0 or more, not -1",
+        "--guidance is a finite number, not nan",
+        f"--out {tmp_path / 'x.xyz'}: the name ends in one of .png, .jpg, .jpeg, .webp",
+    ]
 
 
 def test_a_run_folder_of_other_settings(train, settings, dataset_folder, tmp_path, request):

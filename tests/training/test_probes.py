@@ -1,14 +1,19 @@
-"""A user's own pictures in the probe grids, and Weights & Biases beside TensorBoard."""
+"""A user's own pictures in the probe grids, what annotates them, and Weights & Biases beside TensorBoard."""
 
+import hashlib
 import importlib.machinery
+import json
 import sys
 import types
 
 import numpy as np
 import pytest
+from controlmill.annotators.hed import SoftHED
+from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.errors import MillError
 from controlmill.training import run as runs
-from controlmill.training.fidelity import make_judge
+from controlmill.training.draw import draw
+from controlmill.training.fidelity import find_annotator, make_judge, stored_columns
 from controlmill.training.log import read_log
 from controlmill.training.own_pictures import probe_samples
 from controlmill.training.trainer import Trainer
@@ -78,6 +83,57 @@ def test_bad_own_pictures_are_found_before_weights_are_loaded(photo, settings, d
     refused("--held-out above 0", probe_image=[str(photo)], held_out=0.0)
     monkeypatch.setattr("controlmill.training.own_pictures.find_annotator", lambda *_: "the weights are not here")
     refused("cannot be annotated: the weights are not here", probe_image=[str(photo)])
+
+
+def test_weights_are_looked_for_in_the_users_folder(tmp_path):
+    (file,) = SoftHED.network.weights
+    (tmp_path / file.name).write_bytes(b"weights of the user's own")
+    digest = hashlib.sha256(b"weights of the user's own").hexdigest()
+    said = {
+        "variant": "soft",
+        "version": SoftHED.version,
+        "network": {"weights": [{"name": file.name, "sha256": digest}]},
+    }
+    assert "not here" in find_annotator(CONDITIONS["hed"], {"annotator": said})
+    assert find_annotator(CONDITIONS["hed"], {"annotator": said}, str(tmp_path)) == (
+        SoftHED(),
+        {file.name: tmp_path / file.name},
+    )
+
+
+def test_the_folder_of_weights_reaches_probes_judge_and_sample(photo, train, settings, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("controlmill.training.own_pictures.find_annotator", lambda *given: asked.append(given[2]))
+    for name in ("looks", "draw"):
+        monkeypatch.setattr(f"controlmill.training.{name}.make_judge", lambda *given: asked.append(given[3]) or "away")
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    run = tmp_path / "run"
+    train(run, settings(steps=1, held_out=0.2, probe_image=[str(photo)], probes=1, probe_steps=1, weights=str(first)))
+    for weights in ("", str(second)):
+        with pytest.raises(MillError, match="cannot be annotated"):
+            draw(run, photo, None, "", 0, 1, 1, 1.0, "cpu", weights)
+    assert asked == [str(folder) for folder in (first, first, first, second)]
+    config, _ = runs.resume(run, {"weights": str(second)})
+    assert config.weights == str(second)
+
+
+def test_a_run_from_before_there_was_the_setting_goes_on(photo, train, settings, tmp_path):
+    train(tmp_path / "run", settings(steps=1))
+    path = tmp_path / "run" / "run.json"
+    said = json.loads(path.read_text())
+    del said["config"]["weights"]
+    path.write_text(json.dumps(said))
+    draw(tmp_path / "run", photo, None, "", 0, 1, 1, 1.0, "cpu")
+    config, _ = runs.resume(tmp_path / "run", {})
+    assert config.weights == ""
+
+
+def test_columns_that_were_stored(settings, dataset_folder):
+    assert stored_columns(*provenance_of("canny", settings, dataset_folder)) == ("low", "high")
+    assert stored_columns(CONDITIONS["hough"], {"annotator": {"variant": "mlsd"}}) == ("n_lines",)
+    assert stored_columns(*provenance_of("segmentation", settings, dataset_folder)) == ()
 
 
 class FakeWandb(types.ModuleType):
