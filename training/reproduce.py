@@ -101,17 +101,17 @@ def command(arguments: Sequence[Any], log: Path) -> None:
         raise MillError(f"controlmill {arguments[0]} failed; see {log}")
 
 
-def run(folder: Path, experiment: Experiment, scale: Scale) -> None:
-    """Train one experiment, or go on with it, or leave it if it is done."""
+def run(folder: Path, experiment: Experiment, scale: Scale) -> bool:
+    """Train one experiment, or go on with it, or leave it if it is done; returns whether it was trained whole."""
     out = folder / "runs" / experiment.name
     out.parent.mkdir(parents=True, exist_ok=True)
     log = out.parent / f"{experiment.name}.log"
     saved = checkpoint.steps_saved(out)
     if saved and saved[-1] >= scale.steps:
-        return
+        return False
     if saved:
         command(["train", folder / "dataset", out, "--resume"], log)
-        return
+        return False
     shutil.rmtree(out, ignore_errors=True)
     flags = {
         "recipe": "toy",
@@ -129,6 +129,7 @@ def run(folder: Path, experiment: Experiment, scale: Scale) -> None:
         "device": "cpu",
     }
     command(["train", folder / "dataset", out, *(f"--{name}={value}" for name, value in flags.items())], log)
+    return True
 
 
 def reproduce(folder: Path, page: Path, scale: Scale) -> None:
@@ -138,7 +139,7 @@ def reproduce(folder: Path, page: Path, scale: Scale) -> None:
     conditions = build(folder, scale)
     chosen = experiments(scale, conditions)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        list(pool.map(lambda experiment: run(folder, experiment, scale), chosen))
+        whole = sum(pool.map(lambda experiment: run(folder, experiment, scale), chosen))
     looked = {e.name: [line for line in read_log(folder / "runs" / e.name) if "gain" in line] for e in chosen}
     pictures = page.parent / page.stem
     pictures.mkdir(parents=True, exist_ok=True)
@@ -147,7 +148,10 @@ def reproduce(folder: Path, page: Path, scale: Scale) -> None:
         last = sorted((folder / "runs" / name / "probes").glob("*.png"))[-1]
         shutil.copyfile(last, pictures / f"probes_{name}.png")
     minutes = (time.monotonic() - started) / 60
-    page.write_text(page_text(folder, looked, chosen, scale, minutes, pictures.name), encoding="utf-8")
+    call = (
+        f"the last call took {minutes:.0f} minutes and trained {whole} of the {len(chosen)} runs from their first step"
+    )
+    page.write_text(page_text(folder, looked, chosen, scale, call, pictures.name), encoding="utf-8")
 
 
 def draw_figures(
@@ -180,11 +184,7 @@ def _figure(
             lines = [line for line in looked[name] if value in line]
             axis.plot([line["step"] for line in lines], [line[value] for line in lines], "o-", ms=3, label=label)
         if value == "fidelity":
-            axis.axhline(
-                np.mean([lines[-1]["floor"] for lines in looked.values() if "floor" in lines[-1]]),
-                color="grey",
-                ls="--",
-            )
+            axis.axhline(np.mean([looked[name][-1]["floor"] for name in members or {}]), color="grey", ls="--")
             axis.set_ylabel("canny F1 within tolerance; dashed: floor")
         axis.legend(fontsize=7)
     plots.save_figure(figure, path)
@@ -195,7 +195,7 @@ def page_text(
     looked: dict[str, list[dict[str, Any]]],
     chosen: Sequence[Experiment],
     scale: Scale,
-    minutes: float,
+    call: str,
     pictures: str,
 ) -> str:
     """docs/reproduce.md."""
@@ -216,7 +216,7 @@ def page_text(
         scale=scale,
         table="\n".join(rows),
         pictures=pictures,
-        minutes=minutes,
+        call=call,
         processor=processor_name(),
         day=time.strftime("%Y-%m-%d"),
         largest=scale.sizes[-1],
@@ -226,8 +226,7 @@ def page_text(
 
 PAGE = """# The paper's claims at toy scale
 
-Written by `make reproduce` on {day} ({processor}, {cores} cores, no GPU; the last call took {minutes:.0f} minutes;
-finished runs are not repeated).
+Written by `make reproduce` on {day} ({processor}, {cores} cores, no GPU; {call}).
 The dataset is the synthetic corpus: {scale.scenes:,} pictures of coloured shapes, 64×64, built by `controlmill build`.
 Every run on the base `{scale.base}`: {scale.steps:,} steps of {scale.batch_size}, rate 1e-3, prompt dropout 0.5.
 Held out: {scale.rows} rows for losses, {scale.probes} for sampled pictures; so few that small differences mean nothing.

@@ -390,7 +390,8 @@ def train(
     plots.save_figure(figure, folder / "loss.png")
     plots.save_picture(sample_grid(folder), folder / "samples.png")
     done = ", ".join(f"{int(curve[-1, 0]):,} steps for the {name}" for name, curve in curves.items())
-    (folder / "README.md").write_text(CARD.format(seed=seed, guidance=GUIDANCE, steps=done, tilt=TILT), encoding="utf-8")
+    card = CARD.format(seed=seed, guidance=GUIDANCE, steps=done, tilt=TILT)
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def sample_grid(folder: Path, guidances: tuple[float, ...] = (1.0, 2.0, GUIDANCE, 9.0)) -> np.ndarray:

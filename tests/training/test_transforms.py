@@ -23,7 +23,6 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 
-
 def stored(name, **annotator):
     """A condition as the provenance of its table tells it."""
     said = {"table": name, "kind": CONDITIONS[name].kind, "annotator": {"variant": "any", **annotator}}
