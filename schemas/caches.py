@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from .errors import MillError
 from .fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -53,11 +54,22 @@ def unpack(data: bytes, shape: list[int], stored: str) -> np.ndarray:
 
 
 def captions_of(dataset: Dataset) -> dict[str, str]:
-    """Where the captions are that training takes, and a digest of them where the sum of the images says nothing."""
-    index = dataset.index("captions")
-    if index is None:
+    """Where the captions are that training takes, and a digest of them where the sum of the images says nothing.
+
+    Raises:
+        MillError: the table of captions is not complete, or stale.
+    """
+    if "captions" not in dataset.tables():
         return {"table": "images"}
-    return {"table": "captions", "sha256": fingerprint([entry["sha256"] for entry in index["shards"]])}
+    state = dataset.state("captions")
+    if state.status == "stale":
+        raise MillError("captions is stale, made from earlier images: redo it first, annotate … --overwrite captions")
+    if state.index is None:
+        raise MillError(
+            f"captions is not complete ({state.committed} of {dataset.shards} shards): "
+            "run the annotate command again to go on with it"
+        )
+    return {"table": "captions", "sha256": fingerprint([entry["sha256"] for entry in state.index["shards"]])}
 
 
 def fault(table: str, row: dict[str, Any], stored: str) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from .caches import CACHES, VALUES
 from .caches import fault as cache_fault
@@ -17,7 +18,7 @@ from .conditions import Condition
 from .dataset import BASE_TABLES, Dataset, describe_file, shard_file
 from .errors import MillError
 from .fingerprint import differences, row_key
-from .shardfile import read_footer, read_rows, read_table
+from .shardfile import Footer, read_footer, read_rows, read_table
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Fault:
 
 
 def verify(dataset: Dataset, pixels: bool = True) -> Iterator[Fault]:
-    """Every fault of a dataset. With ``pixels`` each picture and map is decoded too."""
+    """Every fault of a dataset. With ``pixels`` each picture and map is decoded, and the caches' values are read."""
     if not dataset.config["segments"]:
         yield Fault("commit", "dataset.json", "nothing is listed yet; run the ingest command again")
         return
@@ -150,38 +151,54 @@ def _images(dataset: Dataset, shard: int, pixels: bool) -> Iterator[Fault]:
 
 
 def _alignment(dataset: Dataset, table: str, shard: int, pixels: bool) -> Iterator[Fault]:
-    """Keys, row groups and sizes of a condition are those of the images; nulls have reasons."""
+    """Keys, row groups and sizes of a table are those of the images; nulls have reasons."""
     name = shard_file(table, shard)
     condition = None if table in CACHES else dataset.condition(table)
-    with dataset.parquet("images", shard) as images, dataset.parquet(table, shard) as maps:
-        if read_footer(images).groups != read_footer(maps).groups:
+    columns = _map_columns(condition, pixels) if condition else ["shape", *(VALUES[table] if pixels else ())]
+    with dataset.parquet("images", shard) as images, dataset.parquet(table, shard) as parquet:
+        footer = read_footer(parquet)
+        if read_footer(images).groups != footer.groups:
             yield Fault("alignment", name, "its row groups are not those of the images")
             return
-        columns = ["key", "reason"]
-        if condition is None:
-            columns += ["shape", *VALUES[table]] if pixels else []
-            stored = read_footer(maps).provenance["encoder"]["stored"]
-        elif pixels and condition.kind != "text":
-            columns.append("map")
-        for image, row in zip(read_rows(images, ["key", "width", "height"]), read_rows(maps, columns), strict=True):
+        rows = read_rows(parquet, ["key", "reason", *columns])
+        for image, row in zip(read_rows(images, ["key", "width", "height"]), rows, strict=True):
             if image["key"] != row["key"]:
                 yield Fault("alignment", name, f"has key {row['key']} where the images have {image['key']}")
                 return
-            if "shape" in row and (found := cache_fault(table, row, stored)):
-                yield Fault("alignment", name, f"{row['key']}: {found}")
-            if "map" in row and condition:
-                found = _map_fault(condition, image, row)
-                if found:
-                    yield Fault("alignment" if row["map"] else "conservation", name, f"{row['key']}: {found}")
+            faults = _map_faults(condition, image, row) if condition else _cache_faults(table, footer, row)
+            yield from (Fault(promise, name, f"{row['key']}: {found}") for promise, found in faults)
 
 
-def _map_fault(condition: Condition, image: dict, row: dict) -> str | None:  # type: ignore[type-arg]
-    if row["map"] is None:
-        return None if row["reason"] else "has no map and no reason"
-    try:
-        shape = decode_map(condition.kind, row["map"]["bytes"]).shape[:2]
-    except Exception as error:  # decoders raise nearly anything on damaged data
-        return f"cannot be decoded: {error}"
-    if shape != (image["height"], image["width"]):
-        return f"is {shape[1]}x{shape[0]}, its image {image['width']}x{image['height']}"
-    return None
+def _map_columns(condition: Condition, pixels: bool) -> list[str]:
+    """What says whether a row has a map or a caption; with ``pixels`` the map's bytes too."""
+    if condition.kind == "text":
+        return ["caption"]
+    return ["map.path", "map.bytes"] if pixels else ["map.path"]
+
+
+def _map_faults(condition: Condition, image: dict[str, Any], row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(promise, what is wrong) of a row of a condition; its map is decoded where its bytes were read."""
+    stored = row.get("map") or {}
+    value = "caption" if condition.kind == "text" else "map"
+    if (row["caption"] if value == "caption" else stored.get("path")) is None:
+        if not row["reason"]:
+            yield "conservation", f"has no {value} and no reason"
+    elif "bytes" in stored:
+        try:
+            shape = decode_map(condition.kind, stored["bytes"]).shape[:2]
+        except Exception as error:  # decoders raise nearly anything on damaged data
+            yield "alignment", f"cannot be decoded: {error}"
+            return
+        if shape != (image["height"], image["width"]):
+            yield "alignment", f"is {shape[1]}x{shape[0]}, its image {image['width']}x{image['height']}"
+
+
+def _cache_faults(table: str, footer: Footer, row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(promise, what is wrong) of a row of a cache; its values are looked at where they were read."""
+    if row["shape"] is None:
+        if not row["reason"]:
+            yield "conservation", "has no shape and no reason"
+    elif VALUES[table][0] in row:
+        found = cache_fault(table, row, footer.provenance["encoder"]["stored"])
+        if found:
+            yield "alignment", found

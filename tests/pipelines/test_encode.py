@@ -22,10 +22,12 @@ from controlmill.pipelines.rows import Failure, run_rows
 from controlmill.schemas.caches import fault, pack, unpack
 from controlmill.schemas.codecs import decode_image, encode_map
 from controlmill.schemas.dataset import Dataset, shard_file
+from controlmill.schemas.errors import MillError
 from controlmill.schemas.shardfile import read_footer
 from controlmill.schemas.verify import verify
 
 from tests.helpers import command, digests, make, rows, write_photos
+from tests.schemas.test_verify import write_captions
 from tests.training.conftest import save_small_base
 
 
@@ -137,6 +139,18 @@ def test_two_shards_in_flight_make_the_same_bytes(
     with jobs.Means(threads=1) as means:
         build.annotate(str(folder), plan, means)
     assert digests(folder) == digests(encoded)
+
+
+def test_captions_that_are_not_complete_are_not_encoded(plain: Path, base: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(plain, tmp_path / "dataset")
+    write_captions(folder)
+    plan = plan_encode(str(folder), str(base), Placement(), 1, True, False, "fp32")
+    assert plan.wanted["embeddings"]["captions"]["table"] == "captions"
+    (folder / "captions" / "_table.json").unlink()
+    (folder / shard_file("captions", 2)).unlink()
+    with pytest.raises(MillError, match=r"captions is not complete \(2 of 3 shards\): run the annotate command again"):
+        plan_encode(str(folder), str(base), Placement(), 1, True, False, "fp32")
+    assert plan_encode(str(folder), str(base), Placement(), 1, False, False, "fp32").wanted.keys() == {"latents"}
 
 
 def test_half_is_half_the_bytes(plain: Path, encoded: Path, base: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from controlmill.pipelines.run import Run
 from controlmill.pipelines.shards import Job, run_shard
 from controlmill.schemas import shardfile, storage
 from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError
 from controlmill.schemas.verify import verify
 from PIL import Image
 
@@ -102,6 +103,41 @@ def test_a_full_disk_stops_the_job_with_advice(images: Dataset, monkeypatch: pyt
     assert run_shard(canny_job(images, run), 0)["status"] == "failed"
     assert "make room, then run the same command again" in (run.stopped() or "")
     assert run_shard(canny_job(images, run), 1)["status"] == "stopped"
+
+
+@pytest.mark.parametrize(("since", "code"), [("the start", errno.ENOSPC), ("the commit", errno.EROFS)])
+def test_a_disk_that_takes_no_notes_either_is_said_by_the_engine(
+    images: Dataset, monkeypatch: pytest.MonkeyPatch, since: str, code: int
+) -> None:
+    run = Run.start(images.storage)
+
+    def full(*_: Any) -> None:
+        for name in ("write", "commit", "scratch", *(["remove"] if code == errno.EROFS else [])):
+            monkeypatch.setattr(storage.Storage, name, full)
+        raise OSError(code, os.strerror(code))
+
+    for name in ("write", "commit") if since == "the start" else ("commit",):
+        monkeypatch.setattr(storage.Storage, name, full)
+    with pytest.raises(MillError, match=r"shard 0: the disk is full .* make room, then run the same command again$"):
+        run_shard(canny_job(images, run), 0)
+    run.end()  # hides nothing of it
+    monkeypatch.undo()
+    assert run_shard(canny_job(images, run), 0) == {"shard": 0, "status": "done", "committed": ["canny"]}
+
+
+def test_another_error_on_a_full_disk_is_said_with_it(images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run.start(images.storage)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fail(*_: Any) -> None:
+        monkeypatch.setattr(storage.Storage, "write", full)
+        raise RuntimeError("in mid-write")
+
+    monkeypatch.setattr(shardfile.ShardWriter, "write_group", fail)
+    with pytest.raises(MillError, match="RuntimeError: in mid-write; this could not be noted: the disk is full"):
+        run_shard(canny_job(images, run), 0)
 
 
 def test_a_shard_that_is_refused_whole_is_still_a_table(tmp_path: Path) -> None:

@@ -12,9 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from controlmill.schemas import verify as module
 from controlmill.schemas.codecs import encode_map
-from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.conditions import CONDITIONS
+from controlmill.schemas.dataset import Dataset, shard_file
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.shardfile import ShardWriter, read_footer, read_table
+from controlmill.schemas.tables import condition_schema
 from controlmill.schemas.verify import verify
 
 
@@ -39,8 +43,33 @@ def rewrite(folder: Path, table: str, change: Callable[[list[dict[str, Any]]], l
     Dataset.open(folder).finish(table)
 
 
-def found(folder: Path) -> list[tuple[str, str]]:
-    return [(fault.promise, fault.found) for fault in verify(Dataset.open(folder))]
+def found(folder: Path, pixels: bool = True) -> list[tuple[str, str]]:
+    return [(fault.promise, fault.found) for fault in verify(Dataset.open(folder), pixels)]
+
+
+def write_captions(folder: Path, row: int = -1, reason: str | None = None) -> Dataset:
+    """A table of captions as annotate makes it, without its network; that of one row is null."""
+    dataset = Dataset.open(folder)
+    images = dataset.index("images")
+    assert images
+    (folder / "captions" / "0000").mkdir(parents=True)
+    said = {"table": "captions", "kind": "text", "annotator": {"condition": "caption", "variant": "base"}}
+    for shard, entry in enumerate(images["shards"]):
+        provenance = {**said, "shard": shard, "images_sha256": entry["sha256"]}
+        schema = condition_schema(CONDITIONS["caption"], {})
+        with (
+            dataset.parquet("images", shard) as parquet,
+            ShardWriter(folder / shard_file("captions", shard), schema, provenance) as writer,
+        ):
+            for group in range(len(read_footer(parquet).groups)):
+                keys = read_table(parquet, ["key"], group).column("key").to_pylist()
+                rows = [{"key": key, "caption": f"scene {key}"} for key in keys]
+                if shard == 1 and row >= 0:
+                    rows[row] |= {"caption": None, "reason": reason}
+                writer.write_group(rows)
+    dataset.finish("captions")
+    dataset.write_card()
+    return dataset
 
 
 def test_a_sound_dataset_has_no_faults(dataset: Path) -> None:
@@ -82,9 +111,30 @@ def test_a_map_that_cannot_be_decoded(copy: Path) -> None:
     assert any(promise == "alignment" and "cannot be decoded" in text for promise, text in found(copy))
 
 
-def test_a_null_without_a_reason(copy: Path) -> None:
+@pytest.mark.parametrize("pixels", [True, False])
+def test_a_null_without_a_reason(copy: Path, pixels: bool) -> None:
+    key = pq.read_table(copy / "canny/0000/00000001.parquet").column("key")[1].as_py()
     rewrite(copy, "canny", edit(1, map=None))
-    assert any(promise == "conservation" and "no map and no reason" in text for promise, text in found(copy))
+    assert found(copy, pixels) == [("conservation", f"{key}: has no map and no reason")]
+    rewrite(copy, "canny", edit(1, map=None, reason="failed"))
+    assert found(copy, pixels) == []
+
+
+@pytest.mark.parametrize("pixels", [True, False])
+@pytest.mark.parametrize("reason", [None, "failed"])
+def test_a_null_caption(copy: Path, reason: str | None, pixels: bool) -> None:
+    write_captions(copy, row=2, reason=reason)
+    key = pq.read_table(copy / "captions/0000/00000001.parquet").column("key")[2].as_py()
+    assert found(copy, pixels) == ([] if reason else [("conservation", f"{key}: has no caption and no reason")])
+
+
+def test_without_pixels_nothing_is_decoded(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: Any) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(module, "decode_map", forbidden)
+    monkeypatch.setattr(module, "decode_image", forbidden)
+    assert found(dataset, pixels=False) == []
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "foreign"])

@@ -24,6 +24,8 @@ from controlmill.training.trainer import Trainer, make_inputs
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 
+from tests.schemas.test_verify import write_captions
+
 
 def losses(run: Path) -> list[float]:
     return [line["loss"] for line in read_log(run) if "loss" in line]
@@ -169,6 +171,24 @@ def test_images_or_captions_that_changed_are_said(settings, cached_folder, tmp_p
         assert f"made from other {'captions' if change == 'captions' else 'images'}" in caches.unused[table]
 
 
+def test_captions_that_are_stale_or_half_made_are_not_trained_on(settings, dataset_folder, tmp_path):
+    folder = shutil.copytree(dataset_folder, tmp_path / "dataset")
+    config = settings(caches="off")
+    before = runs.prepare(str(folder), config).digests["captions"]
+    write_captions(folder)
+    assert runs.prepare(str(folder), config).digests["captions"] != before
+    path = folder / "captions" / "_table.json"
+    index = json.loads(path.read_text())
+    index["shards"][1]["images_sha256"] = "0"
+    path.write_text(json.dumps(index))
+    with pytest.raises(MillError, match="captions is stale, made from earlier images: redo it first"):
+        runs.prepare(str(folder), config)
+    path.unlink()
+    (folder / shard_file("captions", 0)).unlink()
+    with pytest.raises(MillError, match=r"captions is not complete \(2 of 3 shards\): run the annotate command again"):
+        runs.prepare(str(folder), config)
+
+
 def test_crop_and_mirror_are_refused_where_the_cache_cannot_serve(settings, cached_folder, tmp_path):
     with pytest.raises(MillError, match="--crop 32 with the cache latents: its moments are of whole pictures"):
         runs.prepare(str(cached_folder), settings(crop=32))
@@ -191,7 +211,7 @@ def test_a_base_of_other_sizes_is_an_error_before_anything_is_loaded(
         raise AssertionError("weights were loaded")
 
     for part, name, value, message in (
-        ("vae", "latent_channels", 8, "VAE of 4 channels and factor 4"),
+        ("vae", "block_out_channels", [8, 16], "VAE of 4 channels and factor 4"),
         ("unet", "cross_attention_dim", 48, "embeddings of width 32"),
     ):
         other = tmp_path / part
