@@ -17,11 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from .base import DTYPES, Facts
+from .caches import NONE, Caches
 from .config import TrainConfig
 from .connections import ControlledDenoiser, choose_trainable, make_controlnet
 from .data import prepare
 
-BACKWARD = 2.0  # a backward pass through trained layers costs about two forward passes
+BACKWARD = 2.0  # forward passes: what a backward pass through trained layers costs; about half of all are
 EFFICIENCY = 0.5  # of the speed of a large matrix product
 RECOMPUTED_SHARE = 0.25  # activations left by gradient checkpointing, roughly
 
@@ -44,8 +45,10 @@ class Plan:
         return self.frozen + self.trained + self.gradients + self.optimizer + self.average + self.activations
 
 
-def make_plan(config: TrainConfig, facts: Facts, height: int, width: int, processes: int = 1) -> Plan:
-    """The plan for one process; pictures of height × width pixels."""
+def make_plan(
+    config: TrainConfig, facts: Facts, height: int, width: int, processes: int = 1, caches: Caches = NONE
+) -> Plan:
+    """The plan for one process; pictures of height × width pixels, encoded in each step where no cache has them."""
     micro = config.micro_batch or max(1, config.batch_size // processes)
     dtype = DTYPES[config.precision]
     with torch.device("meta"):
@@ -60,9 +63,18 @@ def make_plan(config: TrainConfig, facts: Facts, height: int, width: int, proces
     frozen += sum(p.numel() for p in text_encoder.parameters()) * dtype.itemsize
     frozen += sum(p.numel() for p in vae.parameters()) * (4 if config.precision != "bf16" else 2)
     frozen += sum(p.numel() for p in controlnet.parameters() if not p.requires_grad) * 4
-    saved, flops = _one_step(ControlledDenoiser(unet, controlnet), facts, micro, height, width, dtype)
+    saved, forward = _one_step(ControlledDenoiser(unet, controlnet), facts, micro, height, width, dtype)
+    flops = forward * (1 + BACKWARD / 2)
     if config.gradient_checkpointing:
         saved = int(saved * RECOMPUTED_SHARE)
+        flops += forward  # again, in the backward pass
+    with FlopCounterMode(display=False) as encoding, torch.no_grad():
+        if not caches.latents:
+            vae.encode(torch.zeros(micro, 3, height, width, device="meta"))
+        if not caches.text:
+            tokens = facts.text_encoder["max_position_embeddings"]
+            text_encoder(torch.zeros(micro, tokens, device="meta", dtype=torch.int64))
+    flops += encoding.get_total_flops()
     return Plan(
         frozen=frozen,
         trained=trained * 4,
@@ -77,7 +89,7 @@ def make_plan(config: TrainConfig, facts: Facts, height: int, width: int, proces
 def _one_step(
     denoiser: nn.Module, facts: Facts, batch: int, height: int, width: int, dtype: torch.dtype
 ) -> tuple[int, float]:
-    """(bytes kept for the backward pass, operations of forward and backward)."""
+    """(bytes kept for the backward pass, operations of the forward pass)."""
     factor = facts.vae_factor
     latent_channels = facts.vae["latent_channels"]
     kept: dict[int, int] = {}
@@ -100,7 +112,7 @@ def _one_step(
         control = control.to(dtype)
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         denoiser(noisy, t, text, control)
-    return sum(kept.values()), counter.get_total_flops() * (1 + BACKWARD / 2)
+    return sum(kept.values()), counter.get_total_flops()
 
 
 def _width(facts: Facts) -> int:
@@ -131,7 +143,7 @@ def plan_text(address: str, config: TrainConfig) -> str:
     device = resolve_device(config.device)
     shapes = [(config.crop, config.crop)] if config.crop else prepared.selection.shapes()
     height, width = max(shapes, key=lambda shape: shape[0] * shape[1])
-    plan = make_plan(config, prepared.facts, height, width)
+    plan = make_plan(config, prepared.facts, height, width, caches=prepared.caches)
     seconds = plan.flops / (matmul_speed(device, config.precision) * EFFICIENCY)
     rows = len(prepared.selection.train)
     lines = [

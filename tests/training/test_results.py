@@ -9,6 +9,7 @@ from controlmill.schemas.errors import MillError
 from controlmill.training import checkpoint, export
 from controlmill.training import run as runs
 from controlmill.training.base import Base
+from controlmill.training.caches import Caches
 from controlmill.training.config import TrainConfig, make_config, read_recipe
 from controlmill.training.connections import LiteControlNet, zero_convolutions
 from controlmill.training.log import RunLog, read_log
@@ -340,6 +341,17 @@ def test_a_plan_for_stable_diffusion_says_what_is_known_of_it(settings):
     plan = make_plan(settings(batch_size=1), Facts(dict(unet.config), vae, text, {}), 512, 512)
     assert plan.trained == pytest.approx(361e6 * 4, rel=0.01)  # 361 M parameters
     assert 8 < plan.total / 2**30 < 24
+
+
+def test_a_plan_counts_what_caches_save_and_what_is_computed_again(settings, small_base):
+    facts = Base(str(small_base), torch.device("cpu")).facts
+    plain = make_plan(settings(), facts, 64, 64).flops
+    cached = [
+        make_plan(settings(), facts, 64, 64, caches=Caches(dict.fromkeys(tables, "float32"))).flops
+        for tables in (["latents"], ["latents", "embeddings"])
+    ]
+    assert plain > cached[0] > cached[1]
+    assert make_plan(settings(gradient_checkpointing=True), facts, 64, 64).flops > plain
 
 
 def test_the_model_card_says_what_was_done_and_found(run):
