@@ -5,51 +5,26 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow as pa
 
 from ..annotators.base import Annotator, Network, Placement
 from ..annotators.plan import ForwardGroup, load_network, provenance
 from ..annotators.weights import Found
 from ..schemas.codecs import decode_image, encode_map
-from ..schemas.conditions import CONDITIONS, Condition
-from ..schemas.dataset import Dataset, shard_file
+from ..schemas.conditions import CONDITIONS
+from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError, error_text
 from ..schemas.fingerprint import row_seed
-from ..schemas.shardfile import ShardWriter, read_footer, read_rows, read_table
-from ..schemas.tables import condition_schema
-from .rows import Failure, failure_of, is_out_of_memory
+from ..schemas.shardfile import read_rows
+from .aligned import ROW_COLUMNS, Output, aligned_work
+from .rows import failure_of, is_out_of_memory
 from .run import Run
 from .shards import Pointless, Stage, Work
-
-ROW_COLUMNS = ("key", "image", "width", "height")
-TOO_MANY_FAILURES = 8  # rows: a shard of at least so many, all failed, is a fault of the annotator
-
-
-@dataclass(frozen=True)
-class Output:
-    """A table that is being made: the condition, its annotator's columns, and what is said in its files."""
-
-    condition: Condition
-    columns: Mapping[str, str]
-    provenance: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        """What the step calls it."""
-        return self.condition.name
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Of the table."""
-        return condition_schema(self.condition, self.columns)
 
 
 @dataclass(frozen=True)
@@ -237,7 +212,7 @@ class Annotate(Stage):
                 wanted = ForwardGroup(tuple(choice for choice in group.choices if choice.condition in names))
                 step = AnnotateStep(wanted, self.weights, self.place(group))
                 step.prepare(first_shape(dataset, shard))
-                yield map_work(dataset, run, shard, outputs, step, ROW_COLUMNS)
+                yield aligned_work(dataset, run, shard, outputs, step, ROW_COLUMNS)
 
 
 def first_shape(dataset: Dataset, shard: int) -> tuple[int, int] | None:
@@ -245,79 +220,3 @@ def first_shape(dataset: Dataset, shard: int) -> tuple[int, int] | None:
     with dataset.parquet("images", shard) as parquet:
         first = next(read_rows(parquet, ("height", "width")), None)
     return (first["height"], first["width"]) if first else None
-
-
-def map_work(
-    dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any], step: Any, columns: tuple[str, ...]
-) -> Work:
-    """Work that turns rows of ``images`` into rows of tables; the step gives {name of an output: row or Failure}."""
-
-    def rows() -> Iterator[dict[str, Any]]:
-        with dataset.parquet("images", shard) as parquet:
-            yield from read_rows(parquet, columns)
-
-    def write(outcomes: Iterator[Any]) -> None:
-        write_maps(dataset, run, shard, outputs, outcomes)
-
-    return Work(tuple(outputs), step, rows(), write)
-
-
-@functools.lru_cache(maxsize=2)
-def image_digests(address: str, run: str) -> list[str]:
-    """The sha256 of every images file, read once per process and run from the index of the finished table.
-
-    Raises:
-        MillError: the images are not complete.
-    """
-    index = Dataset.open(address).index("images")
-    if index is None:
-        raise MillError(f"the images of {address} are not complete; run controlmill ingest to go on")
-    return [entry["sha256"] for entry in index["shards"]]
-
-
-def write_maps(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any], outcomes: Iterator[Any]) -> None:
-    """Write and commit one file for each table (an :class:`Output`, or what has its name, schema and provenance).
-
-    Row groups are as in the images file.
-
-    Raises:
-        Pointless: no row could be done.
-    """
-    images_sha256 = image_digests(dataset.storage.address, run.id)[shard]
-    with ExitStack() as stack:
-        parquet = stack.enter_context(dataset.parquet("images", shard))
-        scratches = {table: stack.enter_context(dataset.storage.scratch(run.id)) for table in outputs}
-        writers = {
-            table: stack.enter_context(
-                ShardWriter(
-                    scratches[table],
-                    output.schema,
-                    {**output.provenance, "shard": shard, "images_sha256": images_sha256},
-                )
-            )
-            for table, output in outputs.items()
-        }
-        reasons: dict[str, Counter[str]] = {table: Counter() for table in outputs}
-        errors = dict.fromkeys(outputs, "")
-        rows = 0
-        for group, size in enumerate(read_footer(parquet).groups):
-            keys = read_table(parquet, ["key"], group).column("key").to_pylist()
-            done: dict[str, list[dict[str, Any]]] = {table: [] for table in outputs}
-            for key, outcome in zip(keys, (next(outcomes) for _ in range(size)), strict=True):
-                for table, output in outputs.items():
-                    row = outcome if isinstance(outcome, Failure) else outcome[output.name]
-                    if isinstance(row, Failure):
-                        reasons[table][row.reason] += 1
-                        errors[table] = row.error
-                        row = {"reason": row.reason, "error": row.error}
-                    done[table].append({"key": key, **row})
-            for table, writer in writers.items():
-                writer.write_group(done[table])
-            rows += size
-        for table, writer in writers.items():
-            faults = reasons[table]["failed"] + reasons[table]["killed_worker"]
-            if rows >= TOO_MANY_FAILURES and faults == rows:
-                raise Pointless(f"{table}: every row of the shard failed, the annotator is at fault: {errors[table]}")
-            writer.close({"reasons": dict(reasons[table])})
-        for table in outputs:
-            dataset.storage.commit(scratches[table], shard_file(table, shard))

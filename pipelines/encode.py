@@ -21,8 +21,8 @@ from ..schemas.caches import CACHES, EMBEDDINGS, LATENTS, SCHEMAS, captions_of, 
 from ..schemas.codecs import decode_image
 from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError
-from ..schemas.shardfile import read_rows
-from .annotate import ROW_COLUMNS, forward_lock, map_work, worker_index, write_maps
+from .aligned import ROW_COLUMNS, aligned_work
+from .annotate import forward_lock, worker_index
 from .build import Plan
 from .run import Run
 from .shards import Pointless, Stage, Work
@@ -192,21 +192,10 @@ class Encode(Stage):
             step = self.steps[table]
             step.prepare()
             outputs = {table: CacheOutput(table, self.wanted[table])}
-            if table == LATENTS:
-                yield map_work(dataset, run, shard, outputs, step, ROW_COLUMNS)
-            else:
-                yield _caption_work(dataset, run, shard, outputs, step)
-
-
-def _caption_work(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any], step: Any) -> Work:
-    def rows() -> Iterator[dict[str, Any]]:
-        with dataset.parquet(outputs[EMBEDDINGS].provenance["captions"]["table"], shard) as parquet:
-            yield from read_rows(parquet, ("key", "caption"))
-
-    def write(outcomes: Iterator[Any]) -> None:
-        write_maps(dataset, run, shard, outputs, outcomes)
-
-    return Work((EMBEDDINGS,), step, rows(), write)
+            columns, source = ROW_COLUMNS, "images"
+            if table == EMBEDDINGS:
+                columns, source = ("key", "caption"), self.wanted[table]["captions"]["table"]
+            yield aligned_work(dataset, run, shard, outputs, step, columns, source)
 
 
 def plan_encode(

@@ -20,7 +20,7 @@ from ..schemas.conditions import CONDITIONS, KINDS, NAME, RESERVED, Condition, K
 from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError, error_text
 from ..schemas.fingerprint import package_versions
-from .annotate import Output, map_work
+from .aligned import Output, aligned_work
 from .pixels import Limits, Refused, open_image, to_rgb
 from .rows import failure_of
 from .run import Run
@@ -180,7 +180,7 @@ class Import(Stage):
         """All missing tables together."""
         outputs = {table: output for table, output in self.outputs().items() if table in missing}
         step = ImportStep(self.folder, tuple(output.condition for output in outputs.values()), self.limits)
-        yield map_work(dataset, run, shard, outputs, step, ROW_COLUMNS)
+        yield aligned_work(dataset, run, shard, outputs, step, ROW_COLUMNS)
 
 
 def listing_sha256(folder: str) -> str:

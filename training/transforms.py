@@ -80,7 +80,9 @@ def check_mirror(condition: Condition) -> None:
     if condition.mirror == "none":
         raise MillError(f"--mirror: {condition.name} cannot be mirrored")
     if condition.mirror == "negate-x" and condition.x_channel is None:
-        raise MillError(f"--mirror: which channel of the imported {condition.name} holds x is not known; train without it")
+        raise MillError(
+            f"--mirror: which channel of the imported {condition.name} holds x is not known; train without it"
+        )
 
 
 def _swap_colours(array: np.ndarray) -> np.ndarray:
