@@ -192,10 +192,11 @@ class Encode(Stage):
             step = self.steps[table]
             step.prepare()
             outputs = {table: CacheOutput(table, self.wanted[table])}
-            columns, source = ROW_COLUMNS, "images"
-            if table == EMBEDDINGS:
-                columns, source = ("key", "caption"), self.wanted[table]["captions"]["table"]
-            yield aligned_work(dataset, run, shard, outputs, step, columns, source)
+            if table == LATENTS:
+                yield aligned_work(dataset, run, shard, outputs, step, ROW_COLUMNS)
+            else:
+                captions = self.wanted[table]["captions"]["table"]
+                yield aligned_work(dataset, run, shard, outputs, step, ("key", "caption"), captions)
 
 
 def plan_encode(
