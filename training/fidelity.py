@@ -14,8 +14,8 @@ from ..annotators.catalogue import annotator_class
 from ..annotators.weights import find
 from ..schemas.conditions import Condition
 from ..schemas.errors import MillError
-from .loader import Sample
 from .metrics import Measure, measure_of
+from .rows import Sample
 
 
 @dataclass(frozen=True)

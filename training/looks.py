@@ -25,9 +25,10 @@ from .convergence import TIMES, benefit, condition_gain, find_convergence, fract
 from .data import Prepared
 from .fidelity import Judge, make_judge, stored_columns
 from .keypoints import within
-from .loader import Sample, draws, held_out_samples
+from .loader import held_out_samples
 from .log import RunLog, read_log
 from .own_pictures import probe_samples
+from .rows import Sample, draws
 from .sampling import BATCH, parts, round_trip, sample_pictures, start_noise
 from .selection import common_shapes
 from .transforms import augment, control_image, control_picture

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..schemas.conditions import Condition
 from ..schemas.errors import MillError
 from .fidelity import Judge, find_annotator
-from .loader import Sample, draws
+from .rows import Sample, draws
 from .transforms import control_picture
 
 OWN = 2**31 - 1  # stands for the shard of what is of none

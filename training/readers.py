@@ -16,7 +16,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ..annotators.torch_device import keep_freed_memory
-from .loader import Loader, Sample
+from .loader import Loader
+from .rows import Sample
 
 ALIGNED = 64  # bytes; an array begins at a multiple
 BLOCKS = 16  # that a worker uses again; more than are under way unless batches are kept

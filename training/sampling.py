@@ -9,7 +9,7 @@ import torch
 from diffusers import ControlNetModel
 
 from .base import Base
-from .loader import draws
+from .rows import draws
 
 BATCH = 8
 

@@ -30,10 +30,10 @@ from .base import DTYPES, Base
 from .config import TrainConfig
 from .connections import ControlledDenoiser, LiteControlNet, choose_trainable, make_controlnet, round_frozen
 from .data import Prepared
-from .loader import Sample, draws
 from .log import RunLog
 from .looks import Looks
 from .readers import batches
+from .rows import Sample, draws
 from .transforms import control_image
 
 LONGEST_LOOK = timedelta(hours=2)

@@ -7,8 +7,8 @@ from controlmill.annotators.openpose import BodyPose
 from controlmill.annotators.upstream import controlnet_aux
 from controlmill.training.fidelity import Judge
 from controlmill.training.keypoints import ALPHA, pck, people_of
-from controlmill.training.loader import Sample
 from controlmill.training.metrics import MEASURES
+from controlmill.training.rows import Sample
 from controlmill.training.transforms import POSE_COLOURS
 
 
