@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from controlmill.annotators.encoders import TINY
-from controlmill.training import tiny_base
+from controlmill.training import stage, tiny_base
 from controlmill.training.base import Base
 from controlmill.training.synthetic import COLOURS, draw_scene
 
@@ -59,23 +59,23 @@ def test_it_draws_what_the_caption_says(base):
 
 def test_training_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
     """Four steps end in the weights of two steps, a cut, and the rest; its loss curve has no line twice."""
-    monkeypatch.setattr(tiny_base, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(tiny_base, "LOG_EVERY", 1)
+    monkeypatch.setattr(stage, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(stage, "LOG_EVERY", 1)
 
     def train(folder):
         folder.mkdir(exist_ok=True)
         return tiny_base.train_vae(tiny_base.make_parts(0)["vae"], folder, 0, steps=4, batch=2).state_dict()
 
     once = train(tmp_path / "once")
-    update = tiny_base.Stage.update
+    update = stage.Stage.update
 
-    def cut(stage, loss):
-        if stage.step == 2:
+    def cut(one, loss):
+        if one.step == 2:
             raise KeyboardInterrupt
-        update(stage, loss)
+        update(one, loss)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(tiny_base.Stage, "update", cut)
+        patched.setattr(stage.Stage, "update", cut)
         train(tmp_path / "cut")
     again = train(tmp_path / "cut")
     assert all(torch.equal(value, again[name]) for name, value in once.items())
