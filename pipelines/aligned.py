@@ -20,9 +20,9 @@ from ..schemas.dataset import Dataset, shard_file
 from ..schemas.errors import MillError
 from ..schemas.shardfile import ShardWriter, read_footer, read_rows, read_table
 from ..schemas.tables import condition_schema
-from .rows import Failure
+from .rows import Failure, Pointless
 from .run import Run
-from .shards import Pointless, Work
+from .shards import Work
 
 ROW_COLUMNS = ("key", "image", "width", "height")
 TOO_MANY_FAILURES = 8  # rows: a shard of at least so many, all failed, is a fault of the annotator

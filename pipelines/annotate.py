@@ -22,9 +22,9 @@ from ..schemas.errors import MillError, error_text
 from ..schemas.fingerprint import row_seed
 from ..schemas.shardfile import read_rows
 from .aligned import ROW_COLUMNS, Output, aligned_work
-from .rows import failure_of, is_out_of_memory
+from .rows import Pointless, failure_of, is_out_of_memory
 from .run import Run
-from .shards import Pointless, Stage, Work
+from .shards import Stage, Work
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..annotators.base import Placement
@@ -27,7 +26,7 @@ from .ingest import Ingest, IngestConfig
 from .jobs import Means, check_committed, run_stage
 from .run import Run, require_alone
 from .shards import Stage
-from .sources import ENDINGS, Source, list_folder, write_listing
+from .sources import ENDINGS, Source, is_as_listed, list_folder, write_listing
 
 SHARD_SIZE = 512
 SAMPLED_SOURCES = 50
@@ -77,8 +76,9 @@ def ingest(
     corpus = os.path.abspath(photos)
     if Storage(address).exists("dataset.json"):
         dataset = Dataset.open(address)
-        if "images" in overwrite and dataset.begin_redo("images", {**config.provenance(), "shard_size": shard_size}):
-            _forget_images(dataset, config, shard_size)
+        aim = {**config.provenance(), "shard_size": shard_size, "corpus": corpus}
+        if "images" in overwrite and dataset.begin_redo("images", aim):
+            _forget_images(dataset, config, shard_size, aim)
     else:
         dataset = Dataset.create(address, config.provenance(), shard_size)
     if not dataset.config["segments"]:
@@ -91,7 +91,7 @@ def ingest(
     return dataset
 
 
-def _forget_images(dataset: Dataset, config: IngestConfig, shard_size: int) -> None:
+def _forget_images(dataset: Dataset, config: IngestConfig, shard_size: int, aim: Mapping[str, Any]) -> None:
     """Begin anew; condition tables stay, and are stale until they are redone.
 
     The images go before the settings change: cut off anywhere, what is left is still of one making.
@@ -100,7 +100,7 @@ def _forget_images(dataset: Dataset, config: IngestConfig, shard_size: int) -> N
     dataset.drop("rejected")  # made anew from whatever images there are
     dataset.drop("images")
     dataset.config.update(ingest=config.provenance(), shard_size=shard_size, segments=[])
-    dataset.mark_redo("images", {**config.provenance(), "shard_size": shard_size})
+    dataset.mark_redo("images", aim)
 
 
 def _list(dataset: Dataset, corpus: str) -> None:
@@ -116,23 +116,22 @@ def _list(dataset: Dataset, corpus: str) -> None:
 
 
 def _check_corpus(dataset: Dataset, photos: str) -> None:
-    """Going on with another folder would refuse every picture as missing.
+    """Another folder's pictures would be refused as missing or changed, or not be looked at without a word.
 
     Raises:
-        MillError: none of the first pictures still to do is in the folder.
+        MillError: none of the first pictures still to do (or done, where all are) is in the folder as it was listed.
     """
     if not dataset.config["segments"]:
         return
     todo = sorted(set(range(dataset.shards)) - dataset.committed("images"))
-    if not todo:
-        return
-    with dataset.parquet("sources", todo[0]) as parquet:
+    with dataset.parquet("sources", todo[0] if todo else 0) as parquet:
         rows: Iterator[dict[str, Any]] = read_rows(parquet)
         sample = [Source(**row) for row, _ in zip(rows, range(SAMPLED_SOURCES), strict=False)]
-    if not any(Path(photos, source.source).exists() for source in sample):
+    if not any(is_as_listed(photos, source) for source in sample):
         raise MillError(
             f"{photos} is not the folder that {dataset.storage.address} was listed from "
-            f"({dataset.config['segments'][0]['corpus']}): it has no {sample[0].source}"
+            f"({dataset.config['segments'][0]['corpus']}): it has no {sample[0].source} of {sample[0].size} bytes; "
+            "choose another dataset for it, or list anew: --overwrite images"
         )
 
 

@@ -99,6 +99,7 @@ def build(
     jobs.check_overwrite(redo, ("images", *plan.wanted))
     jobs.check_ingest(str(photos), dataset, config, shard_size, redo)
     jobs.check_conditions(dataset, plan, redo)
+    _say_listing(dataset, redo)
     _say_weights(plan)
     with means:
         jobs.ingest(str(photos), dataset, config, means, shard_size, redo)
@@ -134,6 +135,7 @@ def ingest(
     jobs.check_overwrite(redo, ("images", *plan.wanted))
     jobs.check_ingest(str(photos), dataset, config, shard_size, redo)
     jobs.check_conditions(dataset, plan, redo)
+    _say_listing(dataset, redo)
     with means:
         done = jobs.ingest(str(photos), dataset, config, means, shard_size, redo)
         if plan.stages:
@@ -340,6 +342,21 @@ def _tables(overwrite: list[str] | None) -> list[str]:
 
     words = [word.strip() for entry in overwrite or () for word in entry.split(",") if word.strip()]
     return [CONDITIONS[word].table if word in CONDITIONS else word for word in words]
+
+
+def _say_listing(address: str, redo: list[str]) -> None:
+    from ..schemas.dataset import Dataset
+    from ..schemas.storage import Storage
+
+    if "images" in redo or not Storage(address).exists("dataset.json"):
+        return
+    for segment in Dataset.open(address).config["segments"]:
+        console.print(
+            f"{segment['rows']:,} pictures, as listed from {segment['corpus']}; pictures added since are not taken "
+            "(--overwrite images lists anew)",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _say_weights(plan: Plan) -> None:

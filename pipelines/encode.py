@@ -24,8 +24,9 @@ from ..schemas.errors import MillError
 from .aligned import ROW_COLUMNS, aligned_work
 from .annotate import forward_lock, worker_index
 from .build import Plan
+from .rows import Pointless
 from .run import Run
-from .shards import Pointless, Stage, Work
+from .shards import Stage, Work
 
 VERSION = 1
 GPU_BATCH = 8

@@ -18,11 +18,12 @@ from ..schemas.fingerprint import package_versions, row_key, sha256_bytes
 from ..schemas.shardfile import GROUP_BYTES, GROUP_PIXELS, GROUP_ROWS, ShardWriter, read_rows
 from ..schemas.tables import IMAGES, REJECTED
 from .pixels import Fit, Limits, Refused, load_picture
-from .rows import Failure
+from .rows import Failure, Pointless
 from .run import Run
 from .shards import Stage, Work
-from .sources import Source, batched, inside, read_caption, read_regular
+from .sources import Source, batched, check_reachable, inside, read_caption, read_regular
 
+TOO_MANY_GONE = 8  # pictures: a shard of at least so many, all gone, is a fault of the disk or of the listing
 VERSION = 1  # goes up whenever the same file would give other pixels
 
 
@@ -62,6 +63,7 @@ class IngestStep:
 
         Raises:
             Refused: any reason of :func:`pixels.load_picture`, or missing, unreadable, changed, bad_caption.
+            Pointless: the corpus itself cannot be read any more.
         """
         path = inside(self.corpus, row.source)
         data = self._read(path, row)
@@ -69,6 +71,8 @@ class IngestStep:
         try:
             caption = read_caption(path)
         except (ValueError, OSError) as error:
+            if isinstance(error, OSError):
+                check_reachable(self.corpus, error)
             raise Refused("bad_caption", f"the caption beside it: {error_text(error)}") from error
         digest = sha256_bytes(data)
         key = row_key(row.source, digest)
@@ -95,9 +99,10 @@ class IngestStep:
             raise Refused("too_many_bytes", f"{row.size} bytes; the cap is {limit}")
         try:
             data = read_regular(path, limit)
-        except FileNotFoundError as error:
-            raise Refused("missing", "no such file: gone since it was listed, or its name is not UTF-8") from error
         except OSError as error:
+            check_reachable(self.corpus, error)
+            if isinstance(error, FileNotFoundError):
+                raise Refused("missing", "no such file: gone since it was listed, or its name is not UTF-8") from error
             raise Refused("unreadable", error_text(error)) from error
         if len(data) != row.size:
             raise Refused("changed", f"{len(data)} bytes now, {row.size} when it was listed")
@@ -168,6 +173,11 @@ class Ingest(Stage):
                     pixels, held = pixels + size, held + length
                 writer.write_group(group)
                 reasons = Counter(reject["reason"] for reject in rejects)
+                if len(sources) >= TOO_MANY_GONE and reasons["missing"] + reasons["changed"] == len(sources):
+                    raise Pointless(
+                        f"{self.corpus}: none of {len(sources)} pictures from {sources[0].source} on is as it was "
+                        "listed: when they are back, run the same command again; or list anew with --overwrite images"
+                    )
                 writer.close({"rejects": rejects, "reasons": dict(reasons)})
             dataset.storage.commit(scratch, shard_file("images", shard))
 

@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..schemas.errors import error_text
+from ..schemas.errors import MillError, error_text
 from .pixels import Refused
 
 IN_FLIGHT_BYTES = 512 * 1024 * 1024  # of a process
@@ -27,6 +27,10 @@ class OutOfMemory(Exception):
 
 class DeviceFault(Exception):
     """The device failed, not the row. It stops the job: whatever comes after it in this process fails as well."""
+
+
+class Pointless(MillError):
+    """No fault of a row: every other row and shard would meet it too. It stops the job."""
 
 
 class Step(Protocol):
@@ -87,10 +91,11 @@ def failure_of(error: BaseException) -> Failure:
     Raises:
         OutOfMemory: it was no fault of the row but of the memory.
         DeviceFault: it was no fault of the row but of the device.
+        Pointless: it was no fault of the row, as whoever raised it knew.
     """
     if isinstance(error, Refused):
         return Failure(error.reason, error.error)
-    if isinstance(error, OutOfMemory | DeviceFault):
+    if isinstance(error, OutOfMemory | DeviceFault | Pointless):
         raise error
     if is_out_of_memory(error):
         raise OutOfMemory(error_text(error)) from error

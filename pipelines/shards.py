@@ -18,7 +18,7 @@ from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError
 from ..schemas.storage import Storage
 from .quarantine import run_rows_apart
-from .rows import DeviceFault, OutOfMemory, Step, run_rows
+from .rows import DeviceFault, OutOfMemory, Pointless, Step, run_rows
 from .run import Run, Stopped
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -102,10 +102,6 @@ def _note(run: Run, shard: int, error: Exception) -> None:
         both_full = _is_disk_full(error) and _is_disk_full(second)
         said = advice if both_full else f"{advice}; this could not be noted: {_advice(second)}"
         raise MillError(f"shard {shard}: {said}") from error
-
-
-class Pointless(MillError):
-    """An error that every other shard would meet too."""
 
 
 def _do(job: Job, run: Run, shard: int) -> list[str]:

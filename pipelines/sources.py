@@ -24,6 +24,7 @@ from ..schemas.errors import MillError
 from ..schemas.shardfile import GROUP_ROWS, ShardWriter
 from ..schemas.tables import SOURCES
 from .pixels import Refused
+from .rows import Pointless
 from .run import Run
 
 ENDINGS = frozenset(
@@ -32,6 +33,14 @@ ENDINGS = frozenset(
 SORT_IN_MEMORY = 50_000  # names of one folder; more are sorted on disk
 CAPTION_KEYS = ("caption", "text", "prompt")
 MAX_CAPTION_BYTES = 100_000
+NOT_OF_A_FILE = frozenset(  # errors of the machine, or of the way to the disk
+    getattr(errno, name)
+    for name in (
+        *("EMFILE", "ENFILE", "ENOMEM", "ESTALE", "ENODEV", "ENXIO", "ENOTCONN", "ETIMEDOUT", "ECONNRESET"),
+        *("ECONNABORTED", "ECONNREFUSED", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH"),
+    )
+    if hasattr(errno, name)
+)
 T = TypeVar("T")
 
 
@@ -160,6 +169,30 @@ def read_regular(path: Path, limit: int) -> bytes:
         raise OSError(errno.EINVAL, "not a regular file")
     with path.open("rb") as file:
         return file.read(limit + 1)
+
+
+def is_as_listed(folder: str, source: Source) -> bool:
+    """Whether a listed file is in a folder, with the size that it was listed with."""
+    try:
+        return inside(folder, source.source).stat().st_size == source.size
+    except (OSError, Refused):
+        return False
+
+
+def check_reachable(folder: str, error: OSError) -> None:
+    """Whether it is a file's own fault that it cannot be read, or that of the folder it is below.
+
+    Raises:
+        Pointless: the folder is gone or empty (as where a disk was unmounted), or ``error`` is one of the machine.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            there = next(entries, None) is not None
+    except OSError:
+        there = False
+    if not there or error.errno in NOT_OF_A_FILE:
+        said = f"{folder} cannot be read any more ({error.strerror or error})"
+        raise Pointless(f"{said}: when it can, run the same command again") from error
 
 
 def read_caption(path: Path) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from .storage import Storage
 VERSION = 1
 SHARDS_PER_FOLDER = 10_000
 BASE_TABLES = ("sources", "images", "rejected")
+SHARD_NAME = re.compile(r"\d{8}\.parquet")
 
 
 def shard_file(table: str, shard: int) -> str:
@@ -130,7 +132,7 @@ class Dataset:
     def committed_in(self, table: str, folder: int) -> set[int]:
         """Numbers of the committed shards in one folder of a table."""
         names = self.storage.files(f"{table}/{folder:04d}")
-        return {int(name[:8]) for name in names if name.endswith(".parquet") and name[:8].isdigit()}
+        return {int(name[:8]) for name in names if SHARD_NAME.fullmatch(name)}
 
     def has(self, table: str, shard: int) -> bool:
         """Whether a shard is committed in a table."""

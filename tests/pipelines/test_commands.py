@@ -149,7 +149,8 @@ def test_images_and_a_new_condition_cut_off_go_on_with_the_same_command(corpus: 
     (copy / "canny/_table.json").unlink()
     (copy / "canny/0000/00000001.parquet").unlink()
     dataset = Dataset.open(copy)
-    dataset.mark_redo("images", {**dataset.config["ingest"], "shard_size": dataset.config["shard_size"]})
+    aim = {**dataset.config["ingest"], "shard_size": dataset.config["shard_size"], "corpus": str(corpus)}
+    dataset.mark_redo("images", aim)
     kept = [(copy / f"{name}/0000/00000000.parquet").stat().st_ino for name in ("images", "canny")]
     again = command(*words)
     assert again.returncode == 0, again.stderr
