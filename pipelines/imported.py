@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..schemas.codecs import encode_map
 from ..schemas.conditions import CONDITIONS, KINDS, NAME, RESERVED, Condition, Kind, imported
 from ..schemas.dataset import Dataset
-from ..schemas.errors import MillError, error_text
+from ..schemas.errors import MillError, Refused, error_text
 from ..schemas.fingerprint import package_versions
+from ..schemas.pictures import map_plane, scaled_map, upright
 from .aligned import Output, aligned_work
-from .pixels import Limits, Refused, open_image, to_rgb
+from .pixels import Limits, open_image
 from .rows import failure_of
 from .run import Run
 from .shards import Stage, Work
-from .sources import inside, list_folder, read_regular
+from .sources import check_reachable, inside, list_folder, read_regular
 
 VERSION = 1
 ENDINGS = (".png", ".tif", ".tiff", ".webp", ".bmp", ".jpg", ".jpeg")
@@ -33,7 +34,7 @@ ROW_COLUMNS = (
     *("key", "source", "width", "height", "original_width", "original_height"),
     *("crop_x", "crop_y", "crop_w", "crop_h"),
 )
-BINARY_SHARE = 0.25  # of a pixel that must be white: keeps 1-px lines alive down to a quarter of their size
+MOST_ENLARGED = 8  # times a side: a map coarser than that says nothing of its picture
 
 
 @dataclass(frozen=True)
@@ -75,47 +76,24 @@ class ImportStep:
         found = [path for ending in ENDINGS if (path := base.with_suffix(ending)).is_file()]
         found += [path for ending in ENDINGS if (path := base.with_suffix(ending.upper())).is_file()]
         if not found:
+            check_reachable(str(Path(self.folder, condition.name)), FileNotFoundError(base.name))
             raise Refused("missing", f"no {condition.name}/{base.stem} with any of {', '.join(ENDINGS)}")
         data = read_regular(found[0], self.limits.max_bytes)
         if len(data) > self.limits.max_bytes:
             raise Refused("too_many_bytes", f"{len(data)} bytes; the cap is {self.limits.max_bytes}")
         with open_image(data, Limits(self.limits.max_pixels, self.limits.max_bytes, min_side=1)) as picture:
             try:
-                plane = single_plane(ImageOps.exif_transpose(picture), condition.kind)
+                plane = map_plane(upright(picture), condition.kind)
             except (OSError, SyntaxError, ValueError) as error:
                 raise Refused("truncated", f"{found[0].name} could not be decoded: {error_text(error)}") from error
         return encode_map(condition.kind, refit(plane, condition.kind, row), (row["height"], row["width"]))
-
-
-def single_plane(picture: Image.Image, kind: Kind) -> Image.Image:
-    """A decoded map in the mode that its kind is resized in: RGB, F for 16 bits, L otherwise.
-
-    Raises:
-        Refused: wrong_kind, where the file cannot hold such a map.
-    """
-    picture.load()
-    sixteen = picture.mode.startswith("I")
-    if kind == "rgb":
-        return to_rgb(picture).convert("RGB")
-    if kind == "gray16":
-        if not sixteen and picture.mode not in ("L", "1"):
-            raise Refused("wrong_kind", f"a gray16 map is one channel of 16 or 8 bits, not {picture.mode}")
-        values = np.asarray(picture if sixteen else picture.convert("L")).astype(np.float32)
-        if values.size and not 0 <= values.min() <= values.max() <= 65535:
-            raise Refused("wrong_kind", f"values from {values.min():g} to {values.max():g} are not 16 bits")
-        return Image.fromarray(values if sixteen else values * 257)
-    if kind == "labels":
-        if picture.mode not in ("L", "P", "1"):
-            raise Refused("wrong_kind", f"a label map is one channel of 8 bits, not {picture.mode}")
-        return Image.fromarray(np.asarray(picture).astype(np.uint8))
-    return to_rgb(picture).convert("L")
 
 
 def refit(plane: Image.Image, kind: Kind, row: Mapping[str, Any]) -> np.ndarray:
     """The map through its image's geometry: the same crop box, scaled to the same size.
 
     Raises:
-        Refused: size_mismatch, where the map is not of the original picture's shape.
+        Refused: size_mismatch, where the map is not of the original picture's shape, or far too small.
     """
     original = row["original_width"], row["original_height"]
     fx, fy = plane.width / original[0], plane.height / original[1]
@@ -126,17 +104,9 @@ def refit(plane: Image.Image, kind: Kind, row: Mapping[str, Any]) -> np.ndarray:
     size = row["width"], row["height"]
     x, y, w, h = (row[f"crop_{name}"] for name in "xywh")
     box = (x * fx, y * fy, min((x + w) * fx, plane.width), min((y + h) * fy, plane.height))
-    if plane.size == size and box == (0, 0, *size):
-        array = np.asarray(plane)
-    else:
-        enlarged = size[0] > box[2] - box[0] and kind not in ("labels", "binary")
-        smooth = Image.Resampling.BILINEAR if enlarged else Image.Resampling.BOX
-        array = np.asarray(plane.resize(size, Image.Resampling.NEAREST if kind == "labels" else smooth, box=box))
-    if kind == "gray16":
-        return np.rint(array).clip(0, 65535).astype(np.uint16)
-    if kind == "binary":
-        return np.where(array >= 255 * BINARY_SHARE, 255, 0).astype(np.uint8)
-    return array
+    if size[0] > MOST_ENLARGED * (box[2] - box[0]) or size[1] > MOST_ENLARGED * (box[3] - box[1]):
+        raise Refused("size_mismatch", f"a map of {plane.width}x{plane.height} is too coarse for {size[0]}x{size[1]}")
+    return scaled_map(plane, kind, size, box)
 
 
 @dataclass(frozen=True)

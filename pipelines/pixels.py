@@ -11,10 +11,11 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal
 
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from ..schemas.codecs import encode_image
-from ..schemas.errors import error_text
+from ..schemas.errors import Refused, error_text
+from ..schemas.pictures import orientation, to_rgb, upright
 
 Fit = Literal["crop", "bucket", "none"]
 
@@ -31,21 +32,11 @@ FORMATS = (
 KEPT_FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 KEPT_BYTES_PER_PIXEL, KEPT_BYTES = 4, 65536  # a file far larger than its pixels carries something else
 DRAFT_FACTOR = 1.5  # reduced JPEG decoding stays this much above the target; an exact one costs 10 dB
-ORIENTATION = 0x0112
 BUCKET_STEP = 64
 MAX_ASPECT = 2.0  # of buckets
 Box = tuple[int, int, int, int]
 
 Image.MAX_IMAGE_PIXELS = None  # sizes are checked here, against the limits of the job and before any decode
-
-
-class Refused(Exception):
-    """An image (or a map) that is not taken: a reason code, and a text for people."""
-
-    def __init__(self, reason: str, error: str):
-        super().__init__(error)
-        self.reason = reason
-        self.error = error
 
 
 @dataclass(frozen=True)
@@ -115,14 +106,13 @@ def open_image(data: bytes, limits: Limits) -> Image.Image:
 def _fitted(image: Image.Image, data: bytes, limits: Limits, resolution: int, fit: Fit) -> Picture:
     original = oriented_size(image)
     crop, size = fit_box(*original, resolution, fit)
-    turned = orientation(image) != 1
     profile = foreign_profile(image)
     keep = (
         image.format in KEPT_FORMATS
         and image.mode == "RGB"
         and "transparency" not in image.info
         and getattr(image, "n_frames", 1) == 1
-        and not turned
+        and orientation(image) == 1
         and profile is None
         and len(data) <= KEPT_BYTES_PER_PIXEL * image.width * image.height + KEPT_BYTES
         and (*size, 0, 0) == (*original, *crop[:2])
@@ -131,17 +121,8 @@ def _fitted(image: Image.Image, data: bytes, limits: Limits, resolution: int, fi
     if keep:
         image.load()  # a truncated file shows here
     else:
-        data = encode_image(to_srgb(cut(to_rgb(drafted(image, crop, size, turned)), original, crop, size), profile))
+        data = encode_image(to_srgb(cut(to_rgb(drafted(image, crop, size)), original, crop, size), profile))
     return Picture(data, ending, *size, *original, crop)
-
-
-def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none or its metadata is damaged."""
-    try:
-        value = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # metadata parsers raise nearly anything; the picture itself may be whole
-        return 1
-    return value if value in range(1, 9) else 1
 
 
 def oriented_size(image: Image.Image) -> tuple[int, int]:
@@ -180,40 +161,13 @@ def buckets(resolution: int) -> list[tuple[int, int]]:
     return sorted(sizes)
 
 
-def drafted(image: Image.Image, crop: Box, size: tuple[int, int], turned: bool) -> Image.Image:
+def drafted(image: Image.Image, crop: Box, size: tuple[int, int]) -> Image.Image:
     """The picture, oriented; a JPEG far larger than needed is decoded at a half, a quarter or an eighth."""
     if image.format in ("JPEG", "MPO"):
         factor = DRAFT_FACTOR * max(size[0] / crop[2], size[1] / crop[3])
         if factor < 1:
             image.draft(image.mode, (math.ceil(image.width * factor), math.ceil(image.height * factor)))
-    return ImageOps.exif_transpose(image) if turned else image
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """8 bits a channel, alpha over white; RGB, or L and CMYK where a profile may still be applied.
-
-    Raises:
-        Refused: unsupported_mode, where the range of the values is not known.
-    """
-    if image.mode in ("RGB", "L", "CMYK") and "transparency" not in image.info:
-        return image
-    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N"):
-        return _high_byte(image)
-    if image.mode in ("1", "YCbCr", "HSV") and "transparency" not in image.info:
-        return image.convert("RGB")
-    if image.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa", "RGBX", "RGB", "L", "1"):
-        if image.mode in ("P", "RGBX") and "transparency" not in image.info:
-            return image.convert("RGB")
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    raise Refused("unsupported_mode", f"mode {image.mode}: the range of its values is not known")
-
-
-def _high_byte(image: Image.Image) -> Image.Image:
-    """16-bit grey to 8-bit (Pillow's own conversion saturates)."""
-    import numpy as np
-
-    return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    return upright(image)
 
 
 def cut(image: Image.Image, original: tuple[int, int], crop: Box, size: tuple[int, int]) -> Image.Image:

@@ -13,8 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..schemas.errors import MillError, error_text
-from .pixels import Refused
+from ..schemas.errors import MillError, Refused, error_text
 
 IN_FLIGHT_BYTES = 512 * 1024 * 1024  # of a process
 CV2_NO_MEMORY = -4

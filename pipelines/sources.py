@@ -20,10 +20,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
 from ..schemas.dataset import Dataset, shard_file
-from ..schemas.errors import MillError
+from ..schemas.errors import MillError, Refused
 from ..schemas.shardfile import GROUP_ROWS, ShardWriter
 from ..schemas.tables import SOURCES
-from .pixels import Refused
 from .rows import Pointless
 from .run import Run
 

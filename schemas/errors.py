@@ -11,6 +11,15 @@ class MillError(Exception):
     """Bad use, a bad dataset or a job that could not finish. The command line prints it without a traceback."""
 
 
+class Refused(Exception):
+    """An image (or a map) that is not taken: a reason code, and a text for people."""
+
+    def __init__(self, reason: str, error: str):
+        super().__init__(error)
+        self.reason = reason
+        self.error = error
+
+
 def error_text(error: BaseException, length: int = 300) -> str:
     """An exception in one line, the same in every process: no memory addresses, no paths of a machine."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..schemas.conditions import Condition
-from ..schemas.errors import MillError
+from ..schemas.errors import MillError, Refused
+from ..schemas.pictures import map_plane, scaled_map, upright
 from .fidelity import Judge, find_annotator
 from .rows import Sample, draws
 from .transforms import control_picture
@@ -30,7 +31,7 @@ def open_picture(path: Path) -> Image.Image:
         picture.load()
     except (OSError, UnidentifiedImageError) as error:
         raise MillError(f"{path} cannot be read as a picture: {error}") from error
-    return ImageOps.exif_transpose(picture)
+    return upright(picture)
 
 
 def nearest_shape(path: Path, shapes: Sequence[Sequence[int]]) -> tuple[int, int]:
@@ -57,18 +58,14 @@ def given_map(path: Path, condition: Condition, size: tuple[int, int]) -> np.nda
     Raises:
         MillError: it cannot be read, or is no map of that kind.
     """
-    picture = open_picture(path)
-    if condition.kind == "gray16":
-        if not picture.mode.startswith("I"):
-            picture = Image.fromarray(np.asarray(picture.convert("L")).astype(np.int32) * 257)
-        return np.asarray(ImageOps.fit(picture, size, Image.Resampling.NEAREST)).astype(np.uint16)
-    if condition.kind == "labels":
-        if picture.mode not in ("L", "P"):
-            raise MillError(f"{path}: a label map is one channel of ids, not {picture.mode}")
-        return np.asarray(ImageOps.fit(picture, size, Image.Resampling.NEAREST))
-    mode = "RGB" if condition.kind == "rgb" else "L"
-    array = np.asarray(ImageOps.fit(picture.convert(mode), size, Image.Resampling.BOX))
-    return np.where(array >= 64, 255, 0).astype(np.uint8) if condition.kind == "binary" else array
+    try:
+        plane = map_plane(open_picture(path), condition.kind)
+    except Refused as error:
+        raise MillError(f"{path}: {error}") from error
+    scale = max(size[0] / plane.width, size[1] / plane.height)
+    width, height = size[0] / scale, size[1] / scale
+    left, top = (plane.width - width) / 2, (plane.height - height) / 2
+    return scaled_map(plane, condition.kind, size, (left, top, left + width, top + height))
 
 
 def is_imported(provenance: dict[str, Any]) -> bool:

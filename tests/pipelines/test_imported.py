@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from controlmill.annotators.base import Placement
 from controlmill.pipelines import build
-from controlmill.pipelines.imported import parse_columns
+from controlmill.pipelines.imported import parse_columns, refit
 from controlmill.pipelines.ingest import IngestConfig
 from controlmill.pipelines.jobs import Means
 from controlmill.pipelines.pixels import Limits
 from controlmill.schemas.codecs import decode_image, decode_map
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.errors import MillError
+from controlmill.schemas.errors import MillError, Refused
+from controlmill.schemas.pictures import map_plane, upright
 from controlmill.schemas.verify import verify
 from PIL import Image
 
@@ -105,6 +106,41 @@ def test_what_cannot_be_imported_is_null_with_its_reason(made: Dataset) -> None:
         ("labels", "tall.png"): "wrong_kind",
         ("paint", "tall.png"): "not_an_image",
     }
+
+
+def refitted(picture: Image.Image, kind: str) -> np.ndarray:
+    """A map of 64x64 through the geometry of a 64x64 picture that was kept as it is."""
+    row = {f"{a}{b}": 64 for a in ("", "original_") for b in ("width", "height")}
+    row |= {"crop_x": 0, "crop_y": 0, "crop_w": 64, "crop_h": 64}
+    return refit(map_plane(upright(picture), kind), kind, row)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["binary", "gray8", "rgb"])
+def test_what_is_transparent_is_black(kind: str) -> None:
+    lines = np.zeros((64, 64, 4), np.uint8)
+    lines[10, :] = 255
+    found = refitted(Image.fromarray(lines), kind)
+    assert (found[10] == 255).all()
+    assert not np.delete(found, 10, axis=0).any()
+
+
+def test_a_map_of_a_pixel_is_not_made_larger() -> None:
+    with pytest.raises(Refused, match="1x1 is too coarse for 64x64"):
+        refitted(Image.new("L", (1, 1)), "gray8")
+    assert refitted(Image.new("L", (8, 8)), "gray8").shape == (64, 64)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_map_is_turned_as_its_metadata_says(turn: int) -> None:
+    import io
+
+    from PIL import ImageOps
+
+    exif, out = Image.Exif(), io.BytesIO()
+    exif[0x0112] = turn
+    Image.fromarray(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64) * 3).save(out, "PNG", exif=exif)
+    wanted = np.asarray(ImageOps.exif_transpose(Image.open(out)))
+    np.testing.assert_array_equal(refitted(Image.open(out), "gray8"), wanted)
 
 
 def test_maps_of_another_folder_are_not_mixed_in(corpus: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState
 from controlmill.annotators import encoders
 from controlmill.schemas.dataset import shard_file
 from controlmill.schemas.errors import MillError
-from controlmill.training import loader
+from controlmill.training import rows as row_reading
 from controlmill.training import run as runs
 from controlmill.training.base import Base
 from controlmill.training.caches import base_digest
@@ -75,7 +75,7 @@ def test_no_picture_is_decoded_and_no_encoder_runs(begin, settings, tmp_path, mo
     def forbidden(*_):
         raise AssertionError("called while training")
 
-    monkeypatch.setattr(loader, "decode_image", forbidden)
+    monkeypatch.setattr(row_reading, "decode_image", forbidden)
     monkeypatch.setattr(Base, "encode_images", forbidden)
     monkeypatch.setattr(Base, "encode_prompts", forbidden)
     assert made.train() == 4
