@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -127,6 +128,7 @@ class Trainer:
             raise MillError(f"--batch-size {config.batch_size} does not divide among {processes} processes")
         self.share = config.batch_size // processes
         if config.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
             torch.use_deterministic_algorithms(True)
             torch.backends.cudnn.benchmark = False
         self.base = Base(config.base, self.accelerator.device, config.precision, whole_unet=True)
@@ -270,13 +272,19 @@ class Trainer:
         """
         try:
             yield
-        except Exception:
+        except Exception as ending:
             if log and self.whole and self.step > self.saved + 1 and self.accelerator.num_processes == 1:
                 try:
                     self._save()
                     log.say(f"an error ends the run; a checkpoint is written at step {self.step}: --resume goes on")
                 except Exception as error:
                     log.say(f"an error ends the run; steps since the last checkpoint are lost: {error_text(error)}")
+            if isinstance(ending, torch.OutOfMemoryError):
+                raise MillError(
+                    f"step {self.step}: the memory of {self.base.device} is full ({error_text(ending)}). Begin a run "
+                    f"with a smaller --micro-batch (now {self.config.micro_batch or self.share}), "
+                    "--gradient-checkpointing, --precision bf16 or the caches of encode; --plan tells of each"
+                ) from ending
             raise
 
     def _save(self) -> None:

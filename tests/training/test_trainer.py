@@ -265,6 +265,25 @@ def test_every_condition_trains(condition, train, settings, tmp_path):
     assert weights(tmp_path / "run")["controlnet_mid_block.weight"].any()
 
 
+def test_memory_that_runs_out_is_told_with_what_to_do(train, settings, tmp_path, monkeypatch):
+    def full(self, samples):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(Trainer, "_one_step", full)
+    with pytest.raises(MillError, match=r"step 0: the memory of cpu is full .* smaller --micro-batch \(now 4\)"):
+        train(tmp_path / "run", settings(steps=2))
+
+
+def test_a_deterministic_run_asks_all_libraries(train, settings, tmp_path, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    try:
+        train(tmp_path / "run", settings(steps=1, deterministic=True))
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_options_of_the_loss_and_the_optimiser(train, settings, tmp_path):
     config = settings(min_snr=5.0, noise_offset=0.1, rates="cosine", warmup=2, gradient_checkpointing=True, ema=0.9)
     train(tmp_path / "run", config)
