@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -219,8 +220,8 @@ def _config(resolution: int, fit: str, megapixels: float, megabytes: float, min_
     from .ingest import IngestConfig
     from .pixels import Limits
 
-    if not (megapixels > 0 and megabytes > 0):
-        raise MillError("--max-megapixels and --max-megabytes are greater than 0")
+    if not (0 < megapixels < math.inf and 0 < megabytes < math.inf):
+        raise MillError("--max-megapixels and --max-megabytes are numbers greater than 0")
     if fit not in ("crop", "bucket", "none"):
         raise MillError(f"--fit {fit}: choose crop, bucket or none")
     if not 64 <= resolution <= 8192 or resolution % 8:

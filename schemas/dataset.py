@@ -74,16 +74,18 @@ class Dataset:
         """Open a dataset.
 
         Raises:
-            MillError: there is none, or it is of another schema version.
+            MillError: there is none, or it is damaged or of another schema version.
         """
         storage = Storage(address)
         config = storage.read_json("dataset.json")
         if config is None:
             raise MillError(f"{storage.address} is not a dataset (no dataset.json); make one with: controlmill ingest")
-        if config.get("version") != VERSION:
-            raise MillError(
-                f"{storage.address} has schema version {config.get('version')}; this ControlMill reads {VERSION}"
-            )
+        version = config.get("version") if isinstance(config, dict) else None
+        if version != VERSION:
+            raise MillError(f"{storage.address} has schema version {version}; this ControlMill reads {VERSION}")
+        lacking = [name for name in ("ingest", "shard_size", "segments") if name not in config]
+        if lacking:
+            raise MillError(f"{storage.path('dataset.json')} is damaged (no {', '.join(lacking)}): it must be restored")
         return cls(storage, config)
 
     @classmethod

@@ -47,6 +47,7 @@ def copy(built: Path, tmp_path: Path) -> Path:
         (["PHOTOS", "NEW", "--conditions", "hough=x,canny=9:1"], "hough has no variant 'x'"),
         (["PHOTOS", "NEW", "--conditions", "canny=9:1"], "0 <= LOW <= HIGH <= 2040: 9:1"),
         (["PHOTOS", "NEW", "--conditions", "canny,canny=1:2"], "canny is asked for twice"),
+        (["PHOTOS", "NEW", "--max-megapixels", "inf"], "are numbers greater than 0"),
         (["PHOTOS", "NEW", "--conditions", ""], "say what to make"),
         (["PHOTOS", "EMPTY/..", "--conditions", "canny"], "is not empty and not a dataset"),
         (["PHOTOS", "NEW", "--fit", "stretch"], "choose crop, bucket or none"),

@@ -209,6 +209,16 @@ def test_another_schema_version_is_refused(copy: Path) -> None:
         Dataset.open(copy)
 
 
+def test_a_config_without_its_parts_is_damaged(copy: Path) -> None:
+    for text, message in (
+        ('["no", "config"]', "schema version None"),
+        ('{"version": 1}', "damaged .no ingest, shard_size"),
+    ):
+        (copy / "dataset.json").write_text(text)
+        with pytest.raises(MillError, match=message):
+            Dataset.open(copy)
+
+
 def test_provenance_has_no_clock_host_or_path(dataset: Path) -> None:
     for path in dataset.rglob("*.parquet"):
         said = pq.read_metadata(path).metadata[b"controlmill"].decode()
