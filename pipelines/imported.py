@@ -20,7 +20,8 @@ from ..schemas.conditions import CONDITIONS, KINDS, NAME, RESERVED, Condition, K
 from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError, Refused, error_text
 from ..schemas.fingerprint import package_versions
-from ..schemas.pictures import map_plane, scaled_map, upright
+from ..schemas.maps import map_plane, scaled_map
+from ..schemas.pictures import upright
 from .aligned import Output, aligned_work
 from .pixels import Limits, open_image
 from .rows import failure_of

@@ -12,7 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..schemas.conditions import Condition
 from ..schemas.errors import MillError, Refused
-from ..schemas.pictures import map_plane, scaled_map, upright
+from ..schemas.maps import map_plane, scaled_map
+from ..schemas.pictures import upright
 from .fidelity import Judge, find_annotator
 from .rows import Sample, draws
 from .transforms import control_picture

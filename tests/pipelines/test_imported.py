@@ -16,7 +16,8 @@ from controlmill.pipelines.pixels import Limits
 from controlmill.schemas.codecs import decode_image, decode_map
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError, Refused
-from controlmill.schemas.pictures import map_plane, upright
+from controlmill.schemas.maps import map_plane
+from controlmill.schemas.pictures import upright
 from controlmill.schemas.verify import verify
 from PIL import Image
 
