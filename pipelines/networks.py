@@ -1,0 +1,85 @@
+"""The options that are about networks, and where each network runs. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..annotators.base import Placement
+    from ..annotators.plan import ForwardGroup
+    from ..annotators.weights import Found
+    from .ingest import IngestConfig
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The options that are about networks, as given."""
+
+    weights: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: str = "auto"
+    compile: bool = False
+    licences: Sequence[str] = ()
+    resolution: int = 512
+    dataset: str | None = None
+    redo: Sequence[str] = ()
+
+    def places(self, groups: Sequence[ForwardGroup], weights: Mapping[str, Found]) -> Mapping[str, Placement]:
+        """Network name → where it runs. What ``auto`` meant when a dataset's tables were begun, it goes on to mean."""
+        from ..annotators.base import Placement
+        from ..schemas.conditions import CONDITIONS
+        from ..schemas.errors import MillError
+        from .batching import best_batch, stored_placements
+
+        if self.batch_size != "auto" and not (self.batch_size.isdigit() and int(self.batch_size)):
+            raise MillError(f"--batch-size {self.batch_size}: auto, or 1 or more")
+        tables = {
+            CONDITIONS[annotator.condition].table: annotator.network
+            for group in groups
+            for annotator in group.annotators()
+            if annotator.network
+        }
+        if not tables:
+            return {}
+        from ..annotators.torch_device import resolve_device, resolve_dtype
+
+        device = resolve_device(self.device)
+        place = Placement(device=device, dtype=resolve_dtype(self.dtype, device), compile=self.compile)
+        kept = {table: network for table, network in tables.items() if table not in self.redo}
+        stored = stored_placements(self.dataset, kept) if self.dataset else {}
+        places = {}
+        for network in set(tables.values()):
+            before = stored.get(network.name, {})
+            here = replace(place, dtype=before.get("dtype", place.dtype)) if self.dtype == "auto" else place
+            if self.batch_size != "auto":
+                size = int(self.batch_size)
+            elif "batch_size" in before:
+                size = before["batch_size"]
+            else:
+                size = best_batch(network, weights, here, self.resolution)
+            places[network.name] = replace(here, batch_size=size)
+        return places
+
+
+def networks_of(
+    weights: Path | None,
+    device: str,
+    dtype: str,
+    batch_size: str,
+    compile: bool,
+    licences: list[str] | None,
+    dataset: str,
+    redo: list[str],
+    config: IngestConfig,
+) -> Networks:
+    """The options, checked; raises MillError."""
+    from ..schemas.errors import MillError
+
+    if compile and config.fit == "none":
+        raise MillError("--compile: pictures of --fit none have any shape, and each would be compiled for itself")
+    folder = str(weights) if weights else None
+    return Networks(folder, device, dtype, batch_size, compile, tuple(licences or ()), config.resolution, dataset, redo)

@@ -1,0 +1,83 @@
+"""Options that the commands share, and what is made of them. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from .ingest import IngestConfig
+    from .jobs import Means
+
+Photos = Annotated[Path, typer.Argument(help="Folder of pictures; folders below it count too.", show_default=False)]
+Folder = Annotated[str, typer.Argument(help="The dataset's folder, or an fsspec address.", show_default=False)]
+Conditions = Annotated[
+    str, typer.Option(help="Comma-separated, e.g. canny,hough=lsd,hed. `controlmill doctor` lists them.")
+]
+Resolution = Annotated[int, typer.Option(help="Short side after crop, or the square root of a bucket's pixels.")]
+FitOption = Annotated[str, typer.Option("--fit", help="crop (centred square), bucket (nearest aspect) or none.")]
+MaxMegapixels = Annotated[float, typer.Option(help="Pictures with more are refused from their header, undecoded.")]
+MaxMegabytes = Annotated[float, typer.Option(help="Larger files are refused unread.")]
+MinSide = Annotated[int, typer.Option(help="Pictures with a shorter side are refused.")]
+ShardSize = Annotated[int, typer.Option(min=1, max=100_000, help="Pictures in a shard: what one commit holds.")]
+From = Annotated[
+    Path | None, typer.Option(help="Folder of maps you have already: one folder per condition, stems as the pictures'.")
+]
+Column = Annotated[
+    list[str] | None, typer.Option(help="NAME=KIND of an imported condition: binary, gray8, gray16, rgb or labels.")
+]
+Weights = Annotated[Path | None, typer.Option(help="Folder with weight files, named as on the hub.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Dtype = Annotated[str, typer.Option(help="fp32, bf16, fp16, or auto: bf16 where the hardware multiplies it natively.")]
+BatchSize = Annotated[
+    str, typer.Option(help="Pictures in a network's forward pass; auto: known on a CPU, else measured.")
+]
+Compile = Annotated[bool, typer.Option("--compile", help="torch.compile the networks; fixed as dtype is.")]
+Workers = Annotated[int, typer.Option(help="Processes on this machine (a Dask cluster); 0: one, without a cluster.")]
+Threads = Annotated[int, typer.Option(help="Threads for decoding and encoding in each worker; 0: cores / workers.")]
+Runner = Annotated[str, typer.Option(help="Beam runner: FnApiRunner, PortableRunner, FlinkRunner, DataflowRunner…")]
+BeamOption = Annotated[
+    list[str] | None, typer.Option(help="An option of the Beam runner, e.g. job_endpoint=HOST:PORT.")
+]
+Overwrite = Annotated[list[str] | None, typer.Option(help="Table to redo, e.g. canny; repeat, or separate by commas.")]
+
+
+def ingest_config(resolution: int, fit: str, megapixels: float, megabytes: float, min_side: int) -> IngestConfig:
+    """How pictures are taken in; raises MillError where a value is none."""
+    from ..schemas.errors import MillError
+    from .ingest import IngestConfig
+    from .pixels import Limits
+
+    if not (0 < megapixels < math.inf and 0 < megabytes < math.inf):
+        raise MillError("--max-megapixels and --max-megabytes are numbers greater than 0")
+    if fit not in ("crop", "bucket", "none"):
+        raise MillError(f"--fit {fit}: choose crop, bucket or none")
+    if not 64 <= resolution <= 8192 or resolution % 8:
+        raise MillError(f"--resolution {resolution}: from 64 to 8192, in multiples of 8")
+    limits = Limits(round(megapixels * 1e6), round(megabytes * 1024 * 1024), min_side)
+    return IngestConfig(resolution, fit, limits)  # type: ignore[arg-type]
+
+
+def job_means(runner: str, workers: int, threads: int, options: list[str] | None) -> Means:
+    """An engine and threads; raises MillError where they do not go together."""
+    from ..schemas.errors import MillError
+    from .jobs import Engine, Means
+
+    if workers and runner != "FnApiRunner":
+        raise MillError("--workers is for this machine; on another --runner its own options set the parallelism")
+    if runner == "DirectRunner":
+        raise MillError("--runner DirectRunner may download another runner and hang: use FnApiRunner")
+    if workers < 0 or threads < 0:
+        raise MillError("--workers and --threads are 0 or more")
+    return Means(Engine(runner, workers, tuple(options or ())), threads)
+
+
+def tables_to_redo(overwrite: list[str] | None) -> list[str]:
+    """Tables of ``--overwrite``, where a condition stands for its table."""
+    from ..schemas.conditions import CONDITIONS
+
+    words = [word.strip() for entry in overwrite or () for word in entry.split(",") if word.strip()]
+    return [CONDITIONS[word].table if word in CONDITIONS else word for word in words]
