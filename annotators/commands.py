@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from ..schemas.printing import printable
+
 if TYPE_CHECKING:
     from .catalogue import Choice
     from .weights import WeightsFile
@@ -51,7 +53,7 @@ def doctor(weights: Weights = None) -> None:
         ready = "after a download" if missing else "yes"
         console.print(f"{variant.condition + '=' + variant.name:26} {ready:17} {variant.summary}{terms}", **LINE)
         for file in found:
-            console.print(f"{'':26} {file.name}: {file.origin} ({file.licence}), {file.path}", **LINE)
+            console.print(f"{'':26} {file.name}: {file.origin} ({file.licence}), {printable(file.path)}", **LINE)
         for lacking in missing:
             console.print(f"{'':26} {lacking.name}: {_source(lacking)}", **LINE)
 
@@ -72,7 +74,7 @@ def list_weights(conditions: Conditions = "all", weights: Weights = None) -> Non
         found, _ = find([file], folder, download=False)
         pinned = "" if file.sha256 else ", sha256 not pinned"
         console.print(f"{', '.join(users)}: {file.name}, {_source(file)}{pinned}", **LINE)
-        console.print(f"    {f'here: {found[0].path}, {found[0].origin}' if found else 'not here'}", **LINE)
+        console.print(f"    {f'here: {printable(found[0].path)}, {found[0].origin}' if found else 'not here'}", **LINE)
 
 
 @weights_app.command("fetch")
@@ -94,9 +96,8 @@ def fetch_weights(
         if to:
             (to / found.name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(found.path, to / found.name)
-        console.print(
-            f"{found.name}: {found.origin}, sha256 {found.sha256}, {to / found.name if to else found.path}", **LINE
-        )
+        place = printable(to / found.name if to else found.path)
+        console.print(f"{found.name}: {found.origin}, sha256 {found.sha256}, {place}", **LINE)
 
 
 def _accepted(conditions: str, licences: Sequence[str], console: Console) -> list[Choice]:

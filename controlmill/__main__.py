@@ -12,6 +12,7 @@ from .annotators import commands as annotator_commands
 from .pipelines import commands as pipeline_commands
 from .schemas import commands as schema_commands
 from .schemas.errors import MillError
+from .schemas.printing import printable, printable_lines
 from .training import commands as training_commands
 
 app = typer.Typer(
@@ -41,10 +42,11 @@ def main() -> None:
     try:
         app()
     except MillError as error:
-        typer.echo(f"controlmill: {error}", err=True)
+        typer.echo(f"controlmill: {printable_lines(error)}", err=True)
         sys.exit(130 if type(error).__name__ == "Interrupted" else 1)
     except OSError as error:
-        typer.echo(f"controlmill: {error.filename or ''}: {error.strerror or error}", err=True)
+        where = f"{printable(error.filename)}: " if error.filename else ""
+        typer.echo(f"controlmill: {where}{printable_lines(error.strerror or error)}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("controlmill: stopped", err=True)

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from ..annotators.commands import AcceptLicense
+from ..schemas.printing import printable
 from .networks import Networks, networks_of
 from .options import (
     BatchSize,
@@ -236,8 +237,8 @@ def _say_listing(address: str, redo: list[str]) -> None:
         return
     for segment in Dataset.open(address).config["segments"]:
         console.print(
-            f"{segment['rows']:,} pictures, as listed from {segment['corpus']}; pictures added since are not taken "
-            "(--overwrite images lists anew)",
+            f"{segment['rows']:,} pictures, as listed from {printable(segment['corpus'])}; "
+            "pictures added since are not taken (--overwrite images lists anew)",
             markup=False,
             soft_wrap=True,
         )
@@ -246,9 +247,8 @@ def _say_listing(address: str, redo: list[str]) -> None:
 def _say_weights(plan: Plan) -> None:
     for stage in plan.stages:
         for found in getattr(stage, "weights", {}).values():
-            console.print(
-                f"weights: {found.name} is {found.origin} ({found.licence}), {found.path}", markup=False, soft_wrap=True
-            )
+            said = f"weights: {found.name} is {found.origin} ({found.licence}), {found.path}"
+            console.print(printable(said), markup=False, soft_wrap=True)
 
 
 def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
@@ -257,11 +257,10 @@ def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
     dataset.end_redo(tables)
     stale = [table for table in dataset.condition_tables() if dataset.state(table).status == "stale"]
     console.print(table_report(dataset, tables))
-    console.print(f"done in {seconds:,.1f} s: {dataset.storage.address}", markup=False, soft_wrap=True)
+    console.print(f"done in {seconds:,.1f} s: {printable(dataset.storage.address)}", markup=False, soft_wrap=True)
     if stale:
-        console.print(
+        said = (
             f"stale now, made from earlier images: {', '.join(stale)}; redo them with "
-            f"controlmill annotate {dataset.storage.address} --conditions … --overwrite {','.join(stale)}",
-            markup=False,
-            soft_wrap=True,
+            f"controlmill annotate {dataset.storage.address} --conditions … --overwrite {','.join(stale)}"
         )
+        console.print(printable(said), markup=False, soft_wrap=True)

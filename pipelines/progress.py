@@ -14,6 +14,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from ..schemas.dataset import SHARDS_PER_FOLDER, Dataset
+from ..schemas.printing import printable
 
 PLAIN_SECONDS = 5.0
 LOOK_SHARE = 0.05  # of the time may go into looking
@@ -74,7 +75,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A message above the bar."""
-        (self._bar.console if self._bar else self._console).print(text, markup=False)
+        (self._bar.console if self._bar else self._console).print(printable(text), markup=False)
 
     def update(self, last: bool = False) -> None:
         """Look at the disk and show what is new; cheap to call often."""
@@ -116,7 +117,7 @@ class Progress:
         )
 
     def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, soft_wrap=True)
 
 
 def _duration(seconds: float) -> str:

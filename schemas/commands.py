@@ -29,6 +29,7 @@ def inspect(
     """Tables, rows, rejects by reason, sizes, how each table was made; with a contact sheet, how it looks."""
     from .dataset import Dataset
     from .errors import MillError
+    from .printing import printable
     from .report import first_rejects, provenance_text, table_report
 
     console = Console(highlight=False)
@@ -38,18 +39,18 @@ def inspect(
     listed = sum(segment["rows"] for segment in opened.config["segments"])
     size = opened.config["shard_size"]
     console.print(
-        f"{opened.storage.address}: {listed:,} pictures listed, {opened.shards} shards of {size}",
+        f"{printable(opened.storage.address)}: {listed:,} pictures listed, {opened.shards} shards of {size}",
         markup=False,
         soft_wrap=True,
     )
     console.print(table_report(opened, [table for table in opened.tables() if table != "sources"]))
     for line in first_rejects(opened, rejects):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(printable(line), markup=False, soft_wrap=True)
     console.print()
     for table in opened.tables():
         text = provenance_text(opened.state(table))
         if text:
-            console.print(f"{table}: {text}", markup=False, soft_wrap=True)
+            console.print(printable(f"{table}: {text}"), markup=False, soft_wrap=True)
     if contact_sheet:
         from .sheet import contact_sheet as draw
 
@@ -63,6 +64,7 @@ def verify(
 ) -> None:
     """Check every promise that can be checked from the files; exit status 1 and a list where one is broken."""
     from .dataset import Dataset
+    from .printing import printable
     from .verify import verify as faults_of
 
     console = Console(highlight=False)
@@ -70,7 +72,7 @@ def verify(
     faults = 0
     for fault in faults_of(opened, pixels=not quick):
         faults += 1
-        console.print(f"{fault.promise}: {fault.where}: {fault.found}", markup=False, soft_wrap=True)
+        console.print(printable(f"{fault.promise}: {fault.where}: {fault.found}"), markup=False, soft_wrap=True)
     tables = len(opened.tables())
     if faults:
         console.print(f"{faults} faults in {tables} tables", markup=False)

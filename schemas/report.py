@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from .dataset import Dataset, TableState
+from .printing import printable
 from .shardfile import read_rows
 
 
@@ -27,7 +29,8 @@ def table_report(dataset: Dataset, tables: Sequence[str]) -> Table:
         reasons = dataset.state("rejected").reasons if name == "images" else state.reasons
         made = state.status if state.status != "partial" else f"{state.committed} of {dataset.shards} shards"
         refused = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items())) or "–"
-        report.add_row(name, made, f"{state.rows:,}", size_text(state.bytes), refused)
+        cells = (name, made, f"{state.rows:,}", size_text(state.bytes), refused)
+        report.add_row(*(Text(printable(cell)) for cell in cells))
     return report
 
 

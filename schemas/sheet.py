@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from .codecs import decode_map
 from .dataset import Dataset
 from .errors import MillError
+from .printing import printable
 from .shardfile import read_rows
 
 CELL = 256
@@ -40,7 +41,7 @@ def contact_sheet(dataset: Dataset, rows: int = 8, first: int = 0, tables: Seque
     sheet = Image.new("RGB", (width, LABEL + GAP + len(shown) * (CELL + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
     for x, table in enumerate(columns):
-        draw.text((GAP + x * (CELL + GAP), 3), table, fill="black", font_size=13)
+        draw.text((GAP + x * (CELL + GAP), 3), printable(table), fill="black", font_size=13)
     for y, cells in enumerate(shown):
         for x, cell in enumerate(cells):
             cell.thumbnail((CELL, CELL))
@@ -78,7 +79,7 @@ def _column(dataset: Dataset, table: str, shard: int, first: int, count: int) ->
 def _cell(dataset: Dataset, table: str, row: dict, column: str) -> Image.Image:  # type: ignore[type-arg]
     if row[column] is None:
         blank = Image.new("RGB", (CELL, CELL), "lightgray")
-        ImageDraw.Draw(blank).text((8, CELL // 2), f"refused: {row['reason']}", fill="black", font_size=13)
+        ImageDraw.Draw(blank).text((8, CELL // 2), printable(f"refused: {row['reason']}"), fill="black", font_size=13)
         return blank
     data = row[column]["bytes"]
     kind = "rgb" if table == "images" else dataset.condition(table).kind

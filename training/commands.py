@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_origin
 import typer
 from rich.console import Console
 
+from ..schemas.printing import printable
 from .config import TYPES, TrainConfig, make_config, number_faults
 
 console = Console(stderr=True, highlight=False)
@@ -49,20 +50,20 @@ def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool,
         prepared = runs.begin(dataset, run, config)
     config.device = resolve_device(config.device)
     chosen = prepared.selection
-    left = ", ".join(f"{count:,} {reason}" for reason, count in sorted(chosen.left_out.items()))
+    left = ", ".join(f"{count:,} {printable(reason)}" for reason, count in sorted(chosen.left_out.items()))
     console.print(
         f"{len(chosen.train):,} rows to train on, {len(chosen.held_out):,} held out; left out: {left or 'none'}",
         markup=False,
         soft_wrap=True,
     )
     if prepared.caches.said():
-        console.print(prepared.caches.said(), markup=False, soft_wrap=True)
+        console.print(printable(prepared.caches.said()), markup=False, soft_wrap=True)
     from .trainer import Trainer
 
     trainer = Trainer(run, config, prepared, resume)
     done = trainer.train()
     if trainer.accelerator.is_main_process:
-        console.print(f"{done} of {config.steps} steps done: {run}", markup=False, soft_wrap=True)
+        console.print(f"{done} of {config.steps} steps done: {printable(run)}", markup=False, soft_wrap=True)
 
 
 def _train_signature() -> inspect.Signature:
@@ -128,7 +129,7 @@ def sample(
     save_picture(drawn, out.with_name(f"{out.stem}_control.png"))
     for i, picture in enumerate(pictures):
         save_picture(picture, out if count == 1 else out.with_name(f"{out.stem}_{i}.png"))
-    console.print(f"written: {out} (the map beside it)", markup=False, soft_wrap=True)
+    console.print(f"written: {printable(out)} (the map beside it)", markup=False, soft_wrap=True)
 
 
 def export_weights(
@@ -142,4 +143,4 @@ def export_weights(
     from .export import export_weights as export
 
     tensors = export(Path(controlnet_folder(str(run))), out, layout, dtype)
-    console.print(f"{tensors} tensors in {out}", markup=False, soft_wrap=True)
+    console.print(f"{tensors} tensors in {printable(out)}", markup=False, soft_wrap=True)

@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from ..schemas.errors import MillError
+from ..schemas.printing import printable
 
 SAY_SECONDS = 10.0
 
@@ -101,7 +102,7 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """To the terminal."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Flush everything."""
