@@ -18,6 +18,7 @@ from ..schemas.conditions import Condition
 from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError
 from ..schemas.fingerprint import differences
+from ..schemas.pictures import picture_endings
 from ..schemas.shardfile import read_rows
 from ..schemas.storage import Storage
 from .annotate import Annotate
@@ -26,7 +27,7 @@ from .ingest import Ingest, IngestConfig
 from .jobs import Means, check_committed, run_stage
 from .run import Run, require_alone
 from .shards import Stage
-from .sources import ENDINGS, Source, is_as_listed, list_folder, write_listing
+from .sources import Source, is_as_listed, list_folder, write_listing
 
 SHARD_SIZE = 512
 SAMPLED_SOURCES = 50
@@ -43,7 +44,7 @@ def check_ingest(photos: str, address: str, config: IngestConfig, shard_size: in
         MillError: no such folder, no pictures in it, or a dataset that was made in another way.
     """
     if next(list_folder(photos), None) is None:
-        endings = " ".join(sorted(ENDINGS))
+        endings = " ".join(sorted(picture_endings()))
         raise MillError(f"{photos}: no pictures in this folder or below it; files that count end in {endings}")
     if not Storage(address).exists("dataset.json") or "images" in overwrite:
         return

@@ -21,14 +21,12 @@ from typing import IO, TypeVar
 
 from ..schemas.dataset import Dataset, shard_file
 from ..schemas.errors import MillError, Refused
+from ..schemas.pictures import picture_endings
 from ..schemas.shardfile import GROUP_ROWS, ShardWriter
 from ..schemas.tables import SOURCES
 from .rows import Pointless
 from .run import Run
 
-ENDINGS = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".ppm", ".pgm")
-)
 SORT_IN_MEMORY = 50_000  # names of one folder; more are sorted on disk
 CAPTION_KEYS = ("caption", "text", "prompt")
 MAX_CAPTION_BYTES = 100_000
@@ -86,10 +84,11 @@ def _sorted_entries(folder: str) -> Iterator[tuple[str, bool]]:
     except OSError as error:
         raise MillError(f"{folder} cannot be listed: {error.strerror}; make it readable, or move it away") from error
     with opened as entries, ExitStack() as files:
+        endings = picture_endings()
         wanted = (
             (entry.name, is_folder)
             for entry in entries
-            if (is_folder := _is_folder(entry)) or os.path.splitext(entry.name)[1].lower() in ENDINGS
+            if (is_folder := _is_folder(entry)) or os.path.splitext(entry.name)[1].lower() in endings
         )
         runs: list[Iterator[tuple[str, bool]]] = []
         while part := sorted(islice(wanted, SORT_IN_MEMORY)):

@@ -1,12 +1,22 @@
-"""What the modes of a decoded picture mean: upright, and as RGB."""
+"""What can be read as a picture, and what the modes of a decoded one mean: upright, and as RGB."""
 
 from __future__ import annotations
+
+import functools
+import importlib.util
 
 import numpy as np
 from PIL import Image
 
 from .errors import Refused
 
+ENDINGS = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif"),
+        *(".tif", ".tiff", ".avif", ".ppm", ".pgm"),
+    )
+)
+HEIF_ENDINGS = frozenset((".heic", ".heif", ".hif"))
 ORIENTATION = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -17,6 +27,17 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+@functools.cache
+def reads_heif() -> bool:
+    """Whether the package that reads HEIF (the extra ``heif``) is installed."""
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
+def picture_endings() -> frozenset[str]:
+    """The endings, in lower case, of files that can be read as pictures here."""
+    return ENDINGS | HEIF_ENDINGS if reads_heif() else ENDINGS
 
 
 def orientation(image: Image.Image) -> int:
