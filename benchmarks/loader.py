@@ -37,7 +37,7 @@ import cv2
 import numpy as np
 import psutil
 from controlmill.schemas.codecs import decode_image, decode_map
-from controlmill.schemas.dataset import Dataset, shard_file
+from controlmill.schemas.dataset import Dataset, index_file, shard_file
 from controlmill.schemas.fingerprint import processor_name
 from controlmill.training import readers
 from controlmill.training.loader import Loader, LoaderConfig
@@ -65,7 +65,7 @@ def decoded(image: bytes, canny: bytes, caption: str) -> dict[str, Any]:
 def write_dataset(folder: Path, count: int) -> Path:
     """An ordinary dataset with canny and captions, made once by `controlmill build`."""
     photos, dataset = folder / f"photographs-512-{count}", folder / f"loader-{count}"
-    if not (dataset / "canny/_table.json").exists():
+    if not (dataset / index_file("canny")).exists():
         write_photographs(photos, count, long_side=768)
         for path in photos.rglob("*.jpg"):
             path.with_suffix(".txt").write_text(CAPTION + "\n", "utf-8")

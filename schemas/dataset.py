@@ -23,7 +23,7 @@ from .fingerprint import differences, fingerprint
 from .shardfile import Footer, open_parquet, read_footer
 from .storage import Storage
 
-VERSION = 1
+VERSION = 2
 SHARDS_PER_FOLDER = 10_000
 BASE_TABLES = ("sources", "images", "rejected")
 SHARD_NAME = re.compile(r"\d{8}\.parquet")
@@ -32,6 +32,11 @@ SHARD_NAME = re.compile(r"\d{8}\.parquet")
 def shard_file(table: str, shard: int) -> str:
     """The name of a shard's file: eight digits, 10,000 to a folder."""
     return f"{table}/{shard // SHARDS_PER_FOLDER:04d}/{shard:08d}.parquet"
+
+
+def index_file(table: str) -> str:
+    """The name of a table's index: outside the table's folder, which then opens in any reader of Parquet."""
+    return f"_tables/{table}.json"
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class Dataset:
             raise MillError(f"{storage.address} is not a dataset (no dataset.json); make one with: controlmill ingest")
         version = config.get("version") if isinstance(config, dict) else None
         if version != VERSION:
-            raise MillError(f"{storage.address} has schema version {version}; this ControlMill reads {VERSION}")
+            raise MillError(f"{storage.address} {_of_another_version(version)}")
         lacking = [name for name in ("ingest", "shard_size", "segments") if name not in config]
         if lacking:
             raise MillError(f"{storage.path('dataset.json')} is damaged (no {', '.join(lacking)}): it must be restored")
@@ -141,8 +146,8 @@ class Dataset:
         return self.storage.exists(shard_file(table, shard))
 
     def index(self, table: str) -> dict[str, Any] | None:
-        """``_table.json`` of a complete table, else None."""
-        return self.storage.read_json(f"{table}/_table.json")
+        """What is known of all files of a complete table, else None."""
+        return self.storage.read_json(index_file(table))
 
     @contextmanager
     def parquet(self, table: str, shard: int) -> Iterator[pq.ParquetFile]:
@@ -200,7 +205,7 @@ class Dataset:
         ]
 
     def finish(self, table: str) -> dict[str, Any]:
-        """Write ``_table.json`` of a table whose shards are all committed.
+        """Write the index of a table whose shards are all committed.
 
         Raises:
             MillError: a shard is missing, or its files were made in different ways.
@@ -222,7 +227,7 @@ class Dataset:
             "provenance": provenances[0] if provenances else {},
             "shards": [entry for _, entry in described],
         }
-        self.storage.write_json(f"{table}/_table.json", index)
+        self.storage.write_json(index_file(table), index)
         return index
 
     def _describe(self, table: str, shard: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -262,9 +267,15 @@ class Dataset:
 
     def drop(self, table: str) -> None:
         """Remove a table. Its index goes first, so that a table that is half gone is never called complete."""
-        self.storage.remove(f"{table}/_table.json")
+        self.storage.remove(index_file(table))
         self.write_card()
         self.storage.remove(table)
+
+
+def _of_another_version(version: object) -> str:
+    if isinstance(version, int) and version < VERSION:
+        return f"was made by an earlier ControlMill (schema {version}): build it again, in a new folder"
+    return f"has schema version {version}; this ControlMill reads {VERSION}: use the one that made it"
 
 
 def describe_file(file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any]]:

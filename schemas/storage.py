@@ -22,7 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from .errors import MillError
 
-REPAIR = "a _table.json can be removed, the next run makes it again; dataset.json must be restored"
+REPAIR = "a file in _tables can be removed, the next run makes it again; dataset.json must be restored"
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # protocol → the extra that brings its package
 # where a put can fail if the name is taken; elsewhere fsspec looks first and then writes, piece by piece
 CREATES = {*EXTRAS, "memory"}

@@ -78,7 +78,7 @@ def _table_faults(dataset: Dataset, table: str) -> Iterator[Fault]:
             if not number.isdigit() or f"{table}/{folder}/{name}" != shard_file(table, int(number)):
                 yield Fault("commit", f"{table}/{folder}/{name}", "is not a shard's file")
     if index is None:
-        yield Fault("commit", table, "has no _table.json: the run that made it did not end; run it again")
+        yield Fault("commit", table, "has no index in _tables: the run that made it did not end; run it again")
         return
     if len(index["shards"]) != len(expected):
         yield Fault("commit", table, f"its index has {len(index['shards'])} shards, the dataset {len(expected)}")

@@ -55,7 +55,7 @@ def test_pictures_that_are_all_gone_stop_the_job_until_they_are_back(tmp_path):
     photos, dataset = write_photos(tmp_path / "photos", 24), tmp_path / "dataset"
     make(photos, dataset, "canny", shard_size=8)
     whole = digests(dataset)
-    for name in ("README.md", "images/_table.json", "rejected/_table.json", "canny/_table.json"):
+    for name in ("README.md", "_tables/images.json", "_tables/rejected.json", "_tables/canny.json"):
         (dataset / name).unlink()
     for table in ("images", "rejected", "canny"):
         for shard in (1, 2):

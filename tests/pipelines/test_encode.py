@@ -21,7 +21,7 @@ from controlmill.pipelines.encode import plan_encode
 from controlmill.pipelines.rows import Failure, run_rows
 from controlmill.schemas.caches import fault, pack, unpack
 from controlmill.schemas.codecs import decode_image, encode_map
-from controlmill.schemas.dataset import Dataset, shard_file
+from controlmill.schemas.dataset import Dataset, index_file, shard_file
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.shardfile import read_footer
 from controlmill.schemas.verify import verify
@@ -146,7 +146,7 @@ def test_captions_that_are_not_complete_are_not_encoded(plain: Path, base: Path,
     write_captions(folder)
     plan = plan_encode(str(folder), str(base), Placement(), 1, True, False, "fp32")
     assert plan.wanted["embeddings"]["captions"]["table"] == "captions"
-    (folder / "captions" / "_table.json").unlink()
+    (folder / index_file("captions")).unlink()
     (folder / shard_file("captions", 2)).unlink()
     with pytest.raises(MillError, match=r"captions is not complete \(2 of 3 shards\): run the annotate command again"):
         plan_encode(str(folder), str(base), Placement(), 1, True, False, "fp32")

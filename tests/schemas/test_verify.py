@@ -15,7 +15,7 @@ import pytest
 from controlmill.schemas import verify as module
 from controlmill.schemas.codecs import encode_map
 from controlmill.schemas.conditions import CONDITIONS
-from controlmill.schemas.dataset import Dataset, shard_file
+from controlmill.schemas.dataset import Dataset, index_file, shard_file
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.shardfile import ShardWriter, read_footer, read_table
 from controlmill.schemas.tables import condition_schema
@@ -171,7 +171,7 @@ def test_settings_that_are_not_the_tables(copy: Path) -> None:
 
 
 def test_a_damaged_index_and_a_strange_folder_are_listed_with_the_rest(copy: Path) -> None:
-    (copy / "canny" / "_table.json").write_text("{")
+    (copy / index_file("canny")).write_text("{")
     (copy / "hough" / "old").mkdir()
     (copy / "hough" / "old" / "00000000.parquet").write_bytes(b"")
     said = found(copy)
@@ -194,7 +194,7 @@ def test_files_made_in_two_ways_are_not_one_table(copy: Path) -> None:
 
 def test_a_table_is_offered_to_readers_only_when_it_is_complete(copy: Path) -> None:
     assert "config_name: canny" in (copy / "README.md").read_text()
-    (copy / "canny" / "_table.json").unlink()
+    (copy / index_file("canny")).unlink()
     (copy / "canny" / "0000" / "00000003.parquet").unlink()
     opened = Dataset.open(copy)
     opened.write_card()
@@ -202,17 +202,28 @@ def test_a_table_is_offered_to_readers_only_when_it_is_complete(copy: Path) -> N
     assert opened.state("canny").status == "partial"
 
 
-def test_another_schema_version_is_refused(copy: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [(1, "made by an earlier ControlMill .schema 1.: build it again"), (99, "schema version 99; this ControlMill")],
+)
+def test_another_schema_version_is_refused(copy: Path, version: int, message: str) -> None:
     config = json.loads((copy / "dataset.json").read_text())
-    (copy / "dataset.json").write_text(json.dumps({**config, "version": 2}))
-    with pytest.raises(MillError, match="schema version 2; this ControlMill reads 1"):
+    (copy / "dataset.json").write_text(json.dumps({**config, "version": version}))
+    with pytest.raises(MillError, match=message):
         Dataset.open(copy)
+
+
+def test_a_table_s_folder_holds_shard_files_alone(dataset: Path) -> None:
+    opened = Dataset.open(dataset)
+    for table in opened.tables():
+        files = {str(path.relative_to(dataset)) for path in (dataset / table).rglob("*") if path.is_file()}
+        assert files == {shard_file(table, shard) for shard in range(opened.shards)}
 
 
 def test_a_config_without_its_parts_is_damaged(copy: Path) -> None:
     for text, message in (
         ('["no", "config"]', "schema version None"),
-        ('{"version": 1}', "damaged .no ingest, shard_size"),
+        ('{"version": 2}', "damaged .no ingest, shard_size"),
     ):
         (copy / "dataset.json").write_text(text)
         with pytest.raises(MillError, match=message):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from controlmill.annotators import encoders
-from controlmill.schemas.dataset import shard_file
+from controlmill.schemas.dataset import index_file, shard_file
 from controlmill.schemas.errors import MillError
 from controlmill.training import rows as row_reading
 from controlmill.training import run as runs
@@ -159,7 +159,7 @@ def test_images_or_captions_that_changed_are_said(settings, cached_folder, tmp_p
     for table, change in (("latents", "images_sha256"), ("embeddings", "captions")):
         folder = tmp_path / table
         shutil.copytree(cached_folder, folder)
-        path = folder / table / "_table.json"
+        path = folder / index_file(table)
         index = json.loads(path.read_text())
         if change == "captions":
             index["provenance"]["captions"] = {"table": "captions", "sha256": "0"}
@@ -177,7 +177,7 @@ def test_captions_that_are_stale_or_half_made_are_not_trained_on(settings, datas
     before = runs.prepare(str(folder), config).digests["captions"]
     write_captions(folder)
     assert runs.prepare(str(folder), config).digests["captions"] != before
-    path = folder / "captions" / "_table.json"
+    path = folder / index_file("captions")
     index = json.loads(path.read_text())
     index["shards"][1]["images_sha256"] = "0"
     path.write_text(json.dumps(index))
@@ -195,7 +195,7 @@ def test_crop_and_mirror_are_refused_where_the_cache_cannot_serve(settings, cach
     assert runs.prepare(str(cached_folder), settings(crop=32, caches="off")).selection
     folder = tmp_path / "dataset"
     shutil.copytree(cached_folder, folder)
-    path = folder / "latents" / "_table.json"
+    path = folder / index_file("latents")
     index = json.loads(path.read_text())
     index["provenance"]["mirrored"] = False
     path.write_text(json.dumps(index))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from controlmill.schemas.conditions import CONDITIONS
-from controlmill.schemas.dataset import Dataset, shard_file
+from controlmill.schemas.dataset import Dataset, index_file, shard_file
 from controlmill.schemas.errors import MillError
 from controlmill.training import readers
 from controlmill.training.loader import Loader, LoaderConfig, held_out_samples
@@ -219,7 +219,7 @@ def test_a_missing_a_partial_and_a_stale_table_are_errors(dataset_folder, tmp_pa
         check_tables(dataset, ["canny"])
     index = dataset.index("hough")
     index["shards"][0]["images_sha256"] = "0" * 64
-    dataset.storage.write_json("hough/_table.json", index)
+    dataset.storage.write_json(index_file("hough"), index)
     with pytest.raises(MillError, match="made from other images"):
         check_tables(dataset, ["hough"])
 
