@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,20 @@ from ..schemas.errors import MillError
 from .base import Placement
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?", re.ASCII)
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def check_device(name: str) -> None:
+    """Raise MillError where a device is called what none is; torch is not asked whether this machine has it."""
+    if not DEVICE.fullmatch(name):
+        raise MillError(f"--device {name}: choose auto, cpu, cuda, cuda:N or mps")
+
+
+def check_dtype(name: str) -> None:
+    """Raise MillError where there is no such dtype."""
+    if name not in ("auto", *DTYPES):
+        raise MillError(f"--dtype {name}: choose auto, {', '.join(DTYPES)}")
 
 
 def resolve_device(name: str) -> str:
@@ -23,13 +37,12 @@ def resolve_device(name: str) -> str:
     Raises:
         MillError: this machine has no such device.
     """
+    check_device(name)
     import torch
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdecimal())):
-        raise MillError(f"--device {name}: choose auto, cpu, cuda, cuda:N or mps")
     if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
         raise MillError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices")
     if kind == "mps" and not torch.backends.mps.is_available():
@@ -43,12 +56,11 @@ def resolve_dtype(name: str, device: str) -> str:
     Raises:
         MillError: no such dtype.
     """
-    import torch
-
+    check_dtype(name)
     if name in DTYPES:
         return name
-    if name != "auto":
-        raise MillError(f"--dtype {name}: choose auto, {', '.join(DTYPES)}")
+    import torch
+
     kind = device.split(":", maxsplit=1)[0]
     if kind == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"

@@ -212,6 +212,11 @@ def check_conditions(address: str, plan: Plan, overwrite: Sequence[str]) -> None
         check_committed(dataset, table, plan.wanted[table])
 
 
+def images_wanted(address: str) -> str:
+    """What is said where tables are to be made of images that are not complete."""
+    return f"the images of {address} are not complete; run the ingest command again to go on with them"
+
+
 def annotate(address: str, plan: Plan, means: Means, overwrite: Sequence[str] = ()) -> Dataset:
     """Make the planned condition tables of a dataset whose images are complete.
 
@@ -221,7 +226,7 @@ def annotate(address: str, plan: Plan, means: Means, overwrite: Sequence[str] = 
     dataset = Dataset.open(address)
     images = dataset.index("images")
     if images is None:
-        raise MillError(f"the images of {address} are not complete; run the ingest command again to go on with them")
+        raise MillError(images_wanted(address))
     check_conditions(address, plan, overwrite)
     for table in overwrite:
         if table in plan.wanted and dataset.begin_redo(table, plan.wanted[table]):

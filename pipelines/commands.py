@@ -186,17 +186,19 @@ def encode(
 ) -> None:
     """Add caches for training: pictures through a base's VAE (and captions through its text encoder), once for all."""
     from ..annotators.base import Placement
-    from ..annotators.torch_device import resolve_device
+    from ..annotators.torch_device import check_device, resolve_device
     from ..schemas.caches import CACHES, LATENTS
     from ..schemas.errors import MillError
     from . import build as jobs
-    from .encode import plan_encode
+    from .encode import check_encode, plan_encode
 
     started = time.monotonic()
     redo = tables_to_redo(overwrite)
+    check_device(device)
     if dtype not in ("fp32", "bf16"):
         raise MillError(f"--dtype {dtype}: fp32 or bf16")
     jobs.check_overwrite(redo, CACHES if text else (LATENTS,))
+    check_encode(dataset, base, text)
     place = Placement(resolve_device(device), dtype)
     plan = plan_encode(dataset, base, place, batch_size, text, mirror, "fp16" if half else "fp32", redo)
     with job_means(runner, workers, threads, beam_option) as means:

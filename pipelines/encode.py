@@ -23,7 +23,7 @@ from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError
 from .aligned import ROW_COLUMNS, aligned_work
 from .annotate import forward_lock, worker_index
-from .build import Plan
+from .build import Plan, images_wanted
 from .rows import Pointless
 from .run import Run
 from .shards import Stage, Work
@@ -198,6 +198,20 @@ class Encode(Stage):
             else:
                 captions = self.wanted[table]["captions"]["table"]
                 yield aligned_work(dataset, run, shard, outputs, step, ("key", "caption"), captions)
+
+
+def check_encode(address: str, base: str, text: bool) -> None:
+    """Find out what would stop an encode, before an encoder is loaded.
+
+    Raises:
+        MillError: no dataset, its images or captions are not complete, or no such base.
+    """
+    dataset = Dataset.open(address)
+    if dataset.index("images") is None:
+        raise MillError(images_wanted(address))
+    location(base)
+    if text:
+        captions_of(dataset)
 
 
 def plan_encode(

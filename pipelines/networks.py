@@ -32,11 +32,8 @@ class Networks:
         """Network name → where it runs. What ``auto`` meant when a dataset's tables were begun, it goes on to mean."""
         from ..annotators.base import Placement
         from ..schemas.conditions import CONDITIONS
-        from ..schemas.errors import MillError
         from .batching import best_batch, stored_placements
 
-        if self.batch_size != "auto" and not (self.batch_size.isdigit() and int(self.batch_size)):
-            raise MillError(f"--batch-size {self.batch_size}: auto, or 1 or more")
         tables = {
             CONDITIONS[annotator.condition].table: annotator.network
             for group in groups
@@ -77,9 +74,14 @@ def networks_of(
     config: IngestConfig,
 ) -> Networks:
     """The options, checked; raises MillError."""
+    from ..annotators.torch_device import check_device, check_dtype
     from ..schemas.errors import MillError
 
     if compile and config.fit == "none":
         raise MillError("--compile: pictures of --fit none have any shape, and each would be compiled for itself")
+    check_device(device)
+    check_dtype(dtype)
+    if batch_size != "auto" and not (batch_size.isdecimal() and int(batch_size)):
+        raise MillError(f"--batch-size {batch_size}: auto, or 1 or more")
     folder = str(weights) if weights else None
     return Networks(folder, device, dtype, batch_size, compile, tuple(licences or ()), config.resolution, dataset, redo)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,113 +17,13 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from ..annotators import weights
 from ..annotators.encoders import location
-from ..schemas.errors import MillError
 from . import single_file
+from .facts import configured_by, is_single_file, read_facts
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a base from its configuration files alone."""
-
-    unet: dict[str, Any]
-    vae: dict[str, Any]
-    text_encoder: dict[str, Any]
-    scheduler: dict[str, Any]
-
-    @property
-    def vae_factor(self) -> int:
-        """Pixels per latent."""
-        return int(2 ** (len(self.vae["block_out_channels"]) - 1))
-
-    @property
-    def multiple(self) -> int:
-        """Sides of pictures are multiples of this."""
-        return int(self.vae_factor * 2 ** (len(self.unet["block_out_channels"]) - 1))
-
-    def check_sizes(self, shapes: list[tuple[int, int]]) -> None:
-        """Raise MillError where pictures do not fit the base."""
-        for height, width in shapes:
-            if height % self.multiple or width % self.multiple:
-                raise MillError(
-                    f"the base takes sides in multiples of {self.multiple}, the dataset has {width}x{height}: "
-                    f"use --crop, or ingest again with another --resolution or --fit"
-                )
-
-    def check_controlnet(self, config: dict[str, Any], name: str) -> None:
-        """Raise MillError where a ControlNet belongs to another base."""
-        for key in ("cross_attention_dim", "block_out_channels", "layers_per_block", "in_channels"):
-            if _plain(config.get(key)) != _plain(self.unet[key]):
-                raise MillError(f"--start-from {name}: its {key} is {config.get(key)}, the base's {self.unet[key]}")
-        halvings = len(config["conditioning_embedding_out_channels"])
-        if halvings != self.vae_factor.bit_length():
-            raise MillError(
-                f"--start-from {name}: made for a VAE of factor {2 ** (halvings - 1)}, not {self.vae_factor}"
-            )
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, (list, tuple)) else value
-
-
-def is_single_file(name: str) -> bool:
-    """Whether a base is one ``.safetensors`` file."""
-    return name.endswith(".safetensors")
-
-
-def configured_by(name: str) -> str:
-    """The folder, or name on the hub, that has the configuration files and the tokenizer of a base.
-
-    Raises:
-        MillError: there is no such base, or a single file's configuration cannot be had.
-    """
-    where = location(name)
-    return single_file.configuration(Path(where)) if is_single_file(name) else where
-
-
-def read_facts(name: str) -> Facts:
-    """Configuration files of a base; no weights are loaded.
-
-    Raises:
-        MillError: they cannot be had, or the base is of a family that is not supported.
-    """
-    where = configured_by(name)
-    try:
-        facts = _facts(where, local=True)
-    except (OSError, ValueError):
-        facts = None
-    try:
-        facts = facts or _facts(where, local=Path(where).exists() or not weights.hub_answers())
-    except (OSError, ValueError) as error:
-        raise MillError(
-            f"--base {name}: not found here, and the hub could not give it ({str(error).splitlines()[0]}); "
-            "give a folder with a diffusers pipeline, or --base tiny"
-        ) from error
-    if is_single_file(name):
-        single_file.check_fits(Path(location(name)), facts.unet, facts.vae)
-    if facts.unet["in_channels"] != facts.vae["latent_channels"]:
-        raise MillError(
-            f"--base {name}: its UNet takes {facts.unet['in_channels']} channels, its VAE gives "
-            f"{facts.vae['latent_channels']}: bases for inpainting and the like are not supported"
-        )
-    if facts.unet.get("addition_embed_type") or facts.unet.get("encoder_hid_dim_type"):
-        raise MillError(f"--base {name}: only Stable Diffusion 1.x and 2.x bases are supported")
-    return facts
-
-
-def _facts(where: str, local: bool) -> Facts:
-    text = CLIPTextConfig.from_pretrained(where, subfolder="text_encoder", local_files_only=local)
-    return Facts(
-        UNet2DConditionModel.load_config(where, subfolder="unet", local_files_only=local),
-        AutoencoderKL.load_config(where, subfolder="vae", local_files_only=local),
-        text.to_dict(),
-        DDPMScheduler.load_config(where, subfolder="scheduler", local_files_only=local),
-    )
 
 
 class Base:

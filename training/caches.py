@@ -10,16 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ..annotators.encoders import load_text, load_vae, text_digest, vae_digest
+from ..annotators.encoders import load_text, load_vae, location, text_digest, vae_digest
 from ..schemas.caches import CACHES, EMBEDDINGS, LATENTS, captions_of
 from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError
 
 if TYPE_CHECKING:
-    from .base import Facts
     from .config import TrainConfig
+    from .facts import Facts
 
 WITHOUT = "--caches off trains without it"
 AGAIN = "controlmill encode … --overwrite"
@@ -144,9 +142,10 @@ def _check(table: str, said: dict[str, Any], config: TrainConfig, facts: Facts) 
 
 def base_digest(table: str, name: str) -> str:
     """Digest of the encoder of a base that fills a cache; that encoder alone is loaded, on the CPU."""
-    from .base import configured_by, is_single_file, location
+    from .facts import configured_by, is_single_file
 
     if is_single_file(name):
+        import torch
         from transformers import CLIPTokenizer
 
         from .single_file import load_modules

@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import steps_saved
 from .log import read_log
-from .run import read_run
+from .run import read_run, steps_saved
 
 LOADING = {
     False: (

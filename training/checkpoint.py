@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..schemas.errors import MillError, error_text
+from .run import steps_saved
 
 DIGITS = 8
 STATE = {"base", "optimizer", "scaler", "step"}  # what state.json has
@@ -87,12 +88,6 @@ def _write(scratch: Path, step: int, trained: Trained, state: dict[str, Any]) ->
     everything = {**state, "step": step, "optimizer": scalars, "scaler": scaler}
     (scratch / "state.json").write_text(json.dumps(everything, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     _sync(scratch)
-
-
-def steps_saved(run: Path) -> list[int]:
-    """Steps of the whole checkpoints of a run, in order."""
-    names = [path.name for path in (run / "checkpoints").glob("*") if path.name.isdigit()]
-    return sorted(int(name) for name in names if (run / "checkpoints" / name / "state.json").is_file())
 
 
 def read_state(run: Path) -> dict[str, Any]:

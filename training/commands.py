@@ -30,13 +30,15 @@ def register(app: typer.Typer) -> None:
 def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool, **given: Any) -> None:
     """Train a ControlNet on one condition of a dataset. Ctrl-C stops it with a checkpoint; --resume goes on exactly."""
     if plan:
-        from .plan import plan_text
+        config = _config(dataset, recipe, given)
+        from .data import prepare
 
-        console.print(plan_text(dataset, make_config(recipe, given)), markup=False, soft_wrap=True)
+        prepared = prepare(dataset, config)
+        from .plan import plan_text  # loads torch
+
+        console.print(plan_text(prepared, config), markup=False, soft_wrap=True)
         return
-    from ..annotators.torch_device import resolve_device
     from ..schemas.errors import MillError
-    from . import run as runs
 
     absent = [name for name in ("accelerate", "tensorboard", "matplotlib") if importlib.util.find_spec(name) is None]
     if absent:
@@ -44,10 +46,16 @@ def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool,
     if resume:
         if recipe:
             raise MillError("--resume goes on with the run's own settings; leave --recipe out")
+        from . import run as runs
+
         config, prepared = runs.resume(run, given, dataset)
     else:
-        config = make_config(recipe, given)
+        config = _config(dataset, recipe, given)
+        from . import run as runs
+
         prepared = runs.begin(dataset, run, config)
+    from ..annotators.torch_device import resolve_device
+
     config.device = resolve_device(config.device)
     chosen = prepared.selection
     left = ", ".join(f"{count:,} {printable(reason)}" for reason, count in sorted(chosen.left_out.items()))
@@ -64,6 +72,16 @@ def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool,
     done = trainer.train()
     if trainer.accelerator.is_main_process:
         console.print(f"{done} of {config.steps} steps done: {printable(run)}", markup=False, soft_wrap=True)
+
+
+def _config(address: str, recipe: str | None, given: dict[str, Any]) -> TrainConfig:
+    """The settings, checked; a condition that is not said is answered with those that there are."""
+    there: list[str] = []
+    if not given.get("condition"):
+        from ..schemas.dataset import Dataset
+
+        there = [table for table in Dataset.open(address).condition_tables() if table != "captions"]
+    return make_config(recipe, given, ", ".join(there))
 
 
 def _train_signature() -> inspect.Signature:
@@ -112,7 +130,7 @@ def sample(
     ] = None,
 ) -> None:
     """Draw pictures that follow a photo's condition, with a run's ControlNet."""
-    from ..annotators.torch_device import resolve_device
+    from ..annotators.torch_device import check_device, resolve_device
     from ..schemas.errors import MillError
     from .plots import SUFFIXES, save_picture
 
@@ -122,8 +140,10 @@ def sample(
         faults.append(f"--out {out}: the name ends in one of {', '.join(SUFFIXES)}")
     if faults:
         raise MillError("\n  ".join(faults))
-    from .draw import draw
+    from .draw import check, draw
 
+    check(run, image, control)
+    check_device(device)
     folder = str(weights or "")
     pictures, drawn = draw(run, image, control, prompt, seed, count, steps, guidance, resolve_device(device), folder)
     save_picture(drawn, out.with_name(f"{out.stem}_control.png"))
@@ -139,8 +159,13 @@ def export_weights(
     dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp16",
 ) -> None:
     """Write a ControlNet as one file, in the original's key layout."""
+    from ..schemas.errors import MillError
     from .data import controlnet_folder
+    from .export import check_form
     from .export import export_weights as export
 
+    check_form(out, layout, dtype)
+    if not run.is_dir():
+        raise MillError(f"{run}: no such folder")
     tensors = export(Path(controlnet_folder(str(run))), out, layout, dtype)
     console.print(f"{tensors} tensors in {printable(out)}", markup=False, soft_wrap=True)

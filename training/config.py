@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -103,8 +104,8 @@ class TrainConfig:
     threads: int = option(1, "Threads that decode.", "1 or more", machine=True)
     loader_workers: int = option(0, "Processes that read and decode; 0: threads of this one.", machine=True)
 
-    def check(self) -> None:
-        """Find bad settings before anything is opened.
+    def check(self, there: str = "") -> None:
+        """Find bad settings before anything is opened. ``there`` are the dataset's conditions, where they are known.
 
         Raises:
             MillError: all of them.
@@ -120,7 +121,7 @@ class TrainConfig:
             if TYPES[f.name] in (int, float)
         )
         rules = (
-            (not self.condition, "--condition: say which table to train on"),
+            (not self.condition, f"--condition: say which table to train on{there and f'; there are: {there}'}"),
             (self.only_mid and self.connection == "lite", "--only-mid needs the copied encoder: not --connection lite"),
             (
                 self.connection != "zero" and bool(self.start_from),
@@ -135,6 +136,10 @@ class TrainConfig:
                 "--ema averages the ControlNet alone, which fits no decoder of the last step: not --unlock-decoder",
             ),
             (bool(self.probe_image) and not self.held_out, "--probe-image needs looks: --held-out above 0"),
+            (
+                not re.fullmatch(r"auto|cpu|mps|cuda(:.*)?", self.device),
+                f"--device {self.device}: choose auto, cpu, cuda or mps",
+            ),
             (
                 self.device.startswith("cuda:"),
                 f"--device {self.device}: training takes no index. Choose the GPU by CUDA_VISIBLE_DEVICES="
@@ -167,8 +172,10 @@ def number_faults(numbers: Iterable[tuple[str, float, str]]) -> list[str]:
     ]
 
 
-def make_config(recipe: str | None, given: Mapping[str, Any]) -> TrainConfig:
+def make_config(recipe: str | None, given: Mapping[str, Any], there: str = "") -> TrainConfig:
     """Defaults, then the recipe (a name or a .toml file), then what was given (None: not given).
+
+    ``there`` are the dataset's conditions, for a message.
 
     Raises:
         MillError: no such recipe or setting, or a bad value.
@@ -182,7 +189,7 @@ def make_config(recipe: str | None, given: Mapping[str, Any]) -> TrainConfig:
         if not isinstance(value, wanted) and not (wanted is float and isinstance(value, int)):
             raise MillError(f"{name} = {value!r}: should be {wanted.__name__}")
     config = TrainConfig(**values)
-    config.check()
+    config.check(there)
     return config
 
 

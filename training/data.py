@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from diffusers import ControlNetModel
-from safetensors import safe_open
 
 from ..schemas.caches import captions_of
 from ..schemas.conditions import Condition
 from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError
 from ..schemas.fingerprint import fingerprint
-from .base import Facts, read_facts
 from .caches import Caches, find_caches
 from .config import TrainConfig
+from .facts import Facts, read_config, read_facts
 from .loader import Loader, LoaderConfig
 from .selection import Filter, Selection, check_tables, select
 from .transforms import Augment, check_mirror
@@ -92,6 +88,8 @@ def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = No
 
 def _is_connected(folder: Path) -> bool:
     """Whether down blocks of a ControlNet's folder are connected; of a hub's name that is known once it is loaded."""
+    from safetensors import safe_open
+
     for file in folder.glob("*.safetensors"):
         with safe_open(file, "pt") as tensors:
             names = [name for name in tensors.keys() if name.startswith("controlnet_down_blocks.")]  # noqa: SIM118
@@ -122,8 +120,8 @@ def read_controlnet_config(folder: str) -> dict[str, Any]:
         MillError: there is none, or it is a lite one, which cannot be started from.
     """
     try:
-        config: dict[str, Any] = ControlNetModel.load_config(folder)
-    except (OSError, ValueError, json.JSONDecodeError) as error:
+        config = read_config(folder, "config.json")
+    except (OSError, ValueError) as error:
         raise MillError(f"{folder}: no ControlNet there ({str(error).splitlines()[0]})") from error
     if config.get("_class_name") != "ControlNetModel":
         raise MillError(f"{folder} holds a {config.get('_class_name')}, not a ControlNetModel")

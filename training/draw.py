@@ -3,29 +3,50 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from diffusers import ControlNetModel
-from safetensors.torch import load_file
 
 from ..schemas.conditions import stored_condition
 from ..schemas.errors import MillError
-from .base import Base
-from .connections import LiteControlNet
 from .data import controlnet_folder
 from .fidelity import Judge, make_judge
 from .own_pictures import annotated, fitted, given_map, nearest_shape
 from .run import read_run
-from .sampling import sample_pictures, start_noise
 from .transforms import control_image, control_picture
+
+if TYPE_CHECKING:
+    from diffusers import ControlNetModel
 
 
 def load_controlnet(folder: str, lite: bool) -> ControlNetModel:
     """A trained ControlNet, float32."""
+    import torch
+    from diffusers import ControlNetModel
+
+    from .connections import LiteControlNet
+
     kind = LiteControlNet if lite else ControlNetModel
     loaded: ControlNetModel = kind.from_pretrained(folder, dtype=torch.float32)
     return loaded.eval()
+
+
+def check(run: Path, image: Path | None, control: Path | None) -> dict[str, Any]:
+    """``run.json`` of a run that can draw; torch is not needed to tell.
+
+    Raises:
+        MillError: no run or no checkpoint; neither or both of ``image`` and ``control``; no such file.
+    """
+    said = read_run(run)
+    if said is None:
+        raise MillError(f"{run} is not a run (no run.json)")
+    if (image is None) == (control is None):
+        raise MillError("give --image, a photo to annotate, or --control, a finished map")
+    controlnet_folder(str(run))
+    for flag, path in (("--image", image), ("--control", control)):
+        if path is not None and not path.is_file():
+            raise MillError(f"{flag} {path}: no such file")
+    return said
 
 
 def draw(
@@ -43,15 +64,9 @@ def draw(
     """(pictures, the map as a picture), each uint8 (H, W, 3). ``weights`` is the annotators' folder; else the run's.
 
     Raises:
-        MillError: no run or no checkpoint; neither or both of ``image`` and ``control``; a file that is no picture; a
-            condition that cannot be made here.
+        MillError: see :func:`check`; a file that is no picture; a condition that cannot be made here.
     """
-    said = read_run(run)
-    if said is None:
-        raise MillError(f"{run} is not a run (no run.json)")
-    if (image is None) == (control is None):
-        raise MillError("give --image, a photo to annotate, or --control, a finished map")
-    folder = controlnet_folder(str(run))
+    said = check(run, image, control)
     config = said["config"]
     provenance = said["provenance"]
     condition = stored_condition(provenance)
@@ -65,10 +80,16 @@ def draw(
         if not isinstance(judge, Judge):
             raise MillError(f"--image cannot be annotated ({judge}): give a finished map with --control")
         array = annotated(fitted(given, (width, height)), judge, seed)
+    import torch
+    from safetensors.torch import load_file
+
+    from .base import Base
+    from .sampling import sample_pictures, start_noise
+
     base = Base(config["base"], torch.device(device), "fp32")
     if config["unlock_decoder"]:
         base.unet.load_state_dict(load_file(run / "unet" / "diffusion_pytorch_model.safetensors"))
-    controlnet = load_controlnet(folder, config["connection"] == "lite").to(base.device)
+    controlnet = load_controlnet(controlnet_folder(str(run)), config["connection"] == "lite").to(base.device)
     start = start_noise(base, [(0, i) for i in range(count)], seed, height, width)
     picture = np.repeat(control_image(condition, array)[None], count, axis=0)
     pictures = sample_pictures(

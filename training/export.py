@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import load_file, save_file
-
+from ..annotators.torch_device import DTYPES
 from ..schemas.errors import MillError
 from .data import read_controlnet_config
+
+if TYPE_CHECKING:
+    import torch
 
 PREFIX = "control_model."
 RESNET = {
@@ -25,7 +26,6 @@ RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def original_modules(config: Mapping[str, Any]) -> dict[str, str]:
@@ -75,23 +75,33 @@ def to_original(weights: Mapping[str, torch.Tensor], config: Mapping[str, Any]) 
     return renamed
 
 
+def check_form(out: Path, layout: str, dtype: str) -> None:
+    """Raise MillError where there is no such layout or dtype, or the file exists."""
+    if layout not in ("original", "diffusers") or dtype not in DTYPES:
+        raise MillError(f"--layout {layout} --dtype {dtype}: original or diffusers; fp32, fp16 or bf16")
+    if out.exists():
+        raise MillError(f"{out} exists")
+
+
 def export_weights(folder: Path, out: Path, layout: str, dtype: str) -> int:
     """Write one .safetensors file; returns how many tensors are in it.
 
     Raises:
         MillError: no ControlNet in ``folder``, an unknown layout or dtype, or a file that exists.
     """
-    if layout not in ("original", "diffusers") or dtype not in DTYPES:
-        raise MillError(f"--layout {layout} --dtype {dtype}: original or diffusers; fp32, fp16 or bf16")
-    if out.exists():
-        raise MillError(f"{out} exists")
+    check_form(out, layout, dtype)
     config = read_controlnet_config(str(folder))
-    weights: dict[str, torch.Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        weights.update(load_file(file))
-    if not weights:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
         raise MillError(f"{folder} holds no .safetensors file")
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    weights: dict[str, torch.Tensor] = {}
+    for file in files:
+        weights.update(load_file(file))
     named = to_original(weights, config) if layout == "original" else weights
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: tensor.to(DTYPES[dtype]).contiguous() for key, tensor in named.items()}, out, {"format": "pt"})
+    kind = getattr(torch, DTYPES[dtype])
+    save_file({key: tensor.to(kind).contiguous() for key, tensor in named.items()}, out, {"format": "pt"})
     return len(named)

@@ -16,14 +16,16 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from .base import DTYPES, Facts
+from .base import DTYPES
 from .caches import NONE, Caches
 from .config import TrainConfig
 from .connections import ControlledDenoiser, choose_trainable, make_controlnet
-from .data import prepare
+from .data import Prepared
+from .facts import Facts
 
 BACKWARD = 2.0  # forward passes: what a backward pass through trained layers costs; about half of all are
 EFFICIENCY = 0.5  # of the speed of a large matrix product
+MOST_TOKENS = 77  # CLIP's, where a configuration does not say
 RECOMPUTED_SHARE = 0.25  # activations left by gradient checkpointing, roughly
 
 
@@ -72,7 +74,7 @@ def make_plan(
         if not caches.latents:
             vae.encode(torch.zeros(micro, 3, height, width, device="meta"))
         if not caches.text:
-            tokens = facts.text_encoder["max_position_embeddings"]
+            tokens = int(facts.text_encoder.get("max_position_embeddings", MOST_TOKENS))
             text_encoder(torch.zeros(micro, tokens, device="meta", dtype=torch.int64))
     flops += encoding.get_total_flops()
     return Plan(
@@ -104,7 +106,13 @@ def _one_step(
         return tensor
 
     noisy = torch.zeros(batch, latent_channels, height // factor, width // factor, device="meta", dtype=dtype)
-    text = torch.zeros(batch, facts.text_encoder["max_position_embeddings"], _width(facts), device="meta", dtype=dtype)
+    text = torch.zeros(
+        batch,
+        int(facts.text_encoder.get("max_position_embeddings", MOST_TOKENS)),
+        _width(facts),
+        device="meta",
+        dtype=dtype,
+    )
     control = torch.zeros(batch, 3, height, width, device="meta", dtype=torch.float32)
     t = torch.zeros(batch, device="meta", dtype=torch.int64)
     if dtype != torch.float32:
@@ -131,15 +139,10 @@ def matmul_speed(device: str, precision: str) -> float:
     return 2 * size**3 / best
 
 
-def plan_text(address: str, config: TrainConfig) -> str:
-    """The plan as a table for people. Checks what a run would check.
-
-    Raises:
-        MillError: see :func:`data.prepare`.
-    """
+def plan_text(prepared: Prepared, config: TrainConfig) -> str:
+    """The plan as a table for people."""
     from ..annotators.torch_device import resolve_device
 
-    prepared = prepare(address, config)
     device = resolve_device(config.device)
     shapes = [(config.crop, config.crop)] if config.crop else prepared.selection.shapes()
     height, width = max(shapes, key=lambda shape: shape[0] * shape[1])

@@ -27,8 +27,9 @@ from ..annotators.catalogue import parse_conditions
 from ..annotators.plan import find_weights
 from ..schemas.errors import MillError
 from ..schemas.fingerprint import processor_name
-from . import checkpoint, plots
+from . import plots
 from .log import read_log
+from .run import steps_saved
 from .synthetic import write_corpus
 
 SEEDS = (0, 1, 2)
@@ -106,7 +107,7 @@ def run(folder: Path, experiment: Experiment, scale: Scale) -> bool:
     out = folder / "runs" / experiment.name
     out.parent.mkdir(parents=True, exist_ok=True)
     log = out.parent / f"{experiment.name}.log"
-    saved = checkpoint.steps_saved(out)
+    saved = steps_saved(out)
     if saved and saved[-1] >= scale.steps:
         return False
     if saved:

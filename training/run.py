@@ -11,7 +11,6 @@ from typing import Any
 
 from ..annotators.torch_device import resolve_device
 from ..schemas.errors import MillError
-from . import checkpoint
 from .config import TYPES, TrainConfig, check_same
 from .data import Prepared, prepare
 from .log import check_wandb
@@ -25,6 +24,7 @@ def begin(address: str, run: Path, config: TrainConfig) -> Prepared:
     Raises:
         MillError: see :func:`data.prepare`; or the folder holds another run, or one that is to be resumed.
     """
+    config.check()
     if not _is_first_process():
         return prepare(address, config)
     before = read_run(run)
@@ -34,8 +34,8 @@ def begin(address: str, run: Path, config: TrainConfig) -> Prepared:
     _check_extras(config, prepared)
     if before is not None:
         check_same(before["config"], config, str(run))
-        if checkpoint.steps_saved(run):
-            raise MillError(f"{run} is a run of {checkpoint.steps_saved(run)[-1]} steps: go on with --resume")
+        if saved := steps_saved(run):
+            raise MillError(f"{run} is a run of {saved[-1]} steps: go on with --resume")
     write_run(run, prepared, config)
     return prepared
 
@@ -49,12 +49,13 @@ def resume(run: Path, changes: dict[str, Any], address: str | None = None) -> tu
     before = read_run(run)
     if before is None:
         raise MillError(f"{run} is not a run (no run.json)")
-    checkpoint.read_state(run)
     config = TrainConfig(**{name: value for name, value in before["config"].items() if name in TYPES})
     for name, value in changes.items():
         if value is not None:
             setattr(config, name, value)
     check_same(before["config"], config, str(run))
+    if not steps_saved(run):
+        raise MillError(f"{run} has no checkpoint to go on from")
     prepared = prepare(address or before["dataset"], config, before.get("caches", []))
     old, new = before.get("digests", {}), prepared.digests
     changed = [part for part in {**old, **new} if old.get(part) != new.get(part)]
@@ -64,25 +65,34 @@ def resume(run: Path, changes: dict[str, Any], address: str | None = None) -> tu
             "(--start-from takes this one's weights)"
         )
     _check_extras(config, prepared)
+    from . import checkpoint
+
+    checkpoint.read_state(run)
     write_run(run, prepared, config)
     return config, prepared
 
 
 def _check_extras(config: TrainConfig, prepared: Prepared) -> None:
-    device = resolve_device(config.device)
-    if config.precision == "fp16" and device == "cpu":
-        raise MillError("--precision fp16 needs a GPU; on the CPU use bf16 or fp32")
     check_wandb(config.wandb)
     if config.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
         raise MillError("--optimizer adamw8bit needs the package bitsandbytes, which is not installed")
     if config.weights and not Path(config.weights).is_dir():
         raise MillError(f"--weights {config.weights}: no such folder")
     check_probes(config.probe_image, prepared.condition, prepared.provenance(), config.weights)
+    device = resolve_device(config.device)  # last: it loads torch
+    if config.precision == "fp16" and device == "cpu":
+        raise MillError("--precision fp16 needs a GPU; on the CPU use bf16 or fp32")
 
 
 def _is_first_process() -> bool:
     """Of a run by ``accelerate launch`` or ``torchrun``."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def steps_saved(run: Path) -> list[int]:
+    """Steps of the whole checkpoints of a run, in order."""
+    names = [path.name for path in (run / "checkpoints").glob("*") if path.name.isdigit()]
+    return sorted(int(name) for name in names if (run / "checkpoints" / name / "state.json").is_file())
 
 
 def read_run(run: Path) -> dict[str, Any] | None:

@@ -327,7 +327,7 @@ def test_the_plan_agrees_with_what_a_step_keeps(settings, small_base):
 
 
 def test_a_plan_for_stable_diffusion_says_what_is_known_of_it(settings):
-    from controlmill.training.base import Facts
+    from controlmill.training.facts import Facts
 
     with torch.device("meta"):
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
