@@ -1,6 +1,6 @@
 """Looks at the held-out rows while a run trains: losses, condition gain, benefit, fidelity, sampled pictures.
 
-A look changes nothing that is trained and draws nothing that a step draws.
+A look changes nothing that is trained, draws nothing that a step draws, and leaves the process as it found it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from .rows import Sample, draws
 from .sampling import BATCH, parts, round_trip, sample_pictures, start_noise
 from .selection import common_shapes
 from .transforms import augment, control_image, control_picture
+from .undisturbed import undisturbed
 
 
 class Looks:
@@ -47,6 +48,15 @@ class Looks:
         self.every = config.eval_every or max(1, config.steps // 20)
         self.began, self.spent = time.monotonic(), 0.0
         self.looked = max((line["step"] for line in read_log(run) if "gain" in line), default=-1)
+        with undisturbed(*self._of_base()):
+            self._begin(prepared)
+
+    def _of_base(self) -> tuple[torch.nn.Module, ...]:
+        return self.base.unet, self.base.vae, self.base.text_encoder
+
+    def _begin(self, prepared: Prepared) -> None:
+        """Load the judge and the held-out rows, and measure what does not change."""
+        config, base, log = self.config, self.base, self.log
         provenance = prepared.provenance()
         asked = config.probes or config.probe_image
         judge = make_judge(self.condition, provenance, base.device, config.weights) if asked else None
@@ -99,6 +109,7 @@ class Looks:
         if self.config.unlock_decoder:  # the base as it was, also when the run goes on with a trained decoder
             base = Base(self.config.base, self.base.device, self.config.precision)
         rows = self.samples[: self.config.eval_rows]
+        base.unet.eval()
         height, width = rows[0].image.shape[:2]
         shape = base.latent_shape(height, width)
         latents, noise, text = [], [], []
@@ -153,8 +164,10 @@ class Looks:
         if budget and not (first or last) and self.spent > budget * (time.monotonic() - self.began):
             return
         started = time.monotonic()
+        networks = [trained.controlnet] if trained.average is None else [trained.controlnet, trained.average]
         try:
-            self.look(step, trained.average if trained.average is not None else trained.controlnet)
+            with undisturbed(*self._of_base(), *networks):
+                self.look(step, networks[-1])
         except Exception as error:
             if first:
                 raise
@@ -166,11 +179,7 @@ class Looks:
 
     def look(self, step: int, controlnet: ControlNetModel) -> None:
         """Measure now; write to the log, the curves and the probe grid."""
-        denoiser = ControlledDenoiser(self.base.unet, controlnet).eval()
-        try:
-            values = self._measured(step, denoiser, controlnet)
-        finally:
-            denoiser.train()
+        values = self._measured(step, ControlledDenoiser(self.base.unet, controlnet).eval(), controlnet)
         self.log.write(values)
         self._report()
         card.write(self.run)

@@ -148,7 +148,11 @@ class Trainer:
         if config.gradient_checkpointing:
             controlnet.enable_gradient_checkpointing()
             self.base.unet.enable_gradient_checkpointing()
-        denoiser = ControlledDenoiser(self.base.unet, controlnet.to(self.base.device))
+        # one mode for all steps, however the networks came: it chooses memory layouts, and so last bits
+        denoiser = ControlledDenoiser(self.base.unet, controlnet.to(self.base.device)).train()
+        for module in denoiser.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0  # a base may have some; it would draw from a state that no checkpoint has
         self.trained = checkpoint.Trained(
             controlnet,
             self.base.unet if config.unlock_decoder else None,
