@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from controlmill.annotators.normals import BaeNormals, DPTNormals, MiDaSNormals,
 from controlmill.annotators.upstream import controlnet_aux
 from controlmill.schemas.codecs import check_map
 
-from .running import annotate, outputs
+from .running import NEAR, annotate, on_same_scores, outputs
 
 SIZE = 256
 
@@ -39,8 +41,8 @@ def test_dpt_equals_reference(load, photos, weights_folder):
         assert span > 1
         found = outputs(network, [image])[0]
         print(f"depth=dpt at {size}: {np.abs(found - expected).max() / span:.1e} of the range")
-        assert np.abs(found - expected).max() <= span / 65535
-        annotation = annotate(DPTDepth(), network, [image])[0]
+        assert np.abs(found - expected).max() <= NEAR * span
+        annotation = DPTDepth().annotate(image, expected, {})
         columns = annotation.columns
         restored = columns["raw_min"] + annotation.map / 65535 * (columns["raw_max"] - columns["raw_min"])
         assert np.abs(restored - expected).max() <= span / 65535
@@ -49,16 +51,13 @@ def test_dpt_equals_reference(load, photos, weights_folder):
 def test_midas_equals_reference(midas, photos):
     network, reference = midas
     for image in photos(SIZE)[:2]:
-        with torch.no_grad():
-            expected = reference.model(torch.from_numpy(image.transpose(2, 0, 1)[None] / np.float32(127.5) - 1))[0]
-        expected = expected.numpy()
-        span = expected.max() - expected.min()
-        found = outputs(network, [image])[0]
-        print(f"depth=controlnet: {np.abs(found - expected).max() / span:.1e} of the range")
-        assert np.abs(found - expected).max() <= span / 65535
-        eight_bits = reference(image, detect_resolution=SIZE, image_resolution=SIZE, output_type="np")[:, :, 0]
-        annotation = annotate(MiDaSDepth(), network, [image])[0]
-        assert np.abs(annotation.map / 65535 * 255 - eight_bits).max() <= 1.001
+        (annotation,), eight_bits = on_same_scores(
+            partial(annotate, MiDaSDepth(), network, [image]),
+            partial(reference, image, detect_resolution=SIZE, image_resolution=SIZE, output_type="np"),
+            ((network, "_run"), (reference, "model")),
+        )
+        assert np.abs(annotation.map / 65535 * 255 - eight_bits[:, :, 0]).max() <= 1.001
+        assert len(np.unique(annotation.map)) > 1000
 
 
 @pytest.mark.parametrize("bg_th", [0.1, 0.4])
@@ -66,24 +65,30 @@ def test_normals_equal_reference(midas, photos, bg_th):
     network, reference = midas
     image = photos(SIZE)[0]
     options = {"detect_resolution": SIZE, "image_resolution": SIZE, "output_type": "np", "depth_and_normal": True}
-    _, expected = reference(image, bg_th=bg_th, **options)
-    found = annotate(MiDaSNormals(bg_th=bg_th), network, [image])[0].map
-    difference = np.abs(found.astype(int) - expected)
+    (found,), (_, expected) = on_same_scores(
+        partial(annotate, MiDaSNormals(bg_th=bg_th), network, [image]),
+        partial(reference, image, bg_th=bg_th, **options),
+        ((network, "_run"), (reference, "model")),
+    )
+    difference = np.abs(found.map.astype(int) - expected)
     print(f"normals=controlnet: at most {difference.max()}")
     assert difference.max() <= 1
-    assert len(np.unique(found)) > 50
+    assert len(np.unique(found.map)) > 50
 
 
 def test_bae_equals_reference(load, photos, weights_folder):
     network = load(NormalBae256)
     reference = controlnet_aux("normalbae").NormalBaeDetector.from_pretrained(weights_folder)
     image = photos(SIZE)[0]
-    expected = reference(image, detect_resolution=SIZE, image_resolution=SIZE, output_type="np")
-    found = annotate(BaeNormals(), network, [image])[0].map
-    difference = np.abs(found.astype(int) - expected)
+    (found,), expected = on_same_scores(
+        partial(annotate, BaeNormals(), network, [image]),
+        partial(reference, image, detect_resolution=SIZE, image_resolution=SIZE, output_type="np"),
+        ((network, "_run"), (reference, "model")),
+    )
+    difference = np.abs(found.map.astype(int) - expected)
     print(f"normals=bae: at most {difference.max()}")
     assert difference.max() <= 1
-    assert len(np.unique(found)) > 50
+    assert len(np.unique(found.map)) > 50
 
 
 def test_constant_depth_is_a_constant_map():

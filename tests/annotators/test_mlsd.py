@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,7 +10,7 @@ from controlmill.annotators.mlsd import MLSD, Lines, MLSDLines
 from controlmill.annotators.upstream import controlnet_aux
 from controlmill.annotators.weights import WeightsFile
 
-from .running import annotate
+from .running import annotate, on_same_scores
 
 TINY = Path(__file__).parents[3] / "shared/weights/mlsd_tiny_512_fp32.pth"
 
@@ -36,8 +37,11 @@ def test_equals_reference(load, photos, weights_folder):
     network = load(MLSD)
     reference = controlnet_aux("mlsd").MLSDdetector.from_pretrained(weights_folder)
     for image, thresholds in zip(photos(256), [(0.1, 0.1), (0.52, 0.1), (0.1, 15.0)], strict=True):
-        expected = reference(image, *thresholds, detect_resolution=256, image_resolution=256, output_type="np")
-        found = annotate(MLSDLines(*thresholds), network, [image])[0]
+        (found,), expected = on_same_scores(
+            partial(annotate, MLSDLines(*thresholds), network, [image]),
+            partial(reference, image, *thresholds, detect_resolution=256, image_resolution=256, output_type="np"),
+            ((network, "_run"), (reference, "model")),
+        )
         assert np.array_equal(found.map, expected[:, :, 0])
         assert found.map.any()
         assert found.columns["n_lines"] > 0

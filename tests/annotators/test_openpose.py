@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from controlmill.annotators.openpose import BodyPose, FacePose, HandPose, OpenPo
 from controlmill.annotators.pose_decode import LIMBS, PARTS, find_peaks, find_people
 from controlmill.annotators.upstream import controlnet_aux
 
-from .running import annotate, outputs
+from .running import annotate, on_same_scores, outputs
 
 # Standing, arms a little out: COCO-18 as fractions of the person's box.
 SKELETON = np.array(
@@ -113,8 +115,11 @@ def reference(load, weights_folder):
 def test_drawing_equals_reference(load, photos, reference):
     network = load(OpenPoseBody)
     for image in photos(256):
-        expected = reference(image, detect_resolution=256, image_resolution=256, output_type="np")
-        found = annotate(BodyPose(), network, [image])[0]
+        (found,), expected = on_same_scores(
+            partial(annotate, BodyPose(), network, [image]),
+            partial(reference, image, detect_resolution=256, image_resolution=256, output_type="np"),
+            ((network, "_run"), (reference.body_estimation, "model")),
+        )
         assert np.array_equal(found.map, expected)
         people = found.columns["n_people"]
         assert people > 0
@@ -131,10 +136,15 @@ def test_drawing_equals_reference(load, photos, reference):
     ids=["face", "hands"],
 )
 def test_faces_and_hands_equal_reference(load, photos, reference, annotator, options):
-    network = annotator.network
+    network = load(annotator.network)
     image = photos(256)[0]
-    expected = reference(image, detect_resolution=256, image_resolution=256, output_type="np", **options)
-    found = annotate(annotator, load(network), [image])[0]
+    estimators = ("face_estimation", "hand_estimation")[: len(options)]
+    (found,), expected = on_same_scores(
+        partial(annotate, annotator, network, [image]),
+        partial(reference, image, detect_resolution=256, image_resolution=256, output_type="np", **options),
+        ((network, "_run"), (reference.body_estimation, "model")),
+        *(((getattr(network._detector, name), "model"), (getattr(reference, name), "model")) for name in estimators),
+    )
     assert np.array_equal(found.map, expected)
     for column in set(annotator.columns) - set(BodyPose.columns):
         assert len(found.columns[column]) > 0
