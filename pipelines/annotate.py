@@ -46,9 +46,7 @@ class AnnotateStep:
 
     def load(self, row: Mapping[str, Any]) -> tuple[np.ndarray, Any]:
         """(image, network input)."""
-        image = decode_image(row["image"]["bytes"])
-        if image.shape[:2] != (row["height"], row["width"]):
-            raise ValueError(f"the stored image is {image.shape[1]}x{image.shape[0]}, its row says otherwise")
+        image = decode_image(row["image"]["bytes"], (row["height"], row["width"]))
         image.setflags(write=False)
         network = self._network()
         return image, network.preprocess(image) if network else None

@@ -96,7 +96,7 @@ class EncodeImages(EncodeStep):
         Raises:
             ValueError: the sides are no multiples of the VAE's factor.
         """
-        image = decode_image(row["image"]["bytes"])
+        image = decode_image(row["image"]["bytes"], (row["height"], row["width"]))
         factor = self.encoder().factor
         if image.shape[0] % factor or image.shape[1] % factor:
             raise ValueError(

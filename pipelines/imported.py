@@ -18,12 +18,12 @@ from PIL import Image
 from ..schemas.codecs import encode_map
 from ..schemas.conditions import CONDITIONS, KINDS, NAME, RESERVED, Condition, Kind, imported
 from ..schemas.dataset import Dataset
-from ..schemas.errors import MillError, Refused, error_text
+from ..schemas.errors import MillError, Refused
 from ..schemas.fingerprint import package_versions
 from ..schemas.maps import map_plane, scaled_map
-from ..schemas.pictures import upright
+from ..schemas.pictures import Limits, open_picture
 from .aligned import Output, aligned_work
-from .pixels import Limits, open_image
+from .pixels import GATE
 from .rows import failure_of
 from .run import Run
 from .shards import Stage, Work
@@ -82,11 +82,9 @@ class ImportStep:
         data = read_regular(found[0], self.limits.max_bytes)
         if len(data) > self.limits.max_bytes:
             raise Refused("too_many_bytes", f"{len(data)} bytes; the cap is {self.limits.max_bytes}")
-        with open_image(data, Limits(self.limits.max_pixels, self.limits.max_bytes, min_side=1)) as picture:
-            try:
-                plane = map_plane(upright(picture), condition.kind)
-            except (OSError, SyntaxError, ValueError) as error:
-                raise Refused("truncated", f"{found[0].name} could not be decoded: {error_text(error)}") from error
+        opened = open_picture(data, Limits(self.limits.max_pixels, self.limits.max_bytes, min_side=1))
+        with GATE.hold(opened.memory):
+            plane = map_plane(opened.decode(), condition.kind)
         return encode_map(condition.kind, refit(plane, condition.kind, row), (row["height"], row["width"]))
 
 

@@ -15,9 +15,10 @@ from typing import Any
 from ..schemas.dataset import Dataset, shard_file
 from ..schemas.errors import Refused, error_text
 from ..schemas.fingerprint import package_versions, row_key, sha256_bytes
+from ..schemas.pictures import Limits
 from ..schemas.shardfile import GROUP_BYTES, GROUP_PIXELS, GROUP_ROWS, ShardWriter, read_rows
 from ..schemas.tables import IMAGES, REJECTED
-from .pixels import Fit, Limits, load_picture
+from .pixels import Fit, load_picture
 from .rows import Failure, Pointless
 from .run import Run
 from .shards import Stage, Work

@@ -48,8 +48,8 @@ Overwrite = Annotated[list[str] | None, typer.Option(help="Table to redo, e.g. c
 def ingest_config(resolution: int, fit: str, megapixels: float, megabytes: float, min_side: int) -> IngestConfig:
     """How pictures are taken in; raises MillError where a value is none."""
     from ..schemas.errors import MillError
+    from ..schemas.pictures import Limits
     from .ingest import IngestConfig
-    from .pixels import Limits
 
     if not (0 < megapixels < math.inf and 0 < megabytes < math.inf):
         raise MillError("--max-megapixels and --max-megabytes are numbers greater than 0")

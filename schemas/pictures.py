@@ -1,14 +1,26 @@
-"""What can be read as a picture, and what the modes of a decoded one mean: upright, and as RGB."""
+"""The one decoder: bytes to a header that is checked, from that to an upright picture, and what its colours mean.
+
+Nothing is decoded before its format, size and memory are known from the header. Whatever a decoder raises is a
+:class:`Refused`: no error of the pixels is taken for one of the metadata.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import io
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from .errors import Refused
+from .colour import check_hdr, code_profile, conversion, png_profile
+from .containers import PNG_SIGNATURE, Png, boxed_colour, png_size, read_png
+from .errors import Refused, error_text
 
 ENDINGS = frozenset(
     (
@@ -17,7 +29,16 @@ ENDINGS = frozenset(
     )
 )
 HEIF_ENDINGS = frozenset((".heic", ".heif", ".hif"))
-ORIENTATION = 0x0112
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "HEIF")  # an MPO is opened as a JPEG
+STORED_FORMATS = ("JPEG", "PNG", "WEBP")
+BOXED = ("AVIF", "HEIF")
+TURNED_BY_PILLOW = ("TIFF", "HEIF")  # while decoding; an AVIF's own turn is put into its EXIF
+TIFF_COMPRESSIONS = (  # by Pillow's names; left out are those of fax and of other machines than cameras
+    *("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "lzma", "zstd"),
+    *("jpeg", "tiff_jpeg", "webp"),
+)
+PHOTOMETRIC, BITS_PER_SAMPLE, MAX_SAMPLE_VALUE, ORIENTATION = 262, 258, 281, 274
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -27,6 +48,23 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N")
+PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, **dict.fromkeys(SIXTEEN, 2)}  # as Pillow holds them; 4 else
+DECODER_BYTES = {"WEBP": 12, "AVIF": 12, "HEIF": 12}  # of a pixel, in the decoder beside Pillow's picture
+PROGRESSIVE_BYTES = 6  # a progressive JPEG's coefficients
+STRIP_ROWS = 256
+DARK = 32  # of 255: where nothing is brighter, 16 bits are not all used
+
+Image.MAX_IMAGE_PIXELS = None  # sizes are checked here, against the caller's limits and before any decode
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused unseen."""
+
+    max_pixels: int = 64_000_000
+    max_bytes: int = 256 * 1024 * 1024
+    min_side: int = 64
 
 
 @functools.cache
@@ -40,19 +78,168 @@ def picture_endings() -> frozenset[str]:
     return ENDINGS | HEIF_ENDINGS if reads_heif() else ENDINGS
 
 
-def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none or its metadata is damaged."""
-    try:
-        value = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # metadata parsers raise nearly anything; the picture itself may be whole
-        return 1
-    return value if value in range(1, 9) else 1
+@dataclass
+class Opened:
+    """A picture whose header was read and checked.
+
+    ``data`` is the file (a PNG without overlong texts), ``size`` (width, height) of the upright picture, ``turn`` the
+    EXIF orientation that is left to do.
+    """
+
+    image: Image.Image
+    data: bytes
+    png: Png | None
+    turn: int
+    size: tuple[int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        width, height = self.image.size
+        self.size = (height, width) if self.turn >= 5 else (width, height)
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes decoding takes at its most, by the header."""
+        held = PIXEL_BYTES.get(self.image.mode, 4)
+        turned = self.turn != 1 or ORIENTATION in getattr(self.image, "tag_v2", ())
+        sample = held * (2 if turned else 1) + DECODER_BYTES.get(str(self.image.format), 0)
+        if self.image.has_transparency_data or self.image.mode in SIXTEEN:
+            sample += 4
+        most = self.image.width * self.image.height * sample
+        return most + (self.size[0] * self.size[1] * PROGRESSIVE_BYTES if "progressive" in self.image.info else 0)
+
+    def reduce(self, factor: float) -> None:
+        """Decode a JPEG at a half, a quarter or an eighth, where that is ``factor`` of its sides or more."""
+        if self.image.format in ("JPEG", "MPO") and factor < 1:
+            self.image.draft(
+                self.image.mode, (math.ceil(self.image.width * factor), math.ceil(self.image.height * factor))
+            )
+
+    def decode(self) -> Image.Image:
+        """The upright picture in the file's own mode and values; where white is zero they are turned over.
+
+        Raises:
+            Refused: truncated, out_of_memory.
+        """
+        with _refusing(self.image):
+            self.image.load()
+            image = self.image
+            if self.png and self.png.bits == 16:
+                image = _deep_png(image, self.png)
+            if image.format == "TIFF" and image.mode in SIXTEEN and image.tag_v2.get(PHOTOMETRIC, 0) == 0:  # type: ignore[attr-defined]
+                image = Image.fromarray(np.uint16(self.white or 65535) - np.asarray(image).astype(np.uint16))
+            turn = TURNS.get(self.turn)
+            return image if turn is None else image.transpose(turn)
+
+    def picture(self, white: int | None = None) -> Image.Image:
+        """The upright photograph, 8 bits a channel, alpha over white: RGB, or L and CMYK where a profile may apply.
+
+        Args:
+            white: the value of white in 16-bit greys whose file does not say it.
+
+        Raises:
+            Refused: truncated, out_of_memory, unsupported_mode.
+        """
+        image = self.decode()
+        with _refusing(image):
+            if image.mode in SIXTEEN or (image.mode == "I" and self.image.format == "PPM"):
+                return to_rgb(_full_range(image, self.white, white))
+            if self.is_deep() and max(high for _, high in image.getextrema()[:3]) < DARK:  # type: ignore[misc]
+                raise Refused("unsupported_mode", "16 bits a channel, but nothing is brighter than an eighth of white")
+            return to_rgb(image)
+
+    def profile(self) -> bytes | None:
+        """The ICC profile of the colours, its own or one made from its codes; None where they are sRGB's.
+
+        Raises:
+            Refused: unsupported_mode, where the colours cannot be shown as sRGB.
+        """
+        own: bytes | None = self.image.info.get("icc_profile") or None
+        codes = self.png.chunks.get(b"cICP") if self.png else None
+        if codes and len(codes) >= 2:
+            return code_profile(codes[0], codes[1])
+        if own:
+            check_hdr(own)
+            return own
+        if self.png:
+            return png_profile(self.image.info)
+        boxed = boxed_colour(self.data) if self.image.format in BOXED else None
+        return code_profile(*boxed) if boxed else None
+
+    def is_srgb(self) -> bool:
+        """Whether its colours need no conversion.
+
+        Raises:
+            Refused: as :meth:`profile`.
+        """
+        profile = self.profile()
+        return profile is None or not conversion(profile, self.image.mode).changes
+
+    @property
+    def white(self) -> int | None:
+        """The value of white in a picture of 16 bits, where the file says it."""
+        if self.png:
+            bits = self.png.chunks.get(b"sBIT", b"")
+            return (1 << bits[0]) - 1 if self.png.bits == 16 and bits and 8 < bits[0] < 16 else None
+        tags = getattr(self.image, "tag_v2", {})
+        most = tags.get(MAX_SAMPLE_VALUE) or (1 << max(tags.get(BITS_PER_SAMPLE, (0,)))) - 1
+        most = max(most) if isinstance(most, tuple) else most
+        return most if 255 < most < 65535 else None
+
+    def is_deep(self) -> bool:
+        """Whether its colours have 16 bits, of which Pillow gives the upper 8."""
+        if self.image.mode not in ("RGB", "RGBA", "RGBX"):
+            return False
+        bits = getattr(self.image, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))
+        return self.png.bits == 16 if self.png else max(bits) == 16
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """The picture, turned as its EXIF says; the rest of its metadata, which may be damaged, is not touched."""
-    turn = TURNS.get(orientation(image))
-    return image if turn is None else image.transpose(turn)
+def open_picture(data: bytes, limits: Limits, formats: Sequence[str] = FORMATS) -> Opened:
+    """Read and check a picture's header; no pixel is decoded. A PNG's checksums are compared as well.
+
+    Args:
+        data: the file.
+        limits: what is refused unseen.
+        formats: those of :data:`FORMATS` that are opened at all.
+
+    Raises:
+        Refused: too_many_bytes, not_an_image, too_many_pixels, too_small, truncated, unsupported_mode, out_of_memory.
+    """
+    if len(data) > limits.max_bytes:
+        raise Refused("too_many_bytes", f"{len(data)} bytes; the cap is {limits.max_bytes}")
+    if not data:
+        raise Refused("not_an_image", "the file is empty")
+    png = None
+    if data.startswith(PNG_SIGNATURE) and "PNG" in formats:
+        check_size(png_size(data), limits)
+        png = read_png(data)
+        data = png.data
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of sizes; sizes are checked here
+        image = _open(data, formats)
+    check_size(image.size, limits)
+    if image.format == "TIFF":
+        image.info.pop("xmp", None)  # Pillow would turn the picture by it
+        if image.info["compression"] not in TIFF_COMPRESSIONS:
+            raise Refused("unsupported_mode", f"a TIFF coded as {image.info['compression']}, which photographs are not")
+    return Opened(image, data, png, 1 if image.format in TURNED_BY_PILLOW else _orientation(image, png))
+
+
+def check_size(size: tuple[int, int], limits: Limits) -> None:
+    """Raise Refused, too_many_pixels or too_small, where (width, height) is outside the limits."""
+    width, height = size
+    if width * height > limits.max_pixels:
+        raise Refused("too_many_pixels", f"{width}x{height} pixels; the cap is {limits.max_pixels}")
+    if min(size) < limits.min_side:
+        raise Refused("too_small", f"{width}x{height} pixels; both sides must be {limits.min_side} or more")
+
+
+def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """RGB in sRGB. A profile of another colour space than the picture's is passed over, as browsers do."""
+    if profile is None:
+        return image.convert("RGB")
+    if image.mode == "L" and profile[16:20] == b"RGB ":
+        image = image.convert("RGB")
+    return conversion(profile, image.mode).apply(image)
 
 
 def to_rgb(image: Image.Image, ground: str = "white") -> Image.Image:
@@ -61,20 +248,122 @@ def to_rgb(image: Image.Image, ground: str = "white") -> Image.Image:
     Raises:
         Refused: unsupported_mode, where the range of the values is not known.
     """
-    if image.mode in ("RGB", "L", "CMYK") and "transparency" not in image.info:
+    clear = "transparency" in image.info
+    if image.mode in ("RGB", "L", "CMYK") and not clear:
         return image
-    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N"):
-        return _high_byte(image)
-    if image.mode in ("1", "YCbCr", "HSV") and "transparency" not in image.info:
+    if image.mode in SIXTEEN:
+        grey = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+        if not clear:
+            return grey
+        alpha = np.where(np.asarray(image) == image.info["transparency"], 0, 255).astype(np.uint8)
+        return _over(Image.merge("LA", (grey, Image.fromarray(alpha))), ground)
+    if image.mode in ("1", "YCbCr", "HSV", "P", "RGBX") and not clear:
         return image.convert("RGB")
-    if image.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa", "RGBX", "RGB", "L", "1"):
-        if image.mode in ("P", "RGBX") and "transparency" not in image.info:
-            return image.convert("RGB")
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, ground), rgba).convert("RGB")
+    if image.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa", "RGB", "L", "1"):
+        return _over(image, ground)
     raise Refused("unsupported_mode", f"mode {image.mode}: the range of its values is not known")
 
 
-def _high_byte(image: Image.Image) -> Image.Image:
-    """16-bit grey to 8-bit (Pillow's own conversion saturates)."""
-    return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+def _over(image: Image.Image, ground: str) -> Image.Image:
+    """Alpha over a ground, L for greys and else RGB; by strips, because the whole would be held four times."""
+    done = Image.new("L" if image.mode in ("L", "LA", "La") else "RGB", image.size)
+    for top in range(0, image.height, STRIP_ROWS):
+        part = image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height))).convert("RGBA")
+        done.paste(Image.alpha_composite(Image.new("RGBA", part.size, ground), part).convert(done.mode), (0, top))
+    return done
+
+
+def _full_range(image: Image.Image, said: int | None, white: int | None) -> Image.Image:
+    """Greys of more than 8 bits, scaled so that white is 65535: the value that the file ``said``, or else ``white``."""
+    values = np.asarray(image).astype(np.uint16)
+    most, white = int(values.max()), said or white
+    if white and most <= white:
+        spare = (1 << (16 - white.bit_length())) - 1
+        if np.bitwise_or.reduce(values, axis=None) & spare:  # else they were scaled when they were written
+            values = (values.astype(np.uint32) * 65535 // white).astype(np.uint16)
+    elif most < DARK * 257 and not said:
+        raise Refused(
+            "unsupported_mode",
+            f"16 bits, but its brightest value is {most}: say which value is white, as --white 4095 for 12 bits",
+        )
+    done = Image.fromarray(values)
+    done.info = {name: value for name, value in image.info.items() if name == "transparency"}
+    return done
+
+
+def _deep_png(image: Image.Image, png: Png) -> Image.Image:
+    """A PNG of 16 bits, as Pillow should give it: grey with alpha as LA, a colour that is clear at 8 bits."""
+    if png.channels == 2:
+        return Image.merge("LA", (image.getchannel("R"), image.getchannel("A")))
+    if image.mode == "RGB" and "transparency" in image.info:
+        image.info["transparency"] = tuple(value >> 8 for value in image.info["transparency"])
+    return image
+
+
+def _open(data: bytes, formats: Sequence[str]) -> Image.Image:
+    known = [name for name in formats if name != "HEIF"]
+    if "HEIF" in formats and data[4:8] == b"ftyp":
+        if reads_heif():
+            _register_heif()
+            known.append("HEIF")
+        elif data[8:12] in HEIF_BRANDS:
+            raise Refused("unsupported_mode", "a HEIC, which needs another package: pip install 'controlmill[heif]'")
+    try:
+        return Image.open(io.BytesIO(data), formats=known)
+    except UnidentifiedImageError as error:
+        for name in known:
+            if (accept := Image.OPEN[name][1]) and accept(data[:16]) is True:
+                raise Refused("truncated", f"a {name} that is damaged, or of a kind that is not read") from error
+        raise Refused("not_an_image", f"not a picture of a known format ({', '.join(known)})") from error
+    except MemoryError as error:
+        raise Refused("out_of_memory", "reading its header ran out of memory") from error
+    except Exception as error:  # header parsers raise nearly anything on damaged data
+        raise Refused("truncated", f"its header cannot be read: {error_text(error)}") from error
+
+
+@functools.cache
+def _register_heif() -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
+
+def _orientation(image: Image.Image, png: Png | None) -> int:
+    """EXIF's orientation, 1 to 8; 1 where there is none or EXIF is damaged. XMP has none by its specification's use."""
+    said = png.chunks.get(b"eXIf") if png else image.info.get("exif")
+    if png and not said and "Raw profile type exif" in image.info:
+        said = _hex_profile(image.info["Raw profile type exif"])
+    if not said:
+        return 1
+    exif = Image.Exif()
+    try:
+        exif.load(said)
+        value = exif.get(ORIENTATION, 1)
+    except MemoryError as error:
+        raise Refused("out_of_memory", "reading its EXIF ran out of memory") from error
+    except Exception:  # the parser raises nearly anything on damaged EXIF; no pixel is read here
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _hex_profile(text: str) -> bytes:
+    """EXIF as ImageMagick writes it into a text of a PNG; empty where it is damaged."""
+    try:
+        return bytes.fromhex("".join(text.split("\n")[3:]))
+    except ValueError:
+        return b""
+
+
+@contextmanager
+def _refusing(image: Image.Image) -> Iterator[None]:
+    """Whatever is raised while pixels are decoded or converted, as Refused."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Refused:
+        raise
+    except MemoryError as error:  # a lying header, more often than a small machine: it must not stop the others
+        raise Refused("out_of_memory", f"decoding {image.width}x{image.height} pixels ran out of memory") from error
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
+        raise Refused("truncated", f"could not be decoded: {error_text(error)}") from error

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
+import textwrap
 from collections.abc import Sequence
 
-import numpy as np
 from PIL import Image, ImageDraw
 
-from .codecs import decode_map
+from .codecs import decode_image, map_picture
 from .dataset import Dataset
 from .errors import MillError
 from .printing import printable
@@ -78,11 +77,18 @@ def _column(dataset: Dataset, table: str, shard: int, first: int, count: int) ->
 
 def _cell(dataset: Dataset, table: str, row: dict, column: str) -> Image.Image:  # type: ignore[type-arg]
     if row[column] is None:
-        blank = Image.new("RGB", (CELL, CELL), "lightgray")
-        ImageDraw.Draw(blank).text((8, CELL // 2), printable(f"refused: {row['reason']}"), fill="black", font_size=13)
-        return blank
+        return _blank(f"refused: {row['reason']}")
     data = row[column]["bytes"]
-    kind = "rgb" if table == "images" else dataset.condition(table).kind
-    if kind == "gray16":
-        return Image.fromarray((decode_map(kind, data) >> 8).astype(np.uint8)).convert("RGB")
-    return Image.open(io.BytesIO(data)).convert("RGB")
+    try:
+        if column == "map":
+            return map_picture(dataset.condition(table).kind, data)
+        return Image.fromarray(decode_image(data))
+    except ValueError as error:
+        return _blank(str(error))
+
+
+def _blank(words: str) -> Image.Image:
+    cell = Image.new("RGB", (CELL, CELL), "lightgray")
+    lines = "\n".join(textwrap.wrap(printable(words), 34)[:8])
+    ImageDraw.Draw(cell).text((8, CELL // 3), lines, fill="black", font_size=13)
+    return cell

@@ -3,49 +3,67 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..schemas.codecs import centred, decode_image, draft_factor, stored_picture
 from ..schemas.conditions import Condition
 from ..schemas.errors import MillError, Refused
 from ..schemas.maps import map_plane, scaled_map
-from ..schemas.pictures import upright
+from ..schemas.pictures import Limits, Opened, open_picture
 from .fidelity import Judge, find_annotator
 from .rows import Sample, draws
 from .transforms import control_picture
 
+OWN_LIMITS = Limits(min_side=1)
 OWN = 2**31 - 1  # stands for the shard of what is of none
 
 
-def open_picture(path: Path) -> Image.Image:
-    """A picture, turned as its EXIF says.
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What is refused in the block, as a MillError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise MillError(f"{path} cannot be read as a picture: {error.strerror}") from error
+    except Refused as refused:
+        raise MillError(f"{path} cannot be read as a picture: {refused.reason}: {refused.error}") from refused
+
+
+def opened(path: Path) -> Opened:
+    """A picture whose header was read.
 
     Raises:
-        MillError: it cannot be read.
+        OSError, Refused: it cannot be.
     """
-    try:
-        picture = Image.open(path)
-        picture.load()
-    except (OSError, UnidentifiedImageError) as error:
-        raise MillError(f"{path} cannot be read as a picture: {error}") from error
-    return upright(picture)
+    with path.open("rb") as file:
+        return open_picture(file.read(OWN_LIMITS.max_bytes + 1), OWN_LIMITS)
 
 
 def nearest_shape(path: Path, shapes: Sequence[Sequence[int]]) -> tuple[int, int]:
     """That of ``shapes`` (height, width) whose aspect ratio is nearest to a picture's; of equals the first."""
-    width, height = open_picture(path).size
+    with reading(path):
+        width, height = opened(path).size
     ratio = math.log(height / width)
     tall, wide = min(shapes, key=lambda shape: abs(math.log(shape[0] / shape[1]) - ratio))
     return tall, wide
 
 
 def fitted(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """A photo scaled and cut around its middle to ``size`` (width, height): uint8 (H, W, 3)."""
-    return np.asarray(ImageOps.fit(open_picture(path).convert("RGB"), size, Image.Resampling.LANCZOS))
+    """A photo cut around its middle and scaled to ``size`` (width, height), as ingest stores it: uint8 (H, W, 3).
+
+    Raises:
+        MillError: it cannot be read.
+    """
+    with reading(path):
+        picture = opened(path)
+        box = centred(*picture.size, size)
+        picture.reduce(draft_factor(box, size))
+        return decode_image(stored_picture(picture, box, size)[0])
 
 
 def annotated(pixels: np.ndarray, judge: Judge, seed: int) -> np.ndarray:
@@ -59,10 +77,8 @@ def given_map(path: Path, condition: Condition, size: tuple[int, int]) -> np.nda
     Raises:
         MillError: it cannot be read, or is no map of that kind.
     """
-    try:
-        plane = map_plane(open_picture(path), condition.kind)
-    except Refused as error:
-        raise MillError(f"{path}: {error}") from error
+    with reading(path):
+        plane = map_plane(opened(path).decode(), condition.kind)
     scale = max(size[0] / plane.width, size[1] / plane.height)
     width, height = size[0] / scale, size[1] / scale
     left, top = (plane.width - width) / 2, (plane.height - height) / 2
@@ -83,7 +99,7 @@ def check_probes(paths: Sequence[str], condition: Condition, provenance: dict[st
         if is_imported(provenance):
             given_map(Path(path), condition, (8, 8))
         else:
-            open_picture(Path(path))
+            fitted(Path(path), (8, 8))
     found = find_annotator(condition, provenance, folder) if paths and not is_imported(provenance) else None
     if isinstance(found, str):
         raise MillError(f"--probe-image cannot be annotated: {found}")

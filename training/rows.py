@@ -134,14 +134,10 @@ class RowReader:
         try:
             moments, text = self._cached(stored["cached"])
             size = int(location["height"]), int(location["width"])
-            image = np.zeros((0, 0, 3), np.uint8) if moments else decode_image(stored["image"])
-            size = size if moments else image.shape[:2]
-            maps = {name: decode_map(self.conditions[name].kind, data) for name, data in stored["maps"].items()}
+            image = np.zeros((0, 0, 3), np.uint8) if moments else decode_image(stored["image"], size)
+            maps = {name: decode_map(self.conditions[name].kind, data, size) for name, data in stored["maps"].items()}
         except (ValueError, OSError) as error:
             raise MillError(f"shard {row[0]}, row {row[1]} cannot be decoded: {error}") from error
-        for name, array in maps.items():
-            if array.shape[:2] != size:
-                raise MillError(f"shard {row[0]}, row {row[1]}: the {name} map is not of its image's size")
         window = change.draw(draws(seed, epoch, row, "augment"), *size)
         image, maps = augment(image, maps, self.conditions, window)
         side = moments[window[-1]] if moments else None

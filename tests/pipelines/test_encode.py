@@ -171,7 +171,12 @@ def test_one_bad_picture_is_one_null_with_a_reason(encoded: Path, base: Path) ->
     step = stage.steps["latents"]  # type: ignore[attr-defined]
     good, bad, other = rows(encoded, "images")[:3]
     bad["image"]["bytes"] = bad["image"]["bytes"][:100]
-    odd = {**other, "image": {"bytes": encode_map("rgb", np.zeros((62, 66, 3), np.uint8), (62, 66))}}
+    odd = {
+        **other,
+        "width": 66,
+        "height": 62,
+        "image": {"bytes": encode_map("rgb", np.zeros((62, 66, 3), np.uint8), (62, 66))},
+    }
     found = list(run_rows(step, [good, bad, odd, other], 1, lambda: None))
     assert [isinstance(row, Failure) for row in found] == [False, True, True, False]
     assert "sides in multiples of 4" in found[2].error

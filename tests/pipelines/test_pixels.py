@@ -7,15 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from controlmill.pipelines.pixels import (
-    Limits,
-    Picture,
-    Refused,
-    buckets,
-    fit_box,
-    load_picture,
-)
+from controlmill.pipelines.pixels import Picture, buckets, fit_box, load_picture
 from controlmill.schemas.codecs import decode_image
+from controlmill.schemas.errors import Refused
+from controlmill.schemas.pictures import Limits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms

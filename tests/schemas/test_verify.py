@@ -103,7 +103,7 @@ def test_a_map_of_another_size(copy: Path) -> None:
     small = encode_map("binary", np.zeros((9, 9), np.uint8))
     rewrite(copy, "canny", edit(2, map={"bytes": small, "path": "x.png"}))
     key = pq.read_table(copy / "canny/0000/00000001.parquet").column("key")[2].as_py()
-    assert found(copy) == [("alignment", f"{key}: is 9x9, its image 128x128")]
+    assert found(copy) == [("alignment", f"{key}: is 9x9, not 128x128")]
 
 
 def test_a_map_that_cannot_be_decoded(copy: Path) -> None:
