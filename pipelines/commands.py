@@ -33,6 +33,7 @@ from .options import (
     ShardSize,
     Threads,
     Weights,
+    White,
     Workers,
     ingest_config,
     job_means,
@@ -75,6 +76,7 @@ def build(
     max_megapixels: MaxMegapixels = 64,
     max_megabytes: MaxMegabytes = 256,
     min_side: MinSide = 64,
+    white: White = None,
     overwrite: Overwrite = None,
 ) -> None:
     """A folder of pictures becomes a dataset: ingest, then annotate. Run it again to go on after a stop."""
@@ -82,7 +84,7 @@ def build(
 
     started = time.monotonic()
     redo = tables_to_redo(overwrite)
-    config = ingest_config(resolution, fit, max_megapixels, max_megabytes, min_side)
+    config = ingest_config(resolution, fit, max_megapixels, max_megabytes, min_side, white)
     networks = networks_of(weights, device, dtype, batch_size, compile, accept_license, dataset, redo, config)
     plan = _plan(conditions, conditions_from, condition_column, networks, config)
     means = job_means(runner, workers, threads, beam_option)
@@ -112,6 +114,7 @@ def ingest(
     max_megapixels: MaxMegapixels = 64,
     max_megabytes: MaxMegabytes = 256,
     min_side: MinSide = 64,
+    white: White = None,
     overwrite: Overwrite = None,
 ) -> None:
     """Make the images table of a dataset (and import maps that you have already)."""
@@ -119,7 +122,7 @@ def ingest(
 
     started = time.monotonic()
     redo = tables_to_redo(overwrite)
-    config = ingest_config(resolution, fit, max_megapixels, max_megabytes, min_side)
+    config = ingest_config(resolution, fit, max_megapixels, max_megabytes, min_side, white)
     plan = _plan(None, conditions_from, condition_column, config=config)
     means = job_means(runner, workers, threads, beam_option)
     jobs.check_overwrite(redo, ("images", *plan.wanted))

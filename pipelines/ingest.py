@@ -25,7 +25,7 @@ from .shards import Stage, Work
 from .sources import Source, batched, check_reachable, inside, read_caption, read_regular
 
 TOO_MANY_GONE = 8  # pictures: a shard of at least so many, all gone, is a fault of the disk or of the listing
-VERSION = 1  # goes up whenever the same file would give other pixels
+VERSION = 2  # goes up whenever the same file would give other pixels
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,13 @@ class IngestConfig:
     resolution: int = 512
     fit: Fit = "crop"
     limits: Limits = Limits()
+    white: int | None = None  # in 16-bit greys that do not say it
 
     @classmethod
     def of(cls, dataset: Dataset) -> IngestConfig:
         """What a dataset was made with."""
         said = dataset.config["ingest"]
-        return cls(said["resolution"], said["fit"], Limits(**said["limits"]))
+        return cls(said["resolution"], said["fit"], Limits(**said["limits"]), said["white"])
 
     def provenance(self) -> dict[str, Any]:
         """As stored in files."""
@@ -56,7 +57,7 @@ class IngestStep:
     batch_size: int = 0
 
     def cost(self, row: Source) -> int:
-        """Compressed pictures unfold about fifteenfold, up to the pixel cap."""
+        """Compressed pictures unfold about fifteenfold; those that unfold to more wait for memory in ``load``."""
         return min(max(row.size, 0) * 15, self.config.limits.max_pixels * 3)
 
     def load(self, row: Source) -> dict[str, Any]:
@@ -68,7 +69,7 @@ class IngestStep:
         """
         path = inside(self.corpus, row.source)
         data = self._read(path, row)
-        picture = load_picture(data, self.config.limits, self.config.resolution, self.config.fit)
+        picture = load_picture(data, self.config.limits, self.config.resolution, self.config.fit, self.config.white)
         try:
             caption = read_caption(path)
         except (ValueError, OSError) as error:

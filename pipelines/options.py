@@ -22,6 +22,10 @@ FitOption = Annotated[str, typer.Option("--fit", help="crop (centred square), bu
 MaxMegapixels = Annotated[float, typer.Option(help="Pictures with more are refused from their header, undecoded.")]
 MaxMegabytes = Annotated[float, typer.Option(help="Larger files are refused unread.")]
 MinSide = Annotated[int, typer.Option(help="Pictures with a shorter side are refused.")]
+White = Annotated[
+    int | None,
+    typer.Option(min=256, max=65534, help="White in 16-bit greys that do not say it, e.g. 4095 for 12 bits."),
+]
 ShardSize = Annotated[int, typer.Option(min=1, max=100_000, help="Pictures in a shard: what one commit holds.")]
 From = Annotated[
     Path | None, typer.Option(help="Folder of maps you have already: one folder per condition, stems as the pictures'.")
@@ -45,7 +49,9 @@ BeamOption = Annotated[
 Overwrite = Annotated[list[str] | None, typer.Option(help="Table to redo, e.g. canny; repeat, or separate by commas.")]
 
 
-def ingest_config(resolution: int, fit: str, megapixels: float, megabytes: float, min_side: int) -> IngestConfig:
+def ingest_config(
+    resolution: int, fit: str, megapixels: float, megabytes: float, min_side: int, white: int | None
+) -> IngestConfig:
     """How pictures are taken in; raises MillError where a value is none."""
     from ..schemas.errors import MillError
     from ..schemas.pictures import Limits
@@ -58,7 +64,7 @@ def ingest_config(resolution: int, fit: str, megapixels: float, megabytes: float
     if not 64 <= resolution <= 8192 or resolution % 8:
         raise MillError(f"--resolution {resolution}: from 64 to 8192, in multiples of 8")
     limits = Limits(round(megapixels * 1e6), round(megabytes * 1024 * 1024), min_side)
-    return IngestConfig(resolution, fit, limits)  # type: ignore[arg-type]
+    return IngestConfig(resolution, fit, limits, white)  # type: ignore[arg-type]
 
 
 def job_means(runner: str, workers: int, threads: int, options: list[str] | None) -> Means:
