@@ -15,6 +15,7 @@ from .networks import Networks, networks_of
 from .options import (
     BatchSize,
     BeamOption,
+    BuildConditions,
     Column,
     Compile,
     Conditions,
@@ -57,7 +58,7 @@ def register(app: typer.Typer) -> None:
 def build(
     photos: Photos,
     dataset: Folder,
-    conditions: Conditions = "canny",
+    conditions: BuildConditions = None,
     resolution: Resolution = 512,
     fit: FitOption = "crop",
     conditions_from: From = None,
@@ -86,15 +87,17 @@ def build(
     redo = tables_to_redo(overwrite)
     config = ingest_config(resolution, fit, max_megapixels, max_megabytes, min_side, white)
     networks = networks_of(weights, device, dtype, batch_size, compile, accept_license, dataset, redo, config)
+    if conditions is None:
+        conditions = "" if conditions_from else "canny"
     plan = _plan(conditions, conditions_from, condition_column, networks, config)
     means = job_means(runner, workers, threads, beam_option)
     jobs.check_overwrite(redo, ("images", *plan.wanted))
-    jobs.check_ingest(str(photos), dataset, config, shard_size, redo)
+    jobs.check_ingest(str(photos), dataset, config, shard_size, redo, plan.folders)
     jobs.check_conditions(dataset, plan, redo)
     _say_listing(dataset, redo)
     _say_weights(plan)
     with means:
-        jobs.ingest(str(photos), dataset, config, means, shard_size, redo)
+        jobs.ingest(str(photos), dataset, config, means, shard_size, redo, plan.folders)
         done = jobs.annotate(dataset, plan, means, redo)
     _summary(done, ["images", *plan.wanted], time.monotonic() - started)
 
@@ -126,11 +129,11 @@ def ingest(
     plan = _plan(None, conditions_from, condition_column, config=config)
     means = job_means(runner, workers, threads, beam_option)
     jobs.check_overwrite(redo, ("images", *plan.wanted))
-    jobs.check_ingest(str(photos), dataset, config, shard_size, redo)
+    jobs.check_ingest(str(photos), dataset, config, shard_size, redo, plan.folders)
     jobs.check_conditions(dataset, plan, redo)
     _say_listing(dataset, redo)
     with means:
-        done = jobs.ingest(str(photos), dataset, config, means, shard_size, redo)
+        done = jobs.ingest(str(photos), dataset, config, means, shard_size, redo, plan.folders)
         if plan.stages:
             done = jobs.annotate(dataset, plan, means, redo)
     _summary(done, ["images", *plan.wanted], time.monotonic() - started)
@@ -257,11 +260,14 @@ def _say_weights(plan: Plan) -> None:
 
 
 def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
+    from ..schemas.accounting import accounting
     from ..schemas.report import table_report
 
     dataset.end_redo(tables)
     stale = [table for table in dataset.condition_tables() if dataset.state(table).status == "stale"]
     console.print(table_report(dataset, tables))
+    for line in accounting(dataset) if "images" in tables else ():
+        console.print(line, markup=False, soft_wrap=True)
     console.print(f"done in {seconds:,.1f} s: {printable(dataset.storage.address)}", markup=False, soft_wrap=True)
     if stale:
         said = (

@@ -23,11 +23,12 @@ from ..schemas.fingerprint import package_versions
 from ..schemas.maps import map_plane, scaled_map
 from ..schemas.pictures import Limits, open_picture
 from .aligned import Output, aligned_work
+from .files import read_regular
+from .folder import check_reachable, inside, list_folder
 from .pixels import GATE
 from .rows import failure_of
 from .run import Run
 from .shards import Stage, Work
-from .sources import check_reachable, inside, list_folder, read_regular
 
 VERSION = 1
 ENDINGS = (".png", ".tif", ".tiff", ".webp", ".bmp", ".jpg", ".jpeg")

@@ -17,6 +17,13 @@ Folder = Annotated[str, typer.Argument(help="The dataset's folder, or an fsspec 
 Conditions = Annotated[
     str, typer.Option(help="Comma-separated, e.g. canny,hough=lsd,hed. `controlmill doctor` lists them.")
 ]
+BuildConditions = Annotated[
+    str | None,
+    typer.Option(
+        help="Comma-separated, e.g. canny,hough=lsd,hed. `controlmill doctor` lists them.",
+        show_default="canny; none with --conditions-from",
+    ),
+]
 Resolution = Annotated[int, typer.Option(help="Short side after crop, or the square root of a bucket's pixels.")]
 FitOption = Annotated[str, typer.Option("--fit", help="crop (centred square), bucket (nearest aspect) or none.")]
 MaxMegapixels = Annotated[float, typer.Option(help="Pictures with more are refused from their header, undecoded.")]

@@ -290,6 +290,6 @@ def describe_file(file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any]]:
         "bytes": size,
         "sha256": digest,
         **({"images_sha256": footer.images_sha256} if footer.images_sha256 else {}),
-        **({"reasons": footer.summary["reasons"]} if footer.summary.get("reasons") else {}),
+        **{name: footer.summary[name] for name in ("reasons", "captions") if footer.summary.get(name)},
     }
     return footer.shared, entry

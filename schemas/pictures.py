@@ -74,6 +74,7 @@ def reads_heif() -> bool:
     return importlib.util.find_spec("pillow_heif") is not None
 
 
+@functools.cache
 def picture_endings() -> frozenset[str]:
     """The endings, in lower case, of files that can be read as pictures here."""
     return ENDINGS | HEIF_ENDINGS if reads_heif() else ENDINGS

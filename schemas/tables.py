@@ -15,7 +15,16 @@ from .conditions import Condition
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
-SOURCES = pa.schema([("source", pa.string()), ("size", pa.int64()), ("etag", pa.string())])
+SOURCES = pa.schema(
+    [
+        ("source", pa.string()),
+        ("size", pa.int64()),
+        ("etag", pa.string()),
+        ("caption", pa.string()),
+        ("texts", pa.string()),
+        ("fault", pa.string()),
+    ]
+)
 
 IMAGES = pa.schema(
     [
@@ -32,6 +41,7 @@ IMAGES = pa.schema(
         ("crop_h", pa.int32()),
         ("sha256", pa.string()),
         ("caption", pa.string()),
+        ("caption_error", pa.string()),
     ]
 )
 
