@@ -129,7 +129,7 @@ class Looks:
             return
         self.start = start_noise(base, [sample.row for sample in self.shown], seed, height, width)
         prompt = self.config.probe_prompt
-        self.prompts = [prompt or sample.caption for sample in self.shown]
+        self.prompts = [sample.caption if prompt is None else prompt for sample in self.shown]
         maps = [control_image(self.condition, sample.maps[self.condition.name]) for sample in self.shown]
         self.shown_control = np.stack(maps)
         self.floor_pictures = self._sampled(base, None)
