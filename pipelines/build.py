@@ -14,6 +14,8 @@ from ..annotators.base import Placement
 from ..annotators.catalogue import Choice
 from ..annotators.plan import ForwardGroup, find_weights, forward_groups
 from ..annotators.weights import Found
+from ..schemas.accounting import passed_over_lines
+from ..schemas.conditions import Condition
 from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError
 from ..schemas.fingerprint import differences
@@ -21,31 +23,39 @@ from ..schemas.pictures import picture_endings
 from ..schemas.shardfile import read_rows
 from ..schemas.storage import Storage
 from .annotate import Annotate
-from .columns import Column
-from .imported import Import
+from .folder import is_as_listed, list_folder
+from .imported import Import, listing_sha256
 from .ingest import Ingest, IngestConfig
 from .jobs import Means, check_committed, run_stage
 from .run import Run, require_alone
 from .shards import Stage
-from .sources import Source, is_as_listed, list_folder, write_listing
+from .sources import PassedOver, Source, write_listing
 
 SHARD_SIZE = 512
 SAMPLED_SOURCES = 50
-LISTING = {"kind": "sources", "listing": {"version": 1}}
+LISTING = {"kind": "sources", "listing": {"version": 2}}
 
 
 # ingest
 
 
-def check_ingest(photos: str, address: str, config: IngestConfig, shard_size: int, overwrite: Sequence[str]) -> None:
+def check_ingest(
+    photos: str,
+    address: str,
+    config: IngestConfig,
+    shard_size: int,
+    overwrite: Sequence[str],
+    leave_out: Sequence[str] = (),
+) -> None:
     """Find out what would stop an ingest, before anything is changed.
+
+    ``leave_out`` are folders, of maps, that are not part of the corpus though they may be inside it.
 
     Raises:
         MillError: no such folder, no pictures in it, or a dataset that was made in another way.
     """
-    if next(list_folder(photos), None) is None:
-        endings = " ".join(sorted(picture_endings()))
-        raise MillError(f"{photos}: no pictures in this folder or below it; files that count end in {endings}")
+    if next(list_folder(photos, leave_out=(address, *leave_out)), None) is None:
+        raise MillError(_no_pictures(photos, (address, *leave_out)))
     if not Storage(address).exists("dataset.json") or "images" in overwrite:
         return
     dataset = Dataset.open(address)
@@ -60,6 +70,15 @@ def check_ingest(photos: str, address: str, config: IngestConfig, shard_size: in
     _check_corpus(dataset, photos)
 
 
+def _no_pictures(photos: str, leave_out: Sequence[str]) -> str:
+    passed = PassedOver()
+    for _ in list_folder(photos, passed, leave_out):
+        pass
+    endings = " ".join(sorted(picture_endings()))
+    said = f"{photos}: no pictures in this folder or below it; files that count end in {endings}"
+    return "\n  ".join([said, *passed_over_lines(passed.said())])
+
+
 def ingest(
     photos: str,
     address: str,
@@ -67,13 +86,14 @@ def ingest(
     means: Means,
     shard_size: int = SHARD_SIZE,
     overwrite: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
 ) -> Dataset:
     """List a folder and make its ``images`` and ``rejected`` tables; goes on where an earlier run stopped.
 
     Raises:
         MillError: see :func:`check_ingest` and :func:`jobs.run_stage`.
     """
-    check_ingest(photos, address, config, shard_size, overwrite)
+    check_ingest(photos, address, config, shard_size, overwrite, leave_out)
     corpus = os.path.abspath(photos)
     if Storage(address).exists("dataset.json"):
         dataset = Dataset.open(address)
@@ -84,7 +104,7 @@ def ingest(
         dataset = Dataset.create(address, config.provenance(), shard_size)
     if not dataset.config["segments"]:
         means.process.start()
-        _list(dataset, corpus)
+        _list(dataset, corpus, leave_out)
     stage = Ingest(corpus, config)
     listed = dataset.index("sources") or dataset.finish("sources")
     rows = [entry["rows"] for entry in listed["shards"]]
@@ -104,15 +124,20 @@ def _forget_images(dataset: Dataset, config: IngestConfig, shard_size: int, aim:
     dataset.mark_redo("images", aim)
 
 
-def _list(dataset: Dataset, corpus: str) -> None:
+def _list(dataset: Dataset, corpus: str, leave_out: Sequence[str]) -> None:
     require_alone(dataset.storage)
     dataset.drop("sources")  # of other images, or of a run that was cut off while it listed
     run = Run.start(dataset.storage)
+    passed = PassedOver()
     try:
-        shards, rows = write_listing(dataset, run, list_folder(corpus), LISTING)
+        sources = list_folder(corpus, passed, (dataset.storage.address, *leave_out))
+        shards, rows = write_listing(dataset, run, sources, LISTING)
     finally:
         run.end()
-    dataset.config["segments"] = [{"corpus": corpus, "first_shard": 0, "shards": shards, "rows": rows}]
+    if not rows:
+        raise MillError(_no_pictures(corpus, (dataset.storage.address, *leave_out)))
+    segment = {"corpus": corpus, "first_shard": 0, "shards": shards, "rows": rows, "passed_over": passed.said()}
+    dataset.config["segments"] = [segment]
     dataset.save()
 
 
@@ -127,8 +152,8 @@ def _check_corpus(dataset: Dataset, photos: str) -> None:
     todo = sorted(set(range(dataset.shards)) - dataset.committed("images"))
     with dataset.parquet("sources", todo[0] if todo else 0) as parquet:
         rows: Iterator[dict[str, Any]] = read_rows(parquet)
-        sample = [Source(**row) for row, _ in zip(rows, range(SAMPLED_SOURCES), strict=False)]
-    if not any(is_as_listed(photos, source) for source in sample):
+        sample = [Source(**row) for row, _ in zip(rows, range(SAMPLED_SOURCES), strict=False) if not row["fault"]]
+    if sample and not any(is_as_listed(photos, source) for source in sample):
         raise MillError(
             f"{photos} is not the folder that {dataset.storage.address} was listed from "
             f"({dataset.config['segments'][0]['corpus']}): it has no {sample[0].source} of {sample[0].size} bytes; "
@@ -153,13 +178,14 @@ class Plan:
 
     stages: tuple[Stage, ...]
     wanted: dict[str, dict[str, Any]]
+    folders: tuple[str, ...] = ()  # of imported maps
 
 
 def plan_conditions(
     choices: Sequence[Choice],
     places: Places,
     weights_folder: str | None,
-    imports: Sequence[Column] = (),
+    imports: Sequence[Condition] = (),
     conditions_from: str | None = None,
     config: IngestConfig | None = None,
 ) -> Plan:
@@ -168,15 +194,18 @@ def plan_conditions(
     Raises:
         MillError: weights are missing, all of them listed; or a condition is both annotated and imported.
     """
-    both = {choice.condition for choice in choices} & {column.name for column in imports}
+    both = {choice.condition for choice in choices} & {condition.name for condition in imports}
     if both:
         raise MillError(f"{', '.join(sorted(both))}: annotate it or import it, not both")
     stages: list[Stage] = []
     wanted: dict[str, dict[str, Any]] = {}
+    folders: tuple[str, ...] = ()
     if imports and conditions_from:
         folder = os.path.abspath(conditions_from)
-        importing = Import(folder, tuple(imports), (config or IngestConfig()).limits)
+        listings = {condition.name: listing_sha256(os.path.join(folder, condition.name)) for condition in imports}
+        importing = Import(folder, tuple(imports), (config or IngestConfig()).limits, listings)
         stages.append(importing)
+        folders = (folder, *(os.path.join(folder, condition.name) for condition in imports))
         wanted.update({table: dict(output.provenance) for table, output in importing.outputs().items()})
     if choices:
         weights = {found.name: found for found in find_weights(choices, weights_folder)}
@@ -185,7 +214,7 @@ def plan_conditions(
         stages.append(stage)
         for group in stage.groups:
             wanted.update({table: dict(output.provenance) for table, output in stage.outputs(group).items()})
-    return Plan(tuple(stages), wanted)
+    return Plan(tuple(stages), wanted, folders)
 
 
 def check_overwrite(overwrite: Sequence[str], allowed: Sequence[str]) -> None:
@@ -227,9 +256,6 @@ def annotate(address: str, plan: Plan, means: Means, overwrite: Sequence[str] = 
     if images is None:
         raise MillError(images_wanted(address))
     check_conditions(address, plan, overwrite)
-    for stage in plan.stages:
-        if isinstance(stage, Import):
-            stage.check_unchanged(dataset, overwrite)
     for table in overwrite:
         if table in plan.wanted and dataset.begin_redo(table, plan.wanted[table]):
             require_alone(dataset.storage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,22 +13,17 @@ from ..annotators.commands import AcceptLicense
 from ..schemas.printing import printable
 from .networks import Networks, networks_of
 from .options import (
-    DEFAULT_CONDITIONS,
     BatchSize,
     BeamOption,
+    BuildConditions,
     Column,
     Compile,
     Conditions,
-    ConditionsOrImports,
-    DepthOption,
     Device,
     Dtype,
     FitOption,
     Folder,
     From,
-    Invalid,
-    Invert,
-    LabelSetOption,
     MaxMegabytes,
     MaxMegapixels,
     MinSide,
@@ -38,17 +34,16 @@ from .options import (
     ShardSize,
     Threads,
     Weights,
+    White,
     Workers,
     ingest_config,
     job_means,
-    map_options,
     tables_to_redo,
 )
 
 if TYPE_CHECKING:
     from ..schemas.dataset import Dataset
     from .build import Plan
-    from .columns import MapOptions
     from .ingest import IngestConfig
 
 console = Console(stderr=True, highlight=False)
@@ -63,15 +58,11 @@ def register(app: typer.Typer) -> None:
 def build(
     photos: Photos,
     dataset: Folder,
-    conditions: ConditionsOrImports = None,
+    conditions: BuildConditions = None,
     resolution: Resolution = 512,
     fit: FitOption = "crop",
     conditions_from: From = None,
     condition_column: Column = None,
-    label_set: LabelSetOption = None,
-    depth: DepthOption = None,
-    invalid: Invalid = None,
-    invert: Invert = None,
     weights: Weights = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -86,6 +77,7 @@ def build(
     max_megapixels: MaxMegapixels = 64,
     max_megabytes: MaxMegabytes = 256,
     min_side: MinSide = 64,
+    white: White = None,
     overwrite: Overwrite = None,
 ) -> None:
     """A folder of pictures becomes a dataset: ingest, then annotate. Run it again to go on after a stop."""
@@ -93,20 +85,19 @@ def build(
 
     started = time.monotonic()
     redo = tables_to_redo(overwrite)
-    config = ingest_config(resolution, fit, max_megapixels, max_megabytes, min_side)
+    config = ingest_config(resolution, fit, max_megapixels, max_megabytes, min_side, white)
     networks = networks_of(weights, device, dtype, batch_size, compile, accept_license, dataset, redo, config)
     if conditions is None:
-        conditions = "" if conditions_from else DEFAULT_CONDITIONS  # maps of one's own take the place of the default
-    maps = map_options(conditions_from, condition_column, label_set, depth, invalid, invert)
-    plan = _plan(conditions, maps, networks, config)
+        conditions = "" if conditions_from else "canny"
+    plan = _plan(conditions, conditions_from, condition_column, networks, config)
     means = job_means(runner, workers, threads, beam_option)
     jobs.check_overwrite(redo, ("images", *plan.wanted))
-    jobs.check_ingest(str(photos), dataset, config, shard_size, redo)
+    jobs.check_ingest(str(photos), dataset, config, shard_size, redo, plan.folders)
     jobs.check_conditions(dataset, plan, redo)
     _say_listing(dataset, redo)
-    _say_sources(plan)
+    _say_weights(plan)
     with means:
-        jobs.ingest(str(photos), dataset, config, means, shard_size, redo)
+        jobs.ingest(str(photos), dataset, config, means, shard_size, redo, plan.folders)
         done = jobs.annotate(dataset, plan, means, redo)
     _summary(done, ["images", *plan.wanted], time.monotonic() - started)
 
@@ -118,10 +109,6 @@ def ingest(
     fit: FitOption = "crop",
     conditions_from: From = None,
     condition_column: Column = None,
-    label_set: LabelSetOption = None,
-    depth: DepthOption = None,
-    invalid: Invalid = None,
-    invert: Invert = None,
     workers: Workers = 0,
     threads: Threads = 0,
     runner: Runner = "FnApiRunner",
@@ -130,6 +117,7 @@ def ingest(
     max_megapixels: MaxMegapixels = 64,
     max_megabytes: MaxMegabytes = 256,
     min_side: MinSide = 64,
+    white: White = None,
     overwrite: Overwrite = None,
 ) -> None:
     """Make the images table of a dataset (and import maps that you have already)."""
@@ -137,17 +125,15 @@ def ingest(
 
     started = time.monotonic()
     redo = tables_to_redo(overwrite)
-    config = ingest_config(resolution, fit, max_megapixels, max_megabytes, min_side)
-    maps = map_options(conditions_from, condition_column, label_set, depth, invalid, invert)
-    plan = _plan(None, maps, config=config)
+    config = ingest_config(resolution, fit, max_megapixels, max_megabytes, min_side, white)
+    plan = _plan(None, conditions_from, condition_column, config=config)
     means = job_means(runner, workers, threads, beam_option)
     jobs.check_overwrite(redo, ("images", *plan.wanted))
-    jobs.check_ingest(str(photos), dataset, config, shard_size, redo)
+    jobs.check_ingest(str(photos), dataset, config, shard_size, redo, plan.folders)
     jobs.check_conditions(dataset, plan, redo)
     _say_listing(dataset, redo)
-    _say_sources(plan)
     with means:
-        done = jobs.ingest(str(photos), dataset, config, means, shard_size, redo)
+        done = jobs.ingest(str(photos), dataset, config, means, shard_size, redo, plan.folders)
         if plan.stages:
             done = jobs.annotate(dataset, plan, means, redo)
     _summary(done, ["images", *plan.wanted], time.monotonic() - started)
@@ -158,10 +144,6 @@ def annotate(
     conditions: Conditions = "",
     conditions_from: From = None,
     condition_column: Column = None,
-    label_set: LabelSetOption = None,
-    depth: DepthOption = None,
-    invalid: Invalid = None,
-    invert: Invert = None,
     weights: Weights = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -183,10 +165,9 @@ def annotate(
     redo = tables_to_redo(overwrite)
     config = IngestConfig.of(Dataset.open(dataset))
     networks = networks_of(weights, device, dtype, batch_size, compile, accept_license, dataset, redo, config)
-    maps = map_options(conditions_from, condition_column, label_set, depth, invalid, invert)
-    plan = _plan(conditions, maps, networks, config)
+    plan = _plan(conditions, conditions_from, condition_column, networks, config)
     jobs.check_overwrite(redo, tuple(plan.wanted))
-    _say_sources(plan)
+    _say_weights(plan)
     with job_means(runner, workers, threads, beam_option) as means:
         done = jobs.annotate(dataset, plan, means, redo)
     _summary(done, list(plan.wanted), time.monotonic() - started)
@@ -233,24 +214,27 @@ def encode(
 
 def _plan(
     conditions: str | None,
-    maps: MapOptions,
+    conditions_from: Path | None,
+    columns: list[str] | None,
     networks: Networks | None = None,
     config: IngestConfig | None = None,
 ) -> Plan:
     from ..annotators.catalogue import check_licences, parse_conditions
     from ..schemas.errors import MillError
     from .build import plan_conditions
-    from .columns import parse_columns
+    from .imported import parse_columns
 
-    if conditions == "" and not maps.folder:
+    if columns and not conditions_from:
+        raise MillError("--condition-column needs --conditions-from, the folder that holds the maps")
+    if conditions == "" and not conditions_from:
         raise MillError("say what to make: --conditions canny,hed (or --conditions-from FOLDER to import maps)")
     networks = networks or Networks()
     choices = parse_conditions(conditions) if conditions else []
-    imports = parse_columns(maps) if maps.folder else ()
+    imports = parse_columns(str(conditions_from), columns or ()) if conditions_from else ()
     if networks.compile and not any(choice.build().network for choice in choices):
         raise MillError("--compile: none of these conditions has a network")
     check_licences(choices, networks.licences)
-    return plan_conditions(choices, networks.places, networks.weights, imports, maps.folder, config)
+    return plan_conditions(choices, networks.places, networks.weights, imports, str(conditions_from), config)
 
 
 def _say_listing(address: str, redo: list[str]) -> None:
@@ -268,19 +252,22 @@ def _say_listing(address: str, redo: list[str]) -> None:
         )
 
 
-def _say_sources(plan: Plan) -> None:
-    """Which maps and weights the conditions are made from."""
+def _say_weights(plan: Plan) -> None:
     for stage in plan.stages:
-        for line in stage.said():
-            console.print(printable(line), markup=False, soft_wrap=True)
+        for found in getattr(stage, "weights", {}).values():
+            said = f"weights: {found.name} is {found.origin} ({found.licence}), {found.path}"
+            console.print(printable(said), markup=False, soft_wrap=True)
 
 
 def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
+    from ..schemas.accounting import accounting
     from ..schemas.report import table_report
 
     dataset.end_redo(tables)
     stale = [table for table in dataset.condition_tables() if dataset.state(table).status == "stale"]
     console.print(table_report(dataset, tables))
+    for line in accounting(dataset) if "images" in tables else ():
+        console.print(line, markup=False, soft_wrap=True)
     console.print(f"done in {seconds:,.1f} s: {printable(dataset.storage.address)}", markup=False, soft_wrap=True)
     if stale:
         said = (

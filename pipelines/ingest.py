@@ -18,14 +18,18 @@ from ..schemas.fingerprint import package_versions, row_key, sha256_bytes
 from ..schemas.pictures import Limits
 from ..schemas.shardfile import GROUP_BYTES, GROUP_PIXELS, GROUP_ROWS, ShardWriter, read_rows
 from ..schemas.tables import IMAGES, REJECTED
+from .captions import caption_beside
+from .files import read_regular
+from .folder import check_reachable, inside
 from .pixels import Fit, load_picture
 from .rows import Failure, Pointless
 from .run import Run
 from .shards import Stage, Work
-from .sources import Source, batched, check_reachable, inside, read_caption, read_regular
+from .sources import Source, batched
 
+MAX_CAPTION_ERROR = 300  # characters
 TOO_MANY_GONE = 8  # pictures: a shard of at least so many, all gone, is a fault of the disk or of the listing
-VERSION = 1  # goes up whenever the same file would give other pixels
+VERSION = 2  # goes up whenever the same file would give other pixels
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,13 @@ class IngestConfig:
     resolution: int = 512
     fit: Fit = "crop"
     limits: Limits = Limits()
+    white: int | None = None  # in 16-bit greys that do not say it
 
     @classmethod
     def of(cls, dataset: Dataset) -> IngestConfig:
         """What a dataset was made with."""
         said = dataset.config["ingest"]
-        return cls(said["resolution"], said["fit"], Limits(**said["limits"]))
+        return cls(said["resolution"], said["fit"], Limits(**said["limits"]), said["white"])
 
     def provenance(self) -> dict[str, Any]:
         """As stored in files."""
@@ -56,25 +61,22 @@ class IngestStep:
     batch_size: int = 0
 
     def cost(self, row: Source) -> int:
-        """Compressed pictures unfold about fifteenfold, up to the pixel cap."""
+        """Compressed pictures unfold about fifteenfold; those that unfold to more wait for memory in ``load``."""
         return min(max(row.size, 0) * 15, self.config.limits.max_pixels * 3)
 
     def load(self, row: Source) -> dict[str, Any]:
         """Read, decode, fit, encode.
 
         Raises:
-            Refused: any reason of :func:`pixels.load_picture`, or missing, unreadable, changed, bad_caption.
-            Pointless: the corpus itself cannot be read any more.
+            Refused: any reason of :func:`pixels.load_picture`, or missing, unreadable, changed.
+            Pointless: the corpus itself, or the picture's folder, cannot be read any more.
         """
+        if row.fault:
+            raise Refused("missing", row.fault)
         path = inside(self.corpus, row.source)
         data = self._read(path, row)
-        picture = load_picture(data, self.config.limits, self.config.resolution, self.config.fit)
-        try:
-            caption = read_caption(path)
-        except (ValueError, OSError) as error:
-            if isinstance(error, OSError):
-                check_reachable(self.corpus, error)
-            raise Refused("bad_caption", f"the caption beside it: {error_text(error)}") from error
+        picture = load_picture(data, self.config.limits, self.config.resolution, self.config.fit, self.config.white)
+        caption, caption_error = self._caption(path, row)
         digest = sha256_bytes(data)
         key = row_key(row.source, digest)
         x, y, w, h = picture.crop
@@ -92,6 +94,7 @@ class IngestStep:
             "crop_h": h,
             "sha256": digest,
             "caption": caption,
+            "caption_error": caption_error,
         }
 
     def _read(self, path: Path, row: Source) -> bytes:
@@ -99,15 +102,32 @@ class IngestStep:
         if row.size > limit:
             raise Refused("too_many_bytes", f"{row.size} bytes; the cap is {limit}")
         try:
-            data = read_regular(path, limit)
+            data = read_regular(path, max(row.size, 0))
         except OSError as error:
-            check_reachable(self.corpus, error)
+            check_reachable(self.corpus, error, row.source)
             if isinstance(error, FileNotFoundError):
-                raise Refused("missing", "no such file: gone since it was listed, or its name is not UTF-8") from error
+                raise Refused("missing", "no such file: gone since it was listed, or a link to nothing") from error
             raise Refused("unreadable", error_text(error)) from error
+        if row.size < 0:
+            raise Refused("changed", "it could not be seen when it was listed")
         if len(data) != row.size:
-            raise Refused("changed", f"{len(data)} bytes now, {row.size} when it was listed")
+            raise Refused(
+                "changed", f"{len(data)} bytes{' or more' * (len(data) > row.size)} now, {row.size} when it was listed"
+            )
         return data
+
+    def _caption(self, path: Path, row: Source) -> tuple[str | None, str | None]:
+        """(the caption beside the picture, else the listing's; why what is there could not be read).
+
+        A caption that cannot be read costs the caption, not the picture, whose maps need none.
+        """
+        try:
+            return caption_beside(path, row.texts) or row.caption, None
+        except OSError as error:
+            check_reachable(self.corpus, error, row.source)
+            return None, error_text(error)
+        except ValueError as error:
+            return None, " ".join(str(error).split())[:MAX_CAPTION_ERROR]
 
     def shape(self, item: Any) -> None:
         """No batches."""
@@ -156,6 +176,7 @@ class Ingest(Stage):
         self, dataset: Dataset, run: Run, shard: int, sources: list[Source], outcomes: Iterator[Any]
     ) -> None:
         rejects: list[dict[str, Any]] = []
+        captions: Counter[str] = Counter()
         group: list[Mapping[str, Any]] = []
         pixels = held = 0
         with dataset.storage.scratch(run.id) as scratch:
@@ -164,6 +185,8 @@ class Ingest(Stage):
                     if isinstance(outcome, Failure):
                         rejects.append({"source": source.source, "reason": outcome.reason, "error": outcome.error})
                         continue
+                    captions["given"] += outcome["caption"] is not None
+                    captions["unread"] += outcome["caption_error"] is not None
                     size = outcome["width"] * outcome["height"]
                     length = len(outcome["image"]["bytes"])
                     full = len(group) == GROUP_ROWS or pixels + size > GROUP_PIXELS or held + length > GROUP_BYTES
@@ -174,12 +197,14 @@ class Ingest(Stage):
                     pixels, held = pixels + size, held + length
                 writer.write_group(group)
                 reasons = Counter(reject["reason"] for reject in rejects)
-                if len(sources) >= TOO_MANY_GONE and reasons["missing"] + reasons["changed"] == len(sources):
+                seen = sum(source.size >= 0 and not source.fault for source in sources)
+                gone = reasons["missing"] + reasons["changed"]
+                if seen >= TOO_MANY_GONE and gone == len(sources):
                     raise Pointless(
                         f"{self.corpus}: none of {len(sources)} pictures from {sources[0].source} on is as it was "
                         "listed: when they are back, run the same command again; or list anew with --overwrite images"
                     )
-                writer.close({"rejects": rejects, "reasons": dict(reasons)})
+                writer.close({"rejects": rejects, "reasons": dict(reasons), "captions": dict(captions)})
             dataset.storage.commit(scratch, shard_file("images", shard))
 
 

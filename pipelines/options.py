@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from .columns import MapOptions
     from .ingest import IngestConfig
     from .jobs import Means
 
@@ -18,13 +17,11 @@ Folder = Annotated[str, typer.Argument(help="The dataset's folder, or an fsspec 
 Conditions = Annotated[
     str, typer.Option(help="Comma-separated, e.g. canny,hough=lsd,hed. `controlmill doctor` lists them.")
 ]
-DEFAULT_CONDITIONS = "canny"
-ConditionsOrImports = Annotated[
+BuildConditions = Annotated[
     str | None,
     typer.Option(
-        help="Comma-separated, e.g. canny,hough=lsd,hed. `controlmill doctor` lists them. "
-        "[default: canny, or just what --conditions-from has]",
-        show_default=False,
+        help="Comma-separated, e.g. canny,hough=lsd,hed. `controlmill doctor` lists them.",
+        show_default="canny; none with --conditions-from",
     ),
 ]
 Resolution = Annotated[int, typer.Option(help="Short side after crop, or the square root of a bucket's pixels.")]
@@ -32,35 +29,16 @@ FitOption = Annotated[str, typer.Option("--fit", help="crop (centred square), bu
 MaxMegapixels = Annotated[float, typer.Option(help="Pictures with more are refused from their header, undecoded.")]
 MaxMegabytes = Annotated[float, typer.Option(help="Larger files are refused unread.")]
 MinSide = Annotated[int, typer.Option(help="Pictures with a shorter side are refused.")]
+White = Annotated[
+    int | None,
+    typer.Option(min=256, max=65534, help="White in 16-bit greys that do not say it, e.g. 4095 for 12 bits."),
+]
 ShardSize = Annotated[int, typer.Option(min=1, max=100_000, help="Pictures in a shard: what one commit holds.")]
 From = Annotated[
     Path | None, typer.Option(help="Folder of maps you have already: one folder per condition, stems as the pictures'.")
 ]
 Column = Annotated[
-    list[str] | None,
-    typer.Option(help="NAME=KIND of a folder that is no known condition: binary, gray8, gray16, rgb or labels."),
-]
-LabelSetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--label-set",
-        help="What ids of imported labels mean: ade20k-150, ade20k-full, coco-stuff, cityscapes, voc or a .toml file; "
-        "NAME=SET where several are imported.",
-    ),
-]
-DepthOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--depth",
-        help="What imported depth is: metric:SCALE (values in a metre) or inverse; becomes inverse depth, near bright. "
-        "[NAME=]MEANING.",
-    ),
-]
-Invalid = Annotated[
-    list[str] | None, typer.Option(help="A value of imported depth that means that none is known, e.g. 0; repeat.")
-]
-Invert = Annotated[
-    list[str] | None, typer.Option(help="NAME of imported binary or gray8 maps that are dark on light; repeat.")
+    list[str] | None, typer.Option(help="NAME=KIND of an imported condition: binary, gray8, gray16, rgb or labels.")
 ]
 Weights = Annotated[Path | None, typer.Option(help="Folder with weight files, named as on the hub.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
@@ -78,7 +56,9 @@ BeamOption = Annotated[
 Overwrite = Annotated[list[str] | None, typer.Option(help="Table to redo, e.g. canny; repeat, or separate by commas.")]
 
 
-def ingest_config(resolution: int, fit: str, megapixels: float, megabytes: float, min_side: int) -> IngestConfig:
+def ingest_config(
+    resolution: int, fit: str, megapixels: float, megabytes: float, min_side: int, white: int | None
+) -> IngestConfig:
     """How pictures are taken in; raises MillError where a value is none."""
     from ..schemas.errors import MillError
     from ..schemas.pictures import Limits
@@ -91,24 +71,7 @@ def ingest_config(resolution: int, fit: str, megapixels: float, megabytes: float
     if not 64 <= resolution <= 8192 or resolution % 8:
         raise MillError(f"--resolution {resolution}: from 64 to 8192, in multiples of 8")
     limits = Limits(round(megapixels * 1e6), round(megabytes * 1024 * 1024), min_side)
-    return IngestConfig(resolution, fit, limits)  # type: ignore[arg-type]
-
-
-def map_options(
-    folder: Path | None,
-    columns: list[str] | None,
-    label_set: list[str] | None,
-    depth: list[str] | None,
-    invalid: list[str] | None,
-    invert: list[str] | None,
-) -> MapOptions:
-    """What is said of a user's maps; raises MillError where nothing says where they are."""
-    from .columns import MapOptions
-
-    said = (columns, label_set, depth, invalid, invert)
-    options = MapOptions(str(folder) if folder else None, *(tuple(words or ()) for words in said))
-    options.check()
-    return options
+    return IngestConfig(resolution, fit, limits, white)  # type: ignore[arg-type]
 
 
 def job_means(runner: str, workers: int, threads: int, options: list[str] | None) -> Means:

@@ -164,6 +164,13 @@ def _colours(mode: str) -> Image.Image:
     return Image.fromarray(np.concatenate([np.stack([ramp] * 3, axis=1), cube])[None])
 
 
+def lab_to_srgb(image: Image.Image) -> Image.Image:
+    """CIELab of a TIFF, whose white is D50, as RGB."""
+    return ImageCms.profileToProfile(
+        image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
+    )
+
+
 @functools.lru_cache(maxsize=64)
 def conversion(profile: bytes, mode: str) -> Conversion:
     """The conversion of a profile, made once. Safe in threads."""

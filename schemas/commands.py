@@ -24,9 +24,10 @@ def inspect(
     ] = None,
     rows: Annotated[int, typer.Option(min=1, max=200, help="Pictures on the contact sheet.")] = 8,
     first: Annotated[int, typer.Option(min=0, help="Its first row.")] = 0,
-    rejects: Annotated[int, typer.Option(min=0, help="Refused files to name; their rows are in rejected/.")] = 10,
+    rejects: Annotated[int, typer.Option(min=0, help="Refused files, and unread captions, to name.")] = 10,
 ) -> None:
     """Tables, rows, rejects by reason, sizes, how each table was made; with a contact sheet, how it looks."""
+    from .accounting import accounting, unread_captions
     from .dataset import Dataset
     from .errors import MillError
     from .printing import printable
@@ -44,8 +45,10 @@ def inspect(
         soft_wrap=True,
     )
     console.print(table_report(opened, [table for table in opened.tables() if table != "sources"]))
-    for line in first_rejects(opened, rejects):
+    for line in (*first_rejects(opened, rejects), *unread_captions(opened, rejects)):
         console.print(printable(line), markup=False, soft_wrap=True)
+    for line in accounting(opened):
+        console.print(line, markup=False, soft_wrap=True)
     console.print()
     for table in opened.tables():
         text = provenance_text(opened.state(table))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .colour import check_hdr, code_profile, conversion, png_profile
+from .colour import check_hdr, code_profile, conversion, lab_to_srgb, png_profile
 from .containers import PNG_SIGNATURE, Png, boxed_colour, png_size, read_png
 from .errors import Refused, error_text
 
@@ -38,7 +38,8 @@ TIFF_COMPRESSIONS = (  # by Pillow's names; left out are those of fax and of oth
     *("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "lzma", "zstd"),
     *("jpeg", "tiff_jpeg", "webp"),
 )
-PHOTOMETRIC, BITS_PER_SAMPLE, MAX_SAMPLE_VALUE, ORIENTATION = 262, 258, 281, 274
+PHOTOMETRIC, BITS_PER_SAMPLE, MAX_SAMPLE_VALUE, ORIENTATION = 262, 258, 281, 274  # tags
+YCBCR = 6
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -73,6 +74,7 @@ def reads_heif() -> bool:
     return importlib.util.find_spec("pillow_heif") is not None
 
 
+@functools.cache
 def picture_endings() -> frozenset[str]:
     """The endings, in lower case, of files that can be read as pictures here."""
     return ENDINGS | HEIF_ENDINGS if reads_heif() else ENDINGS
@@ -219,8 +221,11 @@ def open_picture(data: bytes, limits: Limits, formats: Sequence[str] = FORMATS) 
     check_size(image.size, limits)
     if image.format == "TIFF":
         image.info.pop("xmp", None)  # Pillow would turn the picture by it
-        if image.info["compression"] not in TIFF_COMPRESSIONS:
-            raise Refused("unsupported_mode", f"a TIFF coded as {image.info['compression']}, which photographs are not")
+        coding = image.info["compression"]
+        if coding not in TIFF_COMPRESSIONS:
+            raise Refused("unsupported_mode", f"a TIFF coded as {coding}, which photographs are not")
+        if coding == "raw" and image.tag_v2.get(PHOTOMETRIC) == YCBCR:  # type: ignore[attr-defined]
+            raise Refused("unsupported_mode", "an uncompressed YCbCr TIFF, whose samples Pillow takes for others")
     return Opened(image, data, png, 1 if image.format in TURNED_BY_PILLOW else _orientation(image, png))
 
 
@@ -257,6 +262,8 @@ def to_rgb(image: Image.Image, ground: str = "white") -> Image.Image:
             return grey
         alpha = np.where(np.asarray(image) == image.info["transparency"], 0, 255).astype(np.uint8)
         return _over(Image.merge("LA", (grey, Image.fromarray(alpha))), ground)
+    if image.mode == "LAB":
+        return lab_to_srgb(image)
     if image.mode in ("1", "YCbCr", "HSV", "P", "RGBX") and not clear:
         return image.convert("RGB")
     if image.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa", "RGB", "L", "1"):
@@ -284,7 +291,7 @@ def _full_range(image: Image.Image, said: int | None, white: int | None) -> Imag
     elif most < DARK * 257 and not said:
         raise Refused(
             "unsupported_mode",
-            f"16 bits, but its brightest value is {most}: say which value is white, as --white 4095 for 12 bits",
+            f"16 bits, but its brightest value is {most}, and white is not said (ingest --white 4095: 12 bits)",
         )
     done = Image.fromarray(values)
     done.info = {name: value for name, value in image.info.items() if name == "transparency"}

@@ -15,7 +15,16 @@ from .conditions import Condition
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
-SOURCES = pa.schema([("source", pa.string()), ("size", pa.int64()), ("etag", pa.string())])
+SOURCES = pa.schema(
+    [
+        ("source", pa.string()),
+        ("size", pa.int64()),
+        ("etag", pa.string()),
+        ("caption", pa.string()),
+        ("texts", pa.string()),
+        ("fault", pa.string()),
+    ]
+)
 
 IMAGES = pa.schema(
     [
@@ -32,6 +41,7 @@ IMAGES = pa.schema(
         ("crop_h", pa.int32()),
         ("sha256", pa.string()),
         ("caption", pa.string()),
+        ("caption_error", pa.string()),
     ]
 )
 
@@ -43,14 +53,9 @@ HUGGINGFACE_NAMES = {"float": "float32", "double": "float64", "halffloat": "floa
 
 
 def condition_schema(condition: Condition, columns: Mapping[str, str]) -> pa.Schema:
-    """Schema of a condition's table: key, map (or caption), reason, error, then ``columns`` (name → Arrow type).
-
-    Beside a map is its ``coverage``, the share of it that says something (:func:`maps.coverage`).
-    """
+    """Schema of a condition's table: key, map (or caption), reason, error, then ``columns`` (name → Arrow type)."""
     value = pa.field("caption", pa.string()) if condition.kind == "text" else pa.field("map", IMAGE)
     head = [pa.field("key", pa.string()), value, pa.field("reason", pa.string()), pa.field("error", pa.string())]
-    if condition.kind != "text":
-        head.append(pa.field("coverage", pa.float32()))
     return pa.schema([*head, *(pa.field(name, arrow_type(kind)) for name, kind in columns.items())])
 
 

@@ -91,9 +91,12 @@ class Base:
         return velocity
 
     def snr_weight(self, t: torch.Tensor, gamma: float) -> torch.Tensor:
-        """min(SNR, gamma) / SNR, or / (SNR + 1) for velocities (Hang et al. 2023); float32 (N,)."""
+        """min(SNR, gamma) / SNR, or / (SNR + 1) for velocities (Hang et al. 2023); float32 (N,).
+
+        Where a schedule ends without signal (SNR 0) that is 1, or 0 for velocities.
+        """
         snr = self.alphas[t] / (1 - self.alphas[t])
-        return snr.clamp(max=gamma) / (snr if self.prediction == "epsilon" else snr + 1)
+        return (gamma / snr).clamp(max=1) if self.prediction == "epsilon" else snr.clamp(max=gamma) / (snr + 1)
 
     def pipeline(self, controlnet: ControlNetModel | None = None) -> Any:
         """The stock pipeline around these modules, with DDIM; without a ControlNet the plain one."""

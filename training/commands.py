@@ -6,13 +6,13 @@ import dataclasses
 import importlib.util
 import inspect
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from ..schemas.printing import printable
-from .config import TYPES, TrainConfig, make_config, number_faults
+from .config import TrainConfig, make_config, number_faults, value_type
 
 console = Console(stderr=True, highlight=False)
 PANEL = "Train a ControlNet"
@@ -103,9 +103,10 @@ def _train_signature() -> inspect.Signature:
         ),
     ]
     for field in dataclasses.fields(TrainConfig):
-        kind: Any = list[str] if get_origin(TYPES[field.name]) is list else type(getattr(TrainConfig(), field.name))
+        kind: Any = list[str] if value_type(field.name) is list else value_type(field.name)
         default = getattr(TrainConfig(), field.name)
-        option = typer.Option(help=field.metadata["help"], show_default=str(default) if default != [] else "")
+        shown = "" if default in ([], None) else str(default)
+        option = typer.Option(help=field.metadata["help"], show_default=shown)
         parameters.append(inspect.Parameter(field.name, flag, default=None, annotation=Annotated[kind | None, option]))
     return inspect.Signature(parameters)
 

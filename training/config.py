@@ -9,7 +9,8 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..schemas.errors import MillError
 from ..schemas.fingerprint import differences
@@ -70,7 +71,11 @@ class TrainConfig:
     optimizer: Optimizer = option("adamw", "adamw, or adamw8bit with bitsandbytes.")
     weight_decay: float = option(0.01, "AdamW's (repo: PyTorch's default).")
     clip: float = option(1.0, "Largest norm of a gradient; 0: no limit.")
-    ema: float = option(0.0, "Decay of averaged weights, e.g. 0.999; 0: none (repo).", "from 0 to below 1")
+    ema: float = option(
+        0.0,
+        "Decay of averaged weights, e.g. 0.999; it rises by (1 + step) / (10 + step); 0: none (repo).",
+        "from 0 to below 1",
+    )
 
     prompt_dropout: float = option(
         0.5, "Share of prompts replaced by empty ones, drawn each time (paper).", "from 0 to 1"
@@ -94,7 +99,9 @@ class TrainConfig:
         0.0, "Guidance scale of sampled pictures; 0: the base's own (9.0, paper; tiny: see its card).", machine=True
     )
     probe_budget: float = option(0.05, "Share of the time that may go into looks; 0: no bound.", machine=True)
-    probe_prompt: str = option("", "Sample all probes with this prompt instead of their captions.", machine=True)
+    probe_prompt: str | None = option(
+        None, "Sample all probes with this prompt, '' for none; not given: with their captions.", machine=True
+    )
     probe_image: list[str] = option(
         [], "Your own picture as one more probe (a map where the table is imported); repeat for more.", machine=True
     )
@@ -113,7 +120,7 @@ class TrainConfig:
         faults = [
             f"--{name.replace('_', '-')} {getattr(self, name)}: one of {', '.join(get_args(kind))}"
             for name, kind in TYPES.items()
-            if get_args(kind) and getattr(self, name) not in get_args(kind) and kind != list[str]
+            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind)
         ]
         faults += number_faults(
             (f"--{f.name.replace('_', '-')}", getattr(self, f.name), f.metadata["within"])
@@ -163,6 +170,15 @@ class TrainConfig:
 TYPES = get_type_hints(TrainConfig)
 
 
+def value_type(name: str) -> type:
+    """Of a setting that is given: bool, int, float, str or list."""
+    kind = TYPES[name]
+    if get_origin(kind) is Literal:
+        return str
+    given: type = next((part for part in get_args(kind) if part is not NoneType), kind)  # X of X | None
+    return list if get_origin(kind) is list else given
+
+
 def number_faults(numbers: Iterable[tuple[str, float, str]]) -> list[str]:
     """What is wrong with numbers, each (flag, value, what WITHIN allows), in a line each."""
     return [
@@ -185,7 +201,7 @@ def make_config(recipe: str | None, given: Mapping[str, Any], there: str = "") -
     if unknown:
         raise MillError(f"recipe {recipe}: no setting {', '.join(unknown)}; there are: {', '.join(TYPES)}")
     for name, value in values.items():
-        wanted = type(getattr(TrainConfig(), name))
+        wanted = value_type(name)
         if not isinstance(value, wanted) and not (wanted is float and isinstance(value, int)):
             raise MillError(f"{name} = {value!r}: should be {wanted.__name__}")
     config = TrainConfig(**values)

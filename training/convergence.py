@@ -9,8 +9,8 @@ import numpy as np
 
 TIMES = (50, 250, 450, 650, 850, 950)  # of 1,000: the loss is dominated by the first, the condition acts on the later
 HALF = 0.5
-HELD_FOR = 2  # evaluations
-SUDDEN_SHARE = 0.2  # of the steps before
+HELD_FOR = 2  # looks
+CLEAR = 3.0  # standard errors that a gain is above zero
 
 
 @dataclass(frozen=True)
@@ -54,34 +54,45 @@ def fraction(fidelity: float, floor: float, ceiling: float, lower_is_better: boo
 
 @dataclass(frozen=True)
 class Convergence:
-    """``step``: the first of ``HELD_FOR`` evaluations in a row with f of at least a half. ``sudden``: see below."""
+    """Looks that follow the map: what was measured, not how it came about.
+
+    ``step`` is the first of ``HELD_FOR`` looks in a row with a gain above ``CLEAR`` standard errors and f of at least a
+    half. ``rise`` are the steps at which f crossed 10 % and 90 % of the level that it then kept, known no better than
+    the looks are apart; None where a crossing was not seen.
+    """
 
     step: int
-    sudden: bool
+    rise: tuple[float, float] | None
 
 
-def find_convergence(steps: Sequence[int], fractions: Sequence[float]) -> Convergence | None:
+def find_convergence(
+    steps: Sequence[int], fractions: Sequence[float], gains: Sequence[float], errors: Sequence[float]
+) -> Convergence | None:
     """When control was gained, if it was.
 
-    It was sudden if f rose from 10 % to 90 % of the level that it then kept (the median from convergence on) in less
-    than a fifth of the steps before convergence. Between evaluations f is taken as a straight line; those where it
-    is NaN are left out.
+    f alone does not tell: a base that sees pictures of another kind than its own draws more edges after a few steps,
+    some of which agree with any map. Between looks f is taken as a straight line, its level is the median from
+    convergence on; looks at which f is NaN are left out.
+
+    Args:
+        steps, fractions: of the looks, and f at each.
+        gains, errors: condition gain at each, and its standard error.
     """
     known = np.isfinite(np.asarray(fractions, float))
-    f, steps = np.asarray(fractions, float)[known], np.asarray(steps)[known].tolist()
-    good = f >= HALF
+    f, gain, error = (np.asarray(values, float)[known] for values in (fractions, gains, errors))
+    steps = np.asarray(steps)[known].tolist()
+    good = (f >= HALF) & (gain > CLEAR * error)
     first = next((i for i in range(len(f) - HELD_FOR + 1) if good[i : i + HELD_FOR].all()), None)
     if first is None:
         return None
     level = float(np.median(f[first:]))
-    rises = [step for step in _crossings(steps, f, 0.1 * level) if step <= steps[first]]
-    start = rises[-1] if rises else float(steps[0])
     tops = _crossings(steps, f, 0.9 * level)
     if f[first] >= 0.9 * level:
-        end = next((step for step in reversed(tops) if step <= steps[first]), start)  # the last: spikes fell again
+        end = next((step for step in reversed(tops) if step <= steps[first]), None)  # the last: spikes fell again
     else:
-        end = next((step for step in tops if step > steps[first]), start)
-    return Convergence(int(steps[first]), bool(end - start < SUDDEN_SHARE * steps[first]))
+        end = next((step for step in tops if step > steps[first]), None)
+    starts = [step for step in _crossings(steps, f, 0.1 * level) if end is not None and step <= end]
+    return Convergence(int(steps[first]), (float(starts[-1]), float(end)) if starts and end is not None else None)
 
 
 def _crossings(steps: Sequence[int], f: np.ndarray, level: float) -> list[float]:

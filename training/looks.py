@@ -34,6 +34,8 @@ from .selection import common_shapes
 from .transforms import augment, control_image, control_picture
 from .undisturbed import undisturbed
 
+MEASURED = ("step", "fraction", "gain", "gain_error")  # what tells convergence
+
 
 class Looks:
     """The held-out set of a run, its fixed noise, and what does not change: base losses, floor and ceiling.
@@ -129,7 +131,7 @@ class Looks:
             return
         self.start = start_noise(base, [sample.row for sample in self.shown], seed, height, width)
         prompt = self.config.probe_prompt
-        self.prompts = [prompt or sample.caption for sample in self.shown]
+        self.prompts = [sample.caption if prompt is None else prompt for sample in self.shown]
         maps = [control_image(self.condition, sample.maps[self.condition.name]) for sample in self.shown]
         self.shown_control = np.stack(maps)
         self.floor_pictures = self._sampled(base, None)
@@ -244,7 +246,7 @@ class Looks:
         lines = read_log(self.run)
         plots.run_curves(lines, self.run / "curves.png")
         looked = [line for line in lines if "fraction" in line]
-        found = find_convergence([line["step"] for line in looked], [line["fraction"] for line in looked])
-        said = {"step": found.step, "sudden": found.sudden} if found else None
+        found = find_convergence(*([line[name] for line in looked] for name in MEASURED))
+        said = {"step": found.step, "rise": found.rise} if found else None
         if looked:
             (self.run / "convergence.json").write_text(json.dumps({"converged": said}) + "\n", encoding="utf-8")

@@ -205,14 +205,15 @@ def page_text(
         last = looked[experiment.name][-1]
         said = folder / "runs" / experiment.name / "convergence.json"
         found = json.loads(said.read_text())["converged"] if said.exists() else None
-        when = f"step {found['step']}{', sudden' if found['sudden'] else ', gradual'}" if found else "–"
+        when = f"step {found['step']}" if found else "–"
+        rise = "{:.0f} to {:.0f}".format(*found["rise"]) if found and found["rise"] else "–"
         cells = [
             f"{last['gain']:.3f} ± {last['gain_error']:.3f}",
             f"{last['benefit']:.3f} ± {last['benefit_error']:.3f}",
         ]
         names = ("fidelity", "floor", "ceiling", "fraction")
         cells += [f"{last[name]:.3f}" for name in names] if "fidelity" in last else ["–"] * len(names)
-        rows.append(f"| {experiment.name} | {' | '.join(cells)} | {when} |")
+        rows.append(f"| {experiment.name} | {' | '.join(cells)} | {when} | {rise} |")
     return PAGE.format(
         scale=scale,
         table="\n".join(rows),
@@ -235,15 +236,16 @@ Held out: {scale.rows} rows for losses, {scale.probes} for sampled pictures; so 
 *Gain*: how much worse the loss gets with another row's map. *Benefit*: how much better it is than without a
 ControlNet; both in units of the base's loss. *Fidelity*: the sampled pictures annotated again with the rows' own
 parameters, against their maps. *f*: 0 without control, 1 for the true pictures through the VAE. *Converged*: the first
-two looks in a row with f of at least 0.5.
+two looks in a row with f of at least 0.5 and a gain above three standard errors. *Rise*: the steps between which f went
+from 10 % to 90 % of its later level, known no better than looks are apart; whether that is sudden is not decided here.
 
-| run | gain | benefit | fidelity | floor | ceiling | f | converged |
-|---|---|---|---|---|---|---|---|
+| run | gain | benefit | fidelity | floor | ceiling | f | converged | rise |
+|---|---|---|---|---|---|---|---|---|
 {table}
 
 | the paper says | look at |
 |---|---|
-| control appears suddenly, before step 10,000 at 1e-5 (3.3, figure 4) | `canny-seed…`, *converged* |
+| control appears suddenly, before step 10,000 at 1e-5 (3.3, figure 4) | `canny-seed…`, *converged*, *rise* |
 | Gaussian instead of zero convolutions: about as weak as lite (4.2) | `canny-gaussian`, `canny-lite` |
 | lite follows conditions less well (table 1: 4.09 against 4.28 of 5) | `canny-lite`, `canny-seed0` |
 | no collapse on 1,000 images, more are better (figure 10) | `canny-SIZE`, `canny-seed0` ({largest:,} rows) |

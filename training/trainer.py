@@ -60,6 +60,11 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return rise * fall
 
 
+def averaging(decay: float, step: int) -> float:
+    """How much of the average stays at a step, the first of which is 1: few steps are soon forgotten."""
+    return min(decay, (1 + step) / (10 + step))
+
+
 def make_inputs(
     base: Base, samples: list[Sample], condition: Condition, config: TrainConfig, empty: torch.Tensor | None = None
 ) -> Inputs:
@@ -246,7 +251,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.trained.average is not None:
-            _move_average(self.trained.average, self.trained.controlnet, config.ema)
+            _move_average(self.trained.average, self.trained.controlnet, averaging(config.ema, self.step + 1))
         self.whole = True
         return mean, norm
 

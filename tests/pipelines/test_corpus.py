@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from controlmill.pipelines import build, ingest
+from controlmill.pipelines.folder import list_folder
 from controlmill.pipelines.ingest import IngestStep
 from controlmill.pipelines.jobs import Means
 from controlmill.pipelines.rows import Failure, Pointless, run_rows
-from controlmill.pipelines.sources import list_folder
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 
@@ -38,6 +38,32 @@ def test_a_folder_that_is_gone_or_was_unmounted_is_no_fault_of_its_pictures(tmp_
         reasons(photos, sources)
 
 
+def test_a_subfolder_that_is_gone_or_was_unmounted_is_no_fault_of_its_pictures(tmp_path):
+    photos = write_photos(tmp_path / "photos", 9)
+    sources = list(list_folder(photos))
+    (photos / sources[1].source).unlink()
+    assert reasons(photos, sources[:3]) == ["kept", "missing", "kept"]
+    part = photos / "part1"
+    for path in part.iterdir():  # a disk below the corpus, which leaves its mount point
+        path.unlink()
+    with pytest.raises(Pointless, match=r"photos/part1 cannot be read any more .*: when it can, run the same"):
+        reasons(photos, sources)
+    part.rmdir()
+    with pytest.raises(Pointless, match="photos/part1 cannot be read any more"):
+        reasons(photos, sources)
+
+
+def test_links_to_nothing_are_refused_each_and_stop_nothing(tmp_path):
+    """As the pictures of a checkout whose contents were not fetched: they are as they were listed."""
+    photos = write_photos(tmp_path / "photos", 1)
+    for number in range(8):
+        (photos / f"{number}.jpg").symlink_to("../annex/nothing")
+    dataset = make(photos, tmp_path / "dataset", "canny", shard_size=8)
+    assert {row["reason"] for row in rows(tmp_path / "dataset", "rejected")} == {"missing"}
+    assert dataset.state("images").rows == 1
+    make(photos, tmp_path / "dataset", "canny", shard_size=8)  # and the folder is the one that was listed
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ESTALE, errno.ETIMEDOUT])
 def test_an_error_of_the_machine_is_no_fault_of_a_picture(tmp_path, monkeypatch, number):
     photos = write_photos(tmp_path / "photos", 2)
@@ -61,9 +87,12 @@ def test_pictures_that_are_all_gone_stop_the_job_until_they_are_back(tmp_path):
         for shard in (1, 2):
             (dataset / f"{table}/0000/{shard:08d}.parquet").unlink()
     (photos / "part2").rename(tmp_path / "elsewhere")
+    (photos / "part2").mkdir()
+    (photos / "part2" / "moved.txt").write_text("to elsewhere")
     with pytest.raises(MillError, match=r"none of 8 pictures from part2/002\.webp on is as it was listed"):
         make(photos, dataset, "canny", shard_size=8)
     assert Dataset.open(dataset).committed("images") <= {0, 1}
+    shutil.rmtree(photos / "part2")
     (tmp_path / "elsewhere").rename(photos / "part2")
     make(photos, dataset, "canny", shard_size=8)
     assert digests(dataset) == whole

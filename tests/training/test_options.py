@@ -12,10 +12,10 @@ import torch
 from controlmill.schemas.errors import MillError
 from controlmill.training import run as runs
 from controlmill.training.base import Base
-from controlmill.training.config import TYPES, TrainConfig
+from controlmill.training.config import TYPES, TrainConfig, make_config
 from controlmill.training.connections import make_controlnet
 from controlmill.training.log import read_log
-from controlmill.training.trainer import Trainer, make_inputs
+from controlmill.training.trainer import Trainer, averaging, make_inputs
 from safetensors.torch import load_file
 
 from .conftest import save_small_base
@@ -80,6 +80,13 @@ def test_all_faults_are_named_at_once():
     ]
 
 
+def test_a_setting_that_may_be_left_open_is_checked_when_it_is_given():
+    assert make_config(None, {"condition": "canny", "probe_prompt": ""}).probe_prompt == ""
+    assert make_config(None, {"condition": "canny"}).probe_prompt is None
+    with pytest.raises(MillError, match="probe_prompt = 3: should be str"):
+        make_config(None, {"condition": "canny", "probe_prompt": 3})
+
+
 def losses(run):
     return [line["loss"] for line in read_log(run) if "loss" in line]
 
@@ -93,6 +100,8 @@ def test_min_snr_weights_are_those_of_the_paper(prediction, tmp_path):
     expected = torch.minimum(snr, torch.tensor(5.0)) / (snr if prediction == "epsilon" else snr + 1)
     torch.testing.assert_close(base.snr_weight(t, 5.0).double(), expected, rtol=1e-4, atol=1e-6)
     assert base.snr_weight(t, 5.0)[0] < 0.1  # little noise: little weight
+    base.alphas[999] = 0.0  # a schedule that ends in noise alone
+    assert base.snr_weight(t, 5.0)[-1] == (1 if prediction == "epsilon" else 0)
 
 
 def test_noise_offset_is_constant_over_a_picture_and_differs_by_channel(settings, dataset_folder, small_base):
@@ -107,14 +116,25 @@ def test_noise_offset_is_constant_over_a_picture_and_differs_by_channel(settings
     assert 0.1 < offset[:, :, 0, 0].std() < 1.5
 
 
-def test_the_average_is_the_exponential_one(train, settings, tmp_path):
-    trainer = train(tmp_path / "run", settings(steps=1, ema=0.75))
-    start = make_controlnet(trainer.base.unet, "zero", 4, 3, 0).state_dict()
-    step = tmp_path / "run" / "checkpoints" / "00000001"
-    average, last = (load_file(step / part / "diffusion_pytorch_model.safetensors") for part in ("ema", "controlnet"))
-    for name, value in average.items():
-        torch.testing.assert_close(value, 0.75 * start[name] + 0.25 * last[name], atol=1e-7, rtol=1e-5)
-    assert any(not torch.equal(average[name], last[name]) for name in last)
+def test_the_average_is_the_exponential_one_and_forgets_its_start(train, settings, tmp_path):
+    run = tmp_path / "run"
+    trainer = train(run, settings(steps=4, ema=0.3, checkpoint_every=1, keep=4))
+    expected = make_controlnet(trainer.base.unet, "zero", 4, 3, 0).state_dict()
+    for step, decay in ((1, 2 / 11), (2, 3 / 12), (3, 0.3), (4, 0.3)):  # (1 + step) / (10 + step), until that is more
+        average, now = (
+            load_file(run / "checkpoints" / f"{step:08d}" / part / "diffusion_pytorch_model.safetensors")
+            for part in ("ema", "controlnet")
+        )
+        expected = {name: decay * value + (1 - decay) * now[name] for name, value in expected.items()}
+        for name, value in average.items():
+            torch.testing.assert_close(value, expected[name], atol=1e-7, rtol=1e-5)
+    assert any(not torch.equal(average[name], now[name]) for name in now)
+
+
+def test_a_slow_average_is_of_the_run_and_not_of_its_start():
+    """After 5,000 steps at 0.9999, 0.61 of a plain average would still be what the run began with."""
+    assert math.prod(averaging(0.9999, step) for step in range(1, 5_001)) < 1e-6
+    assert averaging(0.9999, 200_000) == 0.9999
 
 
 def test_a_compiled_run_has_the_losses_of_a_plain_one(train, settings, tmp_path, monkeypatch):

@@ -1,0 +1,151 @@
+"""Captions: what a text or a JSON file beside a picture says, and how such text is decoded.
+
+None is no caption; what is there and not understood is an error that says so.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .files import read_regular
+
+ENDINGS = (".txt", ".caption", ".json")  # looked for in this order, in the spellings that the folder holds
+KEYS = ("caption", "text", "prompt", "captions")  # of JSON objects and metadata, in any case; the first that says one
+MAX_BYTES = 100_000
+BYTE_ORDER_MARKS = {  # UTF-32's begin as UTF-16's
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def caption_beside(picture: Path, texts: str | None) -> str | None:
+    """The caption beside a picture: ``name.txt``, ``name.caption`` or ``name.json``, or ``name.png.txt``…
+
+    The first that says something counts: an empty file is none.
+
+    Args:
+        picture: the picture's path.
+        texts: endings of the text files in its folder, as spelt there, separated by spaces; those with a ``+`` stand
+            after the picture's whole name.
+
+    Raises:
+        ValueError: a file is there but cannot be read as a caption; with its name.
+        OSError: it cannot be read at all.
+    """
+    stem = os.path.splitext(picture.name)[0]
+    for ending in sorted((texts or "").split(), key=_order):
+        beside = picture.with_name(f"{picture.name}{ending[1:]}" if ending[0] == "+" else f"{stem}{ending}")
+        try:
+            data = read_regular(beside, MAX_BYTES)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+                continue
+            raise
+        try:
+            said = caption_of_file(data, is_json=ending.lower().endswith(".json"))
+        except ValueError as error:
+            raise ValueError(f"{beside.name}: {error}") from error
+        if said:
+            return said
+    return None
+
+
+def _order(ending: str) -> tuple[int, str]:
+    return ENDINGS.index(ending.removeprefix("+").lower()), ending  # +.txt before .txt
+
+
+def caption_of_file(data: bytes, is_json: bool) -> str | None:
+    """The caption in the bytes of a file.
+
+    Raises:
+        ValueError: they are too many, no text, or JSON without a caption.
+    """
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES} bytes")
+    try:
+        text = data.decode(encoding_of(data))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"neither UTF-8 nor UTF-16 with a byte order mark ({error.reason})") from error
+    if not is_json or not text.strip():
+        return clean(text)
+    try:
+        said = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    if not isinstance(said, dict):
+        return caption_in(said)
+    keys = caption_keys(said)
+    if not keys:
+        raise ValueError(f"none of {', '.join(KEYS)} in it")
+    return first_caption(said, keys)
+
+
+def encoding_of(data: bytes) -> str:
+    """What text is encoded in: by its byte order mark, else UTF-8."""
+    return next((name for mark, name in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8")
+
+
+def caption_keys(row: Mapping[Any, Any]) -> list[Any]:
+    """The keys of a row that may say its caption, best first."""
+    known = [key for key in row if isinstance(key, str) and key.lower() in KEYS]
+    return sorted(known, key=lambda key: (KEYS.index(key.lower()), key))
+
+
+def first_caption(row: Mapping[Any, Any], keys: list[Any]) -> str | None:
+    """The first of some values that says something.
+
+    Raises:
+        ValueError: one before it is no caption.
+    """
+    for key in keys:
+        try:
+            said = caption_in(row[key])
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from error
+        if said:
+            return said
+    return None
+
+
+def caption_in(value: Any) -> str | None:
+    """A string, or the first of a list of strings that says something.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return next((said for item in value if (said := clean(item))), None)
+    raise ValueError(f"neither a text nor a list of texts but {_kind(value)}")
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "an object", list: "a list of other things", bool: "true or false"}
+    return kinds.get(type(value), "a number")
+
+
+def clean(text: str) -> str | None:
+    """Without the space around it; None where nothing is left.
+
+    Raises:
+        ValueError: it holds NUL, or half a character, which no table can hold.
+    """
+    if "\0" in text:
+        raise ValueError("it holds NUL characters (UTF-16 without a byte order mark?)")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"it holds half a character ({error.reason})") from error
+    return text.strip() or None
