@@ -15,10 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..schemas.documents import Count
 from ..schemas.errors import MillError
 from ..schemas.storage import Storage, alive
 
 MAX_ATTEMPTS = 5
+OWNER = {"host": str, "pid": Count(1, 2**31 - 1)}
+STOP = {"why": str}
+FAILURE = {"shard": Count(), "error": str}
 
 
 class Stopped(Exception):
@@ -60,7 +64,7 @@ class Run:
 
     def stopped(self) -> str | None:
         """Why the run is to stop, if it is."""
-        said = self.storage.read_json(self._name("stop.json"))
+        said = self.storage.read_json(self._name("stop.json"), STOP)
         return said["why"] if said else None
 
     def check(self) -> None:
@@ -101,17 +105,28 @@ class Run:
     def failures(self) -> list[dict[str, Any]]:
         """Shards that could not be done, with their errors."""
         names = sorted(self.storage.files(self._name("failed")), key=lambda name: int(name.split(".")[0]))
-        return [self.storage.read_json(self._name(f"failed/{name}")) for name in names]
+        return [self.storage.read_json(self._name(f"failed/{name}"), FAILURE) for name in names]
 
 
 def sweep(storage: Storage) -> None:
     """Remove what dead runs of this machine left behind."""
     storage.sweep()
     for other in storage.folders("_run"):
-        owner = storage.read_json(f"_run/{other}/owner.json") or {}
+        owner = _owner(storage, other)
         if owner.get("host") in (None, socket.gethostname()) and not alive(owner.get("pid", 0)):
             storage.remove(f"_run/{other}")
     _remove_empty(storage)
+
+
+def _owner(storage: Storage, run: str) -> dict[str, Any]:
+    """Host and process of a run, empty where it does not say them (yet).
+
+    Raises:
+        MillError: what it says is malformed.
+    """
+    advice = f"if no job works on the dataset, remove {storage.path(f'_run/{run}')}"
+    owner: dict[str, Any] | None = storage.read_json(f"_run/{run}/owner.json", OWNER, advice)
+    return owner or {}
 
 
 def _remove_empty(storage: Storage) -> None:
@@ -127,7 +142,7 @@ def require_alone(storage: Storage) -> None:
         MillError: one does, as far as can be seen from here.
     """
     for other in storage.folders("_run"):
-        owner = storage.read_json(f"_run/{other}/owner.json") or {}
+        owner = _owner(storage, other)
         host, pid = owner.get("host"), owner.get("pid", 0)
         if host and pid != os.getpid() and (host != socket.gethostname() or alive(pid)):
             raise MillError(

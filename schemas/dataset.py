@@ -12,15 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from . import documents
 from .caches import CACHES
 from .card import dataset_card
-from .conditions import CONDITIONS, Condition, stored_condition
+from .conditions import CONDITIONS, NAME, Condition, stored_condition
 from .errors import MillError
 from .fingerprint import differences, fingerprint
-from .shardfile import Footer, open_parquet, read_footer
+from .shardfile import Footer, ShardFile, open_parquet, read_footer
 from .storage import Storage
 
 VERSION = 2
@@ -88,9 +86,11 @@ class Dataset:
         version = config.get("version") if isinstance(config, dict) else None
         if version != VERSION:
             raise MillError(f"{storage.address} {_of_another_version(version)}")
-        lacking = [name for name in ("ingest", "shard_size", "segments") if name not in config]
-        if lacking:
-            raise MillError(f"{storage.path('dataset.json')} is damaged (no {', '.join(lacking)}): it must be restored")
+        try:
+            documents.check(config, documents.CONFIG)
+            documents.check_config(config)
+        except ValueError as error:
+            raise documents.damaged(storage.path("dataset.json"), error, "it must be restored") from error
         return cls(storage, config)
 
     @classmethod
@@ -121,7 +121,7 @@ class Dataset:
 
     def tables(self) -> list[str]:
         """Folders that hold a table: the base tables first, then conditions in the order of the design."""
-        found = {name for name in self.storage.folders() if not name.startswith(("_", "."))}
+        found = {name for name in self.storage.folders() if NAME.fullmatch(name)}
         order = [*BASE_TABLES, *(condition.table for condition in CONDITIONS.values())]
         return [*(name for name in order if name in found), *sorted(found.difference(order))]
 
@@ -147,22 +147,21 @@ class Dataset:
 
     def index(self, table: str) -> dict[str, Any] | None:
         """What is known of all files of a complete table, else None."""
-        return self.storage.read_json(index_file(table))
+        name = index_file(table)
+        index: dict[str, Any] | None = self.storage.read_json(name, documents.INDEX)
+        if index is not None and not table == index["table"] == index["provenance"]["table"]:
+            raise MillError(f"{self.storage.path(name)} is damaged (it is the index of {index['table']})")
+        return index
 
     @contextmanager
-    def parquet(self, table: str, shard: int) -> Iterator[pq.ParquetFile]:
+    def parquet(self, table: str, shard: int) -> Iterator[ShardFile]:
         """A committed file, open for reading.
 
         Raises:
             MillError: the file is damaged.
         """
-        name = shard_file(table, shard)
-        with self.storage.open(name) as file:
-            try:
-                parquet = open_parquet(file)
-            except pa.ArrowInvalid as error:
-                raise MillError(f"{self.storage.path(name)} is damaged: {error}") from error
-            yield parquet
+        with self.storage.open(shard_file(table, shard)) as file:
+            yield open_parquet(file)
 
     def footer(self, table: str, shard: int) -> Footer:
         """What a committed file says of itself."""

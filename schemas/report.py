@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -36,13 +37,14 @@ def table_report(dataset: Dataset, tables: Sequence[str]) -> Table:
 
 def first_rejects(dataset: Dataset, count: int) -> list[str]:
     """The first refused files: source, reason, error."""
-    lines: list[str] = []
+    rows = itertools.islice(_rejects(dataset), count)
+    return [f"  refused {row['source']}: {row['reason']}, {row['error']}" for row in rows]
+
+
+def _rejects(dataset: Dataset) -> Iterator[dict[str, Any]]:
     for shard in sorted(dataset.committed("rejected")):
-        if len(lines) >= count:
-            break
         with dataset.parquet("rejected", shard) as parquet:
-            lines += [f"  refused {row['source']}: {row['reason']}, {row['error']}" for row in read_rows(parquet)]
-    return lines[:count]
+            yield from read_rows(parquet, ("source", "reason", "error"))
 
 
 def size_text(count: int) -> str:

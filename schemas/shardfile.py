@@ -6,22 +6,32 @@ compressed already) and have no statistics (Parquet would copy small ones into t
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .documents import PROVENANCE, SUMMARY, damaged, parse
 from .fingerprint import canonical
 from .tables import is_image, with_metadata
 
 GROUP_ROWS = 64
 GROUP_PIXELS = 64 * 1024 * 1024
 GROUP_BYTES = 256 * 1024 * 1024
+LISTED_GROUP_ROWS = 16 * GROUP_ROWS  # of tables without pictures
 PER_SHARD = ("shard", "images_sha256")  # provenance that differs from file to file
+REPEATED = ("reason", "error")  # columns whose values are kept in a dictionary
+
+# Of a file that is read here though it may come from anybody: what one that was written here stays below.
+MAX_GROUP_BYTES = 4 * GROUP_BYTES
+MAX_FOOTER_BYTES = 64 * 1024 * 1024
+MAX_DICTIONARY_BYTES = 64 * 1024
+MAX_EXPANSION = 24  # Snappy makes at most 64 bytes of 3
 
 
 class ShardWriter:
@@ -35,9 +45,10 @@ class ShardWriter:
             path,
             self.schema,
             compression={**dict.fromkeys(media, "NONE"), **dict.fromkeys(scalars, "SNAPPY")},
-            use_dictionary=[column for column in scalars if column.split(".")[0] in ("reason", "error")],
+            use_dictionary=[column for column in scalars if column.split(".")[0] in REPEATED],
             write_statistics=scalars,
             write_page_index=True,
+            write_page_checksum=True,
             use_content_defined_chunking=True,
             version="2.6",
         )
@@ -91,45 +102,153 @@ class Footer:
         return self.provenance.get("images_sha256")
 
 
-def open_parquet(file: BinaryIO) -> pq.ParquetFile:
-    """A Parquet file that starts no threads of Arrow's.
+class ShardFile(pq.ParquetFile):
+    """An open file that knows its name, for errors.
 
-    Where they read through a Python file, they can abort the interpreter as it ends (apache/arrow#34314); and our jobs
-    have workers of their own.
+    It starts no threads of Arrow's: where they read through a Python file, they can abort the interpreter as it ends
+    (apache/arrow#34314); and our jobs have workers of their own.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self.name = str(getattr(file, "path", None) or getattr(file, "name", "a Parquet file"))
+        with naming(self.name):
+            _check_footer(file)
+            super().__init__(file, pre_buffer=False, page_checksum_verification=True)
+
+
+def _check_footer(file: BinaryIO) -> None:
+    """Arrow would read whatever length the file's end says."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(end - 8, 0))
+    length = int.from_bytes(file.read(4), "little")
+    if length > MAX_FOOTER_BYTES:
+        raise ValueError(f"its footer says that it has {length} bytes")
+    file.seek(0)
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """What Arrow finds wrong with a file while it is read becomes an error with the file's name.
 
     Raises:
-        pyarrow.ArrowInvalid: not a Parquet file, or a damaged one.
+        MillError: the file is damaged. What is wrong with a disk or a network stays an OSError with its number.
     """
-    return pq.ParquetFile(file, pre_buffer=False)
+    try:
+        yield
+    except MemoryError:
+        raise
+    except (pa.ArrowException, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise damaged(name, error) from error
 
 
-def read_footer(file: BinaryIO | pq.ParquetFile) -> Footer:
+def open_parquet(file: BinaryIO) -> ShardFile:
+    """A Parquet file, open for reading.
+
+    Raises:
+        MillError: not a Parquet file, or a damaged one.
+    """
+    return ShardFile(file)
+
+
+def read_footer(file: BinaryIO | ShardFile) -> Footer:
     """The footer of an open file.
 
     Raises:
-        ValueError: not a file that this project wrote.
+        MillError: not a file that this project wrote, or a damaged one.
     """
-    parquet = file if isinstance(file, pq.ParquetFile) else open_parquet(file)
-    metadata = parquet.metadata.metadata or {}
-    if b"controlmill" not in metadata:
-        raise ValueError("the file carries no ControlMill provenance")
-    groups = tuple(parquet.metadata.row_group(i).num_rows for i in range(parquet.metadata.num_row_groups))
-    return Footer(
-        groups=groups,
-        provenance=json.loads(metadata[b"controlmill"]),
-        summary=json.loads(metadata.get(b"controlmill_summary", b"{}")),
-        schema=parquet.schema_arrow,
-    )
+    parquet = file if isinstance(file, ShardFile) else open_parquet(file)
+    with naming(parquet.name):
+        metadata = parquet.metadata.metadata or {}
+        if b"controlmill" not in metadata:
+            raise ValueError("it carries no ControlMill provenance")
+        return Footer(
+            groups=tuple(parquet.metadata.row_group(i).num_rows for i in range(parquet.metadata.num_row_groups)),
+            provenance=parse(metadata[b"controlmill"], PROVENANCE),
+            summary=parse(metadata.get(b"controlmill_summary", b"{}"), SUMMARY),
+            schema=parquet.schema_arrow,
+        )
 
 
-def read_table(parquet: pq.ParquetFile, columns: Sequence[str] | None = None, group: int | None = None) -> pa.Table:
-    """Columns of one row group of an open file, or of all, without Arrow's threads."""
-    if group is None:
-        return parquet.read(columns=columns, use_threads=False)
-    return parquet.read_row_group(group, columns=columns, use_threads=False)
+def check_layout(parquet: ShardFile, size: int) -> None:
+    """Before rows of a file of doubtful origin are read: that it is laid out as :class:`ShardWriter` does it.
+
+    What it holds is then not much larger in memory than on disk, a row group at a time.
+
+    Args:
+        parquet: the open file.
+        size: its bytes.
+
+    Raises:
+        MillError: a row group, or a column's dictionary, may be larger than this project writes them.
+    """
+    with naming(parquet.name):
+        for number in range(parquet.metadata.num_row_groups):
+            group = parquet.metadata.row_group(number)
+            columns = [group.column(i) for i in range(group.num_columns)]
+            stored = [column.total_compressed_size for column in columns]
+            if (
+                not 0 < group.num_rows <= LISTED_GROUP_ROWS
+                or min(stored) < 0
+                or sum(stored) > min(size, MAX_GROUP_BYTES)
+            ):
+                raise ValueError(f"row group {number} says that it has {group.num_rows} rows of {sum(stored)} bytes")
+            for column in columns:
+                _check_column(column, number)
 
 
-def read_rows(parquet: pq.ParquetFile, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Rows of an open file in order, one row group in memory at a time."""
+def _check_column(column: pq.ColumnChunkMetaData, group: int) -> None:
+    name = column.path_in_schema
+    if column.compression not in ("UNCOMPRESSED", "SNAPPY"):
+        raise ValueError(f"{name} in row group {group} is compressed by {column.compression}")
+    if column.total_uncompressed_size > column.total_compressed_size * MAX_EXPANSION + GROUP_ROWS * 1024:
+        raise ValueError(f"{name} in row group {group} says that it unfolds to {column.total_uncompressed_size} bytes")
+    if not column.has_dictionary_page:
+        return
+    length = column.data_page_offset - column.dictionary_page_offset
+    if name.split(".")[0] not in REPEATED or not 0 < length <= MAX_DICTIONARY_BYTES:
+        raise ValueError(f"{name} in row group {group} has a dictionary of {length} bytes")
+
+
+def read_table(parquet: ShardFile, columns: Sequence[str] | None = None, group: int | None = None) -> pa.Table:
+    """Columns of one row group of an open file, or of all, without Arrow's threads.
+
+    Raises:
+        MillError: the file is damaged, or has no such column.
+    """
+    with naming(parquet.name):
+        if group is None:
+            table = parquet.read(columns=columns, use_threads=False)
+        else:
+            table = parquet.read_row_group(group, columns=columns, use_threads=False)
+        return _sound(table, columns)
+
+
+def read_rows(parquet: ShardFile, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of an open file in order, at most :data:`GROUP_ROWS` in memory at a time.
+
+    Raises:
+        MillError: the file is damaged, or has no such column.
+    """
     for group in range(parquet.metadata.num_row_groups):
-        yield from read_table(parquet, columns, group).to_pylist()
+        with naming(parquet.name):
+            batches = parquet.iter_batches(GROUP_ROWS, [group], columns, use_threads=False)
+        while True:
+            with naming(parquet.name):
+                batch = next(batches, None)
+                if batch is None:
+                    break
+                rows = _sound(batch, columns).to_pylist()
+            yield from rows
+
+
+T = TypeVar("T", pa.Table, pa.RecordBatch)
+
+
+def _sound(found: T, columns: Sequence[str] | None) -> T:
+    found.validate(full=True)  # texts are UTF-8, offsets lie in their buffers
+    lacking = {name.split(".")[0] for name in columns or ()}.difference(found.schema.names)
+    if lacking:
+        raise ValueError(f"no column {', '.join(sorted(lacking))}")
+    return found

@@ -78,7 +78,7 @@ def _column(dataset: Dataset, table: str, shard: int, first: int, count: int) ->
 def _cell(dataset: Dataset, table: str, row: dict, column: str) -> Image.Image:  # type: ignore[type-arg]
     if row[column] is None:
         return _blank(f"refused: {row['reason']}")
-    data = row[column]["bytes"]
+    data = row[column]["bytes"] or b""
     try:
         if column == "map":
             return map_picture(dataset.condition(table).kind, data)

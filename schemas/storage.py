@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from . import documents
 from .errors import MillError
 
 REPAIR = "a file in _tables can be removed, the next run makes it again; dataset.json must be restored"
@@ -70,18 +71,24 @@ class Storage:
         with self.open(name) as file:
             return file.read()
 
-    def read_json(self, name: str) -> Any:
-        """A JSON file; ``None`` where there is none.
+    def read_json(self, name: str, shape: Any = object, advice: str = REPAIR) -> Any:
+        """A JSON file of a shape (see :func:`documents.parse`); ``None`` where there is none.
+
+        Args:
+            name: which.
+            shape: what is expected.
+            advice: what to do where it is damaged.
 
         Raises:
-            MillError: the file is not JSON.
+            MillError: the file is not JSON, or of another shape.
         """
         if not self.exists(name):
             return None
         try:
-            return json.loads(self.read(name))
+            with self.open(name) as file:
+                return documents.parse(file.read(documents.MAX_BYTES + 1), shape)
         except ValueError as error:
-            raise MillError(f"{self.path(name)} is damaged ({error}): {REPAIR}") from error
+            raise documents.damaged(self.path(name), error, advice) from error
 
     def files(self, folder: str) -> dict[str, int]:
         """Names and sizes of the files directly inside ``folder``; empty where there is no such folder."""

@@ -3,23 +3,35 @@
 Conservation: listed = kept + rejected. Alignment: the same keys in the same order, maps as large as their images.
 Provenance: every file says how it was made, and from which images. Commit: nothing is missing, nothing is left over,
 and the bytes are those of the index.
+
+The dataset may come from anybody. A file is read only after its footer was found to be like those that are written
+here, and a picture is decoded only after its header was found to be of its row's size: so memory is bounded, and
+whatever else is wrong is a fault of its file.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .caches import CACHES, VALUES
+import pyarrow as pa
+
+from .caches import CACHES, SCHEMAS, VALUES
 from .caches import fault as cache_fault
 from .codecs import decode_image, decode_map
-from .conditions import Condition
+from .conditions import NAME, Condition, stored_condition
 from .dataset import BASE_TABLES, Dataset, describe_file, shard_file
-from .errors import MillError
+from .errors import MillError, error_text
 from .fingerprint import differences, row_key
-from .shardfile import Footer, read_footer, read_rows, read_table
+from .shardfile import Footer, check_layout, open_parquet, read_footer, read_rows, read_table
+from .storage import TEMPORARY
+from .tables import IMAGES, REJECTED, SOURCES, condition_schema
+
+BASE_SCHEMAS = {"sources": SOURCES, "images": IMAGES, "rejected": REJECTED}
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,7 @@ class Fault:
 
 def verify(dataset: Dataset, pixels: bool = True) -> Iterator[Fault]:
     """Every fault of a dataset. With ``pixels`` each picture and map is decoded, and the caches' values are read."""
+    yield from _guarded("the folder", _left_over(dataset))
     if not dataset.config["segments"]:
         yield Fault("commit", "dataset.json", "nothing is listed yet; run the ingest command again")
         return
@@ -58,20 +71,41 @@ def verify(dataset: Dataset, pixels: bool = True) -> Iterator[Fault]:
 def _guarded(where: str, faults: Iterator[Fault]) -> Iterator[Fault]:
     try:
         yield from faults
-    except (MillError, ValueError, OSError, LookupError, TypeError) as error:
-        yield Fault("commit", where, f"cannot be read: {type(error).__name__}: {error}")
+    except MillError as error:
+        yield Fault("commit", where, f"cannot be read: {error}")
+    except Exception as error:  # of a file from anybody, nothing is sure
+        yield Fault("commit", where, f"cannot be read: {error_text(error)}")
+
+
+def _left_over(dataset: Dataset) -> Iterator[Fault]:
+    """What jobs leave that did not end, and indexes of tables that are not there."""
+    storage = dataset.storage
+    for run in storage.folders("_run"):
+        yield Fault("commit", f"_run/{run}", "a job is at work, or did not end: the next one removes it then")
+    for table in storage.folders("_redo"):
+        yield Fault("commit", f"_redo/{table}", "a redo of the table did not end: the same command goes on with it")
+    for name in storage.folders():
+        if not name.startswith(("_", ".")) and not NAME.fullmatch(name):
+            yield Fault("commit", name, "is a folder of no table: they have small letters, digits and _")
+    for folder in ("", "_tables"):
+        for name in storage.files(folder):
+            if TEMPORARY.search(name):
+                yield Fault("commit", f"{folder}/{name}".lstrip("/"), "was not written to its end; it can be removed")
+            elif folder and name.removesuffix(".json") not in dataset.tables():
+                yield Fault("commit", f"{folder}/{name}", "is the index of no table")
 
 
 def _table_faults(dataset: Dataset, table: str) -> Iterator[Fault]:
     """Index, files and provenance of one table."""
     index = dataset.index(table)
-    expected = set(range(dataset.shards))
-    committed = dataset.committed(table)
-    if committed - expected:
-        yield Fault("commit", table, f"files of no shard: {sorted(committed - expected)[:5]}")
-    if expected - committed:
-        missing = sorted(expected - committed)
-        yield Fault("commit", table, f"{len(missing)} of {len(expected)} shards are missing, the first is {missing[0]}")
+    committed, shards = dataset.committed(table), dataset.shards
+    beyond = sorted(shard for shard in committed if shard >= shards)
+    if beyond:
+        yield Fault("commit", table, f"files of no shard: {beyond[:5]}")
+    missing = shards - len(committed) + len(beyond)
+    if missing:
+        first = next(shard for shard in itertools.count() if shard not in committed)
+        yield Fault("commit", table, f"{missing} of {shards} shards are missing, the first is {first}")
         return
     for folder in dataset.storage.folders(table):
         for name in dataset.storage.files(f"{table}/{folder}"):
@@ -81,27 +115,53 @@ def _table_faults(dataset: Dataset, table: str) -> Iterator[Fault]:
     if index is None:
         yield Fault("commit", table, "has no index in _tables: the run that made it did not end; run it again")
         return
-    if len(index["shards"]) != len(expected):
-        yield Fault("commit", table, f"its index has {len(index['shards'])} shards, the dataset {len(expected)}")
+    if len(index["shards"]) != shards:
+        yield Fault("commit", table, f"its index has {len(index['shards'])} shards, the dataset {shards}")
         return
+    schema = _schema(table, index["provenance"])
     for shard, entry in enumerate(index["shards"]):
         name = shard_file(table, shard)
-        try:
-            with dataset.storage.open(name) as file:
-                shared, found = describe_file(file)
-        except (ValueError, OSError) as error:
-            yield Fault("commit", name, f"cannot be read: {error}")
-            continue
-        if found != entry:
-            changed = ", ".join(key for key in found if found[key] != entry.get(key))
-            yield Fault("commit", name, f"is not the file of the index: {changed}")
-        if shared != index["provenance"]:
-            yield Fault("provenance", name, "was made in another way than the rest of the table")
+        yield from _guarded(name, _file_faults(dataset, name, entry, index["provenance"], schema))
     stale = dataset.stale_shards(table, index)
     if stale:
         yield Fault(
             "provenance", table, f"stale: {len(stale)} shards were made from other images, the first is {stale[0]}"
         )
+
+
+def _schema(table: str, provenance: dict[str, Any]) -> pa.Schema:
+    """The columns that a table has at least."""
+    if table in BASE_SCHEMAS:
+        return BASE_SCHEMAS[table]
+    return SCHEMAS[table] if table in CACHES else condition_schema(stored_condition(provenance), {})
+
+
+def _file_faults(
+    dataset: Dataset, name: str, entry: dict[str, Any], provenance: dict[str, Any], schema: pa.Schema
+) -> Iterator[Fault]:
+    """One file against its index; whether its rows can be read safely."""
+    with dataset.storage.open(name) as file:
+        size = file.seek(0, os.SEEK_END)
+        parquet = open_parquet(file)
+        check_layout(parquet, size)
+        footer = read_footer(parquet)
+        if footer.rows > dataset.config["shard_size"]:
+            yield Fault("commit", name, f"has {footer.rows} rows, a shard at most {dataset.config['shard_size']}")
+        for column in schema:
+            place = footer.schema.get_field_index(column.name)
+            kind = footer.schema.field(place).type if place >= 0 else None
+            if kind != column.type:
+                yield Fault("commit", name, f"its column {column.name} is {kind or 'not there'}, not {column.type}")
+        if size != entry["bytes"]:
+            yield Fault("commit", name, f"has {size} bytes, by its index {entry['bytes']}")
+        else:
+            file.seek(0)
+            _, found = describe_file(file)
+            changed = ", ".join(key for key in {**entry, **found} if found.get(key) != entry.get(key))
+            if changed:
+                yield Fault("commit", name, f"is not the file of the index: {changed}")
+    if footer.shared != provenance:
+        yield Fault("provenance", name, "was made in another way than the rest of the table")
 
 
 def _settings(dataset: Dataset) -> Iterator[Fault]:
@@ -147,8 +207,9 @@ def _images(dataset: Dataset, shard: int, pixels: bool) -> Iterator[Fault]:
             if row["key"] != row_key(row["source"], row["sha256"]):
                 yield Fault("alignment", shard_file("images", shard), f"{row['key']} is not the key of its row")
         for row in read_rows(parquet, ["key", "image", "width", "height"]) if pixels else ():
+            data = (row["image"] or {}).get("bytes") or b""
             try:
-                decode_image(row["image"]["bytes"], (row["height"], row["width"]))
+                decode_image(data, (row["height"], row["width"]))
             except Exception as error:  # decoders raise nearly anything on damaged data
                 yield Fault("alignment", shard_file("images", shard), f"{row['key']} {error}")
 
@@ -188,7 +249,7 @@ def _map_faults(condition: Condition, image: dict[str, Any], row: dict[str, Any]
             yield "conservation", f"has no {value} and no reason"
     elif "bytes" in stored:
         try:
-            decode_map(condition.kind, stored["bytes"], (image["height"], image["width"]))
+            decode_map(condition.kind, stored["bytes"] or b"", (image["height"], image["width"]))
         except Exception as error:  # decoders raise nearly anything on damaged data
             yield "alignment", str(error)
 

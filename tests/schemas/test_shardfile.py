@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from controlmill.schemas.conditions import CONDITIONS
+from controlmill.schemas.errors import MillError
 from controlmill.schemas.fingerprint import differences, row_key, row_seed, sha256_file
-from controlmill.schemas.shardfile import ShardWriter, read_footer, read_rows
+from controlmill.schemas.shardfile import ShardWriter, open_parquet, read_footer, read_rows
 from controlmill.schemas.tables import IMAGES, condition_schema
 
 CANNY = condition_schema(CONDITIONS["canny"], {"low": "int32", "scores": "list<float>"})
@@ -35,7 +36,9 @@ assert len(os.listdir("/proc/self/task")) == before
 
 
 def write(path: Path, groups: int = 3) -> None:
-    with ShardWriter(path, CANNY, {"table": "canny", "shard": 7, "images_sha256": "ab"}) as writer:
+    with ShardWriter(
+        path, CANNY, {"table": "canny", "shard": 7, "images_sha256": "ab" * 32, "kind": "binary"}
+    ) as writer:
         for group in range(groups):
             writer.write_group(
                 [
@@ -57,7 +60,11 @@ def test_the_bytes_are_the_same_in_every_process(tmp_path: Path) -> None:
     for seed in ("0", "1"):
         subprocess.run(
             [sys.executable, "-c", WRITE, str(tmp_path / "there")],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path), "ARROW_DEFAULT_MEMORY_POOL": "system"},
+            env={
+                "PYTHONHASHSEED": seed,
+                "PYTHONPATH": ":".join(sys.path),
+                "ARROW_DEFAULT_MEMORY_POOL": "system",
+            },
             check=True,
         )
         assert sha256_file(tmp_path / "there") == sha256_file(tmp_path / "here")
@@ -69,8 +76,8 @@ def test_the_footer_says_how_the_file_was_made(tmp_path: Path) -> None:
         footer = read_footer(file)
     assert footer.groups == (5, 5, 5)
     assert footer.rows == 15
-    assert footer.shared == {"table": "canny"}
-    assert footer.images_sha256 == "ab"
+    assert footer.shared == {"table": "canny", "kind": "binary"}
+    assert footer.images_sha256 == "ab" * 32
     assert footer.summary == {"reasons": {"failed": 3}}
 
 
@@ -97,7 +104,8 @@ def test_a_file_without_rows_is_read_as_a_table(tmp_path: Path) -> None:
 
 def test_rows_are_read_a_group_at_a_time(tmp_path: Path) -> None:
     write(tmp_path / "file")
-    found = list(read_rows(pq.ParquetFile(tmp_path / "file"), ["key", "reason"]))
+    with (tmp_path / "file").open("rb") as file:
+        found = list(read_rows(open_parquet(file), ["key", "reason"]))
     assert found[5] == {"key": "10", "reason": "failed"}
     assert len(found) == 15
 
@@ -111,7 +119,10 @@ def test_reading_leaves_no_thread_behind_that_could_abort_the_end_of_a_process(t
 
 def test_another_parquet_file_is_not_taken_for_ours(tmp_path: Path) -> None:
     pq.write_table(pa.table({"key": ["a"]}), tmp_path / "file")
-    with (tmp_path / "file").open("rb") as file, pytest.raises(ValueError, match="no ControlMill provenance"):
+    with (
+        (tmp_path / "file").open("rb") as file,
+        pytest.raises(MillError, match=r"file is damaged .*no ControlMill prov"),
+    ):
         read_footer(file)
 
 

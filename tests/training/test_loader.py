@@ -11,6 +11,7 @@ import pytest
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset, index_file, shard_file
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.shardfile import open_parquet
 from controlmill.training import readers
 from controlmill.training.loader import Loader, LoaderConfig, held_out_samples
 from controlmill.training.order import LANES
@@ -100,7 +101,7 @@ class Many(Dataset):
 
     @contextmanager
     def parquet(self, table, shard):
-        yield pq.ParquetFile(self.files[table])
+        yield open_parquet(self.files[table])
 
     def loader(self, cache_bytes, train=None):
         train = self.train if train is None else train
