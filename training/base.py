@@ -35,7 +35,7 @@ class Base:
         """``whole_unet`` leaves the UNet in float32, for what is copied from it and trained."""
         where = configured_by(name)
         dtype = DTYPES[precision]
-        self.name, self.device, self.facts = name, device, read_facts(name)
+        self.name, self.device, self.facts, self.dtype = name, device, read_facts(name), dtype
         self.tokenizer = CLIPTokenizer.from_pretrained(where, subfolder="tokenizer")
         unet_dtype = torch.float32 if whole_unet else dtype
         vae_dtype = torch.float32 if precision == "fp16" else dtype  # a VAE in fp16 overflows

@@ -2,7 +2,7 @@
 
     RUN/checkpoints/00001000/controlnet/    what ControlNetModel.from_pretrained loads: the weights being trained
                              ema/           their average, where one is kept; in the same format
-                             unet/          the base with its decoder trained, where that is unlocked
+                             unet/          the base as trained, where it is unlocked
                              optimizer.safetensors  state.json
     RUN/controlnet -> checkpoints/…/controlnet (or ema) of the last one
 

@@ -15,9 +15,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from ..schemas.errors import MillError
 from ..schemas.fingerprint import differences
 
+SHORT = 50  # steps: a trial of a few is not for looks and checkpoints
 RECIPES = Path(__file__).parent / "recipes"
 Connection = Literal["zero", "gaussian", "lite"]
 Rates = Literal["constant", "linear", "cosine"]
+Unlock = Literal["none", "decoder", "base"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Caches = Literal["auto", "off"]
 Optimizer = Literal["adamw", "adamw8bit"]
@@ -58,14 +60,16 @@ class TrainConfig:
 
     connection: Connection = option("zero", "zero (paper), gaussian or lite (its ablations).")
     only_mid: bool = option(False, "Connect the middle block alone (paper: small-scale training).")
-    unlock_decoder: bool = option(False, "Train the base's decoder too (paper: large-scale training).")
+    unlock: Unlock = option(
+        "none", "What of the base trains too: none, its decoder (repo), or base, the whole UNet (paper: large-scale)."
+    )
     start_from: str = option("", "A ControlNet to start from: a run, a folder or a name on the hub.")
 
     steps: int = option(10_000, "Optimiser steps.", "1 or more", machine=True)
     batch_size: int = option(4, "Samples per optimiser step, over all processes (repo).", "1 or more")
     micro_batch: int = option(0, "Samples per forward pass of a process; 0: its share of the batch.")
     rate: float = option(1e-5, "Learning rate (paper).", "above 0")
-    unlock_rate: float = option(2e-6, "Learning rate of an unlocked decoder (repo).", "above 0")
+    unlock_rate: float = option(2e-6, "Learning rate of what is unlocked (repo).", "above 0")
     rates: Rates = option("constant", "constant (repo), linear or cosine, to zero at the last step.")
     warmup: int = option(0, "Steps over which the learning rate rises.")
     optimizer: Optimizer = option("adamw", "adamw, or adamw8bit with bitsandbytes.")
@@ -89,9 +93,9 @@ class TrainConfig:
     deterministic: bool = option(False, "Only deterministic kernels, for exact resume on CUDA.")
     seed: int = option(0, "Seed of everything drawn.", "from 0 to below 2**63")
 
-    checkpoint_every: int = option(0, "Steps between checkpoints; 0: a tenth of all.", machine=True)
+    checkpoint_every: int = option(0, "Steps between checkpoints; 0: a tenth of all, at least 50.", machine=True)
     keep: int = option(3, "Checkpoints kept.", "1 or more", machine=True)
-    eval_every: int = option(0, "Steps between looks at held-out rows; 0: a twentieth of all.", machine=True)
+    eval_every: int = option(0, "Steps between looks at held-out rows; 0: a twentieth, at least 50.", machine=True)
     eval_rows: int = option(32, "Held-out rows for losses.", "2 or more", machine=True)
     probes: int = option(8, "Held-out rows that pictures are sampled for; 0: none.", machine=True)
     probe_steps: int = option(20, "DDIM steps of a sampled picture (paper).", "1 or more", machine=True)
@@ -139,8 +143,8 @@ class TrainConfig:
                 "--only-mid holds zero convolutions at zero: not gaussian",
             ),
             (
-                self.ema > 0 and self.unlock_decoder,
-                "--ema averages the ControlNet alone, which fits no decoder of the last step: not --unlock-decoder",
+                self.ema > 0 and self.unlock != "none",
+                f"--ema averages the ControlNet alone, which fits no base of the last step: not --unlock {self.unlock}",
             ),
             (bool(self.probe_image) and not self.held_out, "--probe-image needs looks: --held-out above 0"),
             (
@@ -156,6 +160,26 @@ class TrainConfig:
         faults += [text for broken, text in rules if broken]
         if faults:
             raise MillError("\n  ".join(faults))
+
+    @property
+    def look_every(self) -> int:
+        """Steps between looks; besides, the first and the last step are looked at."""
+        return self.eval_every or max(SHORT, self.steps // 20)
+
+    @property
+    def save_every(self) -> int:
+        """Steps between checkpoints; besides, the last step is saved, and the one that a run is stopped at."""
+        return self.checkpoint_every or max(SHORT, self.steps // 10)
+
+    def share(self, processes: int) -> int:
+        """Samples of a step that each of several processes takes.
+
+        Raises:
+            MillError: they do not divide.
+        """
+        if self.batch_size % processes:
+            raise MillError(f"--batch-size {self.batch_size} does not divide among {processes} processes")
+        return self.batch_size // processes
 
     def decisive(self) -> dict[str, Any]:
         """The settings that decide the weights."""

@@ -1,4 +1,4 @@
-"""How a ControlNet joins its base: zero or Gaussian convolutions, the middle alone, the lite ablation, the decoder."""
+"""How a ControlNet joins its base: zero or Gaussian convolutions, the middle alone, lite; and what of both trains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import nn
 
-from .config import Connection
+from .config import Connection, Unlock
 
 
 class LiteBlock(nn.Module):
@@ -99,28 +99,59 @@ def zero_convolutions(controlnet: ControlNetModel) -> list[nn.Conv2d]:
     ]
 
 
-def decoder(unet: UNet2DConditionModel) -> list[nn.Module]:
-    """What the original repository unlocks with ``sd_locked=False``: the output blocks and the output convolution."""
-    return [unet.up_blocks, unet.conv_norm_out, unet.conv_out]
+class Unconnected(nn.Conv2d):
+    """A zero convolution that stays in the file and is not computed: its output is one zero, which has no gradient."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """One number, which is added to whatever the base has there."""
+        return input.new_zeros(())
+
+
+def is_connected(controlnet: ControlNetModel) -> bool:
+    """Whether anything reaches the base's skip connections."""
+    return any(bool(parameter.any()) for parameter in controlnet.controlnet_down_blocks.parameters())
+
+
+def disconnect(controlnet: ControlNetModel) -> None:
+    """Keep the middle block's connection alone; the others are zero: the stock pipeline does what was trained."""
+    controlnet.controlnet_down_blocks = nn.ModuleList(
+        Unconnected(block.in_channels, block.out_channels, 1, device=block.weight.device, dtype=block.weight.dtype)
+        for block in controlnet.controlnet_down_blocks
+    )
+    for parameter in controlnet.controlnet_down_blocks.parameters():
+        nn.init.zeros_(parameter)
+
+
+def unlocked(unet: UNet2DConditionModel, unlock: Unlock) -> list[nn.Module]:
+    """What is trained of a base.
+
+    ``decoder`` is what the original repository unlocks with ``sd_locked=False``: output blocks and output convolution.
+    ``base`` is all (v1 of the paper, "Improved training").
+    """
+    return {"none": [], "decoder": [unet.up_blocks, unet.conv_norm_out, unet.conv_out], "base": [unet]}[unlock]
 
 
 def choose_trainable(
-    controlnet: ControlNetModel, unet: UNet2DConditionModel, only_mid: bool, unlock_decoder: bool
+    controlnet: ControlNetModel, unet: UNet2DConditionModel, only_mid: bool, unlock: Unlock
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Set ``requires_grad`` everywhere.
+    """Set ``requires_grad`` everywhere; with ``only_mid`` :func:`disconnect`.
+
+    Nothing of the base before what is trained needs a gradient, and autograd keeps nothing of it.
 
     Returns:
         (trainable parameters of the ControlNet, of the base).
     """
     unet.requires_grad_(False)
     controlnet.requires_grad_(True)
-    if only_mid:  # frozen at zero, not left out: the stock pipeline runs as it is, and unfreezing reconnects them
+    if only_mid:
+        disconnect(controlnet)
         controlnet.controlnet_down_blocks.requires_grad_(False)
     if isinstance(controlnet, LiteControlNet):
         controlnet.time_embedding.requires_grad_(False)  # not used
-    if unlock_decoder:
-        for module in decoder(unet):
-            module.requires_grad_(True).float()
+    for module in unlocked(unet, unlock):
+        module.requires_grad_(True)
+        for parameter in module.parameters():
+            parameter.data = parameter.data.float()
     trained = [parameter for parameter in controlnet.parameters() if parameter.requires_grad]
     return trained, [parameter for parameter in unet.parameters() if parameter.requires_grad]
 

@@ -73,8 +73,6 @@ def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = No
     start = controlnet_folder(config.start_from) if config.start_from and caches is None else ""
     if start:
         facts.check_controlnet(read_controlnet_config(start), config.start_from)
-        if config.only_mid and _is_connected(Path(start)):
-            raise MillError(f"--only-mid: the down blocks of {config.start_from} are connected already")
     parts = {
         "images": _digests(dataset, "images"),
         "captions": captions_of(dataset),
@@ -84,18 +82,6 @@ def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = No
     }
     digests = {part: fingerprint(said) for part, said in parts.items()}
     return Prepared(dataset, conditions[config.condition], selection, facts, start, digests, used)
-
-
-def _is_connected(folder: Path) -> bool:
-    """Whether down blocks of a ControlNet's folder are connected; of a hub's name that is known once it is loaded."""
-    from safetensors import safe_open
-
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, "pt") as tensors:
-            names = [name for name in tensors.keys() if name.startswith("controlnet_down_blocks.")]  # noqa: SIM118
-            if any(tensors.get_tensor(name).any() for name in names):
-                return True
-    return False
 
 
 def _digests(dataset: Dataset, table: str) -> Sequence[str]:

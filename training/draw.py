@@ -87,7 +87,7 @@ def draw(
     from .sampling import sample_pictures, start_noise
 
     base = Base(config["base"], torch.device(device), "fp32")
-    if config["unlock_decoder"]:
+    if config["unlock"] != "none":
         base.unet.load_state_dict(load_file(run / "unet" / "diffusion_pytorch_model.safetensors"))
     controlnet = load_controlnet(controlnet_folder(str(run)), config["connection"] == "lite").to(base.device)
     start = start_noise(base, [(0, i) for i in range(count)], seed, height, width)

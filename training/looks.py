@@ -47,7 +47,7 @@ class Looks:
         self.base, self.config, self.run, self.log = base, config, run, log
         self.batch = min(batch, BATCH)
         self.condition = prepared.condition
-        self.every = config.eval_every or max(1, config.steps // 20)
+        self.every = config.look_every
         self.began, self.spent = time.monotonic(), 0.0
         self.looked = max((line["step"] for line in read_log(run) if "gain" in line), default=-1)
         with undisturbed(*self._of_base()):
@@ -108,7 +108,7 @@ class Looks:
     def _fix(self) -> None:
         """Latents, prompts, noise, the base's own losses, and the pictures at the floor and at the ceiling."""
         seed, base = self.config.seed, self.base
-        if self.config.unlock_decoder:  # the base as it was, also when the run goes on with a trained decoder
+        if self.config.unlock != "none":  # the base as it was, also when the run goes on with a trained one
             base = Base(self.config.base, self.base.device, self.config.precision)
         rows = self.samples[: self.config.eval_rows]
         base.unet.eval()
@@ -223,7 +223,7 @@ class Looks:
                 t = torch.full((len(latents),), time_step, device=self.base.device)
                 noisy = self.base.add_noise(latents, noise, t).to(self.base.unet.dtype)
                 maps = None if control is None else torch.from_numpy(control[rows]).to(self.base.device)
-                with torch.autocast(self.base.device.type, self.base.unet.dtype, self.base.unet.dtype != torch.float32):
+                with torch.autocast(self.base.device.type, self.base.dtype, self.base.dtype != torch.float32):
                     predicted = denoiser(noisy, t, self.text[rows], maps)
                 error = predicted.float() - self.base.target(latents, noise, t)
                 found[rows, i] = error.square().mean(dim=(1, 2, 3)).cpu().numpy()

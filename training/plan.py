@@ -59,7 +59,7 @@ def make_plan(
         text_encoder = CLIPTextModel(CLIPTextConfig.from_dict(facts.text_encoder))
         controlnet = make_controlnet(unet, config.connection, facts.vae_factor, 3, config.seed)
     unet.to(dtype)
-    own, of_base = choose_trainable(controlnet, unet, config.only_mid, config.unlock_decoder)
+    own, of_base = choose_trainable(controlnet, unet, config.only_mid, config.unlock)
     trained = sum(p.numel() for p in own + of_base)
     frozen = sum(p.numel() for p in unet.parameters() if not p.requires_grad) * dtype.itemsize
     frozen += sum(p.numel() for p in text_encoder.parameters()) * dtype.itemsize

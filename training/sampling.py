@@ -44,7 +44,7 @@ def sample_pictures(
     Args:
         control: float32 (N, 3, H, W) in 0 to 1; None without a ControlNet.
     """
-    pipeline, dtype = base.pipeline(controlnet), base.unet.dtype
+    pipeline, dtype = base.pipeline(controlnet), base.dtype
     size = {"height": latents.shape[2] * base.facts.vae_factor, "width": latents.shape[3] * base.facts.vae_factor}
     settings = {"num_inference_steps": steps, "guidance_scale": guidance, "output_type": "latent"}
     pictures: list[np.ndarray] = []

@@ -29,7 +29,14 @@ from ..schemas.errors import MillError, error_text
 from . import card, checkpoint
 from .base import DTYPES, Base
 from .config import TrainConfig
-from .connections import ControlledDenoiser, LiteControlNet, choose_trainable, make_controlnet, round_frozen
+from .connections import (
+    ControlledDenoiser,
+    LiteControlNet,
+    choose_trainable,
+    is_connected,
+    make_controlnet,
+    round_frozen,
+)
 from .data import Prepared
 from .log import RunLog
 from .looks import Looks
@@ -128,24 +135,22 @@ class Trainer:
         precision = {"fp32": "no"}.get(config.precision, config.precision)
         waits = InitProcessGroupKwargs(timeout=LONGEST_LOOK)  # the other processes, while the first one looks
         self.accelerator = Accelerator(mixed_precision=precision, cpu=config.device == "cpu", kwargs_handlers=[waits])
-        processes = self.accelerator.num_processes
-        if config.batch_size % processes:
-            raise MillError(f"--batch-size {config.batch_size} does not divide among {processes} processes")
-        self.share = config.batch_size // processes
+        self.share = config.share(self.accelerator.num_processes)
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
             torch.use_deterministic_algorithms(True)
             torch.backends.cudnn.benchmark = False
         self.base = Base(config.base, self.accelerator.device, config.precision, whole_unet=True)
-        self.fingerprint = self.base.fingerprint()  # before a decoder is trained
+        self.fingerprint = self.base.fingerprint()  # before it is trained
         if resume and checkpoint.read_state(run)["base"] != self.fingerprint:
             raise MillError(
                 f"{run} was trained on other weights than the base {config.base} has now. Put the old ones back, or "
                 "begin a new run (--start-from takes this one's weights)"
             )
         self.empty = self.base.encode_prompts([""])[0] if prepared.caches.text else None
+        self.note = ""  # what is to be said when the run begins
         controlnet = self._controlnet(resume)
-        own, of_base = choose_trainable(controlnet, self.base.unet, config.only_mid, config.unlock_decoder)
+        own, of_base = choose_trainable(controlnet, self.base.unet, config.only_mid, config.unlock)
         round_frozen(self.base.unet, DTYPES[config.precision])
         groups = [{"params": own, "full": config.rate}]
         groups += [{"params": of_base, "full": config.unlock_rate}] if of_base else []
@@ -160,7 +165,7 @@ class Trainer:
                 module.p = 0.0  # a base may have some; it would draw from a state that no checkpoint has
         self.trained = checkpoint.Trained(
             controlnet,
-            self.base.unet if config.unlock_decoder else None,
+            self.base.unet if of_base else None,
             optimizer,
             _average_of(controlnet) if config.ema else None,
             self.accelerator.scaler,
@@ -185,8 +190,8 @@ class Trainer:
             )
         if config.start_from:
             started = ControlNetModel.from_pretrained(self.prepared.start_folder, dtype=torch.float32)
-            if config.only_mid and any(p.any() for p in started.controlnet_down_blocks.parameters()):
-                raise MillError(f"--only-mid: the down blocks of {config.start_from} are connected already")
+            if config.only_mid and is_connected(started):
+                self.note = f"--only-mid: the connections of {config.start_from} to skips are dropped, and zero again"
             return started
         return make_controlnet(self.base.unet, config.connection, self.base.facts.vae_factor, 3, config.seed)
 
@@ -199,10 +204,9 @@ class Trainer:
         loader, processes = self.prepared.loader(config), self.accelerator.num_processes
         workers = min(config.loader_workers, self.share)  # more would have nothing to read
         if log:
-            for note in loader.notes(processes * max(1, workers)):
+            for note in [*([self.note] if self.note else []), *loader.notes(processes * max(1, workers))]:
                 log.say(note)
         source = batches(loader, self.step, self.accelerator.process_index, processes, workers)
-        every = config.checkpoint_every or max(1, config.steps // 10)
         with _asked_to_stop(self), contextlib.closing(source), self._keeping_steps(log):
             if looks:
                 looks.maybe(self.step, self.trained, first=True, last=self.step >= config.steps)
@@ -212,7 +216,7 @@ class Trainer:
                 self.step += 1
                 if log:
                     log.step(self.step, loss, norm, self.optimizer.param_groups[0]["lr"], time.monotonic() - started)
-                if self.step % every == 0 or self.step == config.steps or self._stop:
+                if self.step % config.save_every == 0 or self.step == config.steps or self._stop:
                     self._save()
                 if looks:
                     looks.maybe(self.step, self.trained, last=self.step == config.steps)
@@ -263,9 +267,9 @@ class Trainer:
         )
         again = "Begin anew with"
         if checkpoint.steps_saved(self.run) and self.config.connection != "lite":
-            decoder = " and without the trained decoder" if self.config.unlock_decoder else ""
+            of_base = f" and without the trained {self.config.unlock}" if self.trained.unet is not None else ""
             again = f"The last checkpoint is whole: begin a new run with --start-from {self.run}, which takes its "
-            again += f"ControlNet alone, without the optimiser's state{decoder}, and"
+            again += f"ControlNet alone, without the optimiser's state{of_base}, and"
         what, change = f"the loss is {loss}, its gradient's norm {norm}", "a lower --rate, a longer --warmup, or "
         if math.isfinite(loss) and self.overflows > 1:
             what = f"fp16 overflows: no gradient of the last {self.overflows} steps was finite, all were skipped"

@@ -68,7 +68,7 @@ def seen(monkeypatch):
 # precision
 
 
-@pytest.mark.parametrize("changes", [{}, {"unlock_decoder": True}, {"ema": 0.9}])
+@pytest.mark.parametrize("changes", [{}, {"unlock": "base"}, {"ema": 0.9}])
 def test_a_bf16_run_is_looked_at(changes, train, settings, tmp_path):
     train(tmp_path / "run", settings(**LOOKING, probes=2, precision="bf16", **changes))
     first, last = looked(tmp_path / "run")
@@ -84,7 +84,7 @@ def test_half_precision_samples_are_near_those_of_fp32(precision, unlocked, smal
     for dtype in ("fp32", precision):
         base = Base(str(small_base), torch.device("cpu"), dtype)
         controlnet = connected(base)
-        choose_trainable(controlnet, base.unet, only_mid=False, unlock_decoder=unlocked)
+        choose_trainable(controlnet, base.unet, only_mid=False, unlock="decoder" if unlocked else "none")
         control, noise = np.full((2, 3, 64, 64), 0.5, np.float32), start_noise(base, ROWS[:2], 0, 64, 64)
         pictures[dtype] = np.stack(sample_pictures(base, controlnet, ["a", "b"], control, noise, 3, 2.0))
         assert base.unet.conv_in.weight.dtype == DTYPES[dtype]
@@ -229,6 +229,14 @@ def test_the_judge_annotates_on_the_device_of_the_run(settings, dataset_folder, 
     monkeypatch.setattr("controlmill.training.fidelity.find_annotator", lambda *_: (annotator, {}))
     judge = make_judge(prepared.condition, prepared.provenance(), torch.device("cuda", 1))
     assert judge.network.place == Placement(device="cuda:1", dtype="fp32")
+
+
+@pytest.mark.parametrize(
+    ("steps", "look", "save"), [(20, 50, 50), (100, 50, 50), (1_000, 50, 100), (20_000, 1_000, 2_000)]
+)
+def test_a_short_trial_is_spent_on_steps(steps, look, save, settings):
+    assert (settings(steps=steps).look_every, settings(steps=steps).save_every) == (look, save)
+    assert settings(steps=steps, eval_every=3).look_every == 3
 
 
 def test_a_run_without_time_for_looks_does_not_read_its_log_at_each_step(train, settings, tmp_path, monkeypatch):

@@ -77,7 +77,7 @@ def test_a_lite_checkpoint_loads_and_runs(train, settings, tmp_path, small_base)
 
 
 def test_an_unlocked_base_is_saved_and_loads(train, settings, tmp_path):
-    trainer = train(tmp_path / "run", settings(steps=2, unlock_decoder=True))
+    trainer = train(tmp_path / "run", settings(steps=2, unlock="decoder"))
     loaded = UNet2DConditionModel.from_pretrained(tmp_path / "run" / "unet")
     trained = trainer.base.unet.state_dict()
     assert all(torch.equal(value, trained[name]) for name, value in loaded.state_dict().items())
@@ -235,7 +235,7 @@ def test_sample_annotates_a_photo_and_draws(run, tmp_path, dataset):
         ({"crop": 20}, "multiples of 8"),
         ({"start_from": "./nowhere"}, "no ControlNet there"),
         ({"prompt_dropout": 1.5, "steps": 0}, "--prompt-dropout"),
-        ({"ema": 0.9, "unlock_decoder": True}, "--ema averages the ControlNet alone"),
+        ({"ema": 0.9, "unlock": "decoder"}, "--ema averages the ControlNet alone"),
         ({"eval_rows": 1}, "--eval-rows is 2 or more"),
     ],
 )
@@ -302,7 +302,7 @@ def test_the_plan_agrees_with_what_a_step_keeps(settings, small_base):
     from controlmill.training.trainer import Inputs
 
     controlnet = make_controlnet(base.unet, "zero", 4, 3, 0)
-    own, _ = choose_trainable(controlnet, base.unet, only_mid=False, unlock_decoder=False)
+    own, _ = choose_trainable(controlnet, base.unet, only_mid=False, unlock="none")
     assert plan.trained == plan.gradients == sum(p.numel() for p in own) * 4
     assert plan.optimizer == 2 * plan.trained
     kept = {}

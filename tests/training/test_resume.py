@@ -89,7 +89,7 @@ def test_neither_a_look_nor_a_checkpoint_changes_what_a_step_depends_on(
     assert {mode for _, mode in before["modes"]} == {True, False}  # the encoders are not in the steps' mode
 
 
-@pytest.mark.parametrize("changes", [{**LOOKS, "probes": 0, "unlock_decoder": True}, {"start_from": True}])
+@pytest.mark.parametrize("changes", [{**LOOKS, "probes": 0, "unlock": "decoder"}, {"start_from": True}])
 def test_a_run_killed_after_the_look_at_its_checkpoint_goes_on_exactly(changes, train, settings, tmp_path):
     changes = {**changes, "base": "tiny", "batch_size": 2}  # a smaller base's layouts do not depend on its mode
     if "start_from" in changes:

@@ -24,6 +24,7 @@ from controlmill.training.log import read_log
 from controlmill.training.trainer import Trainer, learning_rate, make_inputs
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from .conftest import ALL_MAPS, save_small_base, small_unet
 
@@ -107,7 +108,7 @@ def test_ctrl_c_that_reaches_reader_processes_too_writes_a_checkpoint(settings, 
 def test_a_run_does_not_go_on_with_another_base_or_other_captions(train, settings, dataset_folder, tmp_path):
     base, dataset = tmp_path / "base", tmp_path / "dataset"
     save_small_base(base)
-    config = settings(base=str(base), steps=1, unlock_decoder=True)
+    config = settings(base=str(base), steps=1, unlock="decoder")
     train(tmp_path / "run", config)
     going = runs.resume(tmp_path / "run", {"steps": 2})
     Trainer(tmp_path / "run", *going, resume=True).train()  # the decoder is another, the base is not
@@ -153,10 +154,10 @@ def test_there_are_no_more_reader_processes_than_samples_and_uneven_ones_are_sai
 
 
 def test_two_processes_equal_one(train, settings, dataset_folder, tmp_path):
-    config = settings(steps=3, batch_size=6, unlock_decoder=True, unlock_rate=1e-4)
+    config = settings(steps=3, batch_size=6, unlock="decoder", unlock_rate=1e-4)
     train(tmp_path / "one", config)
     said = asdict(config)
-    flags = [f"--{name.replace('_', '-')}={said[name]}" for name in SAID] + ["--unlock-decoder", "--unlock-rate=1e-4"]
+    flags = [f"--{name.replace('_', '-')}={said[name]}" for name in SAID] + ["--unlock=decoder", "--unlock-rate=1e-4"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "controlmill"]
     subprocess.run([*launch, "train", str(dataset_folder), str(tmp_path / "two"), *flags], check=True)
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=0, atol=1e-5)
@@ -215,8 +216,13 @@ MODES = {
     "only mid": ({"only_mid": True}, {"controlnet_down_blocks"}),
     "lite": ({"connection": "lite"}, {"time_embedding"}),
     "gaussian": ({"connection": "gaussian"}, set()),
-    "unlocked": ({"unlock_decoder": True}, set()),
+    "decoder": ({"unlock": "decoder"}, set()),
+    "base": ({"unlock": "base"}, set()),
 }
+
+
+DECODER = ("up_blocks", "conv_norm_out", "conv_out")
+TRAINED = {"decoder": DECODER, "base": ("",)}  # of the UNet, by the beginning of names
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -227,7 +233,7 @@ def test_only_what_should_be_trained_changes(mode, train, settings, tmp_path):
     untouched = Base(config.base, torch.device("cpu"))
     for name, value in trainer.base.unet.state_dict().items():
         moved = not torch.equal(value, untouched.unet.state_dict()[name])
-        assert moved == (mode == "unlocked" and name.startswith(("up_blocks", "conv_norm_out", "conv_out"))), name
+        assert moved == name.startswith(TRAINED.get(mode, ("-",))), name
     before = make_controlnet(untouched.unet, config.connection, 4, 3, config.seed).state_dict()
     unused = ".to_k.bias"  # a softmax does not feel it: none here, kept for the reader of diffs
     for name, value in weights(tmp_path / "run").items():
@@ -235,19 +241,64 @@ def test_only_what_should_be_trained_changes(mode, train, settings, tmp_path):
         assert moved == (not name.startswith(tuple(frozen) or ("-",))) or name.endswith(unused), name
 
 
-def test_only_mid_runs_in_the_stock_pipeline_and_reconnects(train, settings, tmp_path):
+def only_mid_step(leave_out: bool) -> tuple[torch.nn.Module, float, int]:
+    """(denoiser with gradients, loss, operations) of a step; without ``leave_out`` all connections are computed."""
+    torch.manual_seed(0)
+    unet = small_unet()
+    controlnet = make_controlnet(unet, "zero", 4, 3, seed=0)
+    torch.nn.init.normal_(controlnet.controlnet_mid_block.weight, std=0.1)
+    choose_trainable(controlnet, unet, only_mid=leave_out, unlock="none")
+    controlnet.controlnet_down_blocks.requires_grad_(False)
+    denoiser = ControlledDenoiser(unet, controlnet).train()
+    drawn = torch.Generator().manual_seed(1)
+    noisy, text, control = (torch.randn(2, *s, generator=drawn) for s in ((4, 16, 16), (24, 32), (3, 64, 64)))
+    with FlopCounterMode(display=False) as counter:
+        loss = denoiser(noisy, torch.tensor([5, 900]), text, control).square().mean()
+        loss.backward()
+    return denoiser, loss.item(), counter.get_total_flops()
+
+
+def test_only_mid_leaves_work_out_and_changes_nothing():
+    (plain, plain_loss, plain_work), (denoiser, loss, work) = (only_mid_step(leave_out) for leave_out in (False, True))
+    assert loss == plain_loss
+    for (name, one), (_, other) in zip(denoiser.named_parameters(), plain.named_parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None), name
+        if one.grad is not None:
+            torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-8, msg=name)
+    sizes = (16, 16), (16, 16), (8, 16), (8, 32)  # side and channels of each connection
+    convolutions = sum(2 * 2 * side**2 * channels**2 for side, channels in sizes)  # of two pictures
+    assert plain_work - work == 2 * convolutions  # forward, and towards what comes in
+
+
+def test_only_mid_has_no_gradient_towards_skip_connections():
+    denoiser, seen = only_mid_step(leave_out=True)[0], []
+
+    def note(block, args, given):
+        seen.append((given["hidden_states"].requires_grad, [s.requires_grad for s in given["res_hidden_states_tuple"]]))
+
+    for block in denoiser.unet.up_blocks:
+        block.register_forward_pre_hook(note, with_kwargs=True)
+    denoiser(torch.randn(1, 4, 16, 16), torch.tensor([5]), torch.randn(1, 24, 32), torch.rand(1, 3, 64, 64))
+    assert seen == [(True, [False, False])] * 2
+
+
+def test_only_mid_runs_in_the_stock_pipeline_and_reconnects(train, settings, tmp_path, capsys):
     train(tmp_path / "mid", settings(steps=2, only_mid=True))
     assert not any(value.any() for name, value in weights(tmp_path / "mid").items() if "controlnet_down_blocks" in name)
     train(tmp_path / "all", settings(steps=3, start_from=str(tmp_path / "mid")))
-    with pytest.raises(MillError, match="connected already"):
-        train(tmp_path / "again", settings(start_from=str(tmp_path / "all"), only_mid=True))
     assert all(value.any() for name, value in weights(tmp_path / "all").items() if "controlnet_down_blocks" in name)
+    assert "are dropped" not in capsys.readouterr().err
+    train(tmp_path / "again", settings(start_from=str(tmp_path / "all"), only_mid=True, steps=1))
+    assert "to skips are dropped, and zero again" in capsys.readouterr().err
+    again = weights(tmp_path / "again")
+    assert not any(value.any() for name, value in again.items() if "controlnet_down_blocks" in name)
+    assert again["controlnet_mid_block.weight"].any()
 
 
 def test_trainable_parameters_get_gradients_and_others_none():
     unet = small_unet()
     controlnet = make_controlnet(unet, "gaussian", 4, 3, seed=0)
-    own, of_base = choose_trainable(controlnet, unet, only_mid=False, unlock_decoder=True)
+    own, of_base = choose_trainable(controlnet, unet, only_mid=False, unlock="decoder")
     denoiser = ControlledDenoiser(unet, controlnet)
     inputs = torch.randn(1, 4, 16, 16), torch.tensor([5]), torch.randn(1, 24, 32), torch.rand(1, 3, 64, 64)
     denoiser(*inputs).square().mean().backward()
@@ -295,14 +346,14 @@ def test_options_of_the_loss_and_the_optimiser(train, settings, tmp_path):
 
 
 def test_what_is_trained_starts_unrounded_whatever_the_precision(settings, dataset_folder, small_base, tmp_path):
-    config = settings(precision="bf16", unlock_decoder=True)
+    config = settings(precision="bf16", unlock="decoder")
     AcceleratorState._reset_state(reset_partial_state=True)
     trainer = Trainer(tmp_path / "run", config, runs.begin(str(dataset_folder), tmp_path / "run", config), resume=False)
     exact = Base(str(small_base), torch.device("cpu"))
     assert equal(trainer.trained.controlnet.state_dict(), make_controlnet(exact.unet, "zero", 4, 3, 0).state_dict())
     for name, value in exact.unet.state_dict().items():
         own = trainer.base.unet.state_dict()[name]
-        trained = name.startswith(("up_blocks", "conv_norm_out", "conv_out"))
+        trained = name.startswith(DECODER)
         assert torch.equal(own, value if trained else value.bfloat16())
 
 
@@ -330,7 +381,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rows(train, settin
 
 
 def test_what_a_new_run_does_not_take_is_said(train, settings, tmp_path):
-    trainer = train(tmp_path / "run", settings(steps=1, unlock_decoder=True))
+    trainer = train(tmp_path / "run", settings(steps=1, unlock="decoder"))
     with pytest.raises(
         MillError, match=r"its ControlNet alone, without .* and without the trained decoder, and a lower"
     ):
