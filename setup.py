@@ -56,7 +56,10 @@ EXTRAS = {
 setup(
     packages=["controlmill", *(f"controlmill.{room}" for room in ROOMS)],
     package_dir={"controlmill": "controlmill", **{f"controlmill.{room}": room for room in ROOMS}},
-    package_data={"controlmill.training": ["recipes/*.toml", "tiny_base/*", "tiny_base/*/*"]},
+    package_data={
+        "controlmill.schemas": ["label_sets/*.toml"],
+        "controlmill.training": ["recipes/*.toml", "tiny_base/*", "tiny_base/*/*"],
+    },
     install_requires=DEPENDENCIES,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["controlmill = controlmill.__main__:main"]},

@@ -7,7 +7,6 @@ device, and only the best class so far is kept, which is also three times faster
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..schemas.conditions import CONDITIONS
+from ..schemas.label_files import named_set
 from .base import Annotation, Annotator, Network, Placement
 from .inference import compiled
 from .torch_device import autocast, upload
 from .transformers_model import load_model, model_files
 from .upernet_head import head_scores
-from .upstream import controlnet_aux
 from .weights import WeightsFile
 
 INPUT_SIZE = (512, 512)
@@ -166,15 +166,6 @@ class OneFormer(SegmentationNetwork):
         return torch.einsum("bqc, bqhw -> bchw", classes, output.masks_queries_logits.float().sigmoid())
 
 
-@functools.cache
-def ade20k_palette() -> bytes:
-    """768 bytes of RGB: ControlNet's colours of the 150 classes, then black. Classes 6 and 48 share a colour."""
-    colours = np.zeros((256, 3), np.uint8)
-    listed = np.asarray(controlnet_aux("util").ade_palette(), np.uint8)
-    colours[: len(listed)] = listed
-    return colours.tobytes()
-
-
 @dataclass(frozen=True)
 class UperNetClasses(Annotator):
     """Class ids, 0 to 149; ``classes`` are those present, in rising order."""
@@ -186,8 +177,8 @@ class UperNetClasses(Annotator):
 
     @property
     def palette(self) -> bytes:
-        """ControlNet's colours."""
-        return ade20k_palette()
+        """ControlNet's colours of the 150 classes."""
+        return named_set(CONDITIONS[self.condition].label_set).palette()
 
     def annotate(self, image: np.ndarray, output: np.ndarray, drawn: Mapping[str, Any]) -> Annotation:
         """labels map."""

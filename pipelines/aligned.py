@@ -113,6 +113,7 @@ def _write(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any], o
         }
         reasons: dict[str, Counter[str]] = {table: Counter() for table in outputs}
         errors = dict.fromkeys(outputs, "")
+        empty = dict.fromkeys(outputs, 0)
         rows = 0
         for group, size in enumerate(read_footer(parquet).groups):
             keys = read_table(parquet, ["key"], group).column("key").to_pylist()
@@ -121,9 +122,11 @@ def _write(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any], o
                 for table, output in outputs.items():
                     row = outcome if isinstance(outcome, Failure) else outcome[output.name]
                     if isinstance(row, Failure):
-                        reasons[table][row.reason] += 1
-                        errors[table] = row.error
                         row = {"reason": row.reason, "error": row.error}
+                    if row.get("reason"):
+                        reasons[table][row["reason"]] += 1
+                        errors[table] = row["error"]
+                    empty[table] += row.get("coverage") == 0
                     done[table].append({"key": key, **row})
             for table, writer in writers.items():
                 writer.write_group(done[table])
@@ -132,6 +135,6 @@ def _write(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any], o
             faults = reasons[table]["failed"] + reasons[table]["killed_worker"]
             if rows >= TOO_MANY_FAILURES and faults == rows:
                 raise Pointless(f"{table}: every row of the shard failed, the annotator is at fault: {errors[table]}")
-            writer.close({"reasons": dict(reasons[table])})
+            writer.close({"reasons": dict(reasons[table]), **({"empty": empty[table]} if empty[table] else {})})
         for table in outputs:
             dataset.storage.commit(scratches[table], shard_file(table, shard))

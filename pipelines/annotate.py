@@ -20,6 +20,7 @@ from ..schemas.conditions import CONDITIONS
 from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError, error_text
 from ..schemas.fingerprint import row_seed
+from ..schemas.maps import coverage
 from ..schemas.shardfile import read_rows
 from .aligned import ROW_COLUMNS, Output, aligned_work
 from .rows import Pointless, failure_of, is_out_of_memory
@@ -160,7 +161,8 @@ def annotated(annotator: Annotator, key: str, image: np.ndarray, output: Any) ->
         value: dict[str, Any] = {"caption": annotation.map}
     else:
         data = encode_map(condition.kind, annotation.map, image.shape[:2], annotator.palette)
-        value = {"map": {"bytes": data, "path": f"{key}.png"}}
+        share = coverage(condition.kind, annotation.map)
+        value = {"map": {"bytes": data, "path": f"{key}.png"}, "coverage": share}
     return {**value, **drawn, **annotation.columns}
 
 
@@ -182,6 +184,11 @@ class Annotate(Stage):
     def devices(self) -> list[str]:
         """Where its networks run."""
         return [place.device for place in self.places.values()]
+
+    def said(self) -> Iterator[str]:
+        """The weights that are used."""
+        for found in self.weights.values():
+            yield f"weights: {found.name} is {found.origin} ({found.licence}), {found.path}"
 
     def place(self, group: ForwardGroup) -> Placement:
         """Where the group's network runs."""

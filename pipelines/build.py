@@ -15,7 +15,6 @@ from ..annotators.catalogue import Choice
 from ..annotators.plan import ForwardGroup, find_weights, forward_groups
 from ..annotators.weights import Found
 from ..schemas.accounting import passed_over_lines
-from ..schemas.conditions import Condition
 from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError
 from ..schemas.fingerprint import differences
@@ -23,8 +22,9 @@ from ..schemas.pictures import picture_endings
 from ..schemas.shardfile import read_rows
 from ..schemas.storage import Storage
 from .annotate import Annotate
+from .columns import Column
 from .folder import is_as_listed, list_folder
-from .imported import Import, listing_sha256
+from .imported import Import
 from .ingest import Ingest, IngestConfig
 from .jobs import Means, check_committed, run_stage
 from .run import Run, require_alone
@@ -185,7 +185,7 @@ def plan_conditions(
     choices: Sequence[Choice],
     places: Places,
     weights_folder: str | None,
-    imports: Sequence[Condition] = (),
+    imports: Sequence[Column] = (),
     conditions_from: str | None = None,
     config: IngestConfig | None = None,
 ) -> Plan:
@@ -194,7 +194,7 @@ def plan_conditions(
     Raises:
         MillError: weights are missing, all of them listed; or a condition is both annotated and imported.
     """
-    both = {choice.condition for choice in choices} & {condition.name for condition in imports}
+    both = {choice.condition for choice in choices} & {column.name for column in imports}
     if both:
         raise MillError(f"{', '.join(sorted(both))}: annotate it or import it, not both")
     stages: list[Stage] = []
@@ -202,10 +202,9 @@ def plan_conditions(
     folders: tuple[str, ...] = ()
     if imports and conditions_from:
         folder = os.path.abspath(conditions_from)
-        listings = {condition.name: listing_sha256(os.path.join(folder, condition.name)) for condition in imports}
-        importing = Import(folder, tuple(imports), (config or IngestConfig()).limits, listings)
+        importing = Import(folder, tuple(imports), (config or IngestConfig()).limits)
         stages.append(importing)
-        folders = (folder, *(os.path.join(folder, condition.name) for condition in imports))
+        folders = (folder, *(os.path.join(folder, column.name) for column in imports))
         wanted.update({table: dict(output.provenance) for table, output in importing.outputs().items()})
     if choices:
         weights = {found.name: found for found in find_weights(choices, weights_folder)}
@@ -256,6 +255,9 @@ def annotate(address: str, plan: Plan, means: Means, overwrite: Sequence[str] = 
     if images is None:
         raise MillError(images_wanted(address))
     check_conditions(address, plan, overwrite)
+    for stage in plan.stages:
+        if isinstance(stage, Import):
+            stage.check_unchanged(dataset, overwrite)
     for table in overwrite:
         if table in plan.wanted and dataset.begin_redo(table, plan.wanted[table]):
             require_alone(dataset.storage)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,11 +18,15 @@ from .options import (
     Column,
     Compile,
     Conditions,
+    DepthOption,
     Device,
     Dtype,
     FitOption,
     Folder,
     From,
+    Invalid,
+    Invert,
+    LabelSetOption,
     MaxMegabytes,
     MaxMegapixels,
     MinSide,
@@ -38,12 +41,14 @@ from .options import (
     Workers,
     ingest_config,
     job_means,
+    map_options,
     tables_to_redo,
 )
 
 if TYPE_CHECKING:
     from ..schemas.dataset import Dataset
     from .build import Plan
+    from .columns import MapOptions
     from .ingest import IngestConfig
 
 console = Console(stderr=True, highlight=False)
@@ -63,6 +68,10 @@ def build(
     fit: FitOption = "crop",
     conditions_from: From = None,
     condition_column: Column = None,
+    label_set: LabelSetOption = None,
+    depth: DepthOption = None,
+    invalid: Invalid = None,
+    invert: Invert = None,
     weights: Weights = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -89,13 +98,14 @@ def build(
     networks = networks_of(weights, device, dtype, batch_size, compile, accept_license, dataset, redo, config)
     if conditions is None:
         conditions = "" if conditions_from else "canny"
-    plan = _plan(conditions, conditions_from, condition_column, networks, config)
+    maps = map_options(conditions_from, condition_column, label_set, depth, invalid, invert)
+    plan = _plan(conditions, maps, networks, config)
     means = job_means(runner, workers, threads, beam_option)
     jobs.check_overwrite(redo, ("images", *plan.wanted))
     jobs.check_ingest(str(photos), dataset, config, shard_size, redo, plan.folders)
     jobs.check_conditions(dataset, plan, redo)
     _say_listing(dataset, redo)
-    _say_weights(plan)
+    _say_sources(plan)
     with means:
         jobs.ingest(str(photos), dataset, config, means, shard_size, redo, plan.folders)
         done = jobs.annotate(dataset, plan, means, redo)
@@ -109,6 +119,10 @@ def ingest(
     fit: FitOption = "crop",
     conditions_from: From = None,
     condition_column: Column = None,
+    label_set: LabelSetOption = None,
+    depth: DepthOption = None,
+    invalid: Invalid = None,
+    invert: Invert = None,
     workers: Workers = 0,
     threads: Threads = 0,
     runner: Runner = "FnApiRunner",
@@ -126,12 +140,14 @@ def ingest(
     started = time.monotonic()
     redo = tables_to_redo(overwrite)
     config = ingest_config(resolution, fit, max_megapixels, max_megabytes, min_side, white)
-    plan = _plan(None, conditions_from, condition_column, config=config)
+    maps = map_options(conditions_from, condition_column, label_set, depth, invalid, invert)
+    plan = _plan(None, maps, config=config)
     means = job_means(runner, workers, threads, beam_option)
     jobs.check_overwrite(redo, ("images", *plan.wanted))
     jobs.check_ingest(str(photos), dataset, config, shard_size, redo, plan.folders)
     jobs.check_conditions(dataset, plan, redo)
     _say_listing(dataset, redo)
+    _say_sources(plan)
     with means:
         done = jobs.ingest(str(photos), dataset, config, means, shard_size, redo, plan.folders)
         if plan.stages:
@@ -144,6 +160,10 @@ def annotate(
     conditions: Conditions = "",
     conditions_from: From = None,
     condition_column: Column = None,
+    label_set: LabelSetOption = None,
+    depth: DepthOption = None,
+    invalid: Invalid = None,
+    invert: Invert = None,
     weights: Weights = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -165,9 +185,10 @@ def annotate(
     redo = tables_to_redo(overwrite)
     config = IngestConfig.of(Dataset.open(dataset))
     networks = networks_of(weights, device, dtype, batch_size, compile, accept_license, dataset, redo, config)
-    plan = _plan(conditions, conditions_from, condition_column, networks, config)
+    maps = map_options(conditions_from, condition_column, label_set, depth, invalid, invert)
+    plan = _plan(conditions, maps, networks, config)
     jobs.check_overwrite(redo, tuple(plan.wanted))
-    _say_weights(plan)
+    _say_sources(plan)
     with job_means(runner, workers, threads, beam_option) as means:
         done = jobs.annotate(dataset, plan, means, redo)
     _summary(done, list(plan.wanted), time.monotonic() - started)
@@ -214,27 +235,24 @@ def encode(
 
 def _plan(
     conditions: str | None,
-    conditions_from: Path | None,
-    columns: list[str] | None,
+    maps: MapOptions,
     networks: Networks | None = None,
     config: IngestConfig | None = None,
 ) -> Plan:
     from ..annotators.catalogue import check_licences, parse_conditions
     from ..schemas.errors import MillError
     from .build import plan_conditions
-    from .imported import parse_columns
+    from .columns import parse_columns
 
-    if columns and not conditions_from:
-        raise MillError("--condition-column needs --conditions-from, the folder that holds the maps")
-    if conditions == "" and not conditions_from:
+    if conditions == "" and not maps.folder:
         raise MillError("say what to make: --conditions canny,hed (or --conditions-from FOLDER to import maps)")
     networks = networks or Networks()
     choices = parse_conditions(conditions) if conditions else []
-    imports = parse_columns(str(conditions_from), columns or ()) if conditions_from else ()
+    imports = parse_columns(maps) if maps.folder else ()
     if networks.compile and not any(choice.build().network for choice in choices):
         raise MillError("--compile: none of these conditions has a network")
     check_licences(choices, networks.licences)
-    return plan_conditions(choices, networks.places, networks.weights, imports, str(conditions_from), config)
+    return plan_conditions(choices, networks.places, networks.weights, imports, maps.folder, config)
 
 
 def _say_listing(address: str, redo: list[str]) -> None:
@@ -252,11 +270,11 @@ def _say_listing(address: str, redo: list[str]) -> None:
         )
 
 
-def _say_weights(plan: Plan) -> None:
+def _say_sources(plan: Plan) -> None:
+    """Which maps and weights the conditions are made from."""
     for stage in plan.stages:
-        for found in getattr(stage, "weights", {}).values():
-            said = f"weights: {found.name} is {found.origin} ({found.licence}), {found.path}"
-            console.print(printable(said), markup=False, soft_wrap=True)
+        for line in stage.said():
+            console.print(printable(line), markup=False, soft_wrap=True)
 
 
 def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:

@@ -5,38 +5,41 @@ One folder per condition, the same path and stem as the picture's: ``photos/a/b.
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..schemas.codecs import encode_map
-from ..schemas.conditions import CONDITIONS, KINDS, NAME, RESERVED, Condition, Kind, imported
 from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError, Refused
-from ..schemas.fingerprint import package_versions
-from ..schemas.maps import map_plane, scaled_map
-from ..schemas.pictures import Limits, open_picture
+from ..schemas.fingerprint import package_versions, sha256_bytes
+from ..schemas.maps import Plane, Reading, coverage, read_map, scaled_map
+from ..schemas.pictures import Limits
+from ..schemas.shardfile import read_rows
 from .aligned import Output, aligned_work
+from .columns import Column, folders_in, said_of
 from .files import read_regular
-from .folder import check_reachable, inside, list_folder
+from .folder import check_reachable, inside
 from .pixels import GATE
 from .rows import failure_of
 from .run import Run
 from .shards import Stage, Work
 
-VERSION = 1
-ENDINGS = (".png", ".tif", ".tiff", ".webp", ".bmp", ".jpg", ".jpeg")
+VERSION = 2
 ROW_COLUMNS = (
     *("key", "source", "width", "height", "original_width", "original_height"),
     *("crop_x", "crop_y", "crop_w", "crop_h"),
 )
 MOST_ENLARGED = 8  # times a side: a map coarser than that says nothing of its picture
+OTHER_FILES = 10_000  # of a folder, that are known by name
+READERS = 8
+NAMED = 3  # changed files in a message
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,13 @@ class ImportStep:
     """One row of ``images`` and the files beside its source → one row for each imported table."""
 
     folder: str
-    conditions: tuple[Condition, ...]
+    columns: tuple[Column, ...]
     limits: Limits
     batch_size: int = 0
 
     def cost(self, row: Mapping[str, Any]) -> int:
         """Decoded maps of the original size."""
-        return int(row["original_width"] * row["original_height"] * 4 * len(self.conditions))
+        return int(row["original_width"] * row["original_height"] * 4 * len(self.columns))
 
     def load(self, row: Mapping[str, Any]) -> None:
         """Nothing is shared between the maps of a row."""
@@ -63,50 +66,95 @@ class ImportStep:
         return items
 
     def finish(self, row: Mapping[str, Any], item: Any, output: Any) -> dict[str, Any]:
-        """Condition → row or Failure."""
-        results: dict[str, Any] = {}
-        for condition in self.conditions:
-            try:
-                data = self._map(condition, row)
-                results[condition.name] = {"map": {"bytes": data, "path": f"{row['key']}.png"}}
-            except Exception as error:
-                results[condition.name] = failure_of(error)
-        return results
+        """Condition → row. One that is refused says of which file, so that it is noticed when that is mended."""
+        return {column.name: self._row(column, row) for column in self.columns}
 
-    def _map(self, condition: Condition, row: Mapping[str, Any]) -> bytes:
-        base = inside(str(Path(self.folder, condition.name)), row["source"])
-        found = [path for ending in ENDINGS if (path := base.with_suffix(ending)).is_file()]
-        found += [path for ending in ENDINGS if (path := base.with_suffix(ending.upper())).is_file()]
-        if not found:
-            check_reachable(str(Path(self.folder, condition.name)), FileNotFoundError(base.name))
-            raise Refused("missing", f"no {condition.name}/{base.stem} with any of {', '.join(ENDINGS)}")
-        data = read_regular(found[0], self.limits.max_bytes)
-        if len(data) > self.limits.max_bytes:
-            raise Refused("too_many_bytes", f"{len(data)} bytes; the cap is {self.limits.max_bytes}")
-        opened = open_picture(data, Limits(self.limits.max_pixels, self.limits.max_bytes, min_side=1))
-        with GATE.hold(opened.memory):
-            plane = map_plane(opened.decode(), condition.kind)
-        return encode_map(condition.kind, refit(plane, condition.kind, row), (row["height"], row["width"]))
+    def _row(self, column: Column, row: Mapping[str, Any]) -> dict[str, Any]:
+        said: dict[str, Any] = {}
+        try:
+            data = read_file(self.folder, column, row["source"], self.limits.max_bytes)
+            said["file_sha256"] = sha256_bytes(data)
+            limits = Limits(self.limits.max_pixels, self.limits.max_bytes, min_side=1)
+            plane = read_map(data, column.reading, limits, GATE.hold)
+            array, measured = refit(plane, column.reading, row)
+            encoded = encode_map(
+                column.condition.kind, array, (row["height"], row["width"]), palette_of(column.reading)
+            )
+        except Exception as error:
+            failure = failure_of(error)
+            return {**said, "reason": failure.reason, "error": failure.error}
+        path = f"{row['key']}.png"
+        share = coverage(column.condition.kind, array)
+        return {**said, **measured, "map": {"bytes": encoded, "path": path}, "coverage": share}
 
 
-def refit(plane: Image.Image, kind: Kind, row: Mapping[str, Any]) -> np.ndarray:
-    """The map through its image's geometry: the same crop box, scaled to the same size.
+def palette_of(reading: Reading) -> bytes | None:
+    """What paints labels; None for the default."""
+    return reading.labels.palette() if reading.labels else None
+
+
+def find_file(folder: str, column: Column, source: str) -> Path:
+    """The map of a picture.
 
     Raises:
-        Refused: size_mismatch, where the map is not of the original picture's shape, or far too small.
+        Refused: missing, with the name of what is there instead.
+        Pointless: the folder cannot be read any more.
+    """
+    base = inside(os.path.join(folder, column.name), source)
+    for ending in (*column.endings, *(ending.upper() for ending in column.endings)):
+        path = base.with_suffix(ending)
+        if path.is_file():
+            return path
+    check_reachable(os.path.join(folder, column.name), FileNotFoundError(base.name))
+    other = _others_in(str(base.parent), column.endings).get(base.stem)
+    there = f"; {other} is there" if other else ""
+    raise Refused("missing", f"no {column.name}/{base.stem} with any of {', '.join(column.endings)}{there}")
+
+
+def read_file(folder: str, column: Column, source: str, max_bytes: int) -> bytes:
+    """The bytes of a picture's map.
+
+    Raises:
+        Refused: missing, too_many_bytes.
+    """
+    data = read_regular(find_file(folder, column, source), max_bytes)
+    if len(data) > max_bytes:
+        raise Refused("too_many_bytes", f"more than {max_bytes} bytes, the cap")
+    return data
+
+
+@functools.lru_cache(maxsize=8)
+def _others_in(folder: str, endings: tuple[str, ...]) -> dict[str, str]:
+    """Stem → name of the files in a folder that are not looked at, the first of them."""
+    found: dict[str, str] = {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                stem, ending = os.path.splitext(entry.name)
+                if ending.lower() not in endings and len(found) < OTHER_FILES:
+                    found.setdefault(stem, entry.name)
+    except OSError:
+        return {}
+    return found
+
+
+def refit(plane: Plane, reading: Reading, row: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, float]]:
+    """The map through its image's geometry, the same crop box, scaled to the same size; and what was measured of it.
+
+    Raises:
+        Refused: size_mismatch, where the map is not of the original picture's shape, or far too small; wrong_kind.
     """
     original = row["original_width"], row["original_height"]
-    fx, fy = plane.width / original[0], plane.height / original[1]
-    if abs(plane.width - original[0] * fy) > 1 and abs(plane.height - original[1] * fx) > 1:
-        raise Refused(
-            "size_mismatch", f"the map is {plane.width}x{plane.height}, its picture {original[0]}x{original[1]}"
-        )
+    width, height = plane.size
+    fx, fy = width / original[0], height / original[1]
+    if abs(width - original[0] * fy) > 1 and abs(height - original[1] * fx) > 1:
+        raise Refused("size_mismatch", f"the map is {width}x{height}, its picture {original[0]}x{original[1]}")
     size = row["width"], row["height"]
     x, y, w, h = (row[f"crop_{name}"] for name in "xywh")
-    box = (x * fx, y * fy, min((x + w) * fx, plane.width), min((y + h) * fy, plane.height))
+    box = (x * fx, y * fy, min((x + w) * fx, width), min((y + h) * fy, height))
     if size[0] > MOST_ENLARGED * (box[2] - box[0]) or size[1] > MOST_ENLARGED * (box[3] - box[1]):
-        raise Refused("size_mismatch", f"a map of {plane.width}x{plane.height} is too coarse for {size[0]}x{size[1]}")
-    return scaled_map(plane, kind, size, box)
+        raise Refused("size_mismatch", f"a map of {width}x{height} is too coarse for {size[0]}x{size[1]}")
+    return scaled_map(plane, reading, size, box)
 
 
 @dataclass(frozen=True)
@@ -114,92 +162,84 @@ class Import(Stage):
     """The stage. ``folder`` holds one folder for each condition."""
 
     folder: str
-    conditions: tuple[Condition, ...]
+    columns: tuple[Column, ...]
     limits: Limits
-    listings: Mapping[str, str]  # condition → digest of what its folder held, so that two folders are not mixed
 
     name = "import"
 
     @property
     def tables(self) -> tuple[str, ...]:  # type: ignore[override]
         """One for each condition."""
-        return tuple(condition.table for condition in self.conditions)
+        return tuple(column.condition.table for column in self.columns)
+
+    def said(self) -> Iterator[str]:
+        """What is imported, how it is read, and what is left out."""
+        for column in self.columns:
+            yield from said_of(self.folder, column)
+        known = {column.name for column in self.columns}
+        left = [name for name in folders_in(self.folder) if name not in known]
+        if left:
+            yield f"not imported: {', '.join(left)} (--condition-column NAME=KIND says what they are)"
 
     def outputs(self) -> dict[str, Output]:
         """Table → what is made."""
         return {
-            condition.table: Output(
-                condition,
-                {},
+            column.condition.table: Output(
+                column.condition,
                 {
-                    "table": condition.table,
-                    "kind": condition.kind,
+                    "file_sha256": "string",
+                    **({"raw_min": "float32", "raw_max": "float32"} if column.reading.meaning else {}),
+                },
+                {
+                    "table": column.condition.table,
+                    "kind": column.condition.kind,
                     "annotator": {
-                        "condition": condition.name,
+                        "condition": column.condition.name,
                         "variant": "imported",
                         "version": VERSION,
-                        "listing_sha256": self.listings[condition.name],
+                        "reading": column.reading.provenance(),
                         "packages": package_versions("pillow", "numpy"),
                     },
                 },
             )
-            for condition in self.conditions
+            for column in self.columns
         }
 
     def work(self, dataset: Dataset, run: Run, shard: int, missing: set[str]) -> Iterator[Work]:
         """All missing tables together."""
+        columns = tuple(column for column in self.columns if column.condition.table in missing)
         outputs = {table: output for table, output in self.outputs().items() if table in missing}
-        step = ImportStep(self.folder, tuple(output.condition for output in outputs.values()), self.limits)
-        yield aligned_work(dataset, run, shard, outputs, step, ROW_COLUMNS)
+        yield aligned_work(dataset, run, shard, outputs, ImportStep(self.folder, columns, self.limits), ROW_COLUMNS)
 
+    def check_unchanged(self, dataset: Dataset, overwrite: Sequence[str]) -> None:
+        """Compare the files with the digests of those that the tables were made from.
 
-def listing_sha256(folder: str) -> str:
-    """Digest of the names and sizes of the maps below a folder."""
-    digest = hashlib.sha256()
-    for source in list_folder(folder):
-        digest.update(f"{source.source}\0{source.size}\n".encode())
-    return digest.hexdigest()
+        Raises:
+            MillError: some were edited, brought or taken away since, with the way to take them in.
+        """
+        for column in self.columns:
+            table = column.condition.table
+            if table in overwrite:
+                continue
+            shards = sorted(dataset.committed(table))
+            changed = [source for shard in shards for source in self._changed(dataset, shard, column)]
+            if changed:
+                names = ", ".join(changed[:NAMED]) + (", …" if len(changed) > NAMED else "")
+                raise MillError(
+                    f"{len(changed):,} maps of {table} in {os.path.join(self.folder, column.name)} are not those that "
+                    f"the table was made from (of {names}): --overwrite {table} takes them in"
+                )
 
+    def _changed(self, dataset: Dataset, shard: int, column: Column) -> list[str]:
+        with dataset.parquet("images", shard) as images, dataset.parquet(column.condition.table, shard) as maps:
+            sources = [row["source"] for row in read_rows(images, ["source"])]
+            digests = [row["file_sha256"] for row in read_rows(maps, ["file_sha256"])]
+        with ThreadPoolExecutor(READERS) as pool:
+            now = pool.map(lambda source: self._digest(column, source), sources)
+            return [source for source, old, new in zip(sources, digests, now, strict=True) if old != new]
 
-def parse_columns(folder: str, columns: Sequence[str]) -> tuple[Condition, ...]:
-    """``NAME=KIND`` (or the bare name of a known condition) for each folder below ``folder`` that is imported.
-
-    Without any, all folders with the name of a known condition are.
-
-    Raises:
-        MillError: a folder is missing, or a kind is unknown or not the condition's.
-    """
-    if not os.path.isdir(folder):
-        raise MillError(f"--conditions-from {folder}: no such folder")
-    there = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    if not columns:
-        columns = [name for name in there if name in CONDITIONS]
-        unknown = [name for name in there if name not in CONDITIONS]
-        if unknown:
-            said = " ".join(f"--condition-column {name}=KIND" for name in unknown)
-            raise MillError(f"--conditions-from {folder}: say what kind each unknown condition is, {said}; {_kinds()}")
-    conditions = tuple(_parse_column(word) for word in columns)
-    missing = [condition.name for condition in conditions if condition.name not in there]
-    if missing or not conditions:
-        raise MillError(f"--conditions-from {folder}: no folder {', '.join(missing) or 'of a condition'} in it")
-    return conditions
-
-
-def _parse_column(word: str) -> Condition:
-    name, _, kind = word.partition("=")
-    known = CONDITIONS.get(name)
-    if known and known.kind == "text":
-        raise MillError(f"--condition-column {word}: captions are not imported from maps")
-    if known and kind in ("", known.kind):
-        return known
-    if known:
-        raise MillError(f"--condition-column {word}: {name} is {known.kind}")
-    if not NAME.fullmatch(name) or name in RESERVED:
-        raise MillError(f"--condition-column {word}: a name is lower-case letters, digits and _, and not a table's")
-    if kind not in KINDS:
-        raise MillError(f"--condition-column {word}: {_kinds()}")
-    return imported(name, kind)  # type: ignore[arg-type]
-
-
-def _kinds() -> str:
-    return f"kinds are {', '.join(KINDS)}"
+    def _digest(self, column: Column, source: str) -> str | None:
+        try:
+            return sha256_bytes(read_file(self.folder, column, source, self.limits.max_bytes))
+        except (Refused, OSError):  # then the row has none either
+            return None

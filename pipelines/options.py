@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from .columns import MapOptions
     from .ingest import IngestConfig
     from .jobs import Means
 
@@ -38,7 +39,30 @@ From = Annotated[
     Path | None, typer.Option(help="Folder of maps you have already: one folder per condition, stems as the pictures'.")
 ]
 Column = Annotated[
-    list[str] | None, typer.Option(help="NAME=KIND of an imported condition: binary, gray8, gray16, rgb or labels.")
+    list[str] | None,
+    typer.Option(help="NAME=KIND of a folder that is no known condition: binary, gray8, gray16, rgb or labels."),
+]
+LabelSetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label-set",
+        help="What ids of imported labels mean: ade20k-150, ade20k-full, coco-stuff, cityscapes, voc or a .toml file; "
+        "NAME=SET where several are imported.",
+    ),
+]
+DepthOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--depth",
+        help="What imported depth is: metric:SCALE (values in a metre) or inverse; becomes inverse depth, near bright. "
+        "[NAME=]MEANING.",
+    ),
+]
+Invalid = Annotated[
+    list[str] | None, typer.Option(help="A value of imported depth that means that none is known, e.g. 0; repeat.")
+]
+Invert = Annotated[
+    list[str] | None, typer.Option(help="NAME of imported binary or gray8 maps that are dark on light; repeat.")
 ]
 Weights = Annotated[Path | None, typer.Option(help="Folder with weight files, named as on the hub.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
@@ -72,6 +96,23 @@ def ingest_config(
         raise MillError(f"--resolution {resolution}: from 64 to 8192, in multiples of 8")
     limits = Limits(round(megapixels * 1e6), round(megabytes * 1024 * 1024), min_side)
     return IngestConfig(resolution, fit, limits, white)  # type: ignore[arg-type]
+
+
+def map_options(
+    folder: Path | None,
+    columns: list[str] | None,
+    label_set: list[str] | None,
+    depth: list[str] | None,
+    invalid: list[str] | None,
+    invert: list[str] | None,
+) -> MapOptions:
+    """What is said of a user's maps; raises MillError where nothing says where they are."""
+    from .columns import MapOptions
+
+    said = (columns, label_set, depth, invalid, invert)
+    options = MapOptions(str(folder) if folder else None, *(tuple(words or ()) for words in said))
+    options.check()
+    return options
 
 
 def job_means(runner: str, workers: int, threads: int, options: list[str] | None) -> Means:

@@ -48,6 +48,10 @@ class Stage(ABC):
         """Where its networks run."""
         return ()
 
+    def said(self) -> Iterable[str]:
+        """What a user is to know of it before it starts, in lines."""
+        return ()
+
 
 def shards_in_flight(devices: Iterable[str]) -> int:
     """Shards that a worker has in flight: on a GPU two, so that it has work while one decodes, encodes or commits."""

@@ -14,6 +14,7 @@ from PIL import Image
 
 from .conditions import Kind
 from .errors import Refused
+from .labels import label_palette
 from .pictures import STORED_FORMATS, Limits, Opened, check_size, open_picture, to_srgb
 
 PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
@@ -200,13 +201,3 @@ def _decoded(opened: Opened) -> Image.Image:
         return opened.decode()
     except Refused as refused:
         raise ValueError(f"cannot be decoded: {refused.error}") from refused
-
-
-def label_palette() -> bytes:
-    """256 distinct RGB colours by spreading the bits of the id over the channels (the PASCAL VOC scheme)."""
-    ids = np.arange(256)
-    colours = np.zeros((256, 3), np.uint8)
-    for step in range(8):
-        for channel in range(3):
-            colours[:, channel] |= (((ids >> (3 * step + channel)) & 1) << (7 - step)).astype(np.uint8)
-    return colours.tobytes()

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from .label_files import named_set
+from .labels import LabelSet, label_palette
 
 Kind = Literal["binary", "gray8", "gray16", "rgb", "labels", "text"]
 Resize = Literal["nearest", "area", "none"]
@@ -35,8 +38,11 @@ class Condition:
     licence a user must accept before the condition is made. ``fidelity`` names the measure of how well a sampled
     picture follows the map.
 
-    Two things are known of a stored table alone (:func:`stored_condition`): ``x_channel``, where a normal's x is, None
-    if that is not known; and ``colours``, the palette of label maps.
+    ``label_set`` names the classes of a label map's ids.
+
+    Some things are known of a stored table alone (:func:`stored_condition`): ``x_channel``, where a normal's x is, None
+    if that is not known; ``palette``, 768 bytes of RGB that paint a label map; ``is_imported``, whether a user's files
+    were its source, and ``reading``, how these were read (``schemas.maps.Reading``).
     """
 
     name: str
@@ -45,8 +51,11 @@ class Condition:
     mirror: Mirror = "pixels"
     licence_gate: str | None = None
     fidelity: str | None = None
+    label_set: str = ""
     x_channel: int | None = None
-    colours: Literal["voc", "ade20k"] = "voc"
+    palette: bytes = b""
+    is_imported: bool = False
+    reading: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def resize(self) -> Resize:
@@ -74,7 +83,7 @@ CONDITIONS: dict[str, Condition] = {
             licence_gate="openpose",
             fidelity="pck",
         ),
-        Condition("segmentation", "labels", "ADE20K classes, 0 to 149", fidelity="miou"),
+        Condition("segmentation", "labels", "ADE20K classes, 0 to 149", fidelity="miou", label_set="ade20k-150"),
         Condition("depth", "gray16", "MiDaS inverse depth", fidelity="rmse"),
         Condition("normals", "rgb", "surface normals", mirror="negate-x", fidelity="mean-angle"),
         Condition("cartoon", "gray8", "cartoon line drawing", fidelity="ssim"),
@@ -111,9 +120,19 @@ def condition_of_table(table: str, kind: Kind | None = None) -> Condition:
 def stored_condition(provenance: Mapping[str, Any]) -> Condition:
     """The condition of a table, by the provenance in its files."""
     condition, annotator = condition_of_table(provenance["table"], provenance["kind"]), provenance["annotator"]
-    drawn_here = annotator["variant"] != "imported"
-    colours: Literal["voc", "ade20k"] = "ade20k" if condition.kind == "labels" and drawn_here else "voc"
-    return replace(condition, x_channel=annotator.get("x_channel"), colours=colours)
+    reading = annotator.get("reading", {})
+    palette = b""
+    if condition.kind == "labels":
+        stored = reading.get("label_set")
+        classes = LabelSet.of(stored) if stored else named_set(condition.label_set) if condition.label_set else None
+        palette = classes.palette() if classes else label_palette()
+    return replace(
+        condition,
+        x_channel=annotator.get("x_channel"),
+        palette=palette,
+        is_imported=annotator["variant"] == "imported",
+        reading=reading,
+    )
 
 
 def imported(name: str, kind: Kind) -> Condition:

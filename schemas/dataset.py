@@ -57,6 +57,11 @@ class TableState:
         return sum(entry["bytes"] for entry in self.index["shards"]) if self.index else 0
 
     @property
+    def empty(self) -> int:
+        """Maps of which nothing is said (their coverage is 0)."""
+        return sum(entry.get("empty", 0) for entry in self.index["shards"]) if self.index else 0
+
+    @property
     def reasons(self) -> Counter[str]:
         """Rows refused, by reason."""
         counts: Counter[str] = Counter()
@@ -289,6 +294,6 @@ def describe_file(file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any]]:
         "bytes": size,
         "sha256": digest,
         **({"images_sha256": footer.images_sha256} if footer.images_sha256 else {}),
-        **{name: footer.summary[name] for name in ("reasons", "captions") if footer.summary.get(name)},
+        **{name: footer.summary[name] for name in ("reasons", "captions", "empty") if footer.summary.get(name)},
     }
     return footer.shared, entry

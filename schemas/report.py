@@ -15,13 +15,14 @@ from .shardfile import read_rows
 
 
 def table_report(dataset: Dataset, tables: Sequence[str]) -> Table:
-    """One line a table; refused rows by reason."""
+    """One line a table; empty maps (coverage 0), refused rows by reason."""
     report = Table(box=None, header_style="bold", pad_edge=False)
     for column, justify in (
         ("table", "left"),
         ("made", "left"),
         ("rows", "right"),
         ("size", "right"),
+        ("empty", "right"),
         ("refused", "left"),
     ):
         report.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
@@ -30,7 +31,14 @@ def table_report(dataset: Dataset, tables: Sequence[str]) -> Table:
         reasons = dataset.state("rejected").reasons if name == "images" else state.reasons
         made = state.status if state.status != "partial" else f"{state.committed} of {dataset.shards} shards"
         refused = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items())) or "–"
-        cells = (name, made, f"{state.rows:,}", size_text(state.bytes), refused)
+        cells = (
+            name,
+            made,
+            f"{state.rows:,}",
+            size_text(state.bytes),
+            f"{state.empty:,}" if state.empty else "–",
+            refused,
+        )
         report.add_row(*(Text(printable(cell)) for cell in cells))
     return report
 

@@ -53,9 +53,14 @@ HUGGINGFACE_NAMES = {"float": "float32", "double": "float64", "halffloat": "floa
 
 
 def condition_schema(condition: Condition, columns: Mapping[str, str]) -> pa.Schema:
-    """Schema of a condition's table: key, map (or caption), reason, error, then ``columns`` (name → Arrow type)."""
+    """Schema of a condition's table: key, map (or caption), reason, error, then ``columns`` (name → Arrow type).
+
+    Beside a map is its ``coverage``, the share of it that says something (:func:`maps.coverage`).
+    """
     value = pa.field("caption", pa.string()) if condition.kind == "text" else pa.field("map", IMAGE)
     head = [pa.field("key", pa.string()), value, pa.field("reason", pa.string()), pa.field("error", pa.string())]
+    if condition.kind != "text":
+        head.append(pa.field("coverage", pa.float32()))
     return pa.schema([*head, *(pa.field(name, arrow_type(kind)) for name, kind in columns.items())])
 
 

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from ..schemas.conditions import Condition
+from ..schemas.labels import VOID
 from .keypoints import pck
 
 TOLERANCE_PIXELS = 2  # at 512 pixels; at least one
@@ -68,12 +69,17 @@ def ssim(found: np.ndarray, true: np.ndarray) -> float:
 
 
 def miou(found: np.ndarray, true: np.ndarray) -> float:
-    """Mean intersection over union of the labels that occur in the true map."""
+    """Mean intersection over union of the labels that occur in the true map; what is void there counts for nothing.
+
+    A map that is all void asks for nothing: 1.
+    """
+    known = true != VOID
+    found, true = found[known], true[known]
     scores = [
         ((found == label) & (true == label)).sum() / ((found == label) | (true == label)).sum()
         for label in np.unique(true)
     ]
-    return float(np.mean(scores))
+    return float(np.mean(scores)) if scores else 1.0
 
 
 def rmse(found: np.ndarray, true: np.ndarray) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from ..schemas.codecs import centred, decode_image, draft_factor, stored_picture
 from ..schemas.conditions import Condition
 from ..schemas.errors import MillError, Refused
-from ..schemas.maps import map_plane, scaled_map
+from ..schemas.maps import Plane, Reading, read_map, scaled_map
 from ..schemas.pictures import Limits, Opened, open_picture
 from .fidelity import Judge, find_annotator
 from .rows import Sample, draws
@@ -71,18 +71,29 @@ def annotated(pixels: np.ndarray, judge: Judge, seed: int) -> np.ndarray:
     return judge.map_of(pixels, judge.annotator.draw(draws(seed, 0, (0, 0), "sample")))
 
 
+def given_plane(path: Path, condition: Condition) -> tuple[Plane, Reading]:
+    """A finished map at its own size, read as the files of the condition's table were, and how that is.
+
+    Raises:
+        MillError: it cannot be read, or is no such map.
+    """
+    how = Reading.of(condition)
+    with reading(path), path.open("rb") as file:
+        return read_map(file.read(OWN_LIMITS.max_bytes + 1), how, OWN_LIMITS), how
+
+
 def given_map(path: Path, condition: Condition, size: tuple[int, int]) -> np.ndarray:
     """A finished map scaled and cut around its middle to ``size`` (width, height), as its kind is stored.
 
     Raises:
         MillError: it cannot be read, or is no map of that kind.
     """
-    with reading(path):
-        plane = map_plane(opened(path).decode(), condition.kind)
-    scale = max(size[0] / plane.width, size[1] / plane.height)
+    plane, how = given_plane(path, condition)
+    scale = max(size[0] / plane.size[0], size[1] / plane.size[1])
     width, height = size[0] / scale, size[1] / scale
-    left, top = (plane.width - width) / 2, (plane.height - height) / 2
-    return scaled_map(plane, condition.kind, size, (left, top, left + width, top + height))
+    left, top = (plane.size[0] - width) / 2, (plane.size[1] - height) / 2
+    with reading(path):
+        return scaled_map(plane, how, size, (left, top, left + width, top + height))[0]
 
 
 def is_imported(provenance: dict[str, Any]) -> bool:
@@ -97,7 +108,7 @@ def check_probes(paths: Sequence[str], condition: Condition, provenance: dict[st
     """
     for path in paths:
         if is_imported(provenance):
-            given_map(Path(path), condition, (8, 8))
+            given_plane(Path(path), condition)
         else:
             fitted(Path(path), (8, 8))
     found = find_annotator(condition, provenance, folder) if paths and not is_imported(provenance) else None

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..annotators.segmentation import ade20k_palette
-from ..schemas.codecs import label_palette
 from ..schemas.conditions import Condition
 from ..schemas.errors import MillError
+from ..schemas.labels import label_palette
 
 # The 18 colours of OpenPose's COCO skeleton (controlnet-aux open_pose/util.py, draw_bodypose): joint i is drawn in
 # colour i, limb i in 0.6 of colour i; no pixel is blended.
@@ -83,6 +82,11 @@ def check_mirror(condition: Condition) -> None:
         raise MillError(
             f"--mirror: which channel of the imported {condition.name} holds x is not known; train without it"
         )
+    if condition.mirror == "swap-limbs" and condition.is_imported:
+        raise MillError(
+            f"--mirror: left and right of {condition.name} are known by exact colours, which imported drawings lose "
+            "where they are scaled; train without it"
+        )
 
 
 def _swap_colours(array: np.ndarray) -> np.ndarray:
@@ -104,10 +108,11 @@ def _pose_exchanges() -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
 def control_image(condition: Condition, array: np.ndarray) -> np.ndarray:
     """A map as the ControlNet sees it: float32 (3, H, W) in 0 to 1, RGB.
 
-    One channel becomes three; 16 bits keep their precision; labels are painted with the palette they are stored with.
+    One channel becomes three; 16 bits keep their precision; labels are painted with the palette they are stored with,
+    void is black.
     """
     if condition.kind == "labels":
-        palette = ade20k_palette() if condition.colours == "ade20k" else label_palette()
+        palette = condition.palette or label_palette()
         array = np.frombuffer(palette, np.uint8).reshape(256, 3)[array]
     scaled = array.astype(np.float32) / (65535 if condition.kind == "gray16" else 255)
     if scaled.ndim == 2:

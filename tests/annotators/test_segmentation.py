@@ -4,6 +4,7 @@ import torch
 from controlmill.annotators import segmentation
 from controlmill.annotators.segmentation import OneFormer, SegFormer, UperNet, UperNetClasses, best_classes
 from controlmill.annotators.upernet_head import head_scores
+from controlmill.annotators.upstream import controlnet_aux
 from controlmill.schemas.codecs import decode_map, encode_map
 
 from .running import annotate, outputs, replayed
@@ -83,6 +84,9 @@ def test_classes_and_palette(photos):
     palette = UperNetClasses().palette
     assert len(palette) == 768
     assert list(palette[36:39]) == [150, 5, 61]  # person
+    listed = np.asarray(controlnet_aux("util").ade_palette(), np.uint8)
+    assert palette[:450] == listed.tobytes(), "ControlNet's colours"
+    assert not any(palette[450:]), "void is black"
     data = encode_map("labels", annotation.map, palette=palette)
     assert np.array_equal(decode_map("labels", data), ids)
 

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import io
+import os
+import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from controlmill.annotators.base import Placement
 from controlmill.pipelines import build
-from controlmill.pipelines.imported import parse_columns, refit
+from controlmill.pipelines.columns import MapOptions, parse_columns
+from controlmill.pipelines.imported import refit
 from controlmill.pipelines.ingest import IngestConfig
 from controlmill.pipelines.jobs import Means
 from controlmill.schemas.codecs import decode_image, decode_map
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError, Refused
-from controlmill.schemas.maps import map_plane
-from controlmill.schemas.pictures import Limits, open_picture
+from controlmill.schemas.maps import Reading, read_map
+from controlmill.schemas.pictures import Limits
+from controlmill.schemas.report import table_report
 from controlmill.schemas.verify import verify
-from PIL import Image
+from controlmill.training.selection import Filter, select
+from controlmill.training.transforms import control_picture
+from PIL import Image, ImageOps
 
-from tests.helpers import rows
+from tests.helpers import digests, rows
 
 KINDS = ("labels=labels", "depth", "edges=binary", "soft=gray8", "paint=rgb")
 
@@ -61,7 +67,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(corpus: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     target = tmp_path_factory.mktemp("made") / "dataset"
     config = IngestConfig(128, request.param, Limits(min_side=16))
-    imports = parse_columns(str(corpus / "maps"), KINDS)
+    imports = parse_columns(MapOptions(str(corpus / "maps"), KINDS))
     plan = build.plan_conditions([], build.everywhere(Placement()), None, imports, str(corpus / "maps"), config)
     with Means(threads=1) as means:
         build.ingest(str(corpus / "photos"), str(target), config, means)
@@ -109,19 +115,13 @@ def test_what_cannot_be_imported_is_null_with_its_reason(made: Dataset) -> None:
 
 
 def refitted(picture: Image.Image, kind: str) -> np.ndarray:
-    """A map of 64x64 through the geometry of a 64x64 picture that was kept as it is."""
+    """A map through the geometry of a 64x64 picture that was kept as it is."""
     row = {f"{a}{b}": 64 for a in ("", "original_") for b in ("width", "height")}
     row |= {"crop_x": 0, "crop_y": 0, "crop_w": 64, "crop_h": 64}
-    return refit(map_plane(picture, kind), kind, row)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("kind", ["binary", "gray8", "rgb"])
-def test_what_is_transparent_is_black(kind: str) -> None:
-    lines = np.zeros((64, 64, 4), np.uint8)
-    lines[10, :] = 255
-    found = refitted(Image.fromarray(lines), kind)
-    assert (found[10] == 255).all()
-    assert not np.delete(found, 10, axis=0).any()
+    out = io.BytesIO()
+    picture.save(out, "PNG", exif=picture.getexif())
+    reading = Reading(kind)  # type: ignore[arg-type]
+    return refit(read_map(out.getvalue(), reading, Limits(min_side=1)), reading, row)[0]
 
 
 def test_a_map_of_a_pixel_is_not_made_larger() -> None:
@@ -132,61 +132,145 @@ def test_a_map_of_a_pixel_is_not_made_larger() -> None:
 
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_a_map_is_turned_as_its_metadata_says(turn: int) -> None:
-    import io
-
-    from PIL import ImageOps
-
     exif, out = Image.Exif(), io.BytesIO()
     exif[0x0112] = turn
     Image.fromarray(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64) * 3).save(out, "PNG", exif=exif)
     wanted = np.asarray(ImageOps.exif_transpose(Image.open(out)))
-    found = refitted(open_picture(out.getvalue(), Limits()).decode(), "gray8")
-    np.testing.assert_array_equal(found, wanted)
-
-
-def test_maps_of_another_folder_are_not_mixed_in(corpus: Path, tmp_path: Path) -> None:
-    import shutil
-
-    from controlmill.pipelines.imported import listing_sha256
-
-    shutil.copytree(corpus / "maps", tmp_path / "maps")
-    assert listing_sha256(str(tmp_path / "maps")) == listing_sha256(str(corpus / "maps"))
-    (tmp_path / "maps/depth/wide.png").write_bytes(b"x")
-    assert listing_sha256(str(tmp_path / "maps")) != listing_sha256(str(corpus / "maps"))
+    np.testing.assert_array_equal(refitted(Image.open(out), "gray8"), wanted)
 
 
 def test_labels_are_stored_as_ids_with_a_palette(made: Dataset) -> None:
-    import io
-
     stored = rows(Path(made.storage.root), "labels")[0]["map"]["bytes"]
     picture = Image.open(io.BytesIO(stored))
     assert picture.mode == "P"
     assert set(np.unique(np.asarray(picture))) <= {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        (["depth=rgb"], "depth is gray16"),
-        (["labels"], "kinds are"),
-        (["images=rgb"], "not a table's"),
-        (["nowhere=rgb"], "no folder nowhere"),
-        ([], "--condition-column labels=KIND"),
-        (["caption"], "captions are not imported"),
-    ],
-)
-def test_bad_columns_are_clear_errors(corpus: Path, columns: list[str], message: str) -> None:
-    with pytest.raises(MillError, match=message):
-        parse_columns(str(corpus / "maps"), columns)
+def coverages(made: Dataset, table: str) -> list[float | None]:
+    return [row["coverage"] for row in rows(Path(made.storage.root), table)]
 
 
-def test_thin_lines_survive_down_to_a_quarter_of_the_size() -> None:
-    from controlmill.pipelines.imported import refit
+def test_coverage_is_the_share_that_says_something(made: Dataset) -> None:
+    for table, share in (("edges", 0.22), ("depth", 0.66), ("labels", 1)):
+        found = coverages(made, table)
+        maps = [row["map"] for row in rows(Path(made.storage.root), table)]
+        assert [value is None for value in found] == [value is None for value in maps]
+        assert all(abs(value - share) < 0.15 for value in found if value is not None)
+    schema = made.footer("edges", 0).schema
+    assert str(schema.field("coverage").type) == "float"
 
-    lines = np.zeros((400, 400), np.uint8)
-    lines[:, 200] = 255
-    row: dict[str, Any] = {
-        **{"original_width": 400, "original_height": 400, "width": 128, "height": 128},
-        **{"crop_x": 0, "crop_y": 0, "crop_w": 400, "crop_h": 400},
-    }
-    assert refit(Image.fromarray(lines), "binary", row).max(axis=1).min() == 255
+
+PHOTOS = ("a", "b", "c")
+
+
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three photographs of 64x64, each with an edge map and ids of SceneParse150; all imported, not to be changed."""
+    folder = tmp_path_factory.mktemp("maps")
+    for number, name in enumerate(PHOTOS):
+        save(folder / f"photos/{name}.png", np.full((64, 64, 3), 80 * number, np.uint8))
+        edges, ids = np.zeros((64, 64), np.uint8), np.full((64, 64), 1, np.uint8)
+        edges[20 + number] = 255 if number else 0
+        ids[:, :16] = 0
+        save(folder / f"maps/edges/{name}.bmp", edges)
+        save(folder / f"maps/segmentation/{name}.png", ids)
+    imported(folder)
+    return folder
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def planned(folder: Path, **options: tuple[str, ...]) -> build.Plan:
+    """The import of a folder's maps."""
+    config = IngestConfig(64, "crop", Limits(min_side=16))
+    words = {"columns": ("edges=binary",), "label_set": ("ade20k-150",), **options}
+    columns = parse_columns(MapOptions(str(folder / "maps"), **words))
+    return build.plan_conditions([], build.everywhere(Placement()), None, columns, str(folder / "maps"), config)
+
+
+def imported(folder: Path, overwrite: tuple[str, ...] = (), **options: tuple[str, ...]) -> Dataset:
+    """The maps of a folder, imported into a dataset of its photographs."""
+    config = IngestConfig(64, "crop", Limits(min_side=16))
+    with Means(threads=1) as means:
+        build.ingest(str(folder / "photos"), str(folder / "dataset"), config, means)
+        return build.annotate(str(folder / "dataset"), planned(folder, **options), means, overwrite)
+
+
+def test_empty_maps_are_stored_and_counted(maps: Path) -> None:
+    made = Dataset.open(maps / "dataset")
+    assert made.state("edges").empty == 1
+    assert coverages(made, "edges") == pytest.approx([0, 1 / 64, 1 / 64])
+    assert coverages(made, "segmentation") == [0.75] * 3
+    assert not list(verify(made))
+    report = table_report(made, ["edges"])
+    assert [column.header for column in report.columns][4] == "empty"
+    assert str(next(iter(report.columns[4].cells))) == "1"
+
+
+def test_imported_segmentation_has_the_colours_and_ids_of_made_one(maps: Path) -> None:
+    made = Dataset.open(maps / "dataset")
+    stored = rows(maps / "dataset", "segmentation")[0]["map"]["bytes"]
+    ids, colours = decode_map("labels", stored), np.asarray(Image.open(io.BytesIO(stored)).convert("RGB"))
+    assert (ids[0, 0], ids[0, 20]) == (255, 0)
+    assert colours[0, 0].tolist() == [0, 0, 0], "void"
+    assert colours[0, 20].tolist() == [120, 120, 120], "wall"
+    condition = made.condition("segmentation")
+    assert condition.is_imported
+    np.testing.assert_array_equal(control_picture(condition, ids), colours)
+    said = made.footer("segmentation", 0).provenance["annotator"]["reading"]["label_set"]
+    assert (said["name"], said["void"]) == ("ade20k-150", [0])
+    with pytest.raises(MillError, match=r"reading\.label_set"):
+        build.check_conditions(str(maps / "dataset"), planned(maps, label_set=()), ())
+
+
+def test_rows_without_lines_are_left_out_by_coverage(maps: Path) -> None:
+    made = Dataset.open(maps / "dataset")
+    found = select(made, ["edges"], [Filter.parse("edges.coverage>0")])
+    assert found.train["row"].tolist() == [1, 2]
+    assert found.left_out == {"where": 1}
+
+
+def check(folder: Path) -> None:
+    """What a run of the same command finds before it does anything."""
+    (stage,) = planned(folder).stages
+    stage.check_unchanged(Dataset.open(folder / "dataset"), ())  # type: ignore[attr-defined]
+
+
+def test_a_map_that_was_edited_is_noticed_and_only_its_table_is_redone(maps: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(maps, tmp_path / "copy")
+    others = digests(folder / "dataset/segmentation")
+    check(folder)
+    path = folder / "maps/edges/b.bmp"
+    there, edited = path.stat(), np.asarray(Image.open(path))[::-1]
+    save(path, edited)
+    os.utime(path, ns=(there.st_atime_ns, there.st_mtime_ns))
+    assert path.stat().st_size == there.st_size, "neither its size nor its time tells"
+    with pytest.raises(MillError, match=r"1 maps of edges .* \(of b.png\): --overwrite edges"):
+        check(folder)
+    made = imported(folder, ("edges",))
+    assert decode_map("binary", rows(folder / "dataset", "edges")[1]["map"]["bytes"])[42].all()
+    assert digests(folder / "dataset/segmentation") == others
+    assert made.state("edges").status == "complete"
+    check(folder)
+
+
+def test_a_map_that_was_brought_or_mended_is_noticed(maps: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    for part in ("photos", "maps"):
+        shutil.copytree(maps / part, folder / part)
+    path, other = folder / "maps/edges/b.bmp", folder / "maps/edges/c.bmp"
+    right, mended = path.read_bytes(), other.read_bytes()
+    path.rename(path.with_suffix(".exr"))
+    save(other, np.full((64, 64), 255, np.uint8))
+    imported(folder)
+    found = {row["reason"]: row["error"] for row in rows(folder / "dataset", "edges") if row["reason"]}
+    assert set(found) == {"missing", "wrong_kind"}
+    assert "b.exr is there" in found["missing"]
+    check(folder)
+    path.write_bytes(right)
+    other.write_bytes(mended)
+    with pytest.raises(MillError, match="2 maps of edges"):
+        check(folder)

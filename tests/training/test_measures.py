@@ -139,6 +139,10 @@ def test_the_other_measures_on_known_cases():
     assert metrics.miou(labels, labels) == 1.0
     assert metrics.miou(labels * 0, labels) == pytest.approx(0.25)
     assert metrics.miou(labels + 1, labels) == pytest.approx((0 + 0) / 2)
+    void = np.full_like(labels, 255)
+    half = np.where(np.arange(labels.shape[1]) % 2, labels, void)
+    assert metrics.miou(labels, half) == 1.0, "void is no class, and what was found there counts for nothing"
+    assert metrics.miou(labels, void) == 1.0
     assert metrics.miou(labels[:, ::-1] * 7, labels) == 0.0  # labels that are not in the true map count for nothing
     depth = np.arange(16, dtype=np.uint16).reshape(4, 4)
     assert metrics.rmse(depth * 3 + 7, depth) == pytest.approx(0)  # relative depth has no scale and no zero

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from controlmill.annotators.normals import BaeNormals, DPTNormals
 from controlmill.annotators.segmentation import UperNetClasses
-from controlmill.schemas.codecs import encode_map, label_palette
+from controlmill.schemas.codecs import encode_map
 from controlmill.schemas.conditions import CONDITIONS, stored_condition
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.labels import VOID
 from controlmill.training.transforms import (
     POSE_COLOURS,
     POSE_JOINT_PAIRS,
@@ -74,12 +75,21 @@ def test_imported_normals_are_not_mirrored_blindly():
         mirror_map(stored("normals", variant="imported"), np.zeros((4, 6, 3), np.uint8))
 
 
-def test_labels_have_the_colours_that_they_are_stored_with():
-    labels = np.arange(150, dtype=np.uint8).reshape(10, 15)
-    for variant, palette in (("upernet", UperNetClasses().palette), ("imported", label_palette())):
-        data = encode_map("labels", labels, palette=palette)
-        seen = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-        np.testing.assert_array_equal(control_picture(stored("segmentation", variant=variant), labels), seen)
+def test_imported_drawings_of_poses_are_not_mirrored():
+    """What is scaled has pixels that are no colour of a limb: they would stay on the wrong side."""
+    with pytest.raises(MillError, match="exact colours"):
+        mirror_map(stored("pose", variant="imported"), np.zeros((4, 6, 3), np.uint8))
+    mirror_map(stored("pose", variant="body"), np.zeros((4, 6, 3), np.uint8))
+
+
+@pytest.mark.parametrize("variant", ["upernet", "imported"])
+def test_labels_have_the_colours_that_they_are_stored_with(variant):
+    labels = np.append(np.arange(149, dtype=np.uint8), VOID).astype(np.uint8).reshape(10, 15)
+    data = encode_map("labels", labels, palette=UperNetClasses().palette)
+    seen = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    found = control_picture(stored("segmentation", variant=variant), labels)
+    np.testing.assert_array_equal(found, seen)
+    assert found[-1, -1].tolist() == [0, 0, 0], "void"
 
 
 @pytest.mark.parametrize(("share", "pairs"), [(1.0, POSE_JOINT_PAIRS), (0.6, POSE_LIMB_PAIRS)])
