@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from controlmill.schemas.codecs import LAYOUTS, check_map, decode_map, encode_map, label_palette
+from controlmill.schemas.codecs import LAYOUTS, check_map, decode_map, encode_map
 from controlmill.schemas.conditions import CONDITIONS, KINDS, RESERVED, RESIZE_OF_KIND
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,12 +52,6 @@ def test_what_is_no_map_of_its_kind_is_refused(kind: str, array: np.ndarray, sai
 def test_damaged_bytes_are_an_error_of_ours() -> None:
     with pytest.raises(ValueError, match="not a picture"):
         decode_map("gray8", b"no picture")
-
-
-def test_label_colours_are_distinct() -> None:
-    colours = np.frombuffer(label_palette(), np.uint8).reshape(256, 3)
-    assert len(np.unique(colours, axis=0)) == 256
-    assert tuple(colours[0]) == (0, 0, 0)
 
 
 def test_the_table_of_conditions_is_whole() -> None:
