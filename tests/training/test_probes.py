@@ -79,7 +79,7 @@ def test_bad_own_pictures_are_found_before_weights_are_loaded(photo, settings, d
     refused("cannot be read as a picture", probe_image=[str(tmp_path / "nowhere.png")])
     (tmp_path / "text.png").write_text("no picture")
     refused("cannot be read as a picture", probe_image=[str(photo), str(tmp_path / "text.png")])
-    refused("a label map is one channel of 8 bits, not RGB", condition="segmentation", probe_image=[str(photo)])
+    refused("is not of the label set ade20k-150", condition="segmentation", probe_image=[str(photo)])
     refused("--held-out above 0", probe_image=[str(photo)], held_out=0.0)
     monkeypatch.setattr("controlmill.training.own_pictures.find_annotator", lambda *_: "the weights are not here")
     refused("cannot be annotated: the weights are not here", probe_image=[str(photo)])
