@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from controlmill.annotators.base import Placement
 from controlmill.annotators.hed import HED
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
+from PIL import Image
 
 from tests.annotators import random_weights
-from tests.helpers import FRAGILE, command, digests, make, write_photos
+from tests.helpers import FRAGILE, command, digests, make, rows, write_photos
 
 SMALL = ("--resolution", "128", "--min-side", "16", "--shard-size", "4")
 
