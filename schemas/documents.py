@@ -58,8 +58,18 @@ PROVENANCE = {
     "encoder?": ENCODER,
 }
 REJECT = {"source": str, "reason": str, "error": str}
-SUMMARY = {"reasons?": REASONS, "rejects?": [REJECT]}
-SEGMENT = {"corpus?": str, "first_shard": Count(), "shards": Count(), "rows": Count()}
+CAPTIONS = {"given": Count(), "unread": Count()}
+SUMMARY = {"reasons?": REASONS, "rejects?": [REJECT], "captions?": CAPTIONS}
+COUNTED = {"files": Count(), "most": Each(Count())}
+PASSED_OVER = {
+    **{f"{name}?": Count() for name in ("texts", "metadata", "named", "absent", "maps", "again", "faults")},
+    **{f"{name}?": COUNTED for name in ("other", "skipped")},
+    **{f"{name}?": [str] for name in ("left_out", "notes")},
+}
+SEGMENT = {
+    **{"corpus?": str, "first_shard": Count(), "shards": Count(), "rows": Count()},
+    "passed_over?": PASSED_OVER,
+}
 CONFIG = {
     "version": Count(),
     "ingest": INGEST,
@@ -74,6 +84,7 @@ ENTRY = {
     "sha256": SHA256,
     "images_sha256?": SHA256,
     "reasons?": REASONS,
+    "captions?": CAPTIONS,
 }
 INDEX = {"table": str, "provenance": PROVENANCE, "shards": [ENTRY]}
 
