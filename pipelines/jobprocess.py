@@ -1,17 +1,21 @@
 """The process that runs Beam graphs, apart from the one that a person looks at.
 
 It takes an engine and then jobs from standard input, answers each with one byte, and ends when its input closes: it
-never outlives its console. A row that kills it kills no terminal, and the console starts it again.
+never outlives its console, and leaves nothing in shared memory or in its temporary folder. A row that kills it kills no
+terminal, and the console starts it again.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import queue
+import shutil
 import sys
 import threading
 import traceback
+from multiprocessing import resource_tracker
 from typing import Any
 
 from .jobs import ENGINE_FAILED
@@ -20,11 +24,29 @@ from .runners import open_engine
 
 def _take_jobs(jobs: queue.Queue[Any]) -> None:
     """Hand on what the console sends; end the process with the console, whatever it is at."""
+    folder = ""
     try:
+        paths, engine, folder = pickle.load(sys.stdin.buffer)  # noqa: S301 from our own console
+        jobs.put((paths, engine))
         while True:
-            jobs.put(pickle.load(sys.stdin.buffer))  # noqa: S301 from our own console
+            jobs.put(pickle.load(sys.stdin.buffer))  # noqa: S301
     finally:  # the end of the input, or an input that was cut off
-        os._exit(0)
+        try:
+            _put_away(folder)
+        finally:
+            os._exit(0)
+
+
+def _put_away(folder: str) -> None:
+    """End what this process started, let go of what it has in shared memory, and remove its temporary folder."""
+    children = multiprocessing.active_children()
+    for child in children:
+        child.kill()
+    for child in children:
+        child.join()
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]  # it removes what nobody holds any more
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> None:

@@ -13,14 +13,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
 from ..schemas.dataset import Dataset
-from ..schemas.errors import MillError
+from ..schemas.errors import MillError, error_text
 from ..schemas.fingerprint import differences
+from ..schemas.machine import MORE_PROCESSES, check_semaphores
 from .progress import Progress
 from .run import Run, sweep
 from .shards import Job, Stage, shards_in_flight
@@ -28,6 +30,7 @@ from .shards import Job, Stage, shards_in_flight
 MAX_DEATHS = 5  # of the job's process, without a single commit between them
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 30
+END_SECONDS = 5  # for the job's process to put its things away
 ENGINE_FAILED = 3  # exit status of the job's process: the engine raised, and starting again would not help
 GO_ON = "What is committed stays: run the same command again to go on."
 
@@ -105,13 +108,14 @@ def run_stage(
     sweep(dataset.storage)
     for table, said in wanted.items():
         check_committed(dataset, table, said)
-    done = set.intersection(*(dataset.committed(table) for table in stage.tables))
+    committed = {table: dataset.committed(table) for table in stage.tables}
+    done = set.intersection(*committed.values())
     todo = [shard for shard in range(dataset.shards) if shard not in done]
     if todo:
         run = Run.start(dataset.storage)
         job = Job(dataset.storage, run.id, stage, means.codec_threads(), means.in_flight(stage))
         try:
-            with Progress(dataset, stage.name, stage.tables, rows_of_shard, done) as progress, _terminable():
+            with Progress(dataset, stage.name, rows_of_shard, committed, run) as progress, _terminable():
                 _supervise(job, run, todo, means.process, progress)
             failures = run.failures()
         finally:
@@ -171,9 +175,15 @@ def _supervise(job: Job, run: Run, todo: list[int], process: JobProcess, progres
 
 
 class JobProcess:
-    """The process that runs Beam graphs (``jobprocess``), started when it is first needed and kept for the next job."""
+    """The process that runs Beam graphs (``jobprocess``), started when it is first needed and kept for the next job.
+
+    Raises:
+        MillError: the engine has workers, and this machine does not let processes work together.
+    """
 
     def __init__(self, engine: Engine):
+        if engine.workers:
+            check_semaphores("--workers")
         self.engine = engine
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
@@ -197,21 +207,25 @@ class JobProcess:
         """Start the process, if it is not there yet; it gets ready while the console does other things."""
         if self._process is None:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 kept for last_lines
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", f"{__package__}.jobprocess"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-                bufsize=0,
-                env={**os.environ, "TMPDIR": self._folder()},  # what an engine leaves there goes with it
-                start_new_session=True,  # Ctrl-C is for the console alone, which stops the job in order
-            )
-            pickle.dump((sys.path, self.engine), self._process.stdin)  # type: ignore[arg-type]
+            self._temporary = tempfile.mkdtemp(prefix="controlmill-")
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", f"{__package__}.jobprocess"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._log,
+                    bufsize=0,
+                    env={**os.environ, "TMPDIR": self._temporary},  # what an engine leaves there goes with it
+                    start_new_session=True,  # Ctrl-C is for the console alone, which stops the job in order
+                )
+            except OSError as error:
+                os.rmdir(self._temporary)
+                raise MillError(
+                    f"the job's process cannot be started ({error_text(error)}): {MORE_PROCESSES}"
+                ) from error
+            with suppress(BrokenPipeError):  # it has died, which shows when a job is sent
+                pickle.dump((sys.path, self.engine, self._temporary), self._process.stdin)  # type: ignore[arg-type]
         return self._process
-
-    def _folder(self) -> str:
-        self._temporary = tempfile.mkdtemp(prefix="controlmill-")
-        return self._temporary
 
     def last_lines(self, count: int = 15) -> str:
         """The end of what the process, or the one before it, said."""
@@ -221,21 +235,37 @@ class JobProcess:
         return "\n".join(self._log.read().decode(errors="replace").strip().splitlines()[-count:])
 
     def end(self, grace: float = 0) -> None:
-        """End the process and all that it started, after ``grace`` seconds at most."""
+        """Let a job go on for ``grace`` seconds at most, then end the process and all that it started.
+
+        It is told to end, so that it puts away what it has in shared memory and in its folder; what is still there
+        after :data:`END_SECONDS` is killed.
+        """
         process, self._process = self._process, None
         if process is None:
             return
         assert process.stdin and process.stdout
-        with suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
+        with suppress(KeyboardInterrupt):
             if grace:
                 select.select([process.stdout], [], [], grace)
-        with suppress(ProcessLookupError):
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(END_SECONDS)
+                _wait_for_group(process.pid, END_SECONDS)
+        with suppress(ProcessLookupError, PermissionError):  # all of it has ended, or is waiting to be reaped
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        with suppress(BrokenPipeError):
-            process.stdin.close()
         process.stdout.close()
         shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+def _wait_for_group(leader: int, seconds: float) -> None:
+    """Wait until no process of a group is left, or so long."""
+    until = time.monotonic() + seconds
+    with suppress(ProcessLookupError, PermissionError):
+        while time.monotonic() < until:
+            os.killpg(leader, 0)
+            time.sleep(0.01)
 
 
 class Means:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..schemas.errors import MillError, Refused, error_text
+from ..schemas.machine import NO_MORE
 
 IN_FLIGHT_BYTES = 512 * 1024 * 1024  # of a process
 CV2_NO_MEMORY = -4
@@ -94,6 +95,8 @@ def failure_of(error: BaseException) -> Failure:
     """
     if isinstance(error, Refused):
         return Failure(error.reason, error.error)
+    if isinstance(error, RuntimeError) and NO_MORE in str(error):
+        raise error
     if isinstance(error, OutOfMemory | DeviceFault | Pointless):
         raise error
     if is_out_of_memory(error):
@@ -110,6 +113,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return (
         isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
         or "OutOfMemoryError" in kinds
         or (type(error).__module__ == "cv2" and getattr(error, "code", 0) == CV2_NO_MEMORY)
         or (isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY))

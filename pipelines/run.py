@@ -6,18 +6,21 @@ holds: resuming looks at committed files alone.
 
 from __future__ import annotations
 
+import json
 import math
 import os
-import socket
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..schemas.documents import Count
 from ..schemas.errors import MillError
-from ..schemas.storage import Storage, alive
+from ..schemas.machine import may_live, process_stamp
+from ..schemas.storage import Storage
+from .rows import Failure
 
 MAX_ATTEMPTS = 5
 OWNER = {"host": str, "pid": Count(1, 2**31 - 1)}
@@ -30,6 +33,7 @@ class Stopped(Exception):
 
 
 STOP_SECONDS = 1.0  # between two looks whether a run is to stop: on object storage each one is paid for
+NOTE_SECONDS = {True: 0.5, False: 30.0}  # between two notes of an attempt: in a folder, on an object store
 
 
 @dataclass
@@ -44,7 +48,7 @@ class Run:
     def start(cls, storage: Storage) -> Run:
         """A new run."""
         run = cls(storage, uuid.uuid4().hex[:12])
-        storage.write_json(run._name("owner.json"), {"host": socket.gethostname(), "pid": os.getpid()})
+        storage.write_json(run._name("owner.json"), process_stamp())
         return run
 
     def _name(self, name: str) -> str:
@@ -78,8 +82,8 @@ class Run:
 
     # attempts
 
-    def begin(self, shard: int) -> int:
-        """Mark an attempt at a shard; returns how many attempts of this run never ended (their worker died).
+    def begin(self, shard: int) -> Attempt:
+        """Mark an attempt at a shard. Marks that are there already are of attempts whose worker died.
 
         Raises:
             MillError: too many did.
@@ -87,8 +91,20 @@ class Run:
         deaths = sum(name.startswith(f"{shard}.") for name in self.storage.files(self._name("attempts")))
         if deaths >= MAX_ATTEMPTS:
             raise MillError(f"its worker died {deaths} times")
-        self.storage.write(self._name(f"attempts/{shard}.{uuid.uuid4().hex[:8]}"), b"")
-        return deaths
+        attempt = Attempt(self.storage, self._name(f"attempts/{shard}.{uuid.uuid4().hex[:8]}"), deaths)
+        self.storage.write(attempt.name, attempt.text())
+        return attempt
+
+    def attempts(self) -> dict[int, dict[str, Any]]:
+        """Shard → what its last attempt notes (:class:`Attempt`), of the shards that are being worked on."""
+        found: dict[int, dict[str, Any]] = {}
+        for name in self.storage.files(self._name("attempts")):
+            shard = int(name.split(".")[0])
+            with suppress(OSError, ValueError):  # it ends, or is being written
+                said = json.loads(self.storage.read(self._name(f"attempts/{name}")))
+                if shard not in found or said["deaths"] > found[shard]["deaths"]:
+                    found[shard] = said
+        return found
 
     def finish(self, shard: int) -> None:
         """The shard was worked on to an end, good or bad: its marks go."""
@@ -108,12 +124,61 @@ class Run:
         return [self.storage.read_json(self._name(f"failed/{name}"), FAILURE) for name in names]
 
 
+@dataclass
+class Attempt:
+    """One try at a shard: a file in the run folder, which says now and then how many rows are through.
+
+    ``works`` are tables that are made together, with the rows and seconds that went into them; ``refused`` counts once
+    for each table.
+    """
+
+    storage: Storage
+    name: str
+    deaths: int
+    works: list[dict[str, Any]] = field(default_factory=list)
+    _noted: float = field(default_factory=time.monotonic)
+
+    def text(self) -> bytes:
+        """What the file says."""
+        return json.dumps({"deaths": self.deaths, "works": self.works}).encode()
+
+    def count(self, tables: tuple[str, ...], outcomes: Iterator[Any]) -> Iterator[Any]:
+        """The outcomes, counted on their way."""
+        started = time.monotonic()
+        said: dict[str, Any] = {"tables": list(tables), "rows": 0, "refused": 0, "seconds": 0.0}
+        self.works.append(said)
+        for outcome in outcomes:
+            now = time.monotonic()
+            said["rows"] += 1
+            said["refused"] += _refused(outcome, len(tables))
+            said["seconds"] = round(now - started, 6)
+            if now - self._noted >= NOTE_SECONDS[self.storage.local]:
+                self._note()
+                self._noted = now
+            yield outcome
+
+    def _note(self) -> None:
+        """Bring the file up to date. Nothing depends on it, so that nothing may fail by it."""
+        with suppress(Exception):
+            if self.storage.local:
+                with open(self.storage.path(self.name), "r+b") as file:  # not made anew where the run has ended
+                    file.write(self.text())
+                    file.truncate()
+            else:
+                self.storage.write(self.name, self.text())
+
+
+def _refused(outcome: Any, tables: int) -> int:
+    if isinstance(outcome, Failure):
+        return tables
+    return sum(isinstance(value, Failure) for value in outcome.values()) if isinstance(outcome, dict) else 0
+
+
 def sweep(storage: Storage) -> None:
     """Remove what dead runs of this machine left behind."""
     storage.sweep()
     for other in storage.folders("_run"):
-        owner = _owner(storage, other)
-        if owner.get("host") in (None, socket.gethostname()) and not alive(owner.get("pid", 0)):
+        if not may_live(_owner(storage, other)):
             storage.remove(f"_run/{other}")
     _remove_empty(storage)
 
@@ -143,9 +208,9 @@ def require_alone(storage: Storage) -> None:
     """
     for other in storage.folders("_run"):
         owner = _owner(storage, other)
-        host, pid = owner.get("host"), owner.get("pid", 0)
-        if host and pid != os.getpid() and (host != socket.gethostname() or alive(pid)):
+        if may_live(owner):
             raise MillError(
-                f"another job works on {storage.address} (process {pid} on {host}): wait for it or stop it first; "
+                f"another job works on {storage.address} (process {owner.get('pid')} on {owner.get('host')}): wait for "
+                "it or stop it first; "
                 f"if it is long dead, remove {storage.path(f'_run/{other}')}"
             )

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError
+from ..schemas.machine import MORE_THREADS, NO_MORE
 from ..schemas.storage import Storage
 from .quarantine import run_rows_apart
 from .rows import DeviceFault, OutOfMemory, Pointless, Step, run_rows
@@ -89,22 +90,23 @@ def run_shard(job: Job, shard: int) -> dict[str, Any]:
     except Stopped:
         return {"shard": shard, "status": "stopped"}
     except Exception as error:
-        _note(run, shard, error)
+        _note(run, job.stage, shard, error)
         return {"shard": shard, "status": "failed"}
     return {"shard": shard, "status": "done", "committed": committed}
 
 
-def _note(run: Run, shard: int, error: Exception) -> None:
+def _note(run: Run, stage: Stage, shard: int, error: Exception) -> None:
     """Note an error in the run folder; where that cannot be done, raise what it says."""
-    advice = _advice(error)
+    networks = bool(list(stage.devices()))
+    advice = _advice(error, networks)
     try:
         run.finish(shard)
         run.fail(shard, advice)
-        if isinstance(error, OutOfMemory | DeviceFault | Pointless) or _is_disk_full(error):
+        if isinstance(error, OutOfMemory | DeviceFault | Pointless) or _is_disk_full(error) or NO_MORE in advice:
             run.stop(advice)
     except Exception as second:
         both_full = _is_disk_full(error) and _is_disk_full(second)
-        said = advice if both_full else f"{advice}; this could not be noted: {_advice(second)}"
+        said = advice if both_full else f"{advice}; this could not be noted: {_advice(second, networks)}"
         raise MillError(f"shard {shard}: {said}") from error
 
 
@@ -113,13 +115,13 @@ def _do(job: Job, run: Run, shard: int) -> list[str]:
     missing = {table for table in job.stage.tables if not dataset.has(table, shard)}
     if not missing:
         return []
-    deaths = run.begin(shard)
+    attempt = run.begin(shard)
     for work in job.stage.work(dataset, run, shard, missing):
-        if deaths:
+        if attempt.deaths:
             outcomes = run_rows_apart(work.step, work.rows, run.check)
         else:
             outcomes = run_rows(work.step, work.rows, job.threads, run.check, job.in_flight)
-        work.write(outcomes)
+        work.write(attempt.count(work.tables, outcomes))
     run.finish(shard)
     return sorted(missing)
 
@@ -128,10 +130,16 @@ def _is_disk_full(error: BaseException) -> bool:
     return getattr(error, "errno", None) in FULL_DISK
 
 
-def _advice(error: BaseException) -> str:
-    """An error's text, with what to do about it where that is known."""
+def _advice(error: BaseException, networks: bool) -> str:
+    """An error's text, with what to do about it where that is known. ``networks``: whether the stage has any."""
     if isinstance(error, OutOfMemory):
-        return f"out of memory ({error}): choose a smaller --batch-size"
+        smaller = "a smaller --batch-size, or " if networks else ""
+        return (
+            f"out of memory ({error}): choose {smaller}fewer --threads or --workers, or give the job more memory "
+            "(ulimit -v, a container's limit)"
+        )
+    if NO_MORE in str(error):
+        return f"no more threads can be started ({error}): {MORE_THREADS}"
     if isinstance(error, DeviceFault):
         return f"the device failed ({error}): run the same command again to go on"
     if _is_disk_full(error):

@@ -22,6 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from . import documents
 from .errors import MillError
+from .machine import alive
 
 REPAIR = "a file in _tables can be removed, the next run makes it again; dataset.json must be restored"
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # protocol → the extra that brings its package
@@ -184,11 +185,14 @@ class Storage:
             raise
 
     def sweep(self) -> None:
-        """Remove what small writes of dead processes left behind, at the top and in its folders."""
+        """Remove what small writes of dead processes left behind, at the top and in its folders.
+
+        A process that sweeps writes nothing at that time: what has its own number is of one before it.
+        """
         for folder in ("", *self.folders()) if self.local else ():
             for name in self.files(folder):
                 owner = TEMPORARY.search(name)
-                if owner and not alive(int(owner[1])):
+                if owner and (int(owner[1]) == os.getpid() or not alive(int(owner[1]))):
                     self.remove(f"{folder}/{name}" if folder else name)
 
     def write_json(self, name: str, value: Any) -> None:
@@ -227,19 +231,6 @@ def _open(address: str) -> tuple[Any, str]:
         raise MillError(f"{address}: {error}{install}") from error
     except (ValueError, TypeError) as error:  # TypeError: a file system that an address alone does not name
         raise MillError(f"{address}: {error}") from error
-
-
-def alive(pid: int) -> bool:
-    """Whether a process of this machine is there."""
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _sync(path: Path) -> None:

@@ -1,0 +1,99 @@
+"""What commands say while they work: on standard error, and with times in a log file where one is asked for.
+
+What a command was asked for (``inspect``, ``verify``, ``doctor``) goes to standard output and is no part of this.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import typer
+from rich.console import Console, RenderableType
+
+from .printing import printable_lines
+
+LOG_WIDTH = 160
+Quiet = Annotated[bool, typer.Option("--quiet", help="Say errors only.")]
+LogFile = Annotated[
+    Path | None, typer.Option(help="Add everything that is said to this file, with times; also with --quiet.")
+]
+
+
+class Output:
+    """The terminal and the log file of this process."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self._log: Console | None = None
+
+    def begin(self, quiet: bool, log_file: Path | None) -> None:
+        """Set what the flags ask for; the file stays open until the process ends."""
+        self.console.quiet = quiet
+        self._log = None
+        if log_file is not None:
+            file = log_file.open("a", encoding="utf-8", buffering=1)  # it outlives this call
+            self._log = Console(file=_Stamped(file), width=LOG_WIDTH, highlight=False, color_system=None)  # type: ignore[arg-type]
+
+    def say(self, text: object) -> None:
+        """A line for both."""
+        self.console.print(printable_lines(text), markup=False, soft_wrap=True)
+        self.log(text)
+
+    def show(self, picture: RenderableType) -> None:
+        """A table for both."""
+        self.console.print(picture)
+        if self._log:
+            self._log.print(picture)
+
+    def log(self, text: object) -> None:
+        """A line for the log file alone."""
+        if self._log:
+            self._log.print(printable_lines(text), markup=False, soft_wrap=True)
+
+    def fail(self, text: object) -> None:
+        """An error, also where the terminal is to be quiet."""
+        typer.echo(printable_lines(text), err=True)
+        self.log(text)
+
+
+class _Stamped:
+    """A text file in which each line begins with the time."""
+
+    def __init__(self, file: IO[str]):
+        self._file = file
+
+    def write(self, text: str) -> int:
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        self._file.write("".join(f"{now} {line}" if line.strip() else line for line in text.splitlines(keepends=True)))
+        return len(text)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+output = Output()
+
+
+def talks(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with ``--quiet`` and ``--log-file``."""
+    signature = inspect.signature(command, eval_str=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    added = [
+        inspect.Parameter("quiet", keyword, default=False, annotation=Quiet),
+        inspect.Parameter("log_file", keyword, default=None, annotation=LogFile),
+    ]
+
+    @functools.wraps(command)
+    def with_output(*args: Any, quiet: bool = False, log_file: Path | None = None, **given: Any) -> None:
+        output.begin(quiet, log_file)
+        command(*args, **given)
+
+    parameters = [*signature.parameters.values(), *added]
+    with_output.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_output.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_output

@@ -1,0 +1,83 @@
+"""What a process can learn of its machine: which processes are alive, and whether more can be started."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from .errors import MillError
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+START_FIELD = 22  # of /proc/PID/stat, see proc(5)
+SHARED = "/dev/shm"  # noqa: S108 named in a message alone
+NO_MORE = "can't start new thread"  # what CPython says, also where it is processes that are used up
+MORE_PROCESSES = "free some memory, or raise the limit (ulimit -u, a container's limit of processes)"
+MORE_THREADS = "choose fewer --threads or --workers, or raise the limit (ulimit -u, a container's limit of processes)"
+
+
+def process_stamp() -> dict[str, Any]:
+    """What tells this process from every other one, also from one that gets its number later."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), "boot": _boot()}
+
+
+def may_live(stamp: Any) -> bool:
+    """Whether the process of a stamp may be alive: of another machine it may, of this one that is looked at.
+
+    A process that asks is not looked for: a stamp with its own number is of a process before it, or of something that
+    it has finished.
+    """
+    if not isinstance(stamp, dict) or not isinstance(stamp.get("host"), str):
+        return False
+    if stamp["host"] != socket.gethostname():
+        return True
+    pid = stamp.get("pid")
+    if not isinstance(pid, int) or pid == os.getpid() or not alive(pid):
+        return False
+    now = {"boot": _boot(), "started": _started(pid)}
+    return all(stamp.get(name) in (None, value) or value is None for name, value in now.items())
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this machine is there."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _boot() -> str | None:
+    with suppress(OSError):
+        return BOOT.read_text().strip()
+    return None
+
+
+def _started(pid: int) -> int | None:
+    """When a process started, in clock ticks since the machine did; None where the system does not tell."""
+    with suppress(OSError, ValueError, IndexError):
+        after_name = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return int(after_name[START_FIELD - 3])
+    return None
+
+
+def check_semaphores(option: str) -> None:
+    """Make and remove a semaphore, which processes of a pool need.
+
+    Raises:
+        MillError: this machine gives none.
+    """
+    try:
+        multiprocessing.get_context("fork").Lock()  # of a fork it has no name any more when this returns
+    except OSError as error:
+        raise MillError(
+            f"{option}: processes need semaphores, and this machine makes none ({error.strerror}: {SHARED}). "
+            f"Make room in {SHARED} (in Docker: --shm-size=1g), or leave {option} out"
+        ) from error
