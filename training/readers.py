@@ -16,11 +16,14 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ..annotators.torch_device import keep_freed_memory
+from ..schemas.errors import MillError
+from ..schemas.machine import SHARED
 from .loader import Loader
 from .rows import Sample
 
 ALIGNED = 64  # bytes; an array begins at a multiple
 BLOCKS = 16  # that a worker uses again; more than are under way unless batches are kept
+NO_ROOM = ("No space left on device", "out of shared memory")  # what PyTorch says of a full /dev/shm
 Block = tuple[bytes, list[tuple[int, int]], torch.Tensor]
 
 
@@ -41,7 +44,7 @@ def batches(
     if not workers:
         yield from loader.batches(first_step, reader, readers)
         return
-    shares = iter(
+    shares: Any = iter(
         DataLoader(
             _Shares(loader, first_step, reader, readers),
             batch_size=None,
@@ -51,10 +54,31 @@ def batches(
             worker_init_fn=_begin,
         )
     )
-    while True:  # DataLoader asks its workers in turn
-        parts = [_unpacked(*next(shares)) for _ in range(workers)]
-        size = sum(len(part) for part in parts)
-        yield [parts[i % workers][i // workers] for i in range(size)]
+    try:
+        while True:  # DataLoader asks its workers in turn
+            parts = [_unpacked(*_next(shares)) for _ in range(workers)]
+            size = sum(len(part) for part in parts)
+            yield [parts[i % workers][i // workers] for i in range(size)]
+    finally:  # an error that is on its way keeps the iterator, and the process would wait for its workers for ever
+        shares._shutdown_workers()
+
+
+def _next(shares: Iterator[Any]) -> Any:
+    """The next share of a batch.
+
+    Raises:
+        MillError: a worker found no room in shared memory.
+    """
+    try:
+        return next(shares)
+    except RuntimeError as error:
+        if not any(words in str(error) for words in NO_ROOM):
+            raise
+        said = str(error).splitlines()[-1][:200]  # before it is the traceback of another process
+        raise MillError(
+            f"--loader-workers: no room in {SHARED}, where readers put what they read ({said}). Make room "
+            "(in Docker: --shm-size=1g), or leave --loader-workers out: threads read then"
+        ) from error
 
 
 def _begin(worker: int) -> None:

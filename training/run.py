@@ -11,6 +11,7 @@ from typing import Any
 
 from ..annotators.torch_device import resolve_device
 from ..schemas.errors import MillError
+from ..schemas.machine import check_semaphores
 from .config import TYPES, TrainConfig, check_same
 from .data import Prepared, prepare
 from .log import check_wandb
@@ -79,6 +80,8 @@ def _check_extras(config: TrainConfig, prepared: Prepared) -> None:
     if config.weights and not Path(config.weights).is_dir():
         raise MillError(f"--weights {config.weights}: no such folder")
     check_probes(config.probe_image, prepared.condition, prepared.provenance(), config.weights)
+    if config.loader_workers:
+        check_semaphores("--loader-workers")
     device = resolve_device(config.device)  # last: it loads torch
     if config.precision == "fp16" and device == "cpu":
         raise MillError("--precision fp16 needs a GPU; on the CPU use bf16 or fp32")
