@@ -102,6 +102,20 @@ def _without(data: bytes, parts: list[tuple[int, int]]) -> bytes:
     return b"".join((*kept, data[at:]))
 
 
+def check_boxes(data: bytes) -> None:
+    """Raise Refused, truncated, where an AVIF or HEIF ends before its pixels do: decoders fill what is missing."""
+    start = 0
+    while start + 16 <= len(data):
+        size, kind = struct.unpack(">I4s", data[start : start + 8])
+        if size == 1:
+            (size,) = struct.unpack(">Q", data[start + 8 : start + 16])
+        if kind in (b"meta", b"mdat", b"moov") and start + size > len(data):
+            raise Refused("truncated", f"{start + size} bytes by its boxes, of which {len(data)} are there")
+        if size < 8:
+            return  # to the end of the file, or no boxes any more
+        start += size
+
+
 def boxed_colour(data: bytes) -> tuple[int, int] | None:
     """(primaries, transfer), by ISO/IEC 23091-2, of an AVIF's or HEIF's primary picture; None where it has none."""
     try:

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from .colour import check_hdr, code_profile, conversion, lab_to_srgb, png_profile
-from .containers import PNG_SIGNATURE, Png, boxed_colour, png_size, read_png
+from .containers import PNG_SIGNATURE, Png, boxed_colour, check_boxes, png_size, read_png
 from .errors import Refused, error_text
 
 ENDINGS = frozenset(
@@ -219,6 +219,8 @@ def open_picture(data: bytes, limits: Limits, formats: Sequence[str] = FORMATS) 
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of sizes; sizes are checked here
         image = _open(data, formats)
     check_size(image.size, limits)
+    if image.format in BOXED:
+        check_boxes(data)
     if image.format == "TIFF":
         image.info.pop("xmp", None)  # Pillow would turn the picture by it
         coding = image.info["compression"]

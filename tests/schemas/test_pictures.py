@@ -113,6 +113,17 @@ def test_nothing_is_turned_by_xmp(kind: str) -> None:
     assert np.abs(read(data) - np.asarray(picture)).mean() < 8
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "HEIF"])
+def test_a_file_that_was_cut_off_is_refused(kind: str) -> None:
+    options: dict[str, Any] = {}
+    if kind == "HEIF":  # in tiles, as telephones write it: decoders leave those that are missing black
+        pytest.importorskip("pillow_heif").register_heif_opener()
+        options = {"tile_size": 64}
+    data = encoded(scene(0, 256, 192), kind, **options)
+    for share in (0.5, 0.7, 0.9, 0.98):
+        assert reason(data[: int(len(data) * share)]) == "truncated"
+
+
 def grey16(most: int = 65535) -> np.ndarray:
     return np.tile(np.linspace(0, most, 64).astype(np.uint16), (32, 1))
 
