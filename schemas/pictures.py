@@ -36,10 +36,10 @@ BOXED = ("AVIF", "HEIF")
 TURNED_BY_PILLOW = ("TIFF", "HEIF")  # while decoding; an AVIF's own turn is put into its EXIF
 TIFF_COMPRESSIONS = (  # by Pillow's names; left out are those of fax and of other machines than cameras
     *("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "lzma", "zstd"),
-    *("jpeg", "tiff_jpeg", "webp"),
+    *("jpeg", "tiff_jpeg"),
 )
 PHOTOMETRIC, BITS_PER_SAMPLE, MAX_SAMPLE_VALUE, ORIENTATION = 262, 258, 281, 274  # tags
-YCBCR = 6
+SAMPLE_FORMAT, YCBCR, SIGNED = 339, 6, 2
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -210,25 +210,32 @@ def open_picture(data: bytes, limits: Limits, formats: Sequence[str] = FORMATS) 
         raise Refused("too_many_bytes", f"{len(data)} bytes; the cap is {limits.max_bytes}")
     if not data:
         raise Refused("not_an_image", "the file is empty")
-    png = None
-    if data.startswith(PNG_SIGNATURE) and "PNG" in formats:
-        check_size(png_size(data), limits)
-        png = read_png(data)
-        data = png.data
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of sizes; sizes are checked here
+        png = None
+        if data.startswith(PNG_SIGNATURE) and "PNG" in formats:
+            check_size(png_size(data), limits)
+            png = read_png(data)
+            data = png.data
         image = _open(data, formats)
-    check_size(image.size, limits)
-    if image.format in BOXED:
-        check_boxes(data)
-    if image.format == "TIFF":
-        image.info.pop("xmp", None)  # Pillow would turn the picture by it
-        coding = image.info["compression"]
-        if coding not in TIFF_COMPRESSIONS:
-            raise Refused("unsupported_mode", f"a TIFF coded as {coding}, which photographs are not")
-        if coding == "raw" and image.tag_v2.get(PHOTOMETRIC) == YCBCR:  # type: ignore[attr-defined]
-            raise Refused("unsupported_mode", "an uncompressed YCbCr TIFF, whose samples Pillow takes for others")
-    return Opened(image, data, png, 1 if image.format in TURNED_BY_PILLOW else _orientation(image, png))
+        check_size(image.size, limits)
+        if image.format == "TIFF":
+            _check_tiff(image)
+        elif image.format in BOXED:
+            check_boxes(data)
+        return Opened(image, data, png, 1 if image.format in TURNED_BY_PILLOW else _orientation(image, png))
+
+
+def _check_tiff(image: Image.Image) -> None:
+    """Raise Refused, unsupported_mode, for what Pillow or libtiff read wrongly."""
+    image.info.pop("xmp", None)  # Pillow would turn the picture by it
+    coding, tags = image.info["compression"], image.tag_v2  # type: ignore[attr-defined]
+    if coding not in TIFF_COMPRESSIONS:
+        raise Refused("unsupported_mode", f"a TIFF coded as {coding}, which photographs are not")
+    if image.mode == "L" and SIGNED in tags.get(SAMPLE_FORMAT, ()):
+        raise Refused("unsupported_mode", "a TIFF of signed bytes, which Pillow takes for unsigned ones")
+    if coding == "raw" and tags.get(PHOTOMETRIC) == YCBCR:
+        raise Refused("unsupported_mode", "an uncompressed YCbCr TIFF, whose samples Pillow takes for others")
 
 
 def check_size(size: tuple[int, int], limits: Limits) -> None:
@@ -290,7 +297,7 @@ def _full_range(image: Image.Image, said: int | None, white: int | None) -> Imag
         spare = (1 << (16 - white.bit_length())) - 1
         if np.bitwise_or.reduce(values, axis=None) & spare:  # else they were scaled when they were written
             values = (values.astype(np.uint32) * 65535 // white).astype(np.uint16)
-    elif most < DARK * 257 and not said:
+    elif most < 65536 // 8 and not said:
         raise Refused(
             "unsupported_mode",
             f"16 bits, but its brightest value is {most}, and white is not said (ingest --white 4095: 12 bits)",

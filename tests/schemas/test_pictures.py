@@ -203,10 +203,15 @@ GREY, ALPHA = encoded(scene(0).convert("L")), encoded(scene(0).convert("RGBA"))
 FOREIGN = [encoded(scene(0), kind) for kind in ("BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000", "EPS", "ICNS")]
 
 
+SIGNED = encoded(scene(0).convert("L"), "TIFF", tiffinfo={339: 2})
+PLAIN_YCBCR = encoded(scene(0).convert("YCbCr"), "TIFF")
+
+
 @pytest.mark.usefixtures("undecodable")
 class TestBeforeAnyDecode:
-    def test_fax_coding_is_no_photograph(self) -> None:
-        assert reason(FAX) == "unsupported_mode"
+    @pytest.mark.parametrize("data", [FAX, SIGNED, PLAIN_YCBCR])
+    def test_tiffs_that_would_be_read_wrongly_are_refused(self, data: bytes) -> None:
+        assert reason(data) == "unsupported_mode"
 
     @pytest.mark.parametrize("data", FOREIGN)
     def test_a_dataset_opens_only_what_it_can_store(self, data: bytes) -> None:
