@@ -176,7 +176,7 @@ class Ingest(Stage):
         self, dataset: Dataset, run: Run, shard: int, sources: list[Source], outcomes: Iterator[Any]
     ) -> None:
         rejects: list[dict[str, Any]] = []
-        captions: Counter[str] = Counter()
+        captions = {"given": 0, "unread": 0}
         group: list[Mapping[str, Any]] = []
         pixels = held = 0
         with dataset.storage.scratch(run.id) as scratch:
@@ -204,7 +204,7 @@ class Ingest(Stage):
                         f"{self.corpus}: none of {len(sources)} pictures from {sources[0].source} on is as it was "
                         "listed: when they are back, run the same command again; or list anew with --overwrite images"
                     )
-                writer.close({"rejects": rejects, "reasons": dict(reasons), "captions": dict(captions)})
+                writer.close({"rejects": rejects, "reasons": dict(reasons), "captions": captions})
             dataset.storage.commit(scratch, shard_file("images", shard))
 
 

@@ -20,6 +20,18 @@ SUMMARIES = {
 }
 
 
+def _captions(tables: Sequence[TableState]) -> list[str]:
+    """How many pictures have a caption, and what a null means to readers."""
+    images = next((state for state in tables if state.table == "images"), None)
+    if images is None or images.index is None:
+        return []
+    given = sum(entry.get("captions", {}).get("given", 0) for entry in images.index["shards"])
+    return [
+        f"{given} of {images.rows} pictures have a caption in `images`; it is null for the others. Scripts and collate",
+        "functions that stop at a null need rows without one, of captions and of maps, left out or filled.",
+    ]
+
+
 def dataset_card(config: Mapping[str, Any], tables: Sequence[TableState]) -> str:
     """The text of README.md. A table that is not in ``tables`` is not offered to readers."""
     lines = ["---"]
@@ -39,6 +51,7 @@ def dataset_card(config: Mapping[str, Any], tables: Sequence[TableState]) -> str
         f"Made by ControlMill: pictures fitted to {ingest['resolution']} pixels ({ingest['fit']}), one table a folder.",
         "A condition has the rows of `images` in the same order, shard by shard; `key` says so. What could not be made",
         "is null in its row, with the reason.",
+        *_captions(tables),
         "",
         "| table | rows | refused | what it is |",
         "|---|---|---|---|",

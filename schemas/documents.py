@@ -19,6 +19,7 @@ MAX_BYTES = 256 * 1024 * 1024  # of JSON: the index of a table of 400 million pi
 MAX_DEPTH = 32
 MAX_SHARD_ROWS = 100_000
 SHOWN = 60  # characters of a value in a message
+TYPES = {str: "text", list: "a list", dict: "an object", bool: "true or false", float: "a number"}
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,27 @@ REASONS = Each(Count())
 PLACEMENT = {"device": str, "dtype": str, "batch_size": Count(0)}
 WEIGHTS = {"name": str, "origin": str, "sha256": SHA256}
 INGEST = {"resolution": Count(1), "fit": re.compile("crop|bucket|none"), "limits": Each(Count())}
+COLOUR = re.compile(r"[0-9a-f]{6}")
+LABEL_SET = {
+    "name": str,
+    "classes": [str],
+    "ids": [[Count(0, 65535)]],
+    "void": [Count(0, 65535)],
+    "others_void": bool,
+    "colours": [COLOUR],
+    "void_colours": [COLOUR],
+    "encoding": re.compile("id|ade20k"),
+}
+READING = {  # of a user's maps
+    "invert?": bool,
+    "depth?": {"meaning": re.compile("metric|inverse"), "scale": float, "invalid": [float]},
+    "label_set?": LABEL_SET,
+}
 ANNOTATOR = {
     "condition": str,
     "variant": str,
     "params?": dict,
+    "reading?": READING,
     "network?": {"name": str, "weights": [WEIGHTS]},
     "placement?": PLACEMENT,
 }
@@ -58,8 +76,18 @@ PROVENANCE = {
     "encoder?": ENCODER,
 }
 REJECT = {"source": str, "reason": str, "error": str}
-SUMMARY = {"reasons?": REASONS, "rejects?": [REJECT]}
-SEGMENT = {"corpus?": str, "first_shard": Count(), "shards": Count(), "rows": Count()}
+CAPTIONS = {"given": Count(), "unread": Count()}
+SUMMARY = {"reasons?": REASONS, "empty?": Count(), "rejects?": [REJECT], "captions?": CAPTIONS}
+COUNTED = {"files": Count(), "most": Each(Count())}
+PASSED_OVER = {
+    **{f"{name}?": Count() for name in ("texts", "metadata", "named", "absent", "maps", "again", "faults")},
+    **{f"{name}?": COUNTED for name in ("other", "skipped")},
+    **{f"{name}?": [str] for name in ("left_out", "notes")},
+}
+SEGMENT = {
+    **{"corpus?": str, "first_shard": Count(), "shards": Count(), "rows": Count()},
+    "passed_over?": PASSED_OVER,
+}
 CONFIG = {
     "version": Count(),
     "ingest": INGEST,
@@ -74,6 +102,8 @@ ENTRY = {
     "sha256": SHA256,
     "images_sha256?": SHA256,
     "reasons?": REASONS,
+    "captions?": CAPTIONS,
+    "empty?": Count(),
 }
 INDEX = {"table": str, "provenance": PROVENANCE, "shards": [ENTRY]}
 
@@ -83,9 +113,9 @@ def parse(data: bytes | str, shape: Any = object) -> Any:
 
     Args:
         data: UTF-8.
-        shape: ``str``, ``dict`` or ``object`` (anything); a pattern that a text matches in full; a :class:`Count`;
-            ``[shape]``, a list of such values; an object by the names that are needed (``name?`` may be absent), or
-            an :class:`Each`.
+        shape: ``str``, ``dict``, ``bool``, ``float`` or ``object`` (anything); a pattern that a text matches in full;
+            a :class:`Count`; ``[shape]``, a list of such values; an object by the names that are needed (``name?`` may
+            be absent), or an :class:`Each`.
 
     Raises:
         ValueError: not JSON, nested too deep, too large, or of another shape.
@@ -136,7 +166,7 @@ def _check_leaf(value: Any, shape: Any, at: str) -> None:
 
 def _check_type(value: Any, kind: type, at: str) -> None:
     if not isinstance(value, kind):
-        raise _fault(value, {str: "text", list: "a list", dict: "an object"}[kind], at)
+        raise _fault(value, TYPES[kind], at)
 
 
 def _inside(at: str, name: str | int) -> str:

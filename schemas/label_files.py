@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import MillError
-from .labels import MOST_CLASSES, OTHERS, LabelSet
+from .labels import LabelSet
 
 NAMED = ("ade20k-150", "ade20k-full", "coco-stuff", "cityscapes", "voc")
 ENCODINGS = ("id", "ade20k")
+OTHERS = "others"
 KEYS = ("classes", "ids", "first", "void", "colours", "void_colours", "encoding")
 
 
@@ -62,32 +63,21 @@ def _parsed(said: Mapping[str, Any], name: str) -> LabelSet:
     first = _number(said.get("first", 0), "first")
     ids = _ids(said.get("ids", [first + number for number in range(len(classes))]), classes)
     void = said.get("void", [])
+    encoding = said.get("encoding", "id")
+    if encoding not in ENCODINGS:
+        raise ValueError(f"encoding: {' or '.join(ENCODINGS)}")
     found = LabelSet(
         name,
         classes,
         ids,
-        void if void == OTHERS else tuple(_number(value, "void") for value in _list(void, "void")),
+        () if void == OTHERS else tuple(_number(value, "void") for value in _list(void, "void")),
+        void == OTHERS,
         _colours(said["colours"], "colours") if "colours" in said else base.colours if base else (),
         _colours(said.get("void_colours", base.void_colours if base else []), "void_colours"),
-        said.get("encoding", "id"),
+        encoding,
     )
-    _check(found)
+    found.check()
     return found
-
-
-def _check(found: LabelSet) -> None:
-    if not 1 <= len(found.classes) <= MOST_CLASSES or len(set(found.classes)) < len(found.classes):
-        raise ValueError(f"classes: from 1 to {MOST_CLASSES} different names")
-    if len(found.ids) != len(found.classes):
-        raise ValueError(f"ids: {len(found.ids)} for {len(found.classes)} classes")
-    if found.colours and len(found.colours) != len(found.classes):
-        raise ValueError(f"colours: {len(found.colours)} for {len(found.classes)} classes")
-    values = [value for several in found.ids for value in several] + list(found.void if found.void != OTHERS else ())
-    twice = next((value for number, value in enumerate(values) if value in values[:number]), None)
-    if twice is not None:
-        raise ValueError(f"the value {twice} has two meanings")
-    if found.encoding not in ENCODINGS:
-        raise ValueError(f"encoding: {' or '.join(ENCODINGS)}")
 
 
 def _ids(said: Any, classes: Sequence[str]) -> tuple[tuple[int, ...], ...]:

@@ -6,20 +6,20 @@ Stored label maps hold class ids from 0; 255 is void: no class, painted black, a
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .errors import Refused
+from .errors import MillError, Refused
 from .fingerprint import fingerprint
 
 VOID = 255
 MOST_CLASSES = 254  # 8 bits, without void and one number for what is in no set
 UNKNOWN = 254
 ROWS = 256  # that are looked up at once
-OTHERS = "others"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class LabelSet:
         name: for people.
         classes: their names.
         ids: for each class the values of a file that mean it.
-        void: the values that mean no class; ``others``: all that are not of ``ids``.
+        void: the values that mean no class.
+        others_void: whether all other values mean no class too.
         colours: for each class its colour as six hex digits; none where the set has no colours of its own.
         void_colours: colours of a file in RGB that mean no class, black among them unless a class has it.
         encoding: how a file holds a value: ``id``, one channel; ``ade20k``, R / 10 * 256 + G of three channels.
@@ -39,7 +40,8 @@ class LabelSet:
     name: str
     classes: tuple[str, ...]
     ids: tuple[tuple[int, ...], ...]
-    void: tuple[int, ...] | str = ()
+    void: tuple[int, ...] = ()
+    others_void: bool = False
     colours: tuple[str, ...] = ()
     void_colours: tuple[str, ...] = ()
     encoding: str = "id"
@@ -51,15 +53,38 @@ class LabelSet:
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> LabelSet:
-        """The set that a table's provenance holds."""
-        lists = {key: tuple(said[key]) for key in ("classes", "colours", "void_colours")}
-        void = said["void"] if said["void"] == OTHERS else tuple(said["void"])
-        return cls(said["name"], ids=tuple(map(tuple, said["ids"])), void=void, encoding=said["encoding"], **lists)
+        """The set that a table's provenance holds.
+
+        Raises:
+            MillError: it contradicts itself.
+        """
+        lists = {key: tuple(said[key]) for key in ("classes", "void", "colours", "void_colours")}
+        scalars = {key: said[key] for key in ("name", "others_void", "encoding")}
+        found = cls(ids=tuple(map(tuple, said["ids"])), **scalars, **lists)
+        try:
+            found.check()
+        except ValueError as error:
+            raise MillError(f"the label set {found.name} of the table is damaged: {error}") from error
+        return found
+
+    def check(self) -> None:
+        """Raise ValueError where it contradicts itself."""
+        count = len(self.classes)
+        if not 1 <= count <= MOST_CLASSES or len(set(self.classes)) < count:
+            raise ValueError(f"classes: from 1 to {MOST_CLASSES} different names")
+        if len(self.ids) != count:
+            raise ValueError(f"ids: {len(self.ids)} for {count} classes")
+        if self.colours and len(self.colours) != count:
+            raise ValueError(f"colours: {len(self.colours)} for {count} classes")
+        meant = Counter([*(value for several in self.ids for value in several), *self.void])
+        twice = [value for value, times in meant.items() if times > 1]
+        if twice:
+            raise ValueError(f"the value {twice[0]} has two meanings")
 
     def as_stored(self) -> LabelSet:
         """The set of files that hold class ids from 0, and 255 for void, as tables do; or the set's colours."""
         ids = tuple((number,) for number in range(len(self.classes)))
-        return LabelSet(self.name, self.classes, ids, (VOID,), self.colours, self.void_colours)
+        return LabelSet(self.name, self.classes, ids, (VOID,), False, self.colours, self.void_colours)
 
     def palette(self) -> bytes:
         """768 bytes of RGB: the classes' colours, or those of :func:`label_palette`, then black."""
@@ -90,7 +115,7 @@ class LabelSet:
 
     def _has(self) -> str:
         values = sorted(value for several in self.ids for value in several)
-        void = f", void {', '.join(map(str, self.void))}" if self.void and self.void != OTHERS else ""
+        void = f", void {', '.join(map(str, self.void))}" if self.void else ""
         return f" (ids {values[0]} to {values[-1]}{void})" if values and self.encoding == "id" else ""
 
 
@@ -114,9 +139,8 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 @functools.lru_cache(maxsize=8)
 def _ids_table(found: LabelSet) -> np.ndarray:
     """Class by value, 16 bits."""
-    table = np.full(65536, VOID if found.void == OTHERS else UNKNOWN, np.uint8)
-    if found.void != OTHERS:
-        table[list(found.void)] = VOID
+    table = np.full(65536, VOID if found.others_void else UNKNOWN, np.uint8)
+    table[list(found.void)] = VOID
     for number, values in enumerate(found.ids):
         table[list(values)] = number
     return table

@@ -55,6 +55,7 @@ def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool,
 
         prepared = runs.begin(dataset, run, config)
     from ..annotators.torch_device import resolve_device
+    from .selection import captions_said
 
     config.device = resolve_device(config.device)
     chosen = prepared.selection
@@ -64,6 +65,8 @@ def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool,
         markup=False,
         soft_wrap=True,
     )
+    for line in captions_said(chosen.train):
+        console.print(line, markup=False, soft_wrap=True)
     if prepared.caches.said():
         console.print(printable(prepared.caches.said()), markup=False, soft_wrap=True)
     from .trainer import Trainer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 import re
 from collections import Counter
@@ -12,14 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from ..schemas.caches import captions_of
 from ..schemas.conditions import CONDITIONS, Condition
 from ..schemas.dataset import Dataset, shard_file
 from ..schemas.errors import MillError
 from ..schemas.shardfile import read_table
 
-LOCATION = np.dtype(
-    [("shard", "i4"), ("group", "i4"), ("row", "i4"), ("height", "i4"), ("width", "i4"), ("rank", "u8")]
+LOCATION = np.dtype(  # rank: a hash of the row; caption: one of its text, 0 where there is none
+    [
+        *(("shard", "i4"), ("group", "i4"), ("row", "i4"), ("height", "i4"), ("width", "i4")),
+        *(("rank", "u8"), ("caption", "u8")),
+    ]
 )
+FEW_CAPTIONS = 0.5  # of the rows
 COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -69,7 +75,7 @@ class Filter:
 
 @dataclass
 class Selection:
-    """Rows as a structured array: where each is (shard, row group, row in the file), its size, its rank by hash.
+    """Rows as a structured array: where each is (shard, row group, row in the file), its size and hashes.
 
     ``left_out`` counts rows by reason: nulls of a condition by theirs, ``where`` and ``limit``.
     """
@@ -81,6 +87,22 @@ class Selection:
     def shapes(self) -> list[tuple[int, int]]:
         """The (height, width) that occur among training rows, sorted."""
         return sorted({(int(h), int(w)) for h, w in np.unique(self.train[["height", "width"]]).tolist()})
+
+
+def captions_said(rows: np.ndarray) -> list[str]:
+    """How many rows have a caption, and a warning where training would learn little from them."""
+    given = rows["caption"][rows["caption"] != 0]
+    said = [f"captions: {len(given):,} of {len(rows):,} rows have one"]
+    if not len(given):
+        said.append(
+            "warning: no row has a caption, so all are trained on the empty prompt; "
+            "`controlmill annotate DATASET --conditions caption` makes captions"
+        )
+    elif len(given) < FEW_CAPTIONS * len(rows):
+        said.append("warning: few rows have a caption; the others are trained on the empty prompt")
+    if len(given) > 1 and (given == given[0]).all():
+        said.append("warning: all captions are the same, so prompts will not matter")
+    return said
 
 
 def common_shapes(rows: np.ndarray) -> list[tuple[int, int]]:
@@ -131,12 +153,15 @@ def select(
         limit: take only so many training rows, those of the smallest hash: 100 rows are among the 1,000; 0 for all.
 
     Raises:
-        MillError: a filter names what is not there, or nothing is left.
+        MillError: a filter names what is not there, nothing is left, or the table of captions is not complete.
     """
     _check_filters(dataset, where)
+    captions = captions_of(dataset)["table"]
     with ThreadPoolExecutor(READERS) as pool:
         parts = list(
-            pool.map(lambda shard: _shard_rows(dataset, shard, conditions, where, caches), range(dataset.shards))
+            pool.map(
+                lambda shard: _shard_rows(dataset, shard, conditions, where, caches, captions), range(dataset.shards)
+            )
         )
     rows = np.concatenate([part[0] for part in parts]) if parts else np.zeros(0, LOCATION)
     held = np.concatenate([part[1] for part in parts]) < held_out if parts else np.zeros(0, bool)
@@ -152,7 +177,12 @@ def select(
 
 
 def _shard_rows(
-    dataset: Dataset, shard: int, conditions: Sequence[str], where: Sequence[Filter], caches: Sequence[str]
+    dataset: Dataset,
+    shard: int,
+    conditions: Sequence[str],
+    where: Sequence[Filter],
+    caches: Sequence[str],
+    captions: str,
 ) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
     """(rows, uniform hash of each one's content in 0 to 1, why the others are left out) of one shard."""
     wanted: dict[str, set[str]] = {"images": {"key", "sha256", "width", "height"}}
@@ -160,8 +190,8 @@ def _shard_rows(
         wanted.setdefault(name, set()).update(("key", "map.path", "reason"))
     for name in caches:
         wanted[name] = {"key", "reason"}
-    for item in where:
-        wanted.setdefault(item.table, {"key"}).add(item.column)
+    for table, column in ((captions, "caption"), *((item.table, item.column) for item in where)):
+        wanted.setdefault(table, {"key"}).add(column)
     columns: dict[str, dict[str, list[Any]]] = {}
     for table, names in wanted.items():
         with dataset.parquet(table, shard) as parquet:
@@ -180,8 +210,13 @@ def _shard_rows(
     rows["group"] = np.repeat(np.arange(len(groups)), groups)
     rows["height"], rows["width"] = images["height"], images["width"]
     rows["rank"] = [int(key[:16], 16) for key in images["key"]]
+    rows["caption"] = [_hash(text) if text else 0 for text in columns[captions]["caption"]]
     content = np.array([int(digest[-8:], 16) / 2**32 for digest in images["sha256"]])
     return rows[taken], content[taken], Counter(reason for reason in reasons if reason is not None)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def _reason(

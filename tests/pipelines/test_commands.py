@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from controlmill.annotators.base import Placement
 from controlmill.annotators.hed import HED
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
+from PIL import Image
 
 from tests.annotators import random_weights
-from tests.helpers import FRAGILE, command, digests, make, write_photos
+from tests.helpers import FRAGILE, command, digests, make, rows, write_photos
 
 SMALL = ("--resolution", "128", "--min-side", "16", "--shard-size", "4")
 
@@ -272,3 +274,20 @@ def test_help_is_light() -> None:
     said = f"import sys, controlmill.__main__; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_maps_inside_the_corpus_are_imported_instead_of_the_default_and_are_no_photographs(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 3)
+    for path in sorted(photos.rglob("*.*")):
+        if path.suffix != ".txt":
+            edges = photos / "maps" / "canny" / path.relative_to(photos).with_suffix(".png")
+            edges.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("1", (160, 128)).save(edges)
+    done = command("build", str(photos), str(photos / "dataset"), *SMALL, "--conditions-from", str(photos / "maps"))
+    assert done.returncode == 0, done.stderr
+    assert len(rows(photos / "dataset", "images")) == 3
+    assert Dataset.open(photos / "dataset").index("canny")["provenance"]["annotator"]["variant"] == "imported"
+    assert "4 files: 3 kept, 0 refused, 1 caption files; captions: 2 of 3 pictures have none" in done.stderr
+    assert "not part of the corpus (the dataset itself, or maps to import): dataset/, maps/" in done.stderr
+    told = command("inspect", str(photos / "dataset"))
+    assert "4 files: 3 kept, 0 refused" in told.stdout

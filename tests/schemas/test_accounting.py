@@ -57,6 +57,10 @@ def test_all_files_are_accounted_for(made: Dataset) -> None:
     ]
 
 
+def test_the_card_says_how_many_captions_there_are(made: Dataset) -> None:
+    assert "2 of 4 pictures have a caption" in (Path(made.storage.root) / "README.md").read_text("utf-8")
+
+
 def test_captions_that_could_not_be_read_are_named(made: Dataset) -> None:
     (line,) = unread_captions(made, 10)
     assert line.startswith("  no caption for part0/000.jpg: 000.txt: it holds NUL")

@@ -83,6 +83,7 @@ def put(value: Any, at: tuple[Any, ...], new: Any) -> Any:
         (("segments", 0, "shards"), 10**12, "segments.0 has 1000000000000 shards from 0 on; its 13 rows make 4"),
         (("segments", 0, "rows"), 10**15, "segments.0 has 4 shards from 0 on; its 1000000000000000 rows make"),
         (("segments", 0, "first_shard"), 1, "segments.0 has 4 shards from 1 on"),
+        (("segments", 0, "passed_over"), {"other": {"files": 1}}, "no most in segments.0.passed_over.other"),
         (("shard_size",), 0, "shard_size is 0, not a whole number from 1"),
         (("ingest", "limits"), None, "ingest.limits is null, not an object"),
         (("ingest", "fit"), "../x", 'ingest.fit is "../x", not crop|bucket|none'),

@@ -20,8 +20,7 @@ def test_a_set_maps_its_values_to_its_classes_and_its_colours_too(name: str) -> 
     if found.encoding == "id":
         values = np.array([several[0] for several in found.ids])
         np.testing.assert_array_equal(found.classes_of(values[None])[0], np.arange(len(values)))
-        void = [value for value in found.void if isinstance(value, int)]
-        assert set(found.classes_of(np.array([void]))[0]) <= {VOID}
+        assert set(found.classes_of(np.array([found.void], int))[0]) <= {VOID}
     if found.colours:
         seen = found.as_stored().classes_of(colours[None, : len(found.classes)])[0]
         np.testing.assert_array_equal(colours[seen], colours[: len(found.classes)])
@@ -86,6 +85,13 @@ def test_what_is_wrong_with_a_set_is_said(tmp_path: Path, text: str, message: st
     file.write_text(text)
     with pytest.raises(MillError, match=message):
         find_set(str(file))
+
+
+def test_a_set_in_a_tables_provenance_that_contradicts_itself_is_a_message() -> None:
+    for key, value in {"ids": [[1]], "colours": ["000000"], "classes": []}.items():
+        said = {**named_set("voc").provenance(), key: value}
+        with pytest.raises(MillError, match="the label set voc of the table is damaged"):
+            LabelSet.of(said)
 
 
 def test_sets_that_are_not_there() -> None:

@@ -173,7 +173,7 @@ def test_nulls_are_found_without_reading_maps_and_counted_by_reason(dataset, mon
 
     monkeypatch.setattr(pq.ParquetFile, "read", noted)
     found = select(dataset, ["scribble", "segmentation"])
-    assert asked == {"key", "sha256", "width", "height", "map.path", "reason"}
+    assert asked == {"key", "sha256", "width", "height", "map.path", "reason", "caption"}
     assert dict(found.left_out) == {"scribble: missing": len(WITHOUT_SCRIBBLE)}
     assert len(found.train) == SCENES - len(WITHOUT_SCRIBBLE)
 
