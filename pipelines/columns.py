@@ -129,22 +129,14 @@ def said_of(folder: str, column: Column) -> list[str]:
 
 
 def reading_text(column: Column) -> str:
-    """How the files of a column are read, for people."""
+    """How the files of a column are read, for people; and what else they could be, where nobody said."""
     reading, condition = column.reading, column.condition
-    if reading.kind == "labels":
-        if reading.labels is None:
-            return "ids as they are, 255 is void"
-        if reading.labels == Reading.of(condition).labels:
-            last = len(reading.labels.classes) - 1
-            return f"ids as stored here, 0 to {last} and 255 for void (files of {condition.label_set}: --label-set)"
-        return f"label set {reading.labels.name}, {len(reading.labels.classes)} classes"
-    if reading.meaning:
-        what = f"metric depth, {reading.scale:g} to the metre" if reading.meaning == "metric" else "inverse depth"
-        unknown = ", ".join(f"{value:g}" for value in reading.invalid)
-        return what + (f", {unknown} is no depth" if unknown else "")
-    if condition.name == "depth":
-        return "inverse depth at 16 bits as it is, near is bright (else say --depth)"
-    return "dark on light, inverted" if reading.invert else reading.kind
+    if reading.labels and reading == Reading.of(condition):
+        last = len(reading.labels.classes) - 1
+        return f"ids as they are stored, 0 to {last} and 255 for void (files of another set: --label-set)"
+    if condition.name == "depth" and not reading.meaning:
+        return "inverse depth as it is, near is bright (distances: --depth metric:SCALE)"
+    return reading.described()
 
 
 def _with_meanings(columns: Sequence[Column], options: MapOptions) -> tuple[Column, ...]:

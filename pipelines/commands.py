@@ -279,13 +279,15 @@ def _say_sources(plan: Plan) -> None:
 
 def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
     from ..schemas.accounting import accounting
-    from ..schemas.report import table_report
+    from ..schemas.report import empty_lines, table_report
 
     dataset.end_redo(tables)
     stale = [table for table in dataset.condition_tables() if dataset.state(table).status == "stale"]
     console.print(table_report(dataset, tables))
     for line in accounting(dataset) if "images" in tables else ():
         console.print(line, markup=False, soft_wrap=True)
+    for line in empty_lines(dataset, tables):
+        console.print(printable(line), markup=False, soft_wrap=True)
     console.print(f"done in {seconds:,.1f} s: {printable(dataset.storage.address)}", markup=False, soft_wrap=True)
     if stale:
         said = (

@@ -109,9 +109,8 @@ class LabelSet:
 
     def _refuse(self, value: int, share: float, colour: bool) -> Refused:
         what = f"colour #{value:06x}" if colour else f"value {value}"
-        return Refused(
-            "wrong_kind", f"{what} ({share:.2%} of the map) is not of the label set {self.name}{self._has()}"
-        )
+        text = f"{what} ({share:.2%} of the map) is not of the label set {self.name}{'' if colour else self._has()}"
+        return Refused("wrong_kind", f"{text}; --label-set says which set the files have")
 
     def _has(self) -> str:
         values = sorted(value for several in self.ids for value in several)

@@ -69,6 +69,16 @@ class Reading:
             LabelSet.of(labels) if labels else known,
         )
 
+    def described(self) -> str:
+        """For people, in a few words."""
+        if self.kind == "labels":
+            known = self.labels
+            return f"label set {known.name}, {len(known.classes)} classes" if known else "ids as they are, 255 is void"
+        if not self.meaning:
+            return "dark on light, inverted" if self.invert else f"{self.kind} as it is"
+        what = f"metric depth, {self.scale:g} to the metre" if self.meaning == "metric" else "inverse depth"
+        return ", ".join((what, *(f"{value:g} is unknown" for value in self.invalid)))
+
     def provenance(self) -> dict[str, Any]:
         """All that decides values."""
         if self.kind == "labels":

@@ -9,7 +9,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from .conditions import stored_condition
 from .dataset import Dataset, TableState
+from .maps import Reading
 from .printing import printable
 from .shardfile import read_rows
 
@@ -41,6 +43,17 @@ def table_report(dataset: Dataset, tables: Sequence[str]) -> Table:
         )
         report.add_row(*(Text(printable(cell)) for cell in cells))
     return report
+
+
+def empty_lines(dataset: Dataset, tables: Sequence[str]) -> list[str]:
+    """A line for each table with maps that show nothing."""
+    states = [dataset.state(table) for table in tables]
+    return [
+        f"{state.table}: {state.empty:,} of {state.rows:,} maps are empty (their coverage is 0); "
+        f"train --where '{state.table}.coverage>0' leaves them out"
+        for state in states
+        if state.empty
+    ]
 
 
 def first_rejects(dataset: Dataset, count: int) -> list[str]:
@@ -82,6 +95,8 @@ def provenance_text(state: TableState) -> str:
         return f"{ingest['resolution']} px, fit {ingest['fit']}" if ingest else ""
     params = ", ".join(f"{name} {value}" for name, value in annotator.get("params", {}).items())
     parts = [f"{annotator['condition']}={annotator['variant']} v{annotator['version']}", params]
+    if annotator["variant"] == "imported":
+        parts.append(Reading.of(stored_condition(said)).described())
     if "network" in annotator:
         files = annotator["network"]["weights"]
         parts.append(", ".join(f"{file['name']} from {file['origin']}, sha256 {file['sha256'][:12]}" for file in files))

@@ -59,7 +59,7 @@ def test_what_is_imported_and_what_is_not_is_said(folder: Path) -> None:
     found = parsed(folder, "mask=binary", label_set=("ade20k-150",), depth=("metric:1000",), invalid=("0", "65535"))
     said = {name: "; ".join(said_of(str(folder), column)) for name, column in found.items()}
     assert "2 maps" in said["depth"]
-    assert "metric depth, 1000 to the metre, 0, 65535 is no depth" in said["depth"]
+    assert "metric depth, 1000 to the metre, 0 is unknown, 65535 is unknown" in said["depth"]
     assert "label set ade20k-150, 150 classes" in said["segmentation"]
     assert "not looked at are 1 other files: .npy 1" in said["normals"]
     assert not other_files(str(folder), found["depth"])

@@ -20,7 +20,7 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.maps import Reading, read_map
 from controlmill.schemas.pictures import Limits
-from controlmill.schemas.report import table_report
+from controlmill.schemas.report import empty_lines, provenance_text, table_report
 from controlmill.schemas.verify import verify
 from controlmill.training.selection import Filter, select
 from controlmill.training.transforms import control_picture
@@ -208,6 +208,9 @@ def test_empty_maps_are_stored_and_counted(maps: Path) -> None:
     report = table_report(made, ["edges"])
     assert [column.header for column in report.columns][4] == "empty"
     assert str(next(iter(report.columns[4].cells))) == "1"
+    (line,) = empty_lines(made, ["images", "edges", "segmentation"])
+    assert "1 of 3 maps are empty" in line
+    assert "label set ade20k-150, 150 classes" in provenance_text(made.state("segmentation"))
 
 
 def test_imported_segmentation_has_the_colours_and_ids_of_made_one(maps: Path) -> None:
