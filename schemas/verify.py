@@ -22,15 +22,17 @@ import pyarrow as pa
 
 from .caches import CACHES, SCHEMAS, VALUES
 from .caches import fault as cache_fault
+from .card import stated_indexes
 from .codecs import decode_image, decode_map
 from .conditions import NAME, Condition, stored_condition
 from .dataset import BASE_TABLES, Dataset, describe_file, shard_file
 from .errors import MillError, error_text
-from .fingerprint import differences, row_key
+from .fingerprint import differences, fingerprint, row_key
 from .shardfile import Footer, check_layout, open_parquet, read_footer, read_rows, read_table
 from .storage import TEMPORARY
 from .tables import IMAGES, REJECTED, SOURCES, condition_schema
 
+MAX_CARD_BYTES = 1024 * 1024
 BASE_SCHEMAS = {"sources": SOURCES, "images": IMAGES, "rejected": REJECTED}
 
 
@@ -58,6 +60,7 @@ def verify(dataset: Dataset, pixels: bool = True) -> Iterator[Fault]:
     for table in BASE_TABLES:
         if table not in dataset.tables():
             yield Fault("commit", table, "the table is missing")
+    yield from _guarded("README.md", _card_faults(dataset))
     if all(table in complete for table in BASE_TABLES):
         yield from _guarded("dataset.json", _settings(dataset))
         for shard in range(dataset.shards):
@@ -93,6 +96,16 @@ def _left_over(dataset: Dataset) -> Iterator[Fault]:
                 yield Fault("commit", f"{folder}/{name}".lstrip("/"), "was not written to its end; it can be removed")
             elif folder and name.removesuffix(".json") not in dataset.tables():
                 yield Fault("commit", f"{folder}/{name}", "is the index of no table")
+
+
+def _card_faults(dataset: Dataset) -> Iterator[Fault]:
+    """Whether the card offers the tables as they are: by it, `datasets` knows a table that it has read before."""
+    states = [dataset.state(table) for table in dataset.tables() if table != "sources"]
+    there = {fingerprint(state.index) for state in states if state.status == "complete" and state.rows}
+    with dataset.storage.open("README.md") as file:
+        told = stated_indexes(file.read(MAX_CARD_BYTES).decode())
+    if told != there:
+        yield Fault("commit", "README.md", "was written for other tables: the next job writes it again")
 
 
 def _table_faults(dataset: Dataset, table: str) -> Iterator[Fault]:

@@ -41,36 +41,47 @@ def rewrite(folder: Path, table: str, change: Callable[[list[dict[str, Any]]], l
             writer.write_group(changed[at : at + size])
             at += size
         writer.close(footer.summary)
-    Dataset.open(folder).finish(table)
+    dataset = Dataset.open(folder)
+    dataset.finish(table)
+    dataset.write_card()
 
 
 def found(folder: Path, pixels: bool = True) -> list[tuple[str, str]]:
     return [(fault.promise, fault.found) for fault in verify(Dataset.open(folder), pixels)]
 
 
-def write_captions(folder: Path, row: int = -1, reason: str | None = None) -> Dataset:
-    """A table of captions as annotate makes it, without its network; that of one row is null."""
-    dataset = Dataset.open(folder)
+def write_condition(folder: Path, name: str, make: Callable[[str], dict[str, Any]]) -> Dataset:
+    """A condition's table as annotate writes it, its values by their keys."""
+    dataset, condition = Dataset.open(folder), CONDITIONS[name]
     images = dataset.index("images")
     assert images
-    (folder / "captions" / "0000").mkdir(parents=True)
-    said = {"table": "captions", "kind": "text", "annotator": {"condition": "caption", "variant": "base"}}
+    (folder / condition.table / "0000").mkdir(parents=True)
+    said = {"table": condition.table, "kind": condition.kind, "annotator": {"condition": name, "variant": "of a test"}}
     for shard, entry in enumerate(images["shards"]):
         provenance = {**said, "shard": shard, "images_sha256": entry["sha256"]}
-        schema = condition_schema(CONDITIONS["caption"], {})
         with (
             dataset.parquet("images", shard) as parquet,
-            ShardWriter(folder / shard_file("captions", shard), schema, provenance) as writer,
+            ShardWriter(
+                folder / shard_file(condition.table, shard), condition_schema(condition, {}), provenance
+            ) as writer,
         ):
             for group in range(len(read_footer(parquet).groups)):
                 keys = read_table(parquet, ["key"], group).column("key").to_pylist()
-                rows = [{"key": key, "caption": f"scene {key}"} for key in keys]
-                if shard == 1 and row >= 0:
-                    rows[row] |= {"caption": None, "reason": reason}
-                writer.write_group(rows)
-    dataset.finish("captions")
+                writer.write_group([{"key": key, **make(key)} for key in keys])
+    dataset.finish(condition.table)
     dataset.write_card()
     return dataset
+
+
+def write_captions(folder: Path, row: int = -1, reason: str | None = None) -> Dataset:
+    """A table of captions; that of one row of the second shard is null."""
+    keys = pq.read_table(folder / "images/0000/00000001.parquet").column("key").to_pylist()
+    null = keys[row] if row >= 0 else None
+    said: dict[bool, Callable[[str], dict[str, Any]]] = {
+        True: lambda _: {"caption": None, "reason": reason},
+        False: lambda key: {"caption": f"scene {key}"},
+    }
+    return write_condition(folder, "caption", lambda key: said[key == null](key))
 
 
 def test_a_sound_dataset_has_no_faults(dataset: Path) -> None:
@@ -192,6 +203,15 @@ def test_files_made_in_two_ways_are_not_one_table(copy: Path) -> None:
     with pytest.raises(MillError, match=r"shard 1 differs from shard 0 in annotator.version: 1, now 99"):
         Dataset.open(copy).finish("canny")
     assert any(promise == "provenance" for promise, _ in found(copy))
+
+
+def test_a_card_of_other_tables_is_named(copy: Path) -> None:
+    rewrite(copy, "canny", edit(0, low=1))
+    before = (copy / "README.md").read_text()
+    rewrite(copy, "canny", edit(0, low=2))
+    assert found(copy) == []
+    (copy / "README.md").write_text(before)
+    assert found(copy) == [("commit", "was written for other tables: the next job writes it again")]
 
 
 def test_a_table_is_offered_to_readers_only_when_it_is_complete(copy: Path) -> None:
