@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ..schemas.dataset import Dataset, shard_file
 from ..schemas.shardfile import GROUP_ROWS, ShardWriter
@@ -23,8 +23,7 @@ NOTES_KEPT = 5
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """A picture to ingest.
 
     Args:
@@ -123,7 +122,7 @@ def write_listing(
         with dataset.storage.scratch(run.id) as scratch:
             with ShardWriter(scratch, SOURCES, {"table": "sources", "shard": shards, **provenance}) as writer:
                 for group in batched(part, GROUP_ROWS * 16):
-                    writer.write_group([vars(source) for source in group])
+                    writer.write_group([source._asdict() for source in group])
                 writer.close()
             dataset.storage.commit(scratch, shard_file("sources", shards))
         shards, rows = shards + 1, rows + len(part)

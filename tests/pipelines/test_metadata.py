@@ -186,8 +186,8 @@ MANY = """
 
 def test_many_lines_are_read_in_bounded_memory() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(MANY), "200000"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", textwrap.dedent(MANY), "80000"], capture_output=True, text=True, check=True
     )
     named, kilobytes = map(int, done.stdout.split())
-    assert named == 200_000
-    assert kilobytes < 16 * 1024  # of 28 MB
+    assert named == 80_000
+    assert kilobytes < 6 * 1024  # of 11 MB
