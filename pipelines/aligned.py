@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..schemas.conditions import Condition
-from ..schemas.dataset import Dataset, shard_file
+from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError
 from ..schemas.shardfile import ShardWriter, read_footer, read_rows, read_table
 from ..schemas.tables import condition_schema
@@ -137,4 +137,4 @@ def _write(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any], o
                 raise Pointless(f"{table}: every row of the shard failed, the annotator is at fault: {errors[table]}")
             writer.close({"reasons": dict(reasons[table]), **({"empty": empty[table]} if empty[table] else {})})
         for table in outputs:
-            dataset.storage.commit(scratches[table], shard_file(table, shard))
+            dataset.storage.commit(scratches[table], dataset.file(table, shard))

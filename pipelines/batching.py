@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -75,13 +75,21 @@ def fastest_batch(forward: Callable[[int], Any], clock: Callable[[], float] = ti
     return best
 
 
-def stored_placements(address: str, tables: Mapping[str, type[Network]]) -> dict[str, dict[str, Any]]:
-    """Network name → placement that a dataset's tables were begun with. ``tables``: those asked for, by name."""
+def stored_placements(
+    address: str, tables: Mapping[str, type[Network]], redo: Iterable[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Network name → placement that a dataset's tables were begun with.
+
+    Args:
+        address: of the dataset, which need not be there.
+        tables: those asked for, by name.
+        redo: those of them that are made anew: what counts is what was begun of the new one.
+    """
     if not Storage(address).exists("dataset.json"):
         return {}
-    dataset = Dataset.open(address)
+    dataset = Dataset.open(address).redo(redo)
     found: dict[str, dict[str, Any]] = {}
-    for table, network in tables.items():
+    for table, network in sorted(tables.items(), key=lambda item: item[0] not in redo):  # what stays decides
         committed = dataset.committed(table)
         if committed:
             said = dataset.footer(table, min(committed)).provenance.get("annotator", {})

@@ -14,6 +14,7 @@ from ..annotators.base import Placement
 from ..annotators.catalogue import Choice
 from ..annotators.plan import ForwardGroup, find_weights, forward_groups
 from ..annotators.weights import Found
+from ..schemas import redo
 from ..schemas.accounting import passed_over_lines
 from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError
@@ -26,7 +27,8 @@ from .columns import Column
 from .folder import is_as_listed, list_folder
 from .imported import Import
 from .ingest import Ingest, IngestConfig
-from .jobs import Means, check_committed, run_stage
+from .jobs import Means, run_stage
+from .mend import begin_redo, check_committed, check_listing, mended, redo_aim, set_aside
 from .run import Run, require_alone
 from .shards import Stage
 from .sources import PassedOver, Source, write_listing
@@ -58,15 +60,17 @@ def check_ingest(
         raise MillError(_no_pictures(photos, (address, *leave_out)))
     if not Storage(address).exists("dataset.json") or "images" in overwrite:
         return
-    dataset = Dataset.open(address)
+    dataset = mended(address)
     before = {**dataset.config["ingest"], "shard_size": dataset.config["shard_size"]}
     changed = differences(before, {**config.provenance(), "shard_size": shard_size})
     if changed:
         raise MillError(
             f"{address} was made with other settings; what differs:\n  "
             + "\n  ".join(changed)
-            + "\nask for the same again, or redo the images: --overwrite images"
+            + "\nask for the same again, or redo the images (and then all that is made from them): --overwrite images"
         )
+    if dataset.config["segments"]:
+        check_listing(dataset)
     _check_corpus(dataset, photos)
 
 
@@ -94,39 +98,34 @@ def ingest(
         MillError: see :func:`check_ingest` and :func:`jobs.run_stage`.
     """
     check_ingest(photos, address, config, shard_size, overwrite, leave_out)
-    corpus = os.path.abspath(photos)
+    stage = Ingest(os.path.abspath(photos), config)
     if Storage(address).exists("dataset.json"):
-        dataset = Dataset.open(address)
-        aim = {**config.provenance(), "shard_size": shard_size, "corpus": corpus}
-        if "images" in overwrite and dataset.begin_redo("images", aim):
-            _forget_images(dataset, config, shard_size, aim)
+        dataset = mended(address)
+        aim = {**stage.provenance(), "shard_size": shard_size, "corpus": stage.corpus}
+        if "images" in overwrite and begin_redo(dataset, "images", aim):
+            dataset = dataset.redo_images(config.provenance(), shard_size)
     else:
         dataset = Dataset.create(address, config.provenance(), shard_size)
     if not dataset.config["segments"]:
         means.process.start()
-        _list(dataset, corpus, leave_out)
-    stage = Ingest(corpus, config)
+        _list(dataset, stage.corpus, leave_out)
     listed = dataset.index("sources") or dataset.finish("sources")
     rows = [entry["rows"] for entry in listed["shards"]]
+    _set_lost_aside(dataset, stage)
     run_stage(dataset, stage, means, rows, {"images": stage.provenance()})
-    return dataset
+    return Dataset.open(address)
 
 
-def _forget_images(dataset: Dataset, config: IngestConfig, shard_size: int, aim: Mapping[str, Any]) -> None:
-    """Begin anew; condition tables stay, and are stale until they are redone.
-
-    The images go before the settings change: cut off anywhere, what is left is still of one making.
-    """
-    require_alone(dataset.storage)
-    dataset.drop("rejected")  # made anew from whatever images there are
-    dataset.drop("images")
-    dataset.config.update(ingest=config.provenance(), shard_size=shard_size, segments=[])
-    dataset.mark_redo("images", aim)
+def _set_lost_aside(dataset: Dataset, stage: Ingest) -> None:
+    """What was refused is told by the images' file: where that is lost, both are made again."""
+    set_aside(dataset, "images", check_committed(dataset, "images", stage.provenance()))
+    lost = dataset.committed("rejected") - dataset.committed("images")
+    set_aside(dataset, "rejected", dict.fromkeys(lost, ""))
 
 
 def _list(dataset: Dataset, corpus: str, leave_out: Sequence[str]) -> None:
     require_alone(dataset.storage)
-    dataset.drop("sources")  # of other images, or of a run that was cut off while it listed
+    dataset.drop("sources")  # of a run that was cut off while it listed
     run = Run.start(dataset.storage)
     passed = PassedOver()
     try:
@@ -136,9 +135,7 @@ def _list(dataset: Dataset, corpus: str, leave_out: Sequence[str]) -> None:
         run.end()
     if not rows:
         raise MillError(_no_pictures(corpus, (dataset.storage.address, *leave_out)))
-    segment = {"corpus": corpus, "first_shard": 0, "shards": shards, "rows": rows, "passed_over": passed.said()}
-    dataset.config["segments"] = [segment]
-    dataset.save()
+    dataset.list_from(corpus, {"first_shard": 0, "shards": shards, "rows": rows, "passed_over": passed.said()})
 
 
 def _check_corpus(dataset: Dataset, photos: str) -> None:
@@ -154,10 +151,11 @@ def _check_corpus(dataset: Dataset, photos: str) -> None:
         rows: Iterator[dict[str, Any]] = read_rows(parquet)
         sample = [Source(**row) for row, _ in zip(rows, range(SAMPLED_SOURCES), strict=False) if not row["fault"]]
     if sample and not any(is_as_listed(photos, source) for source in sample):
+        known = f" ({dataset.corpora[0]})" if dataset.corpora else ""
         raise MillError(
-            f"{photos} is not the folder that {dataset.storage.address} was listed from "
-            f"({dataset.config['segments'][0]['corpus']}): it has no {sample[0].source} of {sample[0].size} bytes; "
-            "choose another dataset for it, or list anew: --overwrite images"
+            f"{photos} is not the folder that {dataset.storage.address} was listed from{known}: it has no "
+            f"{sample[0].source} of {sample[0].size} bytes; choose another dataset for it, or list anew "
+            "(and then redo all that is made from the images): --overwrite images"
         )
 
 
@@ -231,9 +229,9 @@ def check_conditions(address: str, plan: Plan, overwrite: Sequence[str]) -> None
     """
     if not Storage(address).exists("dataset.json"):
         return
-    dataset = Dataset.open(address)
+    dataset = mended(address)
     there = [table for table in plan.wanted if table not in overwrite and dataset.committed(table)]
-    if "images" in overwrite and there and "images" not in dataset.redoing:
+    if "images" in overwrite and there and "images" not in redo.aims(dataset.storage):
         raise MillError(f"redoing the images makes {', '.join(there)} stale: --overwrite images,{','.join(there)}")
     for table in there:
         check_committed(dataset, table, plan.wanted[table])
@@ -250,21 +248,21 @@ def annotate(address: str, plan: Plan, means: Means, overwrite: Sequence[str] = 
     Raises:
         MillError: see :func:`check_conditions` and :func:`jobs.run_stage`.
     """
-    dataset = Dataset.open(address)
+    dataset = mended(address)
     images = dataset.index("images")
     if images is None:
         raise MillError(images_wanted(address))
     check_conditions(address, plan, overwrite)
+    for table, said in plan.wanted.items():
+        if table not in overwrite:
+            set_aside(dataset, table, check_committed(dataset, table, said))
     for stage in plan.stages:
         if isinstance(stage, Import):
             stage.check_unchanged(dataset, overwrite)
-    for table in overwrite:
-        if table in plan.wanted and dataset.begin_redo(table, plan.wanted[table]):
-            require_alone(dataset.storage)
-            dataset.drop(table)
-            dataset.mark_redo(table, plan.wanted[table])
+    aims = {table: redo_aim(dataset, plan.wanted[table]) for table in overwrite if table in plan.wanted}
+    redone = {table for table, aim in aims.items() if begin_redo(dataset, table, aim)}
     rows = [entry["rows"] for entry in images["shards"]]
     for stage in plan.stages:
         said = {table: plan.wanted[table] for table in stage.tables}
-        run_stage(dataset, stage, means, rows, said)
+        run_stage(dataset.redo(redone.intersection(stage.tables)), stage, means, rows, said)
     return dataset

@@ -177,13 +177,13 @@ def annotate(
     overwrite: Overwrite = None,
 ) -> None:
     """Add condition tables to a dataset, or redo them. The images are not touched."""
-    from ..schemas.dataset import Dataset
     from . import build as jobs
     from .ingest import IngestConfig
+    from .mend import mended
 
     started = time.monotonic()
     redo = tables_to_redo(overwrite)
-    config = IngestConfig.of(Dataset.open(dataset))
+    config = IngestConfig.of(mended(dataset))
     networks = networks_of(weights, device, dtype, batch_size, compile, accept_license, dataset, redo, config)
     maps = map_options(conditions_from, condition_column, label_set, depth, invalid, invert)
     plan = _plan(conditions, maps, networks, config)
@@ -261,13 +261,15 @@ def _say_listing(address: str, redo: list[str]) -> None:
 
     if "images" in redo or not Storage(address).exists("dataset.json"):
         return
-    for segment in Dataset.open(address).config["segments"]:
-        console.print(
-            f"{segment['rows']:,} pictures, as listed from {printable(segment['corpus'])}; "
-            "pictures added since are not taken (--overwrite images lists anew)",
-            markup=False,
-            soft_wrap=True,
+    dataset = Dataset.open(address)
+    if dataset.shards:
+        rows = sum(segment["rows"] for segment in dataset.config["segments"])
+        where = f", as listed from {', '.join(dataset.corpora)}" if dataset.corpora else ""
+        said = (
+            f"{rows:,} pictures{where}; pictures added since are not taken (--overwrite images lists anew; all that is "
+            "made from the images is then to be redone)"
         )
+        console.print(printable(said), markup=False, soft_wrap=True)
 
 
 def _say_sources(plan: Plan) -> None:
@@ -278,10 +280,11 @@ def _say_sources(plan: Plan) -> None:
 
 
 def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
+    from ..schemas import redo
     from ..schemas.accounting import accounting
     from ..schemas.report import empty_lines, table_report
 
-    dataset.end_redo(tables)
+    redo.end(dataset.storage, tables)
     stale = [table for table in dataset.condition_tables() if dataset.state(table).status == "stale"]
     console.print(table_report(dataset, tables))
     for line in accounting(dataset) if "images" in tables else ():

@@ -24,6 +24,7 @@ from ..schemas.errors import MillError
 from .aligned import ROW_COLUMNS, aligned_work
 from .annotate import forward_lock, worker_index
 from .build import Plan, images_wanted
+from .mend import mended
 from .rows import Pointless
 from .run import Run
 from .shards import Stage, Work
@@ -206,7 +207,7 @@ def check_encode(address: str, base: str, text: bool) -> None:
     Raises:
         MillError: no dataset, its images or captions are not complete, or no such base.
     """
-    dataset = Dataset.open(address)
+    dataset = mended(address)
     if dataset.index("images") is None:
         raise MillError(images_wanted(address))
     location(base)
@@ -234,7 +235,7 @@ def plan_encode(
         text: make ``embeddings`` too.
         mirror: store the moments of mirrored pictures too.
         stored: fp32 or fp16.
-        redo: caches that are made anew, with whatever batch.
+        redo: caches that are made anew.
 
     Raises:
         MillError: an encoder cannot be loaded, or the captions are not complete or stale.
@@ -245,7 +246,7 @@ def plan_encode(
     steps: dict[str, EncodeStep] = {}
     wanted: dict[str, dict[str, Any]] = {}
     for table in CACHES if text else (LATENTS,):
-        begun = 0 if table in redo else _begun_with(dataset, table)
+        begun = _begun_with(dataset.redo(redo), table)
         size = batch_size or begun or (1 if place.device == "cpu" else GPU_BATCH)
         here = Placement(place.device, place.dtype, size, place.threads)
         encoder = ENCODERS[table](base, Placement())  # to know it: what works is loaded by the workers

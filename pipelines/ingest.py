@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..schemas.dataset import Dataset, shard_file
+from ..schemas.dataset import Dataset
 from ..schemas.errors import Refused, error_text
 from ..schemas.fingerprint import package_versions, row_key, sha256_bytes
 from ..schemas.pictures import Limits
@@ -202,10 +202,11 @@ class Ingest(Stage):
                 if seen >= TOO_MANY_GONE and gone == len(sources):
                     raise Pointless(
                         f"{self.corpus}: none of {len(sources)} pictures from {sources[0].source} on is as it was "
-                        "listed: when they are back, run the same command again; or list anew with --overwrite images"
+                        "listed: when they are back, run the same command again; or list anew (and then redo all that "
+                        "is made from the images) with --overwrite images"
                     )
                 writer.close({"rejects": rejects, "reasons": dict(reasons), "captions": captions})
-            dataset.storage.commit(scratch, shard_file("images", shard))
+            dataset.storage.commit(scratch, dataset.file("images", shard))
 
 
 def write_rejected(dataset: Dataset, run: Run, shard: int) -> None:
@@ -218,4 +219,4 @@ def write_rejected(dataset: Dataset, run: Run, shard: int) -> None:
             for group in batched(rejects, GROUP_ROWS * 16):
                 writer.write_group([{**reject, "detail": None} for reject in group])
             writer.close({"reasons": dict(reasons)})
-        dataset.storage.commit(scratch, shard_file("rejected", shard))
+        dataset.storage.commit(scratch, dataset.file("rejected", shard))

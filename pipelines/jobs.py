@@ -21,8 +21,8 @@ from typing import IO, Any
 
 from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError, error_text
-from ..schemas.fingerprint import differences
 from ..schemas.machine import MORE_PROCESSES, check_semaphores
+from .mend import check_committed, clear_aside, look_at, set_aside, switch
 from .progress import Progress
 from .run import Run, sweep
 from .shards import Job, Stage, shards_in_flight
@@ -51,40 +51,6 @@ class Engine:
     options: tuple[str, ...] = ()
 
 
-def check_committed(dataset: Dataset, table: str, wanted: Mapping[str, Any]) -> None:
-    """Look at how the committed shards of a table were made.
-
-    Raises:
-        MillError: in another way than ``wanted``, or from other images than are there now; the difference is named.
-    """
-    index, images = dataset.index(table), dataset.index("images")
-    image_sums = [entry["sha256"] for entry in images["shards"]] if images else []
-    if index is not None and len(index["shards"]) == dataset.shards:
-        made = [(index["provenance"], 0)]
-        stale = dataset.stale_shards(table, index)
-    else:
-        footers = list(dataset.footers(table, dataset.committed(table)))
-        made = [(footer.shared, shard) for shard, footer in footers]
-        stale = [
-            shard
-            for shard, footer in footers
-            if images and footer.images_sha256 not in (None, *image_sums[shard : shard + 1])
-        ]
-    for said, shard in made:
-        changed = differences(said, wanted)
-        if changed:
-            raise MillError(
-                f"{table} was made in another way (shard {shard}); what differs:\n  "
-                + "\n  ".join(changed)
-                + f"\nask for the same again, or redo it: --overwrite {table}"
-            )
-    if stale:
-        raise MillError(
-            f"{table} is stale: {len(stale)} shards were made from other images than are there now; "
-            f"--overwrite {table} redoes it"
-        )
-
-
 def run_stage(
     dataset: Dataset,
     stage: Stage,
@@ -95,36 +61,56 @@ def run_stage(
     """Do what a stage has left to do, commit by commit, and finish its tables.
 
     Args:
-        dataset: where.
+        dataset: where; of its ``redone`` tables the new ones are made, and take the old ones' places.
         stage: what.
         means: with what.
         rows_of_shard: rows that each shard takes in, for progress.
-        wanted: what the files of a table must say of themselves; see :func:`check_committed`.
+        wanted: what the files of a table must say of themselves; see :func:`mend.check_committed`.
 
     Raises:
         MillError: something could not be done. What was committed stays, and the same command goes on from there.
         Interrupted: by Ctrl-C.
     """
     sweep(dataset.storage)
-    for table, said in wanted.items():
-        check_committed(dataset, table, said)
+    for table in stage.tables:
+        damaged = check_committed(dataset, table, wanted[table]) if table in wanted else look_at(dataset, table).damaged
+        set_aside(dataset, table, damaged)
     committed = {table: dataset.committed(table) for table in stage.tables}
     done = set.intersection(*committed.values())
     todo = [shard for shard in range(dataset.shards) if shard not in done]
     if todo:
-        run = Run.start(dataset.storage)
-        job = Job(dataset.storage, run.id, stage, means.codec_threads(), means.in_flight(stage))
-        try:
-            with Progress(dataset, stage.name, rows_of_shard, committed, run) as progress, _terminable():
-                _supervise(job, run, todo, means.process, progress)
-            failures = run.failures()
-        finally:
-            run.end()
+        failures = _do(dataset, stage, means, rows_of_shard, committed, todo)
         _account(dataset, stage, failures)
     for table in stage.tables:
-        if todo or dataset.index(table) is None:
+        if not committed[table].issuperset(range(dataset.shards)) or dataset.index(table) is None:
             dataset.finish(table)
-    dataset.write_card()
+        clear_aside(dataset, table)
+    redone = dataset.redone.intersection(stage.tables)
+    if redone:
+        switch(dataset, ["images"] if "images" in redone else sorted(redone))
+    Dataset.open(dataset.storage.address).write_card()
+
+
+def _do(
+    dataset: Dataset,
+    stage: Stage,
+    means: Means,
+    rows_of_shard: list[int],
+    committed: Mapping[str, set[int]],
+    todo: list[int],
+) -> list[dict[str, Any]]:
+    """Have shards done; what failed."""
+    run = Run.start(dataset.storage)
+    job = Job(dataset.storage, run.id, stage, means.codec_threads(), means.in_flight(stage), dataset.redone)
+    try:
+        with Progress(dataset, stage.name, rows_of_shard, committed, run) as progress, _terminable():
+            _supervise(job, run, todo, means.process, progress)
+        return run.failures()
+    except FileNotFoundError:
+        dataset.storage.require()
+        raise
+    finally:
+        run.end()
 
 
 def _account(dataset: Dataset, stage: Stage, failures: list[dict[str, Any]]) -> None:
@@ -158,6 +144,7 @@ def _supervise(job: Job, run: Run, todo: list[int], process: JobProcess, progres
             run.stop("stopped by request")
             process.end(GRACE_SECONDS)
             raise Interrupted(f"Stopped. {GO_ON}") from None
+        job.storage.require()
         why = run.stopped()
         if why:
             raise MillError(f"{why}\n{GO_ON}")

@@ -46,8 +46,7 @@ class Networks:
 
         device = resolve_device(self.device)
         place = Placement(device=device, dtype=resolve_dtype(self.dtype, device), compile=self.compile)
-        kept = {table: network for table, network in tables.items() if table not in self.redo}
-        stored = stored_placements(self.dataset, kept) if self.dataset else {}
+        stored = stored_placements(self.dataset, tables, self.redo) if self.dataset else {}
         places = {}
         for network in set(tables.values()):
             before = stored.get(network.name, {})

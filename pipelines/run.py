@@ -26,12 +26,14 @@ MAX_ATTEMPTS = 5
 OWNER = {"host": str, "pid": Count(1, 2**31 - 1)}
 STOP = {"why": str}
 FAILURE = {"shard": Count(), "error": str}
+NEW = ".new-"  # begins the name of a run's folder until its owner is in it
 
 
 class Stopped(Exception):
     """The job was asked to stop, or another shard found that going on is pointless."""
 
 
+NEW_SECONDS = 60.0  # after which a run's folder that never got its name belongs to a dead process
 STOP_SECONDS = 1.0  # between two looks whether a run is to stop: on object storage each one is paid for
 NOTE_SECONDS = {True: 0.5, False: 30.0}  # between two notes of an attempt: in a folder, on an object store
 
@@ -46,9 +48,13 @@ class Run:
 
     @classmethod
     def start(cls, storage: Storage) -> Run:
-        """A new run."""
+        """A new run. Its folder is there with its owner in it, or not at all."""
         run = cls(storage, uuid.uuid4().hex[:12])
-        storage.write_json(run._name("owner.json"), process_stamp())
+        if storage.local:
+            storage.write_json(f"_run/{NEW}{run.id}/owner.json", process_stamp())
+            storage.move(f"_run/{NEW}{run.id}", f"_run/{run.id}")
+        else:
+            storage.write_json(run._name("owner.json"), process_stamp())
         return run
 
     def _name(self, name: str) -> str:
@@ -77,6 +83,7 @@ class Run:
         if now - self._looked < STOP_SECONDS:
             return
         self._looked = now
+        self.storage.require()
         if self.storage.exists(self._name("stop.json")):
             raise Stopped(self.stopped() or "")
 
@@ -178,6 +185,8 @@ def sweep(storage: Storage) -> None:
     """Remove what dead runs of this machine left behind."""
     storage.sweep()
     for other in storage.folders("_run"):
+        if other.startswith(NEW) and storage.age(f"_run/{other}") < NEW_SECONDS:
+            continue
         if not may_live(_owner(storage, other)):
             storage.remove(f"_run/{other}")
     _remove_empty(storage)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..schemas.dataset import Dataset
-from ..schemas.errors import MillError
+from ..schemas.errors import Gone, MillError
 from ..schemas.machine import MORE_THREADS, NO_MORE
 from ..schemas.storage import Storage
 from .quarantine import run_rows_apart
@@ -63,7 +63,7 @@ def shards_in_flight(devices: Iterable[str]) -> int:
 class Job:
     """A stage on a dataset, as it travels to workers.
 
-    ``threads`` are a worker's codec threads, which its shards ``in_flight`` share.
+    ``threads`` are a worker's codec threads, which its shards ``in_flight`` share; ``redone`` are tables made anew.
     """
 
     storage: Storage
@@ -71,6 +71,7 @@ class Job:
     stage: Stage
     threads: int
     in_flight: int = 1
+    redone: frozenset[str] = frozenset()
 
 
 def run_shard(job: Job, shard: int) -> dict[str, Any]:
@@ -87,12 +88,12 @@ def run_shard(job: Job, shard: int) -> dict[str, Any]:
     try:
         run.check()
         committed = _do(job, run, shard)
-    except Stopped:
+        return {"shard": shard, "status": "done", "committed": committed}
+    except (Stopped, Gone):
         return {"shard": shard, "status": "stopped"}
     except Exception as error:
         _note(run, job.stage, shard, error)
         return {"shard": shard, "status": "failed"}
-    return {"shard": shard, "status": "done", "committed": committed}
 
 
 def _note(run: Run, stage: Stage, shard: int, error: Exception) -> None:
@@ -104,6 +105,8 @@ def _note(run: Run, stage: Stage, shard: int, error: Exception) -> None:
         run.fail(shard, advice)
         if isinstance(error, OutOfMemory | DeviceFault | Pointless) or _is_disk_full(error) or NO_MORE in advice:
             run.stop(advice)
+    except Gone:  # which the console sees too
+        return
     except Exception as second:
         both_full = _is_disk_full(error) and _is_disk_full(second)
         said = advice if both_full else f"{advice}; this could not be noted: {_advice(second, networks)}"
@@ -111,7 +114,7 @@ def _note(run: Run, stage: Stage, shard: int, error: Exception) -> None:
 
 
 def _do(job: Job, run: Run, shard: int) -> list[str]:
-    dataset = Dataset.open(job.storage.address)
+    dataset = Dataset.open(job.storage.address, job.redone)
     missing = {table for table in job.stage.tables if not dataset.has(table, shard)}
     if not missing:
         return []

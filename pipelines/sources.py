@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
-from ..schemas.dataset import Dataset, shard_file
+from ..schemas.dataset import Dataset
 from ..schemas.shardfile import GROUP_ROWS, ShardWriter
 from ..schemas.tables import SOURCES
 from .run import Run
@@ -124,7 +124,7 @@ def write_listing(
                 for group in batched(part, GROUP_ROWS * 16):
                     writer.write_group([source._asdict() for source in group])
                 writer.close()
-            dataset.storage.commit(scratch, shard_file("sources", shards))
+            dataset.storage.commit(scratch, dataset.file("sources", shards))
         shards, rows = shards + 1, rows + len(part)
     return shards, rows
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 from . import documents
 from .caches import CACHES
 from .card import dataset_card
 from .conditions import CONDITIONS, NAME, Condition, stored_condition
 from .errors import MillError
-from .fingerprint import differences, fingerprint
+from .index import TableState, describe_file, stale_shards, table_index
+from .redo import LISTED, REDO
 from .shardfile import Footer, ShardFile, open_parquet, read_footer
 from .storage import Storage
 
 VERSION = 2
 SHARDS_PER_FOLDER = 10_000
 BASE_TABLES = ("sources", "images", "rejected")
+LOCAL = "_local.json"  # what only this machine can use; not to be published
 SHARD_NAME = re.compile(r"\d{8}\.parquet")
 
 
@@ -37,48 +36,19 @@ def index_file(table: str) -> str:
     return f"_tables/{table}.json"
 
 
-@dataclass(frozen=True)
-class TableState:
-    """How far a table is: ``status`` is complete, stale or partial."""
-
-    table: str
-    status: str
-    committed: int
-    index: dict[str, Any] | None
-
-    @property
-    def rows(self) -> int:
-        """Rows of a finished table."""
-        return sum(entry["rows"] for entry in self.index["shards"]) if self.index else 0
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of a finished table."""
-        return sum(entry["bytes"] for entry in self.index["shards"]) if self.index else 0
-
-    @property
-    def empty(self) -> int:
-        """Maps of which nothing is said (their coverage is 0)."""
-        return sum(entry.get("empty", 0) for entry in self.index["shards"]) if self.index else 0
-
-    @property
-    def reasons(self) -> Counter[str]:
-        """Rows refused, by reason."""
-        counts: Counter[str] = Counter()
-        for entry in self.index["shards"] if self.index else ():
-            counts.update(entry.get("reasons", {}))
-        return counts
-
-
 class Dataset:
-    """A dataset folder that exists. ``config`` is ``dataset.json``: what never changes, and the segments."""
+    """A dataset folder that exists. ``config`` is ``dataset.json``: what never changes, and the segments.
 
-    def __init__(self, storage: Storage, config: dict[str, Any]):
+    ``redone`` are tables that are made anew: of these it sees the ones that grow in ``_redo`` (:mod:`redo`).
+    """
+
+    def __init__(self, storage: Storage, config: dict[str, Any], redone: Iterable[str] = ()):
         self.storage = storage
         self.config = config
+        self.redone = frozenset(redone)
 
     @classmethod
-    def open(cls, address: str | os.PathLike[str]) -> Dataset:
+    def open(cls, address: str | os.PathLike[str], redone: Iterable[str] = ()) -> Dataset:
         """Open a dataset.
 
         Raises:
@@ -91,12 +61,14 @@ class Dataset:
         version = config.get("version") if isinstance(config, dict) else None
         if version != VERSION:
             raise MillError(f"{storage.address} {_of_another_version(version)}")
+        if "images" in redone:
+            config = storage.read_json(f"{REDO}/dataset.json") or config
         try:
             documents.check(config, documents.CONFIG)
             documents.check_config(config)
         except ValueError as error:
             raise documents.damaged(storage.path("dataset.json"), error, "it must be restored") from error
-        return cls(storage, config)
+        return cls(storage, config, redone)
 
     @classmethod
     def create(cls, address: str | os.PathLike[str], ingest: Mapping[str, Any], shard_size: int) -> Dataset:
@@ -109,13 +81,30 @@ class Dataset:
         storage.sweep()
         if storage.files("") or [name for name in storage.folders() if name != "_run"]:
             raise MillError(f"{storage.address} is not empty and not a dataset; choose another folder")
-        dataset = cls(storage, {"version": VERSION, "ingest": dict(ingest), "shard_size": shard_size, "segments": []})
-        dataset.save()
+        dataset = cls(storage, _new_config(ingest, shard_size))
+        storage.write_json("dataset.json", dataset.config)
         return dataset
 
-    def save(self) -> None:
-        """Write ``dataset.json``."""
-        self.storage.write_json("dataset.json", self.config)
+    def redo_images(self, ingest: Mapping[str, Any], shard_size: int) -> Dataset:
+        """This dataset with images that are made anew: as far as they are, or empty."""
+        there = self.storage.read_json(f"{REDO}/dataset.json", documents.CONFIG)
+        return Dataset(self.storage, there or _new_config(ingest, shard_size), LISTED)
+
+    def redo(self, tables: Iterable[str]) -> Dataset:
+        """This dataset with tables that are made anew."""
+        return Dataset(self.storage, self.config, tables)
+
+    def list_from(self, corpus: str, segment: Mapping[str, Any]) -> None:
+        """Note what was listed; the folder's name is of this machine and stays out of what may be published."""
+        self.config["segments"] = [dict(segment)]
+        prefix = f"{REDO}/" if "images" in self.redone else ""
+        self.storage.write_json(f"{prefix}{LOCAL}", {"corpora": [corpus]})
+        self.storage.write_json(f"{prefix}dataset.json", self.config)
+
+    @property
+    def corpora(self) -> list[str]:
+        """The folder that each segment was listed from, as far as this machine knows."""
+        return list((self.storage.read_json(LOCAL, documents.LOCAL) or {}).get("corpora", ()))
 
     @property
     def shards(self) -> int:
@@ -134,25 +123,37 @@ class Dataset:
         """Tables of conditions and captions."""
         return [name for name in self.tables() if name not in (*BASE_TABLES, *CACHES)]
 
+    def folder(self, table: str) -> str:
+        """The name of a table's folder."""
+        return f"{REDO}/{table}" if table in self.redone else table
+
+    def file(self, table: str, shard: int) -> str:
+        """The name of a shard's file."""
+        return shard_file(self.folder(table), shard)
+
     def committed(self, table: str) -> set[int]:
         """Numbers of the shards that are committed in a table."""
         numbers: set[int] = set()
-        for folder in self.storage.folders(table):
+        for folder in self.storage.folders(self.folder(table)):
             numbers.update(self.committed_in(table, int(folder)) if folder.isdigit() else ())
         return numbers
 
     def committed_in(self, table: str, folder: int) -> set[int]:
         """Numbers of the committed shards in one folder of a table."""
-        names = self.storage.files(f"{table}/{folder:04d}")
+        names = self.storage.files(f"{self.folder(table)}/{folder:04d}")
         return {int(name[:8]) for name in names if SHARD_NAME.fullmatch(name)}
 
     def has(self, table: str, shard: int) -> bool:
         """Whether a shard is committed in a table."""
-        return self.storage.exists(shard_file(table, shard))
+        return self.storage.exists(self.file(table, shard))
 
     def index(self, table: str) -> dict[str, Any] | None:
         """What is known of all files of a complete table, else None."""
         name = index_file(table)
+        if table in self.redone:
+            name = f"{REDO}/{name}"
+        elif not self.storage.exists(table):
+            return None
         index: dict[str, Any] | None = self.storage.read_json(name, documents.INDEX)
         if index is not None and not table == index["table"] == index["provenance"]["table"]:
             raise MillError(f"{self.storage.path(name)} is damaged (it is the index of {index['table']})")
@@ -163,13 +164,17 @@ class Dataset:
         """A committed file, open for reading.
 
         Raises:
-            MillError: the file is damaged.
+            Damaged: it is no Parquet file.
         """
-        with self.storage.open(shard_file(table, shard)) as file:
+        with self.storage.open(self.file(table, shard)) as file:
             yield open_parquet(file)
 
     def footer(self, table: str, shard: int) -> Footer:
-        """What a committed file says of itself."""
+        """What a committed file says of itself.
+
+        Raises:
+            Damaged: it is no Parquet file, or not one of ours.
+        """
         with self.parquet(table, shard) as parquet:
             return read_footer(parquet)
 
@@ -196,17 +201,7 @@ class Dataset:
 
     def stale_shards(self, table: str, index: Mapping[str, Any]) -> list[int]:
         """Shards of a finished table whose images are not the ones that it was made from."""
-        if table in BASE_TABLES:
-            return []
-        images = self.index("images")
-        if images is None:
-            return list(range(len(index["shards"])))
-        now = [entry["sha256"] for entry in images["shards"]]
-        return [
-            shard
-            for shard, entry in enumerate(index["shards"])
-            if shard >= len(now) or entry["images_sha256"] != now[shard]
-        ]
+        return [] if table in BASE_TABLES else stale_shards(index, self.index("images"))
 
     def finish(self, table: str) -> dict[str, Any]:
         """Write the index of a table whose shards are all committed.
@@ -219,81 +214,35 @@ class Dataset:
             raise MillError(f"table {table} lacks {len(missing)} of {self.shards} shards, the first is {missing[0]}")
         with ThreadPoolExecutor(4) as pool:
             described = list(pool.map(lambda shard: self._describe(table, shard), range(self.shards)))
-        provenances = [provenance for provenance, _ in described]
-        for shard, provenance in enumerate(provenances):
-            if provenance != provenances[0]:
-                first = differences(provenances[0], provenance)[0]
-                raise MillError(
-                    f"{table} is mixed: shard {shard} differs from shard 0 in {first}; --overwrite {table} redoes it"
-                )
-        index = {
-            "table": table,
-            "provenance": provenances[0] if provenances else {},
-            "shards": [entry for _, entry in described],
-        }
-        self.storage.write_json(index_file(table), index)
+        # what ingest refused is made again from the images' files, and the listing with the images
+        redo = f"--overwrite {'images' if table in BASE_TABLES else table} redoes it"
+        index = table_index(table, described, redo)
+        self.storage.write_json(f"{REDO}/{index_file(table)}" if table in self.redone else index_file(table), index)
         return index
 
     def _describe(self, table: str, shard: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """(what all files of the table share, this file's entry in the shard index)."""
-        with self.storage.open(shard_file(table, shard)) as file:
+        with self.storage.open(self.file(table, shard)) as file:
             return describe_file(file)
 
     def write_card(self) -> None:
-        """Write the dataset card: it lists just the tables that are complete and not stale."""
+        """Write the dataset card, if it says something new: the tables that are complete and not stale."""
         states = [self.state(table) for table in self.tables() if table != "sources"]
-        self.storage.write(
-            "README.md", dataset_card(self.config, [s for s in states if s.status == "complete"]).encode()
-        )
-
-    def begin_redo(self, table: str, wanted: Mapping[str, Any]) -> bool:
-        """Whether a table is still to be dropped for a redo; False where one with the same aim was cut off before."""
-        return self.redoing.get(table) != fingerprint(wanted)
-
-    @property
-    def redoing(self) -> dict[str, str]:
-        """Table → fingerprint of the aim, of the redos that were begun and are not ended."""
-        return dict(self.config.get("redoing", {}))
-
-    def mark_redo(self, table: str, wanted: Mapping[str, Any]) -> None:
-        """The old table is gone; until :meth:`end_redo` the same command goes on with the new one."""
-        self.config["redoing"] = {**self.redoing, table: fingerprint(wanted)}
-        self.save()
-
-    def end_redo(self, tables: Iterable[str]) -> None:
-        """These tables are done: asking for them again means another redo."""
-        left = {table: aim for table, aim in self.redoing.items() if table not in set(tables)}
-        if left != self.redoing:
-            self.config.pop("redoing")
-            if left:
-                self.config["redoing"] = left
-            self.save()
+        card = dataset_card(self.config, [s for s in states if s.status == "complete"]).encode()
+        if not self.storage.exists("README.md") or self.storage.read("README.md") != card:
+            self.storage.write("README.md", card)
 
     def drop(self, table: str) -> None:
         """Remove a table. Its index goes first, so that a table that is half gone is never called complete."""
-        self.storage.remove(index_file(table))
-        self.write_card()
-        self.storage.remove(table)
+        self.storage.remove(f"{REDO}/{index_file(table)}" if table in self.redone else index_file(table))
+        self.storage.remove(self.folder(table))
+
+
+def _new_config(ingest: Mapping[str, Any], shard_size: int) -> dict[str, Any]:
+    return {"version": VERSION, "ingest": dict(ingest), "shard_size": shard_size, "segments": []}
 
 
 def _of_another_version(version: object) -> str:
     if isinstance(version, int) and version < VERSION:
         return f"was made by an earlier ControlMill (schema {version}): build it again, in a new folder"
     return f"has schema version {version}; this ControlMill reads {VERSION}: use the one that made it"
-
-
-def describe_file(file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(what all files of the table share, this file's entry in the shard index), from an open file."""
-    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-    size = file.tell()
-    file.seek(0)
-    footer = read_footer(file)
-    entry = {
-        "rows": footer.rows,
-        "row_groups": len(footer.groups),
-        "bytes": size,
-        "sha256": digest,
-        **({"images_sha256": footer.images_sha256} if footer.images_sha256 else {}),
-        **{name: footer.summary[name] for name in ("reasons", "captions", "empty") if footer.summary.get(name)},
-    }
-    return footer.shared, entry

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import MillError
+from .errors import Damaged
 from .printing import printable
 
 MAX_BYTES = 256 * 1024 * 1024  # of JSON: the index of a table of 400 million pictures
@@ -85,7 +85,7 @@ PASSED_OVER = {
     **{f"{name}?": [str] for name in ("left_out", "notes")},
 }
 SEGMENT = {
-    **{"corpus?": str, "first_shard": Count(), "shards": Count(), "rows": Count()},
+    **{"first_shard": Count(), "shards": Count(), "rows": Count()},
     "passed_over?": PASSED_OVER,
 }
 CONFIG = {
@@ -93,8 +93,9 @@ CONFIG = {
     "ingest": INGEST,
     "shard_size": Count(1, MAX_SHARD_ROWS),
     "segments": [SEGMENT],
-    "redoing?": Each(str),
 }
+LOCAL = {"corpora": [str]}
+AIM = {"aim": SHA256, "state": re.compile("making|switching|done")}
 ENTRY = {
     "rows": Count(0, MAX_SHARD_ROWS),
     "row_groups": Count(0, MAX_SHARD_ROWS),
@@ -209,6 +210,6 @@ def _fault(value: Any, wanted: str, at: str) -> ValueError:
     return ValueError(f"{at or 'the whole'} is {printable(shown)[:SHOWN]}, not {wanted}")
 
 
-def damaged(where: str, error: BaseException, advice: str = "") -> MillError:
+def damaged(where: str, error: BaseException, advice: str = "") -> Damaged:
     """What a file that cannot be read rightly is for a user."""
-    return MillError(f"{where} is damaged ({error}){f': {advice}' if advice else ''}")
+    return Damaged(f"{where} is damaged ({error}){f': {advice}' if advice else ''}")

@@ -11,6 +11,14 @@ class MillError(Exception):
     """Bad use, a bad dataset or a job that could not finish. The command line prints it without a traceback."""
 
 
+class Damaged(MillError):
+    """A file of a dataset that is not what was written."""
+
+
+class Gone(MillError):
+    """The dataset was removed while a job worked on it."""
+
+
 class Refused(Exception):
     """An image (or a map) that is not taken: a reason code, and a text for people."""
 

@@ -11,9 +11,10 @@ import os
 import re
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,10 +22,16 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from . import documents
-from .errors import MillError
+from .errors import Gone, MillError
 from .machine import alive
 
-REPAIR = "a file in _tables can be removed, the next run makes it again; dataset.json must be restored"
+CONFIG = "dataset.json"
+REPAIRS = {  # of a JSON file, by its folder
+    "": "it must be restored from a copy",
+    "_tables": "remove it, and run the command that made the table again: it is made again from the table's files",
+    "_redo": "remove the folder _redo, and run the command with --overwrite again",
+    "_run": "remove the folder _run, if no job works on the dataset",
+}
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # protocol → the extra that brings its package
 # where a put can fail if the name is taken; elsewhere fsspec looks first and then writes, piece by piece
 CREATES = {*EXTRAS, "memory"}
@@ -72,13 +79,13 @@ class Storage:
         with self.open(name) as file:
             return file.read()
 
-    def read_json(self, name: str, shape: Any = object, advice: str = REPAIR) -> Any:
+    def read_json(self, name: str, shape: Any = object, advice: str | None = None) -> Any:
         """A JSON file of a shape (see :func:`documents.parse`); ``None`` where there is none.
 
         Args:
             name: which.
             shape: what is expected.
-            advice: what to do where it is damaged.
+            advice: what to do where it is damaged; None: what can be done to files of its folder.
 
         Raises:
             MillError: the file is not JSON, or of another shape.
@@ -89,6 +96,7 @@ class Storage:
             with self.open(name) as file:
                 return documents.parse(file.read(documents.MAX_BYTES + 1), shape)
         except ValueError as error:
+            advice = REPAIRS.get(os.path.dirname(name).split("/", 1)[0], "") if advice is None else advice
             raise documents.damaged(self.path(name), error, advice) from error
 
     def files(self, folder: str) -> dict[str, int]:
@@ -125,7 +133,9 @@ class Storage:
         The file is removed in the end, whether it was committed or not.
         """
         folder = Path(self.path(f"_run/{run}/scratch")) if self.local else Path(tempfile.gettempdir())
-        folder.mkdir(parents=True, exist_ok=True)
+        if self.local:
+            self.require()
+            self._make_folder(folder)
         path = folder / f"controlmill-{uuid.uuid4().hex}"
         try:
             yield path
@@ -139,9 +149,11 @@ class Storage:
             Whether it was put; False means that another commit was first and stays as it is.
 
         Raises:
-            MillError: the file system cannot create a file only if it is absent.
+            MillError: the file system cannot create a file only if it is absent, or something else has its name.
+            Gone: the dataset was removed.
         """
         self._writable()
+        self.require()
         target = self.path(name)
         if not self.local:
             try:
@@ -149,11 +161,13 @@ class Storage:
             except FileExistsError:
                 return False
             return True
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        self._make_folder(os.path.dirname(target))
         _sync(scratch)
         try:
             os.link(scratch, target)
-        except FileExistsError:
+        except FileExistsError as error:
+            if not os.path.isfile(target):
+                raise MillError(f"{target} is no file, and in the way of one: move it away") from error
             return False
         except OSError as error:
             if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
@@ -166,13 +180,19 @@ class Storage:
         return True
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a small file that may change (never a data file), whole or not at all."""
+        """Write a small file that may change (never a data file), whole or not at all.
+
+        Raises:
+            Gone: the dataset was removed.
+        """
         self._writable()
+        if name != CONFIG:
+            self.require()
         target = self.path(name)
         if not self.local:
             self.fs.pipe_file(target, data)
             return
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        self._make_folder(os.path.dirname(target))
         temporary = f"{target}.{os.getpid()}-{uuid.uuid4().hex[:8]}~"
         try:
             with open(temporary, "wb") as file:
@@ -184,12 +204,47 @@ class Storage:
             Path(temporary).unlink(missing_ok=True)
             raise
 
+    def move(self, source: str, target: str) -> None:
+        """Give a file another name, which may be taken. On a store that is a copy, and both are there for a while."""
+        self._writable()
+        if not self.local:
+            self._copy(source, target)
+            self.remove(source)
+            return
+        self.require()
+        self._make_folder(os.path.dirname(self.path(target)))
+        os.replace(self.path(source), self.path(target))
+        _sync(Path(self.path(target)).parent)
+
+    def replace_folder(self, source: str, target: str, aside: str) -> None:
+        """Put a folder in the place of another, which goes ``aside`` (on a store, it goes); can be done again.
+
+        On a store the source stays, to copy it again where that was cut off.
+        """
+        self._writable()
+        self.require()
+        if not self.local:
+            self.remove(target)
+            self._copy(source, target)
+        elif self.exists(source):
+            if self.exists(target):
+                self.remove(aside)
+                self.move(target, aside)
+            self.move(source, target)
+
+    def _copy(self, source: str, target: str) -> None:
+        """Copy a file, or all files of a folder, inside a store."""
+        self.fs.invalidate_cache()
+        start = len(self.fs._strip_protocol(self.path(source)))
+        found = [path for path in self.fs.find(self.path(source)) if path[start : start + 1] in ("", "/")]
+        self.fs.copy(found, [self.path(target) + path[start:] for path in found])
+
     def sweep(self) -> None:
         """Remove what small writes of dead processes left behind, at the top and in its folders.
 
         A process that sweeps writes nothing at that time: what has its own number is of one before it.
         """
-        for folder in ("", *self.folders()) if self.local else ():
+        for folder in ("", *self.folders(), "_redo/_aims", "_redo/_tables") if self.local else ():
             for name in self.files(folder):
                 owner = TEMPORARY.search(name)
                 if owner and (int(owner[1]) == os.getpid() or not alive(int(owner[1]))):
@@ -207,9 +262,41 @@ class Storage:
             if self.fs.exists(path):
                 self.fs.rm(path, recursive=True)
         elif os.path.isdir(path):
-            shutil.rmtree(path)
+            while os.path.isdir(path):
+                with suppress(FileNotFoundError):  # another job removes it too
+                    shutil.rmtree(path)
         elif os.path.lexists(path):
             os.unlink(path)
+
+    def age(self, folder: str) -> float:
+        """Seconds since something was put into a local folder; none where it is gone."""
+        try:
+            return time.time() - os.stat(self.path(folder)).st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    def prune(self, folder: str) -> None:
+        """Remove a folder's empty folders, and the folder if nothing is in it then."""
+        for path, _, _ in os.walk(self.path(folder), topdown=False) if self.local else ():
+            with suppress(OSError):  # something is in it
+                os.rmdir(path)
+
+    def require(self) -> None:
+        """What works on a dataset must not make its folder again after it was removed.
+
+        Raises:
+            Gone: there is no dataset any more.
+        """
+        if not self.exists(CONFIG):
+            raise Gone(f"{self.address} was removed (it has no {CONFIG}): nothing more is written to it")
+
+    def _make_folder(self, path: str | Path) -> None:
+        """Make a local folder below the dataset; another job may be removing empty ones."""
+        for _ in range(3):
+            with suppress(FileNotFoundError):
+                os.makedirs(path, exist_ok=True)
+                return
+        os.makedirs(path, exist_ok=True)
 
     def _writable(self) -> None:
         """Raise MillError where commits could not be kept whole: every job writes a small file before its first."""

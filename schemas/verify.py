@@ -25,9 +25,11 @@ from .caches import fault as cache_fault
 from .card import stated_indexes
 from .codecs import decode_image, decode_map
 from .conditions import NAME, Condition, stored_condition
-from .dataset import BASE_TABLES, Dataset, describe_file, shard_file
+from .dataset import BASE_TABLES, Dataset, shard_file
 from .errors import MillError, error_text
 from .fingerprint import differences, fingerprint, row_key
+from .index import describe_file
+from .redo import REDO, leftovers
 from .shardfile import Footer, check_layout, open_parquet, read_footer, read_rows, read_table
 from .storage import TEMPORARY
 from .tables import IMAGES, REJECTED, SOURCES, condition_schema
@@ -85,8 +87,8 @@ def _left_over(dataset: Dataset) -> Iterator[Fault]:
     storage = dataset.storage
     for run in storage.folders("_run"):
         yield Fault("commit", f"_run/{run}", "a job is at work, or did not end: the next one removes it then")
-    for table in storage.folders("_redo"):
-        yield Fault("commit", f"_redo/{table}", "a redo of the table did not end: the same command goes on with it")
+    for left in leftovers(storage):
+        yield Fault("commit", REDO, left)
     for name in storage.folders():
         if not name.startswith(("_", ".")) and not NAME.fullmatch(name):
             yield Fault("commit", name, "is a folder of no table: they have small letters, digits and _")

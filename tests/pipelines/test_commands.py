@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 from controlmill.annotators.base import Placement
+from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.hed import HED
+from controlmill.pipelines import build, jobs
+from controlmill.pipelines.ingest import Ingest, IngestConfig
+from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.verify import verify
 from PIL import Image
 
 from tests.annotators import random_weights
@@ -89,7 +94,6 @@ def test_missing_weights_are_all_listed_with_how_to_get_them(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(weights, "_in_package", lambda _: None)
     monkeypatch.setattr(weights, "hub_answers", lambda: False)
-    from controlmill.annotators.catalogue import parse_conditions
     from controlmill.annotators.plan import find_weights
 
     with pytest.raises(MillError) as raised:
@@ -120,46 +124,58 @@ def test_overwrite_redoes_one_table_and_leaves_the_others(copy: Path) -> None:
 
 
 def test_a_redo_that_was_cut_off_goes_on_with_the_same_command(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from controlmill.annotators.catalogue import parse_conditions
-    from controlmill.pipelines import build, jobs
-
+    before = digests(copy)
     plan = build.plan_conditions(parse_conditions("canny=100:200"), build.everywhere(Placement()), None)
     with monkeypatch.context() as cut:
-        cut.setattr(jobs.JobProcess, "run", lambda *_: 0)
-        with pytest.raises(MillError, match="not committed"), jobs.Means() as means:
+        cut.setattr(jobs, "switch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt), jobs.Means(threads=1) as means:
             build.annotate(str(copy), plan, means, ["canny"])
-    with jobs.Means(threads=1) as means:
-        build.annotate(str(copy), plan, means)
-    # another table's command in between does not end this redo
+    made = (copy / "_redo/canny/0000/00000000.parquet").stat().st_ino
+    (copy / "_redo/canny/0000/00000001.parquet").unlink()
+    assert {name: digest for name, digest in digests(copy).items() if not name.startswith("_redo/")} == before
+    assert [fault.where for fault in verify(Dataset.open(copy))] == ["_redo"]
+    # another table's command in between does not end this redo, and the old table is the one that is there
     assert command("annotate", str(copy), "--conditions", "hough=lsd").returncode == 0
-    kept = (copy / "canny/0000/00000000.parquet").stat().st_ino
+    assert command("annotate", str(copy), "--conditions", "canny").returncode == 0
     with jobs.Means(threads=1) as means:
         build.annotate(str(copy), plan, means, ["canny"])
-    assert (copy / "canny/0000/00000000.parquet").stat().st_ino == kept
-    assert command("annotate", str(copy), "--conditions", "canny=100:200").returncode == 0
+    assert (copy / "canny/0000/00000000.parquet").stat().st_ino == made
     again = command("annotate", str(copy), "--conditions", "canny=100:200", "--overwrite", "canny")
-    assert again.returncode == 0
-    assert (copy / "canny/0000/00000000.parquet").stat().st_ino != kept
+    assert again.returncode == 0, again.stderr  # which ends the command that was cut off after its switch
+    assert (copy / "canny/0000/00000000.parquet").stat().st_ino == made
+    assert not (copy / "_redo").exists()
+    assert command("annotate", str(copy), "--conditions", "canny", "--overwrite", "canny").returncode == 0
+    assert digests(copy) == before
+
+
+def test_a_redo_with_another_aim_begins_anew(copy: Path) -> None:
+    dataset = Dataset.open(copy)
+    redo.begin(dataset.storage, "canny", {"another": "aim"})
+    shutil.copytree(copy / "canny", copy / "_redo/canny")
+    done = command("annotate", str(copy), "--conditions", "canny=100:200", "--overwrite", "canny")
+    assert done.returncode == 0, done.stderr
+    assert dataset.footer("canny", 1).provenance["annotator"]["params"]["low"] == 100
+    assert not (copy / "_redo").exists()
 
 
 def test_images_and_a_new_condition_cut_off_go_on_with_the_same_command(corpus: Path, copy: Path) -> None:
-    from controlmill.schemas.dataset import Dataset
-
     shutil.rmtree(copy / "canny")
     words = ("build", str(corpus), str(copy), "--conditions", "canny", *SMALL, "--overwrite", "images")
     assert command(*words).returncode == 0
-    # as it was left by a stop: one shard of canny lacks, and the redo of the images is not ended
+    # as it was left by a stop: one shard of canny lacks, and the command that made new images is not ended
     (copy / "_tables/canny.json").unlink()
     (copy / "canny/0000/00000001.parquet").unlink()
     dataset = Dataset.open(copy)
-    aim = {**dataset.config["ingest"], "shard_size": dataset.config["shard_size"], "corpus": str(corpus)}
-    dataset.mark_redo("images", aim)
+    stage = Ingest(str(corpus), IngestConfig.of(dataset))
+    aim = {**stage.provenance(), "shard_size": dataset.config["shard_size"], "corpus": str(corpus)}
+    redo.begin(dataset.storage, "images", aim)
+    redo.switch(dataset.storage, "images")
     kept = [(copy / f"{name}/0000/00000000.parquet").stat().st_ino for name in ("images", "canny")]
     again = command(*words)
     assert again.returncode == 0, again.stderr
     assert [(copy / f"{name}/0000/00000000.parquet").stat().st_ino for name in ("images", "canny")] == kept
     assert command("verify", str(copy)).returncode == 0  # images made again the same way leave hough as it was
-    assert Dataset.open(copy).redoing == {}
+    assert not (copy / "_redo").exists()
 
 
 def test_images_redone_into_other_shards_make_maps_stale(corpus: Path, copy: Path) -> None:

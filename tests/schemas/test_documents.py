@@ -116,6 +116,7 @@ def test_a_malformed_index_is_a_message_with_its_file(
 ) -> None:
     shutil.copy(dataset / "dataset.json", tmp_path)
     opened = Dataset.open(tmp_path)
+    (tmp_path / "canny").mkdir()
     index = Dataset.open(dataset).index("canny")
     opened.storage.write_json(index_file("canny"), put(index, at, new))
     with pytest.raises(MillError) as raised:

@@ -21,11 +21,10 @@ from fsspec.registry import _registry
 
 @pytest.fixture(params=["local", "memory"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    if request.param == "local":
-        yield Storage(tmp_path / "data")
-    else:
-        fsspec.filesystem("memory").store.clear()
-        yield Storage("memory://bucket/data")
+    fsspec.filesystem("memory").store.clear()
+    made = Storage(tmp_path / "data" if request.param == "local" else "memory://bucket/data")
+    made.write_json("dataset.json", {})
+    return made
 
 
 def put(storage: Storage, name: str, data: bytes) -> bool:
@@ -86,6 +85,7 @@ def test_a_disk_without_hard_links_is_said_so(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.EPERM, "not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "dataset.json").write_text("{}")
     with pytest.raises(MillError, match="has no hard links"):
         put(Storage(tmp_path), "a", b"1")
 
@@ -122,6 +122,9 @@ def test_object_stores_that_create_only_if_absent_are_written_to(protocol: tuple
 class RecordingPut:
     def __init__(self, protocol: Any):
         self.protocol = protocol
+
+    def exists(self, path: str) -> bool:
+        return path.endswith("/dataset.json")
 
     def put_file(self, source: str, target: str, mode: str) -> None:
         assert mode == "create"

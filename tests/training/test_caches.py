@@ -97,6 +97,7 @@ def test_a_run_goes_on_with_the_caches_that_it_began_with(begin, settings, datas
     begin(tmp_path / "without", settings(steps=1), folder).train()
     for table in ("latents", "embeddings"):
         shutil.copytree(cached_folder / table, folder / table)
+        shutil.copy(cached_folder / index_file(table), folder / index_file(table))
     _, prepared = runs.resume(tmp_path / "without", {"steps": 2})
     assert not prepared.caches.tables
     begin(tmp_path / "with", settings(steps=1), folder).train()
