@@ -114,7 +114,7 @@ class LabelSet:
 
     def _has(self) -> str:
         values = sorted(value for several in self.ids for value in several)
-        void = f", void {', '.join(map(str, self.void))}" if self.void else ""
+        void = f", void {', '.join(map(str, self.void))}" if 0 < len(self.void) <= 2 else ""
         return f" (ids {values[0]} to {values[-1]}{void})" if values and self.encoding == "id" else ""
 
 
