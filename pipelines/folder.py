@@ -6,15 +6,11 @@ Depth first, sorted in each folder: the order does not depend on the file system
 from __future__ import annotations
 
 import errno
-import heapq
-import json
 import os
-import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from ..schemas.errors import MillError, Refused
 from ..schemas.pictures import picture_endings
@@ -23,6 +19,7 @@ from .files import open_regular
 from .metadata import NAMES as METADATA_NAMES
 from .metadata import Metadata
 from .rows import Pointless
+from .sorting import Words, sort_on_disk
 from .sources import PassedOver, Source
 
 SORT_IN_MEMORY = 50_000  # names of one folder; more are sorted on disk
@@ -33,7 +30,6 @@ SKIPPED_FOLDERS = frozenset(  # beside those that begin with a dot; in lower cas
     )
 )
 LONGEST_ENDING = 16  # longer ones are counted as "other"
-Entry = tuple[str, str]  # name, and whether it is a picture, a folder or a link to one
 NOT_UTF8 = "its name is not UTF-8: rename it"
 NOT_OF_A_FILE = frozenset(  # errors of the machine, or of the way to the disk
     getattr(errno, name)
@@ -100,7 +96,7 @@ class _Folder:
 
     path: str
     prefix: str
-    entries: Iterator[Entry]
+    entries: Iterator[Words]
     texts: str | None  # endings of its files that may be captions
 
 
@@ -132,25 +128,23 @@ class _Walk:
         """A folder, with what there is in it; the pictures and folders sorted by name."""
         texts: set[str] = set()
         metadata: list[str] = []
-        part: list[Entry] = []
-        runs: list[Iterator[Entry]] = []
         try:
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    kind = self._kind(entry, texts)
-                    if kind == "metadata":
-                        metadata.append(entry.name)
-                    elif kind:
-                        part.append((entry.name, kind))
-                    if len(part) == SORT_IN_MEMORY:
-                        runs.append(_spilled(sorted(part)))
-                        part = []
+            with os.scandir(path) as there:
+                entries = sort_on_disk(self._wanted(there, texts, metadata), SORT_IN_MEMORY)
         except OSError as error:
             raise _unlistable(path, error) from error
         for name in sorted(metadata, key=METADATA_NAMES.index):
             self._read_metadata(path, prefix, name, texts)
-        merged = heapq.merge(*runs, sorted(part)) if runs else iter(sorted(part))
-        return _Folder(path, prefix, merged, " ".join(sorted(texts)) or None)
+        return _Folder(path, prefix, entries, " ".join(sorted(texts)) or None)
+
+    def _wanted(self, there: Iterable[os.DirEntry[str]], texts: set[str], metadata: list[str]) -> Iterator[Words]:
+        """(name, picture, folder or link to one); ``texts`` and ``metadata`` are filled on the way."""
+        for entry in there:
+            kind = self._kind(entry, texts)
+            if kind == "metadata":
+                metadata.append(entry.name)
+            elif kind:
+                yield entry.name, kind
 
     def _kind(self, entry: os.DirEntry[str], texts: set[str]) -> str | None:
         """What an entry is: picture, folder, link to a folder or metadata; else it is counted here."""
@@ -247,20 +241,6 @@ def _count_files(folder: os.DirEntry[str]) -> int:
         except OSError:  # not ours to look at
             continue
     return count
-
-
-def _spilled(part: list[Entry]) -> Iterator[Entry]:
-    file = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115 closed when it is read
-    file.writelines(json.dumps(entry) + "\n" for entry in part)
-    file.seek(0)
-    return _read_back(file)
-
-
-def _read_back(file: IO[str]) -> Iterator[Entry]:
-    with file:
-        for line in file:
-            name, kind = json.loads(line)
-            yield name, kind
 
 
 def _utf8(name: str) -> str:
