@@ -11,14 +11,15 @@ from . import __version__
 from .annotators import commands as annotator_commands
 from .pipelines import commands as pipeline_commands
 from .schemas import commands as schema_commands
+from .schemas.console import output
 from .schemas.errors import MillError
-from .schemas.printing import printable, printable_lines
+from .schemas.machine import MORE_THREADS, NO_MORE
+from .schemas.printing import printable
 from .training import commands as training_commands
 
 app = typer.Typer(
     name="controlmill",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -42,14 +43,19 @@ def main() -> None:
     try:
         app()
     except MillError as error:
-        typer.echo(f"controlmill: {printable_lines(error)}", err=True)
+        output.fail(f"controlmill: {error}")
         sys.exit(130 if type(error).__name__ == "Interrupted" else 1)
     except OSError as error:
         where = f"{printable(error.filename)}: " if error.filename else ""
-        typer.echo(f"controlmill: {where}{printable_lines(error.strerror or error)}", err=True)
+        output.fail(f"controlmill: {where}{error.strerror or error}")
+        sys.exit(1)
+    except RuntimeError as error:
+        if NO_MORE not in str(error):
+            raise
+        output.fail(f"controlmill: no more threads can be started ({error}): {MORE_THREADS}")
         sys.exit(1)
     except KeyboardInterrupt:
-        typer.echo("controlmill: stopped", err=True)
+        output.fail("controlmill: stopped")
         sys.exit(130)
 
 

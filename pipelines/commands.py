@@ -6,10 +6,9 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from ..annotators.commands import AcceptLicense
-from ..schemas.printing import printable
+from ..schemas.console import output, talks
 from .networks import Networks, networks_of
 from .options import (
     BatchSize,
@@ -51,13 +50,11 @@ if TYPE_CHECKING:
     from .columns import MapOptions
     from .ingest import IngestConfig
 
-console = Console(stderr=True, highlight=False)
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (build, ingest, annotate, encode):
-        app.command(rich_help_panel="Make a dataset")(command)
+        app.command(rich_help_panel="Make a dataset")(talks(command))
 
 
 def build(
@@ -265,18 +262,17 @@ def _say_listing(address: str, redo: list[str]) -> None:
     if dataset.shards:
         rows = sum(segment["rows"] for segment in dataset.config["segments"])
         where = f", as listed from {', '.join(dataset.corpora)}" if dataset.corpora else ""
-        said = (
+        output.say(
             f"{rows:,} pictures{where}; pictures added since are not taken (--overwrite images lists anew; all that is "
             "made from the images is then to be redone)"
         )
-        console.print(printable(said), markup=False, soft_wrap=True)
 
 
 def _say_sources(plan: Plan) -> None:
     """Which maps and weights the conditions are made from."""
     for stage in plan.stages:
         for line in stage.said():
-            console.print(printable(line), markup=False, soft_wrap=True)
+            output.say(line)
 
 
 def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
@@ -286,15 +282,15 @@ def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
 
     redo.end(dataset.storage, tables)
     stale = [table for table in dataset.condition_tables() if dataset.state(table).status == "stale"]
-    console.print(table_report(dataset, tables))
-    for line in accounting(dataset) if "images" in tables else ():
-        console.print(line, markup=False, soft_wrap=True)
-    for line in empty_lines(dataset, tables):
-        console.print(printable(line), markup=False, soft_wrap=True)
-    console.print(f"done in {seconds:,.1f} s: {printable(dataset.storage.address)}", markup=False, soft_wrap=True)
+    others = [table for table in dataset.tables() if table not in (*tables, *stale, "sources", "rejected")]
+    output.show(table_report(dataset, tables))
+    for line in (*empty_lines(dataset, tables), *(accounting(dataset) if "images" in tables else ())):
+        output.say(line)
+    if others:
+        output.say(f"there too, as they were: {', '.join(others)}")
+    output.say(f"done in {seconds:,.1f} s: {dataset.storage.address}")
     if stale:
-        said = (
+        output.say(
             f"stale now, made from earlier images: {', '.join(stale)}; redo them with "
             f"controlmill annotate {dataset.storage.address} --conditions … --overwrite {','.join(stale)}"
         )
-        console.print(printable(said), markup=False, soft_wrap=True)

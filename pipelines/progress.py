@@ -15,7 +15,7 @@ from typing import Any
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from ..schemas.console import Output, output
+from ..schemas.console import Output, duration, output
 from ..schemas.dataset import SHARDS_PER_FOLDER, Dataset
 from .estimate import Costs, Count
 from .run import Run
@@ -154,16 +154,10 @@ class Progress:
         left = count.left(worked)
         if left:
             to_go, all_of_it = left
-            time_text = f"{'' if all_of_it else 'at least '}{_duration(to_go)} left"
+            time_text = f"{'' if all_of_it else 'at least '}{duration(to_go)} left"
         else:
-            time_text = f"{_duration(now - self._started)} so far"
+            time_text = f"{duration(now - self._started)} so far"
         return (
             f"{len(self.shards)}/{len(self._rows)} shards, {count.done:,}/{count.total:,} images, "
             f"{count.speed(worked):,.1f} images/s{f', {self._refused:,} refused' if self._refused else ''}, {time_text}"
         )
-
-
-def _duration(seconds: float) -> str:
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}"

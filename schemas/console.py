@@ -79,6 +79,13 @@ class _Stamped:
 output = Output()
 
 
+def duration(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds: ``1:02:03``."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}"
+
+
 def talks(command: Callable[..., None]) -> Callable[..., None]:
     """The command with ``--quiet`` and ``--log-file``."""
     signature = inspect.signature(command, eval_str=True)

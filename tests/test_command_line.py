@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
+
+from tests.helpers import command
 
 HEAVY = ("torch", "diffusers", "accelerate", "transformers", "apache_beam", "distributed")
 RUN_ALL = f"""
@@ -60,3 +65,30 @@ def test_bad_use_is_said_before_anything_heavy_is_loaded(dataset: Path, photos: 
         assert error.startswith("controlmill: ")
         assert heavy == [], words
     assert not (tmp_path / "new").exists()
+
+
+def test_quiet_says_errors_only_and_the_log_file_says_all(dataset: Path, tmp_path: Path) -> None:
+    shutil.copytree(dataset, tmp_path / "dataset")
+    flags = ("--quiet", "--log-file", str(tmp_path / "log.txt"))
+    done = command("annotate", str(tmp_path / "dataset"), "--conditions", "canny", *flags)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert lines[0].split(maxsplit=1)[1].startswith("table ")
+    assert "there too, as they were: images, hough, cartoon" in " ".join(lines)
+    assert all(datetime.fromisoformat(line.split()[0]) for line in lines)
+    refused = command("annotate", str(tmp_path / "dataset"), "--conditions", "canny=1:2", *flags)
+    assert refused.returncode == 1
+    assert "controlmill: canny was made in another way" in refused.stderr
+    assert "controlmill: canny was made in another way" in (tmp_path / "log.txt").read_text()
+
+
+def test_bash_completes_commands_and_options() -> None:
+    script = str(Path(sys.executable).parent / "controlmill")
+
+    def completed(words: str, number: int) -> list[str]:
+        asked = {"_CONTROLMILL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(number)}
+        done = subprocess.run([script], env={**os.environ, **asked}, capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    assert completed("controlmill ann", 1) == ["annotate"]
+    assert completed("controlmill train --connec", 2) == ["--connection"]

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from ..schemas.printing import printable
+from ..schemas.console import output, talks
 from .config import TrainConfig, make_config, number_faults, value_type
 
-console = Console(stderr=True, highlight=False)
 PANEL = "Train a ControlNet"
 DatasetFolder = Annotated[str, typer.Argument(help="The dataset's folder, or an fsspec address.", show_default=False)]
 RunFolder = Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)]
@@ -22,9 +20,9 @@ RunFolder = Annotated[Path, typer.Argument(help="The run's folder.", show_defaul
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("train", rich_help_panel=PANEL)(train)
-    app.command("sample", rich_help_panel=PANEL)(sample)
-    app.command("export-weights", rich_help_panel=PANEL)(export_weights)
+    app.command("train", rich_help_panel=PANEL)(talks(train))
+    app.command("sample", rich_help_panel=PANEL)(talks(sample))
+    app.command("export-weights", rich_help_panel=PANEL)(talks(export_weights))
 
 
 def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool, **given: Any) -> None:
@@ -36,7 +34,8 @@ def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool,
         prepared = prepare(dataset, config)
         from .plan import plan_text  # loads torch
 
-        console.print(plan_text(prepared, config), markup=False, soft_wrap=True)
+        for line in plan_text(prepared, config).splitlines():
+            output.say(line)
         return
     from ..schemas.errors import MillError
 
@@ -59,22 +58,18 @@ def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool,
 
     config.device = resolve_device(config.device)
     chosen = prepared.selection
-    left = ", ".join(f"{count:,} {printable(reason)}" for reason, count in sorted(chosen.left_out.items()))
-    console.print(
-        f"{len(chosen.train):,} rows to train on, {len(chosen.held_out):,} held out; left out: {left or 'none'}",
-        markup=False,
-        soft_wrap=True,
-    )
+    left = ", ".join(f"{count:,} {reason}" for reason, count in sorted(chosen.left_out.items()))
+    output.say(f"{len(chosen.train):,} rows to train on, {len(chosen.held_out):,} held out; left out: {left or 'none'}")
     for line in captions_said(chosen.train):
-        console.print(line, markup=False, soft_wrap=True)
+        output.say(line)
     if prepared.caches.said():
-        console.print(printable(prepared.caches.said()), markup=False, soft_wrap=True)
+        output.say(prepared.caches.said())
     from .trainer import Trainer
 
     trainer = Trainer(run, config, prepared, resume)
     done = trainer.train()
     if trainer.accelerator.is_main_process:
-        console.print(f"{done} of {config.steps} steps done: {printable(run)}", markup=False, soft_wrap=True)
+        output.say(f"{done} of {config.steps} steps done: {run}")
 
 
 def _config(address: str, recipe: str | None, given: dict[str, Any]) -> TrainConfig:
@@ -153,7 +148,7 @@ def sample(
     save_picture(drawn, out.with_name(f"{out.stem}_control.png"))
     for i, picture in enumerate(pictures):
         save_picture(picture, out if count == 1 else out.with_name(f"{out.stem}_{i}.png"))
-    console.print(f"written: {printable(out)} (the map beside it)", markup=False, soft_wrap=True)
+    output.say(f"written: {out} (the map beside it)")
 
 
 def export_weights(
@@ -172,4 +167,4 @@ def export_weights(
     if not run.is_dir():
         raise MillError(f"{run}: no such folder")
     tensors = export(Path(controlnet_folder(str(run))), out, layout, dtype)
-    console.print(f"{tensors} tensors in {printable(out)}", markup=False, soft_wrap=True)
+    output.say(f"{tensors} tensors in {out}")

@@ -6,17 +6,13 @@ import importlib.util
 import json
 import math
 import os
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from ..schemas.errors import MillError
-from ..schemas.printing import printable
-
-SAY_SECONDS = 10.0
+from .progress import StepProgress
 
 
 def check_wandb(project: str) -> None:
@@ -56,10 +52,10 @@ class Wandb:
 class RunLog:
     """Appends to the run's log; what was logged after ``step``, before a stop, is forgotten: it will be said again.
 
-    ``wandb`` is a project on Weights & Biases, or nothing; ``settings`` are shown there.
+    ``total`` is the last step; ``wandb`` is a project on Weights & Biases, or nothing; ``settings`` are shown there.
     """
 
-    def __init__(self, run: Path, step: int, wandb: str = "", settings: dict[str, Any] | None = None):
+    def __init__(self, run: Path, step: int, total: int = 0, wandb: str = "", settings: dict[str, Any] | None = None):
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = run / "metrics.jsonl"
@@ -70,19 +66,12 @@ class RunLog:
         self._file = self.path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step or None)
         self._wandb = Wandb(run, wandb, settings or {}) if wandb else None
-        self._console = Console(stderr=True, highlight=False)
-        self._said = time.monotonic()
-        self._recent: list[tuple[float, float]] = []
+        self._progress = StepProgress(step, total)
 
     def step(self, step: int, loss: float, norm: float, rate: float, seconds: float) -> None:
         """One optimiser step."""
         self.write({"step": step, "loss": loss, "norm": norm, "rate": rate, "seconds": round(seconds, 4)})
-        self._recent.append((loss, seconds))
-        if time.monotonic() - self._said > SAY_SECONDS:
-            losses, times = zip(*self._recent, strict=True)
-            self.say(f"step {step}: loss {np.mean(losses):.4f}, {1 / np.mean(times):.2f} steps/s, rate {rate:.2e}")
-            self._recent.clear()
-            self._said = time.monotonic()
+        self._progress.step(step, loss, rate, seconds)
 
     def write(self, values: dict[str, Any]) -> None:
         """One line; each number in it becomes a curve in TensorBoard and on W&B."""
@@ -101,11 +90,12 @@ class RunLog:
             self._wandb.image(name, picture, step)
 
     def say(self, text: str) -> None:
-        """To the terminal."""
-        self._console.print(printable(text), markup=False, soft_wrap=True)
+        """To the terminal, and to the log file where there is one."""
+        self._progress.say(text)
 
     def close(self) -> None:
         """Flush everything."""
+        self._progress.close()
         self._file.close()
         self._board.close()
         if self._wandb:

@@ -74,6 +74,11 @@ class Looks:
         height, width = self.samples[0].image.shape[:2]
         own = config.probe_image
         self.own = probe_samples(own, self.condition, self.judge, (width, height), config.seed) if own else []
+        budget = f"at most {config.probe_budget:.0%} of the time" if config.probe_budget else "whatever time they take"
+        log.say(
+            f"looks at {len(self.samples)} held-out rows: every {self.every} steps, {budget} (--eval-every, "
+            "--probe-budget); first the base alone is measured"
+        )
         self._fix()
 
     def _held_out(self, prepared: Prepared, columns: tuple[str, ...]) -> list[Sample]:
@@ -166,6 +171,7 @@ class Looks:
         if budget and not (first or last) and self.spent > budget * (time.monotonic() - self.began):
             return
         started = time.monotonic()
+        self.log.say(f"step {step}: looking at {self.said()}")
         networks = [trained.controlnet] if trained.average is None else [trained.controlnet, trained.average]
         try:
             with undisturbed(*self._of_base(), *networks):
@@ -187,6 +193,11 @@ class Looks:
         card.write(self.run)
         said = ", ".join(f"{name} {values[name]:.3f}" for name in ("gain", "benefit", "fidelity") if name in values)
         self.log.say(f"step {step}, held out: {said}")
+
+    def said(self) -> str:
+        """What a look takes in."""
+        drawn = f", sampling {len(self.shown)} pictures of {self.config.probe_steps} steps" if self.shown else ""
+        return f"{len(self.latents)} held-out rows{drawn}"
 
     def _measured(self, step: int, denoiser: ControlledDenoiser, controlnet: ControlNetModel) -> dict[str, float]:
         """Numbers of a look; the probe grid is drawn on the way."""

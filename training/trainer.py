@@ -198,8 +198,13 @@ class Trainer:
     def train(self) -> int:
         """Train to the last step, or until asked to stop; returns the steps done."""
         config, main = self.config, self.accelerator.is_main_process
-        log = RunLog(self.run, self.step, config.wandb, asdict(config)) if main else None
-        micro = config.micro_batch or self.share
+        log = RunLog(self.run, self.step, config.steps, config.wandb, asdict(config)) if main else None
+        with contextlib.closing(log) if log else contextlib.nullcontext():
+            self._train(log)
+        return self.step
+
+    def _train(self, log: RunLog | None) -> None:
+        config, micro = self.config, self.config.micro_batch or self.share
         looks = Looks(self.base, self.prepared, config, self.run, log, micro) if log else None
         loader, processes = self.prepared.loader(config), self.accelerator.num_processes
         workers = min(config.loader_workers, self.share)  # more would have nothing to read
@@ -220,9 +225,6 @@ class Trainer:
                     self._save()
                 if looks:
                     looks.maybe(self.step, self.trained, last=self.step == config.steps)
-        if log:
-            log.close()
-        return self.step
 
     def _one_step(self, samples: list[Sample]) -> tuple[float, float]:
         """One optimiser step over this process's share of a batch; (mean loss of the whole batch, gradient norm)."""
