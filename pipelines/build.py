@@ -19,7 +19,7 @@ from ..schemas.accounting import passed_over_lines
 from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError
 from ..schemas.fingerprint import differences
-from ..schemas.pictures import picture_endings
+from ..schemas.formats import picture_endings
 from ..schemas.shardfile import read_rows
 from ..schemas.storage import Storage
 from .annotate import Annotate

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..schemas.errors import MillError, Refused
-from ..schemas.pictures import picture_endings
+from ..schemas.formats import picture_endings
 from .captions import ENDINGS as CAPTION_ENDINGS
 from .files import open_regular
 from .metadata import NAMES as METADATA_NAMES

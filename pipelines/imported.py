@@ -19,8 +19,8 @@ from ..schemas.codecs import encode_map
 from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError, Refused
 from ..schemas.fingerprint import package_versions, sha256_bytes
+from ..schemas.formats import Limits
 from ..schemas.maps import Plane, Reading, coverage, read_map, scaled_map
-from ..schemas.pictures import Limits
 from ..schemas.shardfile import read_rows
 from .aligned import Output, aligned_work
 from .columns import Column, folders_in, said_of

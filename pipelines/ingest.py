@@ -15,7 +15,7 @@ from typing import Any
 from ..schemas.dataset import Dataset
 from ..schemas.errors import Refused, error_text
 from ..schemas.fingerprint import package_versions, row_key, sha256_bytes
-from ..schemas.pictures import Limits
+from ..schemas.formats import Limits
 from ..schemas.shardfile import GROUP_BYTES, GROUP_PIXELS, GROUP_ROWS, ShardWriter, read_rows
 from ..schemas.tables import IMAGES, REJECTED
 from .captions import caption_beside

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, BinaryIO
 
-from ..schemas.pictures import HEIF_ENDINGS, picture_endings
+from ..schemas.formats import HEIF_ENDINGS, picture_endings
 from .captions import MAX_BYTES, caption_keys, encoding_of, first_caption
 from .sources import PassedOver
 

@@ -85,7 +85,7 @@ def ingest_config(
 ) -> IngestConfig:
     """How pictures are taken in; raises MillError where a value is none."""
     from ..schemas.errors import MillError
-    from ..schemas.pictures import Limits
+    from ..schemas.formats import Limits
     from .ingest import IngestConfig
 
     if not (0 < megapixels < math.inf and 0 < megabytes < math.inf):

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..schemas.codecs import Box, centred, draft_factor, stored_picture
-from ..schemas.pictures import Limits, open_picture
+from ..schemas.formats import Limits
+from ..schemas.pictures import open_picture
 
 Fit = Literal["crop", "bucket", "none"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .dataset import Dataset
-from .pictures import HEIF_ENDINGS, reads_heif
+from .formats import HEIF_ENDINGS, reads_heif
 from .printing import printable
 from .shardfile import read_rows
 

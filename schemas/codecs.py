@@ -12,10 +12,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from .colour import to_srgb
 from .conditions import Kind
 from .errors import Refused
+from .formats import STORED_FORMATS, Limits
 from .labels import label_palette
-from .pictures import STORED_FORMATS, Limits, Opened, check_size, open_picture, to_srgb
+from .pictures import Opened, check_size, open_picture
 
 PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
 BILEVEL = (*PNG, cv2.IMWRITE_PNG_BILEVEL, 1)

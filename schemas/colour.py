@@ -175,3 +175,12 @@ def lab_to_srgb(image: Image.Image) -> Image.Image:
 def conversion(profile: bytes, mode: str) -> Conversion:
     """The conversion of a profile, made once. Safe in threads."""
     return Conversion(profile, mode)
+
+
+def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """RGB in sRGB. A profile of another colour space than the picture's is passed over, as browsers do."""
+    if profile is None:
+        return image.convert("RGB")
+    if image.mode == "L" and profile[16:20] == b"RGB ":
+        image = image.convert("RGB")
+    return conversion(profile, image.mode).apply(image)

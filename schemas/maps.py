@@ -16,10 +16,12 @@ from PIL import Image
 
 from .conditions import Condition, Kind
 from .errors import Refused
+from .formats import Limits
 from .label_files import named_set
 from .labels import VOID, LabelSet
+from .modes import to_rgb
 from .npy import MAGIC, load_plane
-from .pictures import Limits, open_picture, to_rgb
+from .pictures import open_picture
 
 WHITE_FROM = 0.25  # of white: a pixel of a binary map that has more than two values is white from there on
 LINE_SHARE = (

@@ -7,7 +7,6 @@ Nothing is decoded before its format, size and memory are known from the header.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import io
 import math
 import warnings
@@ -18,21 +17,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .colour import check_hdr, code_profile, conversion, lab_to_srgb, png_profile
+from .colour import check_hdr, code_profile, conversion, png_profile
 from .containers import PNG_SIGNATURE, Png, boxed_colour, check_boxes, png_size, read_png
 from .errors import Refused, error_text
+from .formats import BOXED, FORMATS, HEIF_BRANDS, Limits, reads_heif
+from .modes import SIXTEEN, deep_png, full_range, to_rgb
 
-ENDINGS = frozenset(
-    (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif"),
-        *(".tif", ".tiff", ".avif", ".ppm", ".pgm"),
-    )
-)
-HEIF_ENDINGS = frozenset((".heic", ".heif", ".hif"))
-HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "HEIF")  # an MPO is opened as a JPEG
-STORED_FORMATS = ("JPEG", "PNG", "WEBP")
-BOXED = ("AVIF", "HEIF")
 TURNED_BY_PILLOW = ("TIFF", "HEIF")  # while decoding; an AVIF's own turn is put into its EXIF
 TIFF_COMPRESSIONS = (  # by Pillow's names; left out are those of fax and of other machines than cameras
     *("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "lzma", "zstd"),
@@ -49,35 +39,12 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N")
 PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, **dict.fromkeys(SIXTEEN, 2)}  # as Pillow holds them; 4 else
 DECODER_BYTES = {"WEBP": 12, "AVIF": 12, "HEIF": 12}  # of a pixel, in the decoder beside Pillow's picture
 PROGRESSIVE_BYTES = 6  # a progressive JPEG's coefficients
-STRIP_ROWS = 256
 DARK = 32  # of 255: where nothing is brighter, 16 bits are not all used
 
 Image.MAX_IMAGE_PIXELS = None  # sizes are checked here, against the caller's limits and before any decode
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What is refused unseen."""
-
-    max_pixels: int = 64_000_000
-    max_bytes: int = 256 * 1024 * 1024
-    min_side: int = 64
-
-
-@functools.cache
-def reads_heif() -> bool:
-    """Whether the package that reads HEIF (the extra ``heif``) is installed."""
-    return importlib.util.find_spec("pillow_heif") is not None
-
-
-@functools.cache
-def picture_endings() -> frozenset[str]:
-    """The endings, in lower case, of files that can be read as pictures here."""
-    return ENDINGS | HEIF_ENDINGS if reads_heif() else ENDINGS
 
 
 @dataclass
@@ -126,7 +93,7 @@ class Opened:
             self.image.load()
             image = self.image
             if self.png and self.png.bits == 16:
-                image = _deep_png(image, self.png)
+                image = deep_png(image, self.png)
             if image.format == "TIFF" and image.mode in SIXTEEN and image.tag_v2.get(PHOTOMETRIC, 0) == 0:  # type: ignore[attr-defined]
                 image = Image.fromarray(np.uint16(self.white or 65535) - np.asarray(image).astype(np.uint16))
             turn = TURNS.get(self.turn)
@@ -144,7 +111,7 @@ class Opened:
         image = self.decode()
         with _refusing(image):
             if image.mode in SIXTEEN or (image.mode == "I" and self.image.format == "PPM"):
-                return to_rgb(_full_range(image, self.white, white))
+                return to_rgb(full_range(image, self.white, white))
             if self.is_deep() and max(high for _, high in image.getextrema()[:3]) < DARK:  # type: ignore[misc]
                 raise Refused("unsupported_mode", "16 bits a channel, but nothing is brighter than an eighth of white")
             return to_rgb(image)
@@ -245,75 +212,6 @@ def check_size(size: tuple[int, int], limits: Limits) -> None:
         raise Refused("too_many_pixels", f"{width}x{height} pixels; the cap is {limits.max_pixels}")
     if min(size) < limits.min_side:
         raise Refused("too_small", f"{width}x{height} pixels; both sides must be {limits.min_side} or more")
-
-
-def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """RGB in sRGB. A profile of another colour space than the picture's is passed over, as browsers do."""
-    if profile is None:
-        return image.convert("RGB")
-    if image.mode == "L" and profile[16:20] == b"RGB ":
-        image = image.convert("RGB")
-    return conversion(profile, image.mode).apply(image)
-
-
-def to_rgb(image: Image.Image, ground: str = "white") -> Image.Image:
-    """8 bits a channel, alpha over ``ground``; RGB, or L and CMYK where a profile may still be applied.
-
-    Raises:
-        Refused: unsupported_mode, where the range of the values is not known.
-    """
-    clear = "transparency" in image.info
-    if image.mode in ("RGB", "L", "CMYK") and not clear:
-        return image
-    if image.mode in SIXTEEN:
-        grey = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
-        if not clear:
-            return grey
-        alpha = np.where(np.asarray(image) == image.info["transparency"], 0, 255).astype(np.uint8)
-        return _over(Image.merge("LA", (grey, Image.fromarray(alpha))), ground)
-    if image.mode == "LAB":
-        return lab_to_srgb(image)
-    if image.mode in ("1", "YCbCr", "HSV", "P", "RGBX") and not clear:
-        return image.convert("RGB")
-    if image.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa", "RGB", "L", "1"):
-        return _over(image, ground)
-    raise Refused("unsupported_mode", f"mode {image.mode}: the range of its values is not known")
-
-
-def _over(image: Image.Image, ground: str) -> Image.Image:
-    """Alpha over a ground, L for greys and else RGB; by strips, because the whole would be held four times."""
-    done = Image.new("L" if image.mode in ("L", "LA", "La") else "RGB", image.size)
-    for top in range(0, image.height, STRIP_ROWS):
-        part = image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height))).convert("RGBA")
-        done.paste(Image.alpha_composite(Image.new("RGBA", part.size, ground), part).convert(done.mode), (0, top))
-    return done
-
-
-def _full_range(image: Image.Image, said: int | None, white: int | None) -> Image.Image:
-    """Greys of more than 8 bits, scaled so that white is 65535: the value that the file ``said``, or else ``white``."""
-    values = np.asarray(image).astype(np.uint16)
-    most, white = int(values.max()), said or white
-    if white and most <= white:
-        spare = (1 << (16 - white.bit_length())) - 1
-        if np.bitwise_or.reduce(values, axis=None) & spare:  # else they were scaled when they were written
-            values = (values.astype(np.uint32) * 65535 // white).astype(np.uint16)
-    elif most < 65536 // 8 and not said:
-        raise Refused(
-            "unsupported_mode",
-            f"16 bits, but its brightest value is {most}, and white is not said (ingest --white 4095: 12 bits)",
-        )
-    done = Image.fromarray(values)
-    done.info = {name: value for name, value in image.info.items() if name == "transparency"}
-    return done
-
-
-def _deep_png(image: Image.Image, png: Png) -> Image.Image:
-    """A PNG of 16 bits, as Pillow should give it: grey with alpha as LA, a colour that is clear at 8 bits."""
-    if png.channels == 2:
-        return Image.merge("LA", (image.getchannel("R"), image.getchannel("A")))
-    if image.mode == "RGB" and "transparency" in image.info:
-        image.info["transparency"] = tuple(value >> 8 for value in image.info["transparency"])
-    return image
 
 
 def _open(data: bytes, formats: Sequence[str]) -> Image.Image:

@@ -20,7 +20,7 @@ from controlmill.pipelines.ingest import IngestConfig
 from controlmill.pipelines.jobs import Engine, Means
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.fingerprint import sha256_file
-from controlmill.schemas.pictures import Limits
+from controlmill.schemas.formats import Limits
 from PIL import Image
 
 SMALL = IngestConfig(resolution=128, limits=Limits(max_pixels=1_000_000, min_side=16))

@@ -13,8 +13,9 @@ import numpy as np
 from ..schemas.codecs import centred, decode_image, draft_factor, stored_picture
 from ..schemas.conditions import Condition
 from ..schemas.errors import MillError, Refused
+from ..schemas.formats import Limits
 from ..schemas.maps import Plane, Reading, read_map, scaled_map
-from ..schemas.pictures import Limits, Opened, open_picture
+from ..schemas.pictures import Opened, open_picture
 from .fidelity import Judge, find_annotator
 from .rows import Sample, draws
 from .transforms import control_picture

@@ -15,7 +15,7 @@ from controlmill.pipelines.files import read_regular
 from controlmill.pipelines.folder import list_folder
 from controlmill.pipelines.ingest import IngestStep
 from controlmill.pipelines.sources import PassedOver
-from controlmill.schemas import pictures
+from controlmill.schemas import formats
 from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.verify import verify
 
@@ -94,8 +94,8 @@ def test_what_is_hidden_deleted_or_a_thumbnail_is_counted_and_not_listed(tmp_pat
 
 
 def test_files_that_are_not_listed_are_counted_by_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "reads_heif", lambda: False)
-    pictures.picture_endings.cache_clear()
+    monkeypatch.setattr(formats, "reads_heif", lambda: False)
+    formats.picture_endings.cache_clear()
     others = ("IMG_1.HEIC", "b.heic", "c.jpg_large", "d", "e.a-very-long-ending-indeed", "f.parquet")
     touch(tmp_path, "a.MPO", "a.txt", "sub/b.CAPTION", *others)
     passed = PassedOver()
@@ -105,8 +105,8 @@ def test_files_that_are_not_listed_are_counted_by_ending(tmp_path: Path, monkeyp
         "other": {"files": 6, "most": {".heic": 2, ".jpg_large": 1, ".parquet": 1, "no ending": 1, "other": 1}},
     }
     monkeypatch.undo()
-    pictures.picture_endings.cache_clear()
-    assert ("IMG_1.HEIC" in names(tmp_path)) == pictures.reads_heif()
+    formats.picture_endings.cache_clear()
+    assert ("IMG_1.HEIC" in names(tmp_path)) == formats.reads_heif()
 
 
 def test_folders_that_are_not_of_the_corpus_are_left_out(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from controlmill.pipelines.jobs import Means
 from controlmill.schemas.codecs import decode_image, decode_map
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError, Refused
+from controlmill.schemas.formats import Limits
 from controlmill.schemas.maps import Reading, read_map
-from controlmill.schemas.pictures import Limits
 from controlmill.schemas.report import empty_lines, provenance_text, table_report
 from controlmill.schemas.verify import verify
 from controlmill.training.selection import Filter, select

@@ -13,7 +13,8 @@ from controlmill.pipelines.ingest import IngestConfig
 from controlmill.pipelines.jobs import Means
 from controlmill.schemas.dataset import Dataset, shard_file
 from controlmill.schemas.errors import Refused
-from controlmill.schemas.pictures import Limits, open_picture
+from controlmill.schemas.formats import Limits
+from controlmill.schemas.pictures import open_picture
 from controlmill.schemas.verify import verify
 
 from tests.helpers import scene

@@ -10,7 +10,7 @@ import pytest
 from controlmill.pipelines.pixels import Picture, buckets, fit_box, load_picture
 from controlmill.schemas.codecs import decode_image
 from controlmill.schemas.errors import Refused
-from controlmill.schemas.pictures import Limits
+from controlmill.schemas.formats import Limits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms

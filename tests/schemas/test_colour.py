@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from controlmill.pipelines.pixels import load_picture
 from controlmill.schemas.codecs import decode_image
-from controlmill.schemas.colour import GAMMAS, PRIMARIES, code_profile, conversion, make_profile
+from controlmill.schemas.colour import GAMMAS, PRIMARIES, code_profile, conversion, make_profile, to_srgb
 from controlmill.schemas.errors import Refused
-from controlmill.schemas.pictures import Limits, open_picture, to_srgb
+from controlmill.schemas.formats import Limits
+from controlmill.schemas.pictures import open_picture
 from PIL import Image, ImageCms
 
 from tests.helpers import scene

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.errors import Refused
+from controlmill.schemas.formats import Limits
 from controlmill.schemas.label_files import named_set
 from controlmill.schemas.maps import Reading, coverage, read_map, scaled_map
-from controlmill.schemas.pictures import Limits
 from PIL import Image
 
 LIMITS = Limits(min_side=1)

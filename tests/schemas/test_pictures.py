@@ -15,7 +15,8 @@ import pytest
 from controlmill.pipelines.pixels import Gate, load_picture
 from controlmill.schemas.codecs import decode_image, decode_map, encode_map
 from controlmill.schemas.errors import MillError, Refused
-from controlmill.schemas.pictures import FORMATS, TURNS, Limits, open_picture, reads_heif
+from controlmill.schemas.formats import FORMATS, Limits, reads_heif
+from controlmill.schemas.pictures import TURNS, open_picture
 from controlmill.training.own_pictures import fitted, nearest_shape
 from PIL import Image, PngImagePlugin
 
@@ -175,7 +176,8 @@ def test_what_is_clear_in_sixteen_bits_is_white() -> None:
     key = int(values[0, 32])
     grey = read(png(16, 0, values, (b"tRNS", struct.pack(">H", key))))
     colour = read(png(16, 2, np.repeat(values, 3, axis=1), (b"tRNS", struct.pack(">HHH", key, key, key))))
-    for found in (grey, colour):
+    low = read(png(16, 0, values // 16, (b"sBIT", b"\x0c"), (b"tRNS", struct.pack(">H", key // 16))))
+    for found in (grey, colour, low):
         assert (found[:, 32] == 255).all()
         assert np.abs(np.delete(found - WANTED, 32, axis=1)).max() <= 1.5
 
