@@ -1,7 +1,10 @@
 """One Parquet file of a table: written to a scratch file, described by its own footer.
 
 Row groups have the bounds that the images file of the shard has. Pictures are plain and uncompressed (they are
-compressed already) and have no statistics (Parquet would copy small ones into the footer).
+compressed already) and have no statistics (Parquet would copy small ones into the footer). Pages have checksums, so
+that a flipped bit is an error of whoever reads it. They are not cut by content: to a store that keeps equal stretches
+once, an edited file has as many new bytes without it, or fewer (pyarrow 25: .046 of the file without and .074 with it,
+where one row of 100 KB was edited in each of 8 groups).
 """
 
 from __future__ import annotations
@@ -49,15 +52,17 @@ class ShardWriter:
             write_statistics=scalars,
             write_page_index=True,
             write_page_checksum=True,
-            use_content_defined_chunking=True,
             version="2.6",
         )
 
     def write_group(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """One row group; nothing is written for no rows (a group of none breaks `datasets`)."""
         if rows:
-            table = pa.Table.from_pylist(list(rows), schema=self.schema)
-            self._writer.write_table(table.combine_chunks(), row_group_size=len(rows))
+            self.write_table(pa.Table.from_pylist(list(rows), schema=self.schema))
+
+    def write_table(self, table: pa.Table) -> None:
+        """One row group of a table's rows; its bytes do not depend on how the table lies in memory."""
+        self._writer.write_table(table.combine_chunks(), row_group_size=table.num_rows)
 
     def close(self, summary: Mapping[str, Any] | None = None) -> None:
         """Finish the file, with ``summary`` as the footer's ``controlmill_summary``."""
