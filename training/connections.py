@@ -156,9 +156,9 @@ def choose_trainable(
     return trained, [parameter for parameter in unet.parameters() if parameter.requires_grad]
 
 
-def round_frozen(unet: UNet2DConditionModel, dtype: torch.dtype) -> None:
+def round_frozen(network: nn.Module, dtype: torch.dtype) -> None:
     """Bring what is not trained of a base to the precision of the run; copies of it were made before."""
-    for parameter in unet.parameters():
+    for parameter in network.parameters():
         if not parameter.requires_grad:
             parameter.data = parameter.data.to(dtype)
 

@@ -1,37 +1,34 @@
-"""How much memory and time a run will take, before a weight is loaded.
-
-The networks are built on PyTorch's meta device, where tensors have shapes and no bytes: one forward pass there tells
-which activations are kept for the backward pass, and one FlopCounter how much is computed.
-"""
+"""How much memory and time a run will take, before a weight is loaded: a step is traced, see :mod:`tracing`."""
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from ..schemas.errors import MillError
 from .base import DTYPES
 from .caches import NONE, Caches
 from .config import TrainConfig
-from .connections import ControlledDenoiser, choose_trainable, make_controlnet
+from .connections import ControlledDenoiser, choose_trainable, make_controlnet, round_frozen
+from .convergence import TIMES
 from .data import Prepared
 from .facts import Facts
+from .tracing import Traced, traced, unreal
 
-BACKWARD = 2.0  # forward passes: what a backward pass through trained layers costs; about half of all are
 EFFICIENCY = 0.5  # of the speed of a large matrix product
 MOST_TOKENS = 77  # CLIP's, where a configuration does not say
-RECOMPUTED_SHARE = 0.25  # activations left by gradient checkpointing, roughly
+GUIDED = 2  # forward passes of a sampling step: with the prompt and without
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes by use, and floating-point operations of a step of one process."""
+    """Of one process: bytes by use, and floating-point operations of a step; those of looks are the first one's."""
 
     frozen: int
     trained: int
@@ -40,6 +37,8 @@ class Plan:
     average: int
     activations: int
     flops: float
+    look: float
+    first_look: float
 
     @property
     def total(self) -> int:
@@ -47,84 +46,134 @@ class Plan:
         return self.frozen + self.trained + self.gradients + self.optimizer + self.average + self.activations
 
 
+class _Networks:
+    """A run's networks, without weights."""
+
+    def __init__(self, config: TrainConfig, facts: Facts):
+        self.config, self.facts = config, facts
+        self.dtype = DTYPES[config.precision]
+        with torch.device("meta"):
+            self.unet = UNet2DConditionModel.from_config(facts.unet)
+            self.vae = AutoencoderKL.from_config(facts.vae).requires_grad_(False)
+            self.text = CLIPTextModel(CLIPTextConfig.from_dict(facts.text_encoder)).requires_grad_(False)
+            self.controlnet = make_controlnet(self.unet, config.connection, facts.vae_factor, 3, config.seed)
+        own, of_base = choose_trainable(self.controlnet, self.unet, config.only_mid, config.unlock)
+        round_frozen(self.unet, self.dtype)
+        round_frozen(self.text, self.dtype)
+        round_frozen(self.vae, self.dtype if config.precision != "fp16" else torch.float32)
+        self.trained = sum(parameter.numel() for parameter in own + of_base)
+        self.frozen = sum(
+            parameter.numel() * parameter.element_size()
+            for network in (self.unet, self.vae, self.text, self.controlnet)
+            for parameter in network.parameters()
+            if not parameter.requires_grad
+        )
+        if config.gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
+            self.controlnet.enable_gradient_checkpointing()
+
+    def step(self, batch: int, height: int, width: int) -> Traced:
+        """Forward and backward."""
+        denoiser, given = self._denoiser(batch, height, width)
+        with traced(denoiser, *given) as found:
+            with torch.autocast("cpu", self.dtype, self.dtype != torch.float32):
+                predicted = denoiser(*given)
+            predicted.float().square().mean().backward()
+        return found
+
+    def forward(self, height: int, width: int, controlled: bool) -> float:
+        """Operations for one picture."""
+        denoiser, given = self._denoiser(1, height, width)
+        autocast = torch.autocast("cpu", self.dtype, self.dtype != torch.float32)
+        with torch.no_grad(), traced(denoiser, *given) as found, autocast:
+            denoiser(*given[:3], given[3] if controlled else None)
+        return found.operations
+
+    def _denoiser(self, batch: int, height: int, width: int) -> tuple[nn.Module, list[torch.Tensor]]:
+        latents = batch, self.facts.vae["latent_channels"], *self._latent_size(height, width)
+        inputs = [
+            torch.zeros(latents, dtype=self.unet.dtype),
+            torch.zeros(batch, dtype=torch.int64),
+            torch.zeros(batch, self._tokens, int(self.facts.unet["cross_attention_dim"]), dtype=self.dtype),
+            torch.zeros(batch, 3, height, width),
+        ]
+        return ControlledDenoiser(self.unet, self.controlnet).train(), inputs
+
+    @torch.no_grad()
+    def encode(self, batch: int, height: int, width: int, pictures: bool, text: bool) -> Traced:
+        """The VAE's encoder, the text encoder, or both."""
+        pixels = torch.zeros(batch, 3, height, width, dtype=self.vae.dtype)
+        tokens = torch.zeros(batch, self._tokens, dtype=torch.int64)
+        with traced(nn.ModuleList([self.vae, self.text]), pixels, tokens) as found:
+            if pictures:
+                self.vae.encode(pixels)
+            if text:
+                self.text(tokens)
+        return found
+
+    @torch.no_grad()
+    def decode(self, height: int, width: int) -> float:
+        """Operations for one picture."""
+        latents = torch.zeros(1, self.facts.vae["latent_channels"], *self._latent_size(height, width))
+        with traced(self.vae, latents) as found:
+            self.vae.decode(latents.to(self.vae.dtype))
+        return found.operations
+
+    def _latent_size(self, height: int, width: int) -> tuple[int, int]:
+        return height // self.facts.vae_factor, width // self.facts.vae_factor
+
+    @property
+    def _tokens(self) -> int:
+        return int(self.facts.text_encoder.get("max_position_embeddings", MOST_TOKENS))
+
+
 def make_plan(
-    config: TrainConfig, facts: Facts, height: int, width: int, processes: int = 1, caches: Caches = NONE
+    config: TrainConfig,
+    facts: Facts,
+    height: int,
+    width: int,
+    processes: int = 1,
+    caches: Caches = NONE,
+    held_out: int = 0,
 ) -> Plan:
-    """The plan for one process; pictures of height × width pixels, encoded in each step where no cache has them."""
-    micro = config.micro_batch or max(1, config.batch_size // processes)
-    dtype = DTYPES[config.precision]
-    with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(facts.unet)
-        vae = AutoencoderKL.from_config(facts.vae)
-        text_encoder = CLIPTextModel(CLIPTextConfig.from_dict(facts.text_encoder))
-        controlnet = make_controlnet(unet, config.connection, facts.vae_factor, 3, config.seed)
-    unet.to(dtype)
-    own, of_base = choose_trainable(controlnet, unet, config.only_mid, config.unlock)
-    trained = sum(p.numel() for p in own + of_base)
-    frozen = sum(p.numel() for p in unet.parameters() if not p.requires_grad) * dtype.itemsize
-    frozen += sum(p.numel() for p in text_encoder.parameters()) * dtype.itemsize
-    frozen += sum(p.numel() for p in vae.parameters()) * (4 if config.precision != "bf16" else 2)
-    frozen += sum(p.numel() for p in controlnet.parameters() if not p.requires_grad) * 4
-    saved, forward = _one_step(ControlledDenoiser(unet, controlnet), facts, micro, height, width, dtype)
-    flops = forward * (1 + BACKWARD / 2)
-    if config.gradient_checkpointing:
-        saved = int(saved * RECOMPUTED_SHARE)
-        flops += forward  # again, in the backward pass
-    with FlopCounterMode(display=False) as encoding, torch.no_grad():
-        if not caches.latents:
-            vae.encode(torch.zeros(micro, 3, height, width, device="meta"))
-        if not caches.text:
-            tokens = int(facts.text_encoder.get("max_position_embeddings", MOST_TOKENS))
-            text_encoder(torch.zeros(micro, tokens, device="meta", dtype=torch.int64))
-    flops += encoding.get_total_flops()
+    """The plan for one of ``processes``.
+
+    Args:
+        height, width: of the pictures; encoded in each step where no cache has them.
+        held_out: rows that can be looked at.
+    """
+    share = config.share(processes)
+    micro = min(config.micro_batch or share, share)
+    networks = _Networks(config, facts)
+    with unreal(networks.unet, networks.vae, networks.text, networks.controlnet):
+        step = networks.step(micro, height, width)
+        encoding = networks.encode(micro, height, width, pictures=not caches.latents, text=not caches.text)
+        look, first_look = _looks(networks, config, height, width, held_out) if held_out > 1 else (0.0, 0.0)
+    trained = networks.trained
     return Plan(
-        frozen=frozen,
+        frozen=networks.frozen,
         trained=trained * 4,
-        gradients=trained * 4,
+        gradients=trained * 4 * (2 if processes > 1 else 1),  # processes exchange them in buckets of as many bytes
         optimizer=trained * (8 if config.optimizer == "adamw" else 2),
-        average=sum(p.numel() for p in controlnet.parameters()) * 4 if config.ema else 0,
-        activations=saved,
-        flops=flops * config.batch_size / micro / processes,
+        average=sum(p.numel() for p in networks.controlnet.parameters()) * 4 if config.ema else 0,
+        activations=max(step.bytes, encoding.bytes),
+        flops=(step.operations + encoding.operations) * share / micro,
+        look=look,
+        first_look=first_look,
     )
 
 
-def _one_step(
-    denoiser: nn.Module, facts: Facts, batch: int, height: int, width: int, dtype: torch.dtype
-) -> tuple[int, float]:
-    """(bytes kept for the backward pass, operations of the forward pass)."""
-    factor = facts.vae_factor
-    latent_channels = facts.vae["latent_channels"]
-    kept: dict[int, int] = {}
-    parameters = {p.untyped_storage()._cdata for p in denoiser.parameters()}
-    held: list[Any] = []
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in parameters and storage._cdata not in kept:
-            held.append(storage)  # so that its identity is not given to another
-            kept[storage._cdata] = storage.nbytes()
-        return tensor
-
-    noisy = torch.zeros(batch, latent_channels, height // factor, width // factor, device="meta", dtype=dtype)
-    text = torch.zeros(
-        batch,
-        int(facts.text_encoder.get("max_position_embeddings", MOST_TOKENS)),
-        _width(facts),
-        device="meta",
-        dtype=dtype,
-    )
-    control = torch.zeros(batch, 3, height, width, device="meta", dtype=torch.float32)
-    t = torch.zeros(batch, device="meta", dtype=torch.int64)
-    if dtype != torch.float32:
-        denoiser.to(dtype)  # autocast is not there for the meta device
-        control = control.to(dtype)
-    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        denoiser(noisy, t, text, control)
-    return sum(kept.values()), counter.get_total_flops()
-
-
-def _width(facts: Facts) -> int:
-    return int(facts.unet["cross_attention_dim"])
+def _looks(networks: _Networks, config: TrainConfig, height: int, width: int, held_out: int) -> tuple[float, float]:
+    """Operations of a look, and of what is fixed before the first; annotators are not counted."""
+    rows, probes = min(config.eval_rows, held_out), min(config.probes, held_out)
+    shown = probes + len(config.probe_image)
+    controlled, alone = (networks.forward(height, width, both) for both in (True, False))
+    encoded = networks.encode(1, height, width, pictures=True, text=True).operations
+    decoded = networks.decode(height, width)
+    sampling = config.probe_steps * GUIDED
+    look = 2 * rows * len(TIMES) * controlled + shown * (sampling * controlled + decoded)
+    fixed = rows * (encoded + len(TIMES) * alone) + shown * (sampling * alone + decoded) + probes * (encoded + decoded)
+    return look, fixed
 
 
 def matmul_speed(device: str, precision: str) -> float:
@@ -139,25 +188,55 @@ def matmul_speed(device: str, precision: str) -> float:
     return 2 * size**3 / best
 
 
+def processes_asked() -> int:
+    """How many processes train together: what ``accelerate launch`` and ``torchrun`` say, or the user in their place.
+
+    Raises:
+        MillError: ``WORLD_SIZE`` is no such number.
+    """
+    said = os.environ.get("WORLD_SIZE", "1")
+    if not said.isdecimal() or int(said) < 1:
+        raise MillError(f"WORLD_SIZE is {said!r} in the environment: it should be the number of processes")
+    return int(said)
+
+
 def plan_text(prepared: Prepared, config: TrainConfig) -> str:
     """The plan as a table for people."""
     from ..annotators.torch_device import resolve_device
 
-    device = resolve_device(config.device)
-    shapes = [(config.crop, config.crop)] if config.crop else prepared.selection.shapes()
+    device, processes = resolve_device(config.device), processes_asked()
+    chosen = prepared.selection
+    shapes = [(config.crop, config.crop)] if config.crop else chosen.shapes()
     height, width = max(shapes, key=lambda shape: shape[0] * shape[1])
-    plan = make_plan(config, prepared.facts, height, width, caches=prepared.caches)
-    seconds = plan.flops / (matmul_speed(device, config.precision) * EFFICIENCY)
-    rows = len(prepared.selection.train)
+    plan = make_plan(config, prepared.facts, height, width, processes, prepared.caches, len(chosen.held_out))
+    seconds_of = 1 / (matmul_speed(device, config.precision) * EFFICIENCY)
+    rows, seconds = len(chosen.train), plan.flops * seconds_of
+    among = f", {config.share(processes)} in each of {processes} processes" if processes > 1 else ""
     lines = [
-        f"{rows:,} rows of at most {width}x{height}; {config.steps:,} steps of {config.batch_size} are "
+        f"{rows:,} rows of at most {width}x{height}; {config.steps:,} steps of {config.batch_size}{among} are "
         f"{config.steps * config.batch_size / rows:.1f} epochs",
         *(f"{name:<12}{getattr(plan, name) / 2**30:10.3f} GiB" for name in PARTS),
-        f"{'together':<12}{plan.total / 2**30:10.3f} GiB, and what the framework and the device's driver hold",
-        f"{plan.flops / 1e12:.3f} TFLOP a step: about {seconds:.2g} s on this machine ({device}), "
-        f"{seconds * config.steps / 3600:.2g} hours in all (within a factor of two)",
+        f"{'together':<12}{plan.total / 2**30:10.3f} GiB{' a process' if among else ''}, "
+        "and what the framework and the device's driver hold",
+        f"{plan.flops / 1e12:.3f} TFLOP a step{' and process' if among else ''}: about {seconds:.2g} s on this machine "
+        f"({device}), {seconds * config.steps / 3600:.2g} hours in all (within a factor of two)",
     ]
+    if plan.look:
+        lines.append(_looks_text(plan, config, seconds_of))
     return "\n".join(lines)
+
+
+def _looks_text(plan: Plan, config: TrainConfig, seconds_of: float) -> str:
+    """How often held-out rows are looked at, and for how long."""
+    look, first = plan.look * seconds_of, plan.first_look * seconds_of
+    asked = 2 + (config.steps - 1) // config.look_every  # the first, the last, and between
+    between = config.probe_budget * config.steps * plan.flops * seconds_of / look if config.probe_budget else asked
+    count = min(asked, 2 + int(between))
+    bound = f", fewer than the {asked} asked for: --probe-budget {config.probe_budget:g}" if count < asked else ""
+    return (
+        f"looks at held-out rows: {count} of {plan.look / 1e12:.3f} TFLOP{bound}, about {look:.2g} s each, "
+        f"{(first + count * look) / 3600:.2g} hours in all, without annotators"
+    )
 
 
 PARTS = ("frozen", "trained", "gradients", "optimizer", "average", "activations")
