@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import inspect
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,8 +35,9 @@ def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool,
         prepared = prepare(dataset, config)
         from .plan import plan_text  # loads torch
 
-        for line in plan_text(prepared, config).splitlines():
-            output.say(line)
+        if os.environ.get("RANK", "0") == "0":  # of several processes the first speaks
+            for line in plan_text(prepared, config).splitlines():
+                output.say(line)
         return
     from ..schemas.errors import MillError
 

@@ -8,13 +8,9 @@ import torch
 from controlmill.schemas.errors import MillError
 from controlmill.training import checkpoint, export
 from controlmill.training import run as runs
-from controlmill.training.base import Base
-from controlmill.training.caches import Caches
 from controlmill.training.config import TrainConfig, make_config, read_recipe
 from controlmill.training.connections import LiteControlNet, zero_convolutions
 from controlmill.training.log import RunLog, read_log
-from controlmill.training.plan import make_plan
-from controlmill.training.trainer import sample_losses
 from diffusers import ControlNetModel, MultiControlNetModel, StableDiffusionControlNetPipeline, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import load_file
@@ -292,66 +288,6 @@ def test_a_recipe_file_with_an_unknown_setting_is_refused(tmp_path):
 def test_help_names_every_setting():
     text = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "200"}).output
     assert all(f"--{name.replace('_', '-')}" in text for name in TrainConfig.__annotations__)
-
-
-def test_the_plan_agrees_with_what_a_step_keeps(settings, small_base):
-    config = settings(batch_size=4)
-    base = Base(str(small_base), torch.device("cpu"))
-    plan = make_plan(config, base.facts, 64, 64)
-    from controlmill.training.connections import ControlledDenoiser, choose_trainable, make_controlnet
-    from controlmill.training.trainer import Inputs
-
-    controlnet = make_controlnet(base.unet, "zero", 4, 3, 0)
-    own, _ = choose_trainable(controlnet, base.unet, only_mid=False, unlock="none")
-    assert plan.trained == plan.gradients == sum(p.numel() for p in own) * 4
-    assert plan.optimizer == 2 * plan.trained
-    kept = {}
-
-    def note(tensor):
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    inputs = Inputs(
-        torch.randn(4, 4, 16, 16),
-        torch.randn(4, 4, 16, 16),
-        torch.tensor([1, 2, 3, 4]),
-        torch.randn(4, 24, 32),
-        torch.rand(4, 3, 64, 64),
-    )
-    denoiser = ControlledDenoiser(base.unet, controlnet)
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        sample_losses(base, denoiser, inputs, config).sum()
-    parameters = {p.untyped_storage().data_ptr() for p in denoiser.parameters()}
-    measured = sum(size for pointer, size in kept.items() if pointer not in parameters)
-    assert 0.7 < plan.activations / measured < 1.4
-
-
-def test_a_plan_for_stable_diffusion_says_what_is_known_of_it(settings):
-    from controlmill.training.facts import Facts
-
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
-    vae = {
-        "block_out_channels": (128, 256, 512, 512),
-        "latent_channels": 4,
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-    }
-    vae["up_block_types"] = ("UpDecoderBlock2D",) * 4
-    text = {"hidden_size": 768, "num_hidden_layers": 12, "max_position_embeddings": 77, "num_attention_heads": 12}
-    plan = make_plan(settings(batch_size=1), Facts(dict(unet.config), vae, text, {}), 512, 512)
-    assert plan.trained == pytest.approx(361e6 * 4, rel=0.01)  # 361 M parameters
-    assert 8 < plan.total / 2**30 < 24
-
-
-def test_a_plan_counts_what_caches_save_and_what_is_computed_again(settings, small_base):
-    facts = Base(str(small_base), torch.device("cpu")).facts
-    plain = make_plan(settings(), facts, 64, 64).flops
-    cached = [
-        make_plan(settings(), facts, 64, 64, caches=Caches(dict.fromkeys(tables, "float32"))).flops
-        for tables in (["latents"], ["latents", "embeddings"])
-    ]
-    assert plain > cached[0] > cached[1]
-    assert make_plan(settings(gradient_checkpointing=True), facts, 64, 64).flops > plain
 
 
 def test_the_model_card_says_what_was_done_and_found(run):
