@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from ..schemas.console import AsJson, print_json
 from ..schemas.printing import printable
 
 if TYPE_CHECKING:
     from .catalogue import Choice
-    from .weights import WeightsFile
 
 LINE: dict[str, Any] = {"markup": False, "soft_wrap": True}
 weights_app = typer.Typer(help="Where the weights of networks are, and bringing them here.", no_args_is_help=True)
@@ -30,42 +30,32 @@ def register(app: typer.Typer) -> None:
     app.add_typer(weights_app, name="weights", rich_help_panel="Look at this machine")
 
 
-def doctor(weights: Weights = None) -> None:
+def doctor(weights: Weights = None, json: AsJson = False) -> None:
     """Device, dtypes, which conditions can run here, where their weights are, licences."""
-    import os
+    from .examination import examine
 
-    from ..schemas.conditions import CONDITIONS
-    from ..schemas.fingerprint import package_versions
-    from .catalogue import VARIANTS, Choice
-    from .torch_device import describe_devices
-    from .weights import find
-
+    said = examine(str(weights) if weights else None)
+    if json:
+        print_json(said)
+        return
     console = Console(highlight=False)
-    versions = package_versions("torch", "opencv", "apache-beam", "pyarrow", "pillow")
-    console.print(", ".join(f"{name} {version}" for name, version in versions.items()), markup=False)
-    console.print(f"{os.cpu_count()} cores; {describe_devices()}", markup=False)
-    folder = str(weights) if weights else None
-    for variant in VARIANTS:
-        network = None if variant.pattern else Choice(variant.condition, variant.name, variant.target).build().network
-        found, missing = find(network.weights, folder, download=False) if network else ([], [])
-        gate = CONDITIONS[variant.condition].licence_gate or variant.licence_gate
-        terms = f"; needs --accept-license {gate}" if gate else ""
-        ready = "after a download" if missing else "yes"
-        console.print(f"{variant.condition + '=' + variant.name:26} {ready:17} {variant.summary}{terms}", **LINE)
-        for file in found:
-            console.print(f"{'':26} {file.name}: {file.origin} ({file.licence}), {printable(file.path)}", **LINE)
-        for lacking in missing:
-            console.print(f"{'':26} {lacking.name}: {_source(lacking)}", **LINE)
-
-
-def _source(file: WeightsFile) -> str:
-    return f"{file.megabytes:.0f} MB from {file.repo}@{file.revision[:12]} ({file.licence})"
+    console.print(", ".join(f"{name} {version}" for name, version in said["packages"].items()), markup=False)
+    devices = ", ".join(f"{device['name']} (dtype auto: {device['dtype']})" for device in said["devices"])
+    console.print(f"{said['cores']} cores; devices: {devices}", markup=False)
+    for line in said["conditions"]:
+        terms = f"; needs --accept-license {line['licence_gate']}" if line["licence_gate"] else ""
+        ready = "yes" if line["ready"] else "after a download"
+        console.print(f"{line['condition'] + '=' + line['variant']:26} {ready:17} {line['summary']}{terms}", **LINE)
+        for file in line["weights"]:
+            where = f"{file['origin']} ({file['licence']}), {printable(file['path'])}" if file["path"] else file["from"]
+            console.print(f"{'':26} {file['name']}: {where}", **LINE)
 
 
 @weights_app.command("list")
 def list_weights(conditions: Conditions = "all", weights: Weights = None) -> None:
     """Files that conditions need: where each is on this machine, or where it comes from."""
     from .catalogue import parse_conditions
+    from .examination import source_of
     from .plan import files_of
     from .weights import find
 
@@ -73,7 +63,7 @@ def list_weights(conditions: Conditions = "all", weights: Weights = None) -> Non
     for file, users in files_of(parse_conditions(conditions)).items():
         found, _ = find([file], folder, download=False)
         pinned = "" if file.sha256 else ", sha256 not pinned"
-        console.print(f"{', '.join(users)}: {file.name}, {_source(file)}{pinned}", **LINE)
+        console.print(f"{', '.join(users)}: {file.name}, {source_of(file)}{pinned}", **LINE)
         console.print(f"    {f'here: {printable(found[0].path)}, {found[0].origin}' if found else 'not here'}", **LINE)
 
 

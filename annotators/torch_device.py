@@ -151,16 +151,12 @@ def finite(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def describe_devices() -> str:
-    """Devices of this machine and the dtype that ``auto`` picks on each, in one line."""
+def devices() -> dict[str, str]:
+    """Devices of this machine → the dtype that ``auto`` picks on each."""
     import torch
 
-    devices = {
-        f"cuda:{index} {torch.cuda.get_device_name(index)}": "cuda" for index in range(torch.cuda.device_count())
-    }
+    there = {f"cuda:{index} {torch.cuda.get_device_name(index)}": "cuda" for index in range(torch.cuda.device_count())}
     if torch.backends.mps.is_available():
-        devices["mps"] = "mps"
-    devices["cpu"] = "cpu"
-    return "devices: " + ", ".join(
-        f"{name} (dtype auto: {resolve_dtype('auto', kind)})" for name, kind in devices.items()
-    )
+        there["mps"] = "mps"
+    there["cpu"] = "cpu"
+    return {name: resolve_dtype("auto", kind) for name, kind in there.items()}

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from .console import AsJson, print_json
+
 Folder = Annotated[str, typer.Argument(help="The dataset's folder, or an fsspec address.", show_default=False)]
 
 
@@ -25,6 +27,7 @@ def inspect(
     rows: Annotated[int, typer.Option(min=1, max=200, help="Pictures on the contact sheet.")] = 8,
     first: Annotated[int, typer.Option(min=0, help="Its first row.")] = 0,
     rejects: Annotated[int, typer.Option(min=0, help="Refused files, and unread captions, to name.")] = 10,
+    json: AsJson = False,
 ) -> None:
     """Tables, rows, rejects by reason, sizes, how each table was made; with a contact sheet, how it looks."""
     from .accounting import accounting, unread_captions
@@ -37,6 +40,13 @@ def inspect(
     opened = Dataset.open(dataset)
     if contact_sheet and (contact_sheet.suffix.lower() not in (".png", ".jpg") or not contact_sheet.parent.is_dir()):
         raise MillError(f"--contact-sheet {contact_sheet}: a .png or .jpg in a folder that is there")
+    if json:
+        from .summary import dataset_summary
+
+        if contact_sheet:
+            raise MillError("--json prints, --contact-sheet draws: ask for one after the other")
+        print_json(dataset_summary(opened))
+        return
     listed = sum(segment["rows"] for segment in opened.config["segments"])
     size = opened.config["shard_size"]
     console.print(
@@ -64,6 +74,7 @@ def inspect(
 def verify(
     dataset: Folder,
     quick: Annotated[bool, typer.Option("--quick", help="Do not decode pictures and maps.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Check every promise that can be checked from the files; exit status 1 and a list where one is broken."""
     from .dataset import Dataset
@@ -72,6 +83,12 @@ def verify(
 
     console = Console(highlight=False)
     opened = Dataset.open(dataset)
+    if json:
+        from .summary import verify_summary
+
+        said = verify_summary(opened, faults_of(opened, pixels=not quick))
+        print_json(said)
+        raise typer.Exit(1 if said["faults"] else 0)
     faults = 0
     for fault in faults_of(opened, pixels=not quick):
         faults += 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +23,14 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Say errors only.")]
 LogFile = Annotated[
     Path | None, typer.Option(help="Add everything that is said to this file, with times; also with --quiet.")
 ]
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output, for other programs.")]
+
+
+def print_json(value: Any) -> None:
+    """A value on standard output, with nothing beside it; whatever is not ASCII is escaped."""
+    typer.echo(json.dumps(value, indent=1))
 
 
 class Output:

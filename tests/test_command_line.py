@@ -10,6 +10,9 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from controlmill.__main__ import app
 from tests.helpers import command
 
 HEAVY = ("torch", "diffusers", "accelerate", "transformers", "apache_beam", "distributed")
@@ -92,3 +95,28 @@ def test_bash_completes_commands_and_options() -> None:
 
     assert completed("controlmill ann", 1) == ["annotate"]
     assert completed("controlmill train --connec", 2) == ["--connection"]
+
+
+def test_inspect_and_verify_print_json_alone(dataset: Path, tmp_path: Path) -> None:
+    shutil.copytree(dataset, tmp_path / "dataset")
+    said = json.loads(CliRunner().invoke(app, ["inspect", str(tmp_path / "dataset"), "--json"]).stdout)
+    assert (said["listed"], said["shards"], said["captions"]) == (13, 4, {"given": 5, "unread": 0})
+    tables = {table["table"]: table for table in said["tables"]}
+    assert list(tables) == ["images", "rejected", "canny", "hough", "cartoon"]
+    assert (tables["images"]["rows"], sum(tables["images"]["refused"].values())) == (10, 3)
+    assert tables["hough"]["provenance"]["annotator"]["variant"] == "lsd"
+    whole = CliRunner().invoke(app, ["verify", str(tmp_path / "dataset"), "--json"])
+    assert (whole.exit_code, json.loads(whole.stdout)) == (0, {"faults": [], "tables": 6, "shards": 4})
+    (tmp_path / "dataset/canny/0000/00000001.parquet").unlink()
+    broken = CliRunner().invoke(app, ["verify", str(tmp_path / "dataset"), "--json"])
+    assert broken.exit_code == 1
+    assert {"promise", "where", "found"} == set(json.loads(broken.stdout)["faults"][0])
+
+
+def test_doctor_prints_json_alone() -> None:
+    said = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)
+    ways = {(way["condition"], way["variant"]): way for way in said["conditions"]}
+    assert ways["canny", "random"]["ready"] is True
+    assert ways["pose", "body"]["licence_gate"] == "openpose"
+    assert {"name", "licence", "origin", "path", "from"} == set(ways["hed", "soft"]["weights"][0])
+    assert said["devices"][-1]["name"] == "cpu"
