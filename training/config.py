@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -14,8 +13,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..schemas.errors import MillError
 from ..schemas.fingerprint import differences
+from ..schemas.jsonfile import FORBID
 
 SHORT = 50  # steps: a trial of a few is not for looks and checkpoints
+LARGEST = 2.0**1023
 RECIPES = Path(__file__).parent / "recipes"
 Connection = Literal["zero", "gaussian", "lite"]
 Rates = Literal["constant", "linear", "cosine"]
@@ -30,6 +31,8 @@ WITHIN: dict[str, Callable[[float], bool]] = {
     "2 or more": lambda value: value >= 2,
     "from 0 to 1": lambda value: 0 <= value <= 1,
     "from 0 to below 1": lambda value: 0 <= value < 1,
+    "from 1 to 2**16": lambda value: 1 <= value <= 2**16,
+    "from 1 to below 10**8": lambda value: 1 <= value < 10**8,
     "from 0 to below 2**63": lambda value: 0 <= value < 2**63,
 }  # what a number may be, as messages say it
 
@@ -49,6 +52,8 @@ def option(default: Any, text: str, within: str = "0 or more", machine: bool = F
 class TrainConfig:
     """What a run is. Defaults marked *paper* are ControlNet's (arXiv 2302.05543), *repo* those of its tutorial."""
 
+    __pydantic_config__ = FORBID
+
     condition: str = option("", "Condition to train on: a table of the dataset.")
     base: str = option("tiny", "tiny, a folder, a .safetensors file or a name on the hub.")
     where: list[str] = option([], "Take only such rows, e.g. 'hough.n_lines > 16'; repeat for more.")
@@ -65,8 +70,8 @@ class TrainConfig:
     )
     start_from: str = option("", "A ControlNet to start from: a run, a folder or a name on the hub.")
 
-    steps: int = option(10_000, "Optimiser steps.", "1 or more", machine=True)
-    batch_size: int = option(4, "Samples per optimiser step, over all processes (repo).", "1 or more")
+    steps: int = option(10_000, "Optimiser steps.", "from 1 to below 10**8", machine=True)
+    batch_size: int = option(4, "Samples per optimiser step, over all processes (repo).", "from 1 to 2**16")
     micro_batch: int = option(0, "Samples per forward pass of a process; 0: its share of the batch.")
     rate: float = option(1e-5, "Learning rate (paper).", "above 0")
     unlock_rate: float = option(2e-6, "Learning rate of what is unlocked (repo).", "above 0")
@@ -203,12 +208,17 @@ def value_type(name: str) -> type:
     return list if get_origin(kind) is list else given
 
 
+def _finite(value: float) -> bool:
+    """Also of whole numbers that no float holds."""
+    return abs(value) < LARGEST
+
+
 def number_faults(numbers: Iterable[tuple[str, float, str]]) -> list[str]:
     """What is wrong with numbers, each (flag, value, what WITHIN allows), in a line each."""
     return [
-        f"{flag} is {within if math.isfinite(value) else 'a finite number'}, not {value}"
+        f"{flag} is {within if _finite(value) else 'a finite number'}, not {value}"
         for flag, value, within in numbers
-        if not (math.isfinite(value) and WITHIN[within](value))
+        if not (_finite(value) and WITHIN[within](value))
     ]
 
 

@@ -16,6 +16,7 @@ from .caches import Caches, find_caches
 from .config import TrainConfig
 from .facts import Facts, read_config, read_facts
 from .loader import Loader, LoaderConfig
+from .saved import offered, steps_saved
 from .selection import Filter, Selection, check_tables, select
 from .transforms import Augment, check_mirror
 
@@ -92,8 +93,8 @@ def _digests(dataset: Dataset, table: str) -> Sequence[str]:
 def controlnet_folder(name: str) -> str:
     """A ControlNet's folder: of a run, as it is, or a name on the hub."""
     path = Path(name).expanduser()
-    if (path / "controlnet" / "config.json").is_file():
-        return str(path / "controlnet")
+    if steps_saved(path):
+        return str(offered(path))
     if path.exists() and not (path / "config.json").is_file():
         raise MillError(f"{name} is neither a run with a checkpoint nor a ControlNet's folder")
     return str(path) if path.exists() else name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from ..schemas.errors import MillError
 from .data import controlnet_folder
 from .fidelity import Judge, make_judge
 from .own_pictures import annotated, fitted, given_map, nearest_shape
-from .run import read_run
+from .record import RunRecord, read_run
+from .saved import steps_saved
 from .transforms import control_image, control_picture
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def load_controlnet(folder: str, lite: bool) -> ControlNetModel:
     return loaded.eval()
 
 
-def check(run: Path, image: Path | None, control: Path | None) -> dict[str, Any]:
-    """``run.json`` of a run that can draw; torch is not needed to tell.
+def check(run: Path, image: Path | None, control: Path | None) -> RunRecord:
+    """The record of a run that can draw; torch is not needed to tell.
 
     Raises:
         MillError: no run or no checkpoint; neither or both of ``image`` and ``control``; no such file.
@@ -42,7 +43,8 @@ def check(run: Path, image: Path | None, control: Path | None) -> dict[str, Any]
         raise MillError(f"{run} is not a run (no run.json)")
     if (image is None) == (control is None):
         raise MillError("give --image, a photo to annotate, or --control, a finished map")
-    controlnet_folder(str(run))
+    if not steps_saved(run) and not (run / "config.json").is_file():
+        raise MillError(f"{run} has no checkpoint yet")
     for flag, path in (("--image", image), ("--control", control)):
         if path is not None and not path.is_file():
             raise MillError(f"{flag} {path}: no such file")
@@ -67,16 +69,15 @@ def draw(
         MillError: see :func:`check`; a file that is no picture; a condition that cannot be made here.
     """
     said = check(run, image, control)
-    config = said["config"]
-    provenance = said["provenance"]
+    config, provenance = said.config, said.provenance
     condition = stored_condition(provenance)
     given = control or image
     assert given is not None
-    height, width = nearest_shape(given, said["shapes"])
+    height, width = nearest_shape(given, said.shapes)
     if control is not None:
         array = given_map(control, condition, (width, height))
     else:
-        judge = make_judge(condition, provenance, device, weights or config.get("weights", ""))
+        judge = make_judge(condition, provenance, device, weights or config.weights)
         if not isinstance(judge, Judge):
             raise MillError(f"--image cannot be annotated ({judge}): give a finished map with --control")
         array = annotated(fitted(given, (width, height)), judge, seed)
@@ -86,13 +87,15 @@ def draw(
     from .base import Base
     from .sampling import sample_pictures, start_noise
 
-    base = Base(config["base"], torch.device(device), "fp32")
-    if config["unlock"] != "none":
-        base.unet.load_state_dict(load_file(run / "unet" / "diffusion_pytorch_model.safetensors"))
-    controlnet = load_controlnet(controlnet_folder(str(run)), config["connection"] == "lite").to(base.device)
+    folder = Path(controlnet_folder(str(run)))
+    base = Base(config.base, torch.device(device), "fp32")
+    if config.unlock != "none":
+        unet = (folder if folder == run.expanduser() else folder.parent) / "unet"
+        base.unet.load_state_dict(load_file(unet / "diffusion_pytorch_model.safetensors"))
+    controlnet = load_controlnet(str(folder), config.connection == "lite").to(base.device)
     start = start_noise(base, [(0, i) for i in range(count)], seed, height, width)
     picture = np.repeat(control_image(condition, array)[None], count, axis=0)
     pictures = sample_pictures(
-        base, controlnet, [prompt] * count, picture, start, steps or config["probe_steps"], guidance or base.guidance
+        base, controlnet, [prompt] * count, picture, start, steps or config.probe_steps, guidance or base.guidance
     )
     return pictures, control_picture(condition, array)

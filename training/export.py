@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..annotators.torch_device import DTYPES
 from ..schemas.errors import MillError
+from ..schemas.permissions import obey_umask
 from .data import read_controlnet_config
 
 if TYPE_CHECKING:
@@ -104,4 +105,5 @@ def export_weights(folder: Path, out: Path, layout: str, dtype: str) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     kind = getattr(torch, DTYPES[dtype])
     save_file({key: tensor.to(kind).contiguous() for key, tensor in named.items()}, out, {"format": "pt"})
+    obey_umask(out)
     return len(named)

@@ -11,8 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from ..schemas.errors import MillError
+from ..schemas.errors import MillError, error_text
 from .progress import StepProgress
+
+LARGEST = 2.0**1023
+TOGETHER = {
+    "gain": ("gain_error", "benefit", "benefit_error", "held_out_loss", "base_loss"),
+    "fidelity": ("floor", "ceiling"),
+}  # what a line has, by what it has else
 
 
 def check_wandb(project: str) -> None:
@@ -112,14 +118,36 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     """All whole lines of a run's log, a null in them as NaN.
 
     A line has ``step`` and what it is of: ``loss`` (a step), ``gain`` (a look) or ``look_failed`` (why there is none).
+
+    Raises:
+        MillError: it is damaged, but for a last line that was cut off while it was written.
     """
     path = run / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_bytes().splitlines() if path.exists() else []
     found = []
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         try:
             values = json.loads(line)
-        except ValueError:  # cut off while it was written
-            continue
+            _check_line(values)
+        except (ValueError, RecursionError) as error:
+            if number == len(lines) and not line.endswith(b"}"):
+                break
+            raise MillError(
+                f"{path}, line {number}: no line of a run's log ({error_text(error)}). Without the file the run goes "
+                "on, and its curves begin anew"
+            ) from error
         found.append({name: math.nan if value is None else value for name, value in values.items()})
     return found
+
+
+def _check_line(values: Any) -> None:
+    """Raise ValueError where a line is not what :meth:`RunLog.write` writes."""
+    if not isinstance(values, dict) or type(values.get("step")) is not int:
+        raise ValueError("it has no step")
+    for name, value in values.items():
+        number = value is None or (type(value) in (int, float) and abs(value) < LARGEST)
+        if not (isinstance(value, str) if name == "look_failed" else number):
+            raise ValueError(f"{name} is no number")
+    absent = [name for mark, names in TOGETHER.items() if mark in values for name in names if name not in values]
+    if absent:
+        raise ValueError(f"it has no {', '.join(absent)}")

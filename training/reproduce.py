@@ -29,7 +29,7 @@ from ..schemas.errors import MillError
 from ..schemas.fingerprint import processor_name
 from . import plots
 from .log import read_log
-from .run import steps_saved
+from .saved import steps_saved
 from .synthetic import write_corpus
 
 SEEDS = (0, 1, 2)

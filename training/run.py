@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ..annotators.torch_device import resolve_device
 from ..schemas.errors import MillError
 from ..schemas.machine import check_semaphores
-from .config import TYPES, TrainConfig, check_same
+from .config import TrainConfig, check_same
 from .data import Prepared, prepare
 from .log import check_wandb
 from .own_pictures import check_probes
+from .record import RunRecord, published, read_run, write_run
+from .saved import read_state, steps_saved
 from .selection import common_shapes
 
 
@@ -34,10 +35,10 @@ def begin(address: str, run: Path, config: TrainConfig) -> Prepared:
     prepared = prepare(address, config)
     _check_extras(config, prepared)
     if before is not None:
-        check_same(before["config"], config, str(run))
+        check_same(asdict(published(before.config)), published(config), str(run))
         if saved := steps_saved(run):
             raise MillError(f"{run} is a run of {saved[-1]} steps: go on with --resume")
-    write_run(run, prepared, config)
+    write_run(run, _record(prepared, config))
     return prepared
 
 
@@ -50,26 +51,20 @@ def resume(run: Path, changes: dict[str, Any], address: str | None = None) -> tu
     before = read_run(run)
     if before is None:
         raise MillError(f"{run} is not a run (no run.json)")
-    config = TrainConfig(**{name: value for name, value in before["config"].items() if name in TYPES})
-    for name, value in changes.items():
-        if value is not None:
-            setattr(config, name, value)
-    check_same(before["config"], config, str(run))
-    if not steps_saved(run):
-        raise MillError(f"{run} has no checkpoint to go on from")
-    prepared = prepare(address or before["dataset"], config, before.get("caches", []))
-    old, new = before.get("digests", {}), prepared.digests
+    config = replace(before.config, **{name: value for name, value in changes.items() if value is not None})
+    check_same(asdict(published(before.config)), published(config), str(run))
+    read_state(run)
+    prepared = prepare(address or before.dataset, config, before.caches)
+    old, new = before.digests, prepared.digests
     changed = [part for part in {**old, **new} if old.get(part) != new.get(part)]
     if changed:
         raise MillError(
-            f"{before['dataset']} changed since {run} began: it has other {', '.join(changed)}. Begin a new run "
+            f"{before.dataset} changed since {run} began: it has other {', '.join(changed)}. Begin a new run "
             "(--start-from takes this one's weights)"
         )
     _check_extras(config, prepared)
-    from . import checkpoint
-
-    checkpoint.read_state(run)
-    write_run(run, prepared, config)
+    if _is_first_process():
+        write_run(run, _record(prepared, config))
     return config, prepared
 
 
@@ -92,41 +87,16 @@ def _is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def steps_saved(run: Path) -> list[int]:
-    """Steps of the whole checkpoints of a run, in order."""
-    names = [path.name for path in (run / "checkpoints").glob("*") if path.name.isdigit()]
-    return sorted(int(name) for name in names if (run / "checkpoints" / name / "state.json").is_file())
-
-
-def read_run(run: Path) -> dict[str, Any] | None:
-    """``run.json``, if there is one."""
-    path = run / "run.json"
-    if not path.is_file():
-        return None
-    try:
-        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MillError(f"{path} is damaged: {error}") from error
-    return said
-
-
-def write_run(run: Path, prepared: Prepared, config: TrainConfig) -> None:
-    """Write ``run.json``; of several processes the first does."""
-    if not _is_first_process():
-        return
-    run.mkdir(parents=True, exist_ok=True)
-    said = {
-        "config": asdict(config),
-        "dataset": prepared.dataset.storage.address,
-        "fingerprint": prepared.fingerprint,
-        "digests": prepared.digests,
-        "caches": prepared.caches.tables,
-        "provenance": prepared.provenance(),
-        "shapes": [(config.crop, config.crop)] if config.crop else common_shapes(prepared.selection.train),
-        "rows": len(prepared.selection.train),
-        "held_out": len(prepared.selection.held_out),
-        "left_out": dict(prepared.selection.left_out),
-    }
-    scratch = run / "run.json~"
-    scratch.write_text(json.dumps(said, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    scratch.replace(run / "run.json")
+def _record(prepared: Prepared, config: TrainConfig) -> RunRecord:
+    return RunRecord(
+        config,
+        prepared.dataset.storage.address,
+        prepared.fingerprint,
+        prepared.digests,
+        prepared.caches.tables,
+        prepared.provenance(),
+        [(config.crop, config.crop)] if config.crop else common_shapes(prepared.selection.train),
+        len(prepared.selection.train),
+        len(prepared.selection.held_out),
+        dict(prepared.selection.left_out),
+    )

@@ -41,7 +41,9 @@ from .data import Prepared
 from .log import RunLog
 from .looks import Looks
 from .readers import batches
+from .record import published
 from .rows import Sample, draws
+from .saved import check, steps_saved
 from .transforms import control_image
 
 LONGEST_LOOK = timedelta(hours=2)
@@ -140,9 +142,10 @@ class Trainer:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
             torch.use_deterministic_algorithms(True)
             torch.backends.cudnn.benchmark = False
+        saved = check(run) if resume else None
         self.base = Base(config.base, self.accelerator.device, config.precision, whole_unet=True)
         self.fingerprint = self.base.fingerprint()  # before it is trained
-        if resume and checkpoint.read_state(run)["base"] != self.fingerprint:
+        if saved and saved.base != self.fingerprint:
             raise MillError(
                 f"{run} was trained on other weights than the base {config.base} has now. Put the old ones back, or "
                 "begin a new run (--start-from takes this one's weights)"
@@ -170,7 +173,9 @@ class Trainer:
             _average_of(controlnet) if config.ema else None,
             self.accelerator.scaler,
         )
-        self.step = checkpoint.restore(run, self.trained)["step"] if resume else 0
+        self.step = checkpoint.restore(run, self.trained).step if resume else 0
+        if resume and self.accelerator.is_main_process:
+            checkpoint.offer(run)
         self.saved = self.step  # the step of the last checkpoint, also of one that could not be written
         self.whole = True  # what is trained is that of a whole step, and a good one
         self.overflows = 0  # fp16: steps in a row that were skipped
@@ -198,7 +203,7 @@ class Trainer:
     def train(self) -> int:
         """Train to the last step, or until asked to stop; returns the steps done."""
         config, main = self.config, self.accelerator.is_main_process
-        log = RunLog(self.run, self.step, config.steps, config.wandb, asdict(config)) if main else None
+        log = RunLog(self.run, self.step, config.steps, config.wandb, asdict(published(config))) if main else None
         with contextlib.closing(log) if log else contextlib.nullcontext():
             self._train(log)
         return self.step
@@ -268,7 +273,7 @@ class Trainer:
             json.dumps({"step": self.step, "loss": str(loss), "gradient": str(norm), "rows": rows}, indent=1)
         )
         again = "Begin anew with"
-        if checkpoint.steps_saved(self.run) and self.config.connection != "lite":
+        if steps_saved(self.run) and self.config.connection != "lite":
             of_base = f" and without the trained {self.config.unlock}" if self.trained.unet is not None else ""
             again = f"The last checkpoint is whole: begin a new run with --start-from {self.run}, which takes its "
             again += f"ControlNet alone, without the optimiser's state{of_base}, and"
@@ -307,7 +312,7 @@ class Trainer:
         self.saved, failed = self.step, None
         if self.accelerator.is_main_process:
             try:
-                checkpoint.save(self.run, self.step, self.trained, {"base": self.fingerprint}, self.config.keep)
+                checkpoint.save(self.run, self.step, self.trained, self.fingerprint, self.config.keep)
                 card.write(self.run)
             except Exception as error:  # the others hear of it, or they would wait
                 failed = error

@@ -32,7 +32,7 @@ def losses(run: Path) -> list[float]:
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "controlnet" / "diffusion_pytorch_model.safetensors")
+    return load_file(run / "diffusion_pytorch_model.safetensors")
 
 
 @pytest.fixture

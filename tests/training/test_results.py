@@ -20,6 +20,8 @@ from controlmill.__main__ import app
 
 from .conftest import small_unet
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
 
 @pytest.fixture
 def run(train, settings, tmp_path):
@@ -33,7 +35,7 @@ def run(train, settings, tmp_path):
 
 
 def test_the_stock_pipeline_runs_with_a_checkpoint(run, small_base):
-    controlnet = ControlNetModel.from_pretrained(run / "controlnet")
+    controlnet = ControlNetModel.from_pretrained(run)
     pipeline = StableDiffusionControlNetPipeline.from_pretrained(
         small_base, controlnet=controlnet, dtype=torch.float32, safety_checker=None
     )
@@ -43,7 +45,7 @@ def test_the_stock_pipeline_runs_with_a_checkpoint(run, small_base):
 
 
 def test_two_controlnets_add_up_in_the_stock_pipeline(run, small_base):
-    one, two = (ControlNetModel.from_pretrained(run / "controlnet") for _ in range(2))
+    one, two = (ControlNetModel.from_pretrained(run) for _ in range(2))
     for controlnet in (one, two):
         for convolution in zero_convolutions(controlnet):
             torch.nn.init.normal_(convolution.weight, std=0.2)
@@ -63,8 +65,8 @@ def test_two_controlnets_add_up_in_the_stock_pipeline(run, small_base):
 
 def test_a_lite_checkpoint_loads_and_runs(train, settings, tmp_path, small_base):
     train(tmp_path / "lite", settings(steps=2, connection="lite"))
-    loaded = LiteControlNet.from_pretrained(tmp_path / "lite" / "controlnet")
-    saved = load_file(tmp_path / "lite" / "controlnet" / "diffusion_pytorch_model.safetensors")
+    loaded = LiteControlNet.from_pretrained(tmp_path / "lite")
+    saved = load_file(tmp_path / "lite" / "diffusion_pytorch_model.safetensors")
     assert all(torch.equal(value, saved[name]) for name, value in loaded.state_dict().items())
     pipeline = StableDiffusionControlNetPipeline.from_pretrained(
         small_base, controlnet=loaded, dtype=torch.float32, safety_checker=None
@@ -123,10 +125,10 @@ def test_export_round_trip_through_diffusers(tmp_path):
 
 def test_export_of_a_tiny_run_loses_no_weight(run, tmp_path):
     out = tmp_path / "original.safetensors"
-    export.export_weights(run / "controlnet", out, "original", "fp32")
-    saved = load_file(run / "controlnet" / "diffusion_pytorch_model.safetensors")
+    export.export_weights(run, out, "original", "fp32")
+    saved = load_file(run / "diffusion_pytorch_model.safetensors")
     exported = load_file(out)
-    config = ControlNetModel.load_config(run / "controlnet")
+    config = ControlNetModel.load_config(run)
     back = {theirs: ours for ours, theirs in export.original_modules(config).items()}
     assert len(back) == len(export.original_modules(config))
     for key, value in exported.items():
@@ -163,7 +165,7 @@ def test_exported_keys_of_stable_diffusion_are_the_original_ones():
 
 
 def test_export_in_half_precision_keeps_diffusers_names(run, tmp_path):
-    export.export_weights(run / "controlnet", tmp_path / "half.safetensors", "diffusers", "fp16")
+    export.export_weights(run, tmp_path / "half.safetensors", "diffusers", "fp16")
     assert {value.dtype for value in load_file(tmp_path / "half.safetensors").values()} == {torch.float16}
 
 
@@ -185,7 +187,7 @@ def test_looks_measure_from_floor_to_ceiling_and_draw(run):
 
 def test_looking_changes_no_weight(run, train, settings, tmp_path):
     train(tmp_path / "blind", settings(steps=2, held_out=0.2, probes=0, eval_every=100))
-    a, b = (load_file(r / "controlnet" / "diffusion_pytorch_model.safetensors") for r in (run, tmp_path / "blind"))
+    a, b = (load_file(r / "diffusion_pytorch_model.safetensors") for r in (run, tmp_path / "blind"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
@@ -194,7 +196,8 @@ def test_the_last_checkpoints_are_kept_and_half_written_ones_ignored(train, sett
     (tmp_path / "run" / "checkpoints" / "00000009").mkdir()
     (tmp_path / "run" / "checkpoints" / "00000008.partial").mkdir()
     assert checkpoint.steps_saved(tmp_path / "run") == [4, 5]
-    assert (tmp_path / "run" / "controlnet").resolve().parent.name == "00000005"
+    offered, last = tmp_path / "run", tmp_path / "run" / "checkpoints" / "00000005" / "controlnet"
+    assert (offered / WEIGHTS).samefile(last / WEIGHTS)
 
 
 def test_sample_annotates_a_photo_and_draws(run, tmp_path, dataset):

@@ -29,8 +29,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from .conftest import ALL_MAPS, save_small_base, small_unet
 
 
-def weights(run: Path, part: str = "controlnet") -> dict[str, torch.Tensor]:
-    return load_file(run / part / "diffusion_pytorch_model.safetensors")
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "diffusion_pytorch_model.safetensors")
 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -118,6 +118,7 @@ def test_a_run_does_not_go_on_with_another_base_or_other_captions(train, setting
         Trainer(tmp_path / "run", *runs.resume(tmp_path / "run", {}), resume=True)
     shutil.copytree(dataset_folder, dataset)
     shutil.copytree(dataset / "canny", dataset / "captions")
+    shutil.copy(dataset / "_tables" / "canny.json", dataset / "_tables" / "captions.json")
     with pytest.raises(MillError, match=r"has other captions\."):
         runs.resume(tmp_path / "run", {}, str(dataset))
 
@@ -341,7 +342,7 @@ def test_options_of_the_loss_and_the_optimiser(train, settings, tmp_path):
     rates = [line["rate"] for line in read_log(tmp_path / "run") if "loss" in line]
     assert rates == [pytest.approx(config.rate * learning_rate(config, step)) for step in range(4)]
     assert not equal(
-        weights(tmp_path / "run"), weights(tmp_path / "run/checkpoints/00000004")
+        weights(tmp_path / "run"), weights(tmp_path / "run/checkpoints/00000004/controlnet")
     )  # the average is offered
 
 
@@ -498,7 +499,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(train, setting
         with pytest.raises(MillError, match=rf"{last / name} is damaged.*Remove .*{last} to go on from step 1,"):
             Trainer(run, *runs.resume(run, {}), resume=True)
     (run / last / name).unlink()
-    with pytest.raises(MillError, match=rf"{last / 'controlnet'} is damaged or missing .*weights are not there"):
+    with pytest.raises(MillError, match=rf"{last / name} is damaged or missing .*No such file"):
         Trainer(run, *runs.resume(run, {}), resume=True)
     shutil.rmtree(run / last)
     Trainer(run, *runs.resume(run, {}), resume=True).train()
