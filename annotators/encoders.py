@@ -106,14 +106,16 @@ def _load(name: str, kind: Any, part: str) -> Any:
         )
     import torch
 
-    dtype = {} if part == "tokenizer" else {"torch_dtype" if part == "vae" else "dtype": torch.float32}
+    settings: dict[str, Any] = {}
+    if part != "tokenizer":
+        settings = {"torch_dtype" if part == "vae" else "dtype": torch.float32, "use_safetensors": True}
     try:
-        return kind.from_pretrained(where, subfolder=part, local_files_only=True, **dtype)
+        return kind.from_pretrained(where, subfolder=part, local_files_only=True, **settings)
     except (OSError, ValueError) as error:
         first = error
     if not Path(where).exists() and weights.hub_answers():
         try:
-            return kind.from_pretrained(where, subfolder=part, **dtype)
+            return kind.from_pretrained(where, subfolder=part, **settings)
         except (OSError, ValueError) as error:
             first = error
     raise MillError(f"--base {name}: its {part} cannot be loaded ({error_text(first)})") from first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import pickle
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -129,14 +130,24 @@ def upload(batch: Sequence[np.ndarray], place: Placement, channels_last: bool | 
 
 
 def load_state_dict(path: Path) -> dict[str, Any]:
-    """A state dict from a .safetensors or .pth file, onto the CPU, never unpickling code."""
+    """A state dict from a .safetensors or .pth file, onto the CPU, never unpickling code.
+
+    Raises:
+        MillError: it is damaged, or holds more than tensors.
+    """
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         return load_file(path)
     import torch
 
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise MillError(
+            f"{path} is damaged, or holds more than tensors and could run code: it is not loaded. Get the file that "
+            "the models' page names, or save its tensors as .safetensors"
+        ) from error
     return state
 
 

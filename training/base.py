@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,30 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..annotators.encoders import location
+from ..schemas.errors import MillError, error_text
+from ..schemas.jsonfile import read_as
 from . import single_file
 from .facts import configured_by, is_single_file, read_facts
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """``guidance.json`` of a base: the scale to sample with where no other is given."""
+
+    guidance: float
+
+
+def _read_guidance(card: Path) -> float:
+    try:
+        return read_as(Guidance, card).guidance
+    except ValueError as error:
+        raise MillError(f"{card}: {error}") from error
 
 
 class Base:
@@ -44,15 +62,25 @@ class Base:
             self.text_encoder, self.unet, self.vae = single_file.load_modules(file, where, unet_dtype, vae_dtype)
             self.text_encoder.to(dtype)
         else:
-            self.text_encoder = CLIPTextModel.from_pretrained(where, subfolder="text_encoder", dtype=dtype)
-            self.unet = UNet2DConditionModel.from_pretrained(where, subfolder="unet", dtype=unet_dtype)
-            self.vae = AutoencoderKL.from_pretrained(where, subfolder="vae", dtype=vae_dtype)
+            self.text_encoder = self._load(CLIPTextModel, where, "text_encoder", dtype)
+            self.unet = self._load(UNet2DConditionModel, where, "unet", unet_dtype)
+            self.vae = self._load(AutoencoderKL, where, "vae", vae_dtype)
         for module in (self.text_encoder, self.unet, self.vae):
             module.requires_grad_(False).eval().to(device)
         self.noise = DDPMScheduler.from_config(self.facts.scheduler)
         self.alphas = self.noise.alphas_cumprod.to(device)
         card = Path(where, "guidance.json")
-        self.guidance = json.loads(card.read_text())["guidance"] if card.is_file() else self.default_guidance
+        self.guidance = _read_guidance(card) if card.is_file() else self.default_guidance
+
+    def _load(self, kind: Any, where: str, part: str, dtype: torch.dtype) -> Any:
+        """A part's weights, from .safetensors alone: without them the libraries would take pickles."""
+        try:
+            return kind.from_pretrained(where, subfolder=part, dtype=dtype, use_safetensors=True)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise MillError(
+                f"--base {self.name}: its {part} cannot be loaded ({error_text(error)}). Weights are read from "
+                ".safetensors files; pickled ones (.bin, .ckpt) can run code, and are not"
+            ) from error
 
     @property
     def prediction(self) -> str:

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
+from safetensors import SafetensorError
 from torch import nn
 
+from ..schemas.errors import MillError, error_text
 from .config import Connection, Unlock
 
 
@@ -88,6 +90,20 @@ def make_controlnet(
                 fan_in = convolution.weight[0].numel()
                 nn.init.normal_(convolution.weight, std=fan_in**-0.5)
     return controlnet
+
+
+def load_controlnet(folder: str, lite: bool = False) -> ControlNetModel:
+    """A trained ControlNet, float32, from a folder or the hub; from .safetensors alone, since pickles can run code.
+
+    Raises:
+        MillError: it cannot be loaded.
+    """
+    kind = LiteControlNet if lite else ControlNetModel
+    try:
+        loaded: ControlNetModel = kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise MillError(f"{folder}: no ControlNet that can be loaded ({error_text(error)})") from error
+    return loaded.eval()
 
 
 def zero_convolutions(controlnet: ControlNetModel) -> list[nn.Conv2d]:

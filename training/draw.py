@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,21 +14,6 @@ from .own_pictures import annotated, fitted, given_map, nearest_shape
 from .record import RunRecord, read_run
 from .saved import steps_saved
 from .transforms import control_image, control_picture
-
-if TYPE_CHECKING:
-    from diffusers import ControlNetModel
-
-
-def load_controlnet(folder: str, lite: bool) -> ControlNetModel:
-    """A trained ControlNet, float32."""
-    import torch
-    from diffusers import ControlNetModel
-
-    from .connections import LiteControlNet
-
-    kind = LiteControlNet if lite else ControlNetModel
-    loaded: ControlNetModel = kind.from_pretrained(folder, dtype=torch.float32)
-    return loaded.eval()
 
 
 def check(run: Path, image: Path | None, control: Path | None) -> RunRecord:
@@ -85,6 +69,7 @@ def draw(
     from safetensors.torch import load_file
 
     from .base import Base
+    from .connections import load_controlnet
     from .sampling import sample_pictures, start_noise
 
     folder = Path(controlnet_folder(str(run)))

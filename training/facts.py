@@ -134,7 +134,10 @@ def read_config(where: str, file: str) -> dict[str, Any]:
         path = try_to_load_from_cache(where, file)
         if not isinstance(path, str):
             path = hf_hub_download(where, file, local_files_only=not weights.hub_answers())
-    said = json.loads(Path(path).read_text(encoding="utf-8"))
+    try:
+        said = json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply") from error
     if not isinstance(said, dict):
         raise ValueError(f"{path} holds no JSON object")
     return said

@@ -59,6 +59,8 @@ Made by `python -m controlmill.training.tiny_base` with seed {seed} from picture
 {steps}.
 Shapes are upright; the autoencoder and the denoiser's first two rounds saw shapes turned by up to {tilt:g} radians.
 Sample with guidance {guidance:g} and 20 DDIM steps.
+Its autoencoder halves sides twice, not three times: other trainers' new ControlNets do not fit it, since they embed
+maps for three. Those that ControlMill begins do, also as a start for diffusers' `train_controlnet.py`.
 
 ![loss](loss.png)
 
@@ -132,6 +134,7 @@ def save_pipeline(parts: dict[str, Any], folder: Path, dtype: torch.dtype = torc
     copies = {
         name: copy.deepcopy(part).to(dtype) if isinstance(part, nn.Module) else part for name, part in parts.items()
     }
+    copies["text_encoder"].float()  # transformers loads in the stored dtype, diffusers in float32: they would not meet
     pipeline = StableDiffusionPipeline(
         **copies, safety_checker=None, feature_extractor=None, requires_safety_checker=False
     )

@@ -34,6 +34,7 @@ from .connections import (
     LiteControlNet,
     choose_trainable,
     is_connected,
+    load_controlnet,
     make_controlnet,
     round_frozen,
 )
@@ -194,7 +195,7 @@ class Trainer:
                 self.run, LiteControlNet if config.connection == "lite" else ControlNetModel
             )
         if config.start_from:
-            started = ControlNetModel.from_pretrained(self.prepared.start_folder, dtype=torch.float32)
+            started = load_controlnet(self.prepared.start_folder)
             if config.only_mid and is_connected(started):
                 self.note = f"--only-mid: the connections of {config.start_from} to skips are dropped, and zero again"
             return started
