@@ -31,10 +31,13 @@ class _Shares(IterableDataset):  # type: ignore[type-arg]
     def __init__(self, loader: Loader, first_step: int, reader: int, readers: int):
         self.loader, self.first_step, self.reader, self.readers = loader, first_step, reader, readers
 
-    def __iter__(self) -> Iterator[list[Sample]]:
+    def __iter__(self) -> Iterator[list[Sample] | MillError]:
         worker: Any = get_worker_info()
         reader = self.reader + self.readers * worker.id
-        return self.loader.batches(self.first_step, reader, self.readers * worker.num_workers)
+        try:
+            yield from self.loader.batches(self.first_step, reader, self.readers * worker.num_workers)
+        except MillError as error:  # as it is: DataLoader would put a traceback into its text
+            yield error
 
 
 def batches(
@@ -67,10 +70,10 @@ def _next(shares: Iterator[Any]) -> Any:
     """The next share of a batch.
 
     Raises:
-        MillError: a worker found no room in shared memory.
+        MillError: a worker could not read a row, or found no room in shared memory.
     """
     try:
-        return next(shares)
+        share = next(shares)
     except RuntimeError as error:
         if not any(words in str(error) for words in NO_ROOM):
             raise
@@ -79,6 +82,9 @@ def _next(shares: Iterator[Any]) -> Any:
             f"--loader-workers: no room in {SHARED}, where readers put what they read ({said}). Make room "
             "(in Docker: --shm-size=1g), or leave --loader-workers out: threads read then"
         ) from error
+    if isinstance(share, MillError):
+        raise share
+    return share
 
 
 def _begin(worker: int) -> None:
@@ -100,7 +106,9 @@ class _Packer:
     def __init__(self) -> None:
         self.blocks: list[torch.Tensor] = []
 
-    def __call__(self, samples: list[Sample]) -> Block:
+    def __call__(self, samples: list[Sample] | MillError) -> Block | MillError:
+        if isinstance(samples, MillError):
+            return samples
         arrays: list[pickle.PickleBuffer] = []
         head = pickle.dumps(samples, protocol=5, buffer_callback=arrays.append)
         places, end = [], ALIGNED

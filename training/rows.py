@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from ..schemas.caches import EMBEDDINGS, LATENTS, unpack
 from ..schemas.codecs import decode_image, decode_map
 from ..schemas.conditions import Condition
 from ..schemas.dataset import Dataset, shard_file
-from ..schemas.errors import MillError, error_text
+from ..schemas.errors import MillError
 from ..schemas.shardfile import read_table
 from .caches import NONE, Caches
 from .transforms import Augment, augment
@@ -102,16 +101,10 @@ class RowReader:
         tables.setdefault(self.captions, ["key"]).append("caption")
         parts: dict[str, dict[str, list[Any]]] = {}
         for table, columns in tables.items():
-            try:
-                with self.dataset.parquet(table, shard) as parquet:
-                    read = read_table(parquet, columns, group)
-                    first = sum(parquet.metadata.row_group(g).num_rows for g in range(group))
-                    parts[table] = {name: read.column(name).to_pylist() for name in read.column_names}
-            except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-                raise MillError(
-                    f"{shard_file(table, shard)}, row group {group} cannot be read ({error_text(error)}); verify tells "
-                    "what is damaged"
-                ) from error
+            with self.dataset.parquet(table, shard) as parquet:
+                read = read_table(parquet, columns, group)
+                first = sum(parquet.metadata.row_group(g).num_rows for g in range(group))
+                parts[table] = {name: read.column(name).to_pylist() for name in read.column_names}
             if parts[table]["key"] != parts["images"]["key"]:
                 raise MillError(f"{shard_file(table, shard)}, row group {group}: its keys are not those of the images")
         rows: dict[int, dict[str, Any]] = {}

@@ -2,6 +2,7 @@ import io
 import itertools
 import shutil
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -245,3 +246,19 @@ def test_blocks_of_reader_processes_are_used_again_only_when_no_view_is_left(dat
     del one
     packer(batch)
     assert len(packer.blocks) == 3
+
+
+def test_a_table_that_cannot_be_read_is_one_message_also_from_another_process(dataset_folder, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset_folder, copy)
+    loader = make_loader(Dataset.open(copy))
+    for shard in range(3):
+        path = copy / shard_file("canny", shard)
+        data = bytearray(path.read_bytes())
+        data[4:400] = bytes(396)  # the first page
+        path.write_bytes(data)
+    monkeypatch.setattr(readers, "get_worker_info", lambda: SimpleNamespace(id=0, num_workers=1))
+    packer = readers._Packer()
+    with pytest.raises(MillError, match=r"canny/0000/.* is damaged") as found:
+        readers._next(packer(share) for share in readers._Shares(loader, 0, 0, 1))
+    assert "Traceback" not in str(found.value)
