@@ -284,7 +284,7 @@ def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
     stale = [table for table in dataset.condition_tables() if dataset.state(table).status == "stale"]
     others = [table for table in dataset.tables() if table not in (*tables, *stale, "sources", "rejected")]
     output.show(table_report(dataset, tables))
-    for line in (*empty_lines(dataset, tables), *(accounting(dataset) if "images" in tables else ())):
+    for line in (*empty_lines(dataset, tables), *accounting(dataset)[: None if "images" in tables else 1]):
         output.say(line)
     if others:
         output.say(f"there too, as they were: {', '.join(others)}")

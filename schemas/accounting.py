@@ -67,8 +67,8 @@ def passed_over_lines(said: Mapping[str, Any], listed: Sequence[tuple[int, str]]
     if said.get("absent"):
         lines.append(f"metadata names {said['named']:,} pictures, of which {said['absent']:,} are not there")
     if said.get("faults"):
-        notes = "".join(f"\n  {printable(note)}" for note in said.get("notes", ()))
-        lines.append(f"{said['faults']:,} lines or files of metadata were not understood:{notes}")
+        lines.append(f"{said['faults']:,} lines or files of metadata were not understood:")
+        lines += [f"  {printable(note)}" for note in said.get("notes", ())]
     return lines
 
 

@@ -34,9 +34,10 @@ def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool,
 
         prepared = prepare(dataset, config)
         from .plan import plan_text  # loads torch
+        from .selection import captions_said
 
         if os.environ.get("RANK", "0") == "0":  # of several processes the first speaks
-            for line in plan_text(prepared, config).splitlines():
+            for line in (*plan_text(prepared, config).splitlines(), *captions_said(prepared.selection.train)):
                 output.say(line)
         return
     from ..schemas.errors import MillError

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from controlmill.pipelines.captions import caption_beside
+from controlmill.pipelines.captions import BYTE_ORDER_MARKS, caption_beside, caption_of_file
 from controlmill.pipelines.folder import list_folder
 from controlmill.schemas.dataset import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.helpers import make, rows, scene, write_photos
 
+MARKS = (b"", *BYTE_ORDER_MARKS)
 SAID = "a red letter and a blue disc"
 
 
@@ -93,6 +96,23 @@ def test_what_is_there_and_not_understood_is_an_error_with_the_files_name(
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=said):
         beside(tmp_path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(st.characters(), max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["caption", "Text", "x"]), inner),
+)
+
+
+@given(
+    st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()), st.booleans(), st.sampled_from(MARKS)
+)
+def test_any_bytes_are_a_caption_or_a_value_error(data: bytes, is_json: bool, mark: bytes) -> None:
+    try:
+        caption = caption_of_file(mark + data, is_json)
+    except ValueError:
+        return
+    assert caption is None or (caption.encode() and "\0" not in caption and caption == caption.strip())
 
 
 def test_the_first_file_that_says_something_counts(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 from controlmill.pipelines import metadata as module
+from controlmill.pipelines.captions import BYTE_ORDER_MARKS
 from controlmill.pipelines.folder import list_folder
 from controlmill.pipelines.sources import PassedOver
 from controlmill.schemas.errors import MillError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.helpers import make, rows, write_photos
 
@@ -116,6 +120,24 @@ def test_a_file_of_another_kind_is_said_and_hurts_nobody(tmp_path: Path, name: s
     assert listed == {"a.png": None}
     assert passed["faults"] == 1
     assert passed["other"]["files"] == 1
+
+
+ROW = st.dictionaries(
+    st.sampled_from(["file_name", "target", "text", "Caption", "mask"]),
+    st.none() | st.integers() | st.text(st.characters(), max_size=6) | st.lists(st.text(max_size=2), max_size=2),
+)
+LINE = ROW.map(lambda row: json.dumps(row).encode()) | st.binary(max_size=30)
+
+
+@settings(max_examples=40)
+@given(st.lists(LINE, max_size=6), st.sampled_from(module.NAMES), st.sampled_from([b"", *BYTE_ORDER_MARKS]))
+def test_any_bytes_are_read_as_far_as_they_go(lines: list[bytes], name: str, mark: bytes) -> None:
+    passed = PassedOver()
+    metadata = module.Metadata(passed)
+    metadata.read(io.BytesIO(mark + b"\n".join(lines)), name, "")
+    metadata.look_up("a.png")
+    metadata.close()
+    assert all(note.startswith(name) for note in passed.notes)
 
 
 def test_a_file_that_breaks_off_is_read_that_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

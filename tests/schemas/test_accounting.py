@@ -53,7 +53,8 @@ def test_all_files_are_accounted_for(made: Dataset) -> None:
         "links to folders that are listed already, not followed: 1",
         "not part of the corpus (the dataset itself, or maps to import): dataset/, maps/",
         "metadata names 1 pictures, of which 1 are not there",
-        "1 lines or files of metadata were not understood:\n  metadata.jsonl, line 2: names no picture",
+        "1 lines or files of metadata were not understood:",
+        "  metadata.jsonl, line 2: names no picture",
     ]
 
 
