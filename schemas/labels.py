@@ -58,9 +58,16 @@ class LabelSet:
         Raises:
             MillError: it contradicts itself.
         """
-        lists = {key: tuple(said[key]) for key in ("classes", "void", "colours", "void_colours")}
-        scalars = {key: said[key] for key in ("name", "others_void", "encoding")}
-        found = cls(ids=tuple(map(tuple, said["ids"])), **scalars, **lists)
+        found = cls(
+            said["name"],
+            tuple(said["classes"]),
+            tuple(map(tuple, said["ids"])),
+            tuple(said["void"]),
+            said["others_void"],
+            tuple(said["colours"]),
+            tuple(said["void_colours"]),
+            said["encoding"],
+        )
         try:
             found.check()
         except ValueError as error:

@@ -132,7 +132,7 @@ def map_plane(picture: Image.Image, reading: Reading, stored_as: str = "") -> Pl
         Refused: wrong_kind or unsupported_mode, where the file does not hold such a map.
     """
     if reading.kind == "labels":
-        lossy = stored_as in LOSSY or picture.info.get("compression") == "jpeg"
+        lossy = stored_as in LOSSY or picture.info.get("compression") in ("jpeg", "tiff_jpeg")
         return Plane(Image.fromarray(_labels(picture, reading.labels, lossy)))
     if reading.kind == "gray16":
         return _depth(*_numbers(picture), reading)
@@ -179,7 +179,7 @@ def scaled_map(
         return _stretched(*_known(plane, size, box, whole, factor < 1))
     if kind == "binary" and not whole and factor > 1:
         share = np.asarray(picture.convert("F").resize(size, Image.Resampling.BOX, box=box))  # type: ignore[arg-type]
-        array = np.where(share >= 255 * min(WHITE_FROM, LINE_SHARE / factor), 255, 0).astype(np.uint8)
+        array = _white(share >= 255 * min(WHITE_FROM, LINE_SHARE / factor))
     elif whole:
         array = np.asarray(picture)
     else:
@@ -263,7 +263,8 @@ def _depth(values: np.ndarray, valid: np.ndarray, top: int, reading: Reading) ->
         if not (0 <= low <= high <= 65535) or (top == 0 and (values % 1).any()):
             raise Refused("wrong_kind", f"values from {low:g} to {high:g} are not 16 bits{SAY_DEPTH}")
         _check_range(high, top or 65535, SAY_DEPTH)
-        return Plane(Image.fromarray(np.where(valid, values * (257 if top == 255 else 1), 0).astype(np.float32)))
+        values *= (257 if top == 255 else 1) * valid  # values are a copy of the file's
+        return Plane(Image.fromarray(values))
     known = valid & np.isfinite(values) & ~np.isin(values, np.asarray(reading.invalid, np.float32))
     if reading.meaning == "metric":
         known &= values > 0
@@ -277,40 +278,44 @@ SAY_DEPTH = "; say what they mean: --depth metric:SCALE (values in a metre, 1000
 
 def _gray8(picture: Image.Image, invert: bool) -> np.ndarray:
     values, top, ink = _intensity(picture, invert)
-    if top == 65535:
-        values = (values >> 8).astype(np.uint8)
-    elif top != 255:
+    if not top:
         raise Refused("unsupported_mode", f"mode {picture.mode}: the range of its values is not known")
-    if values.max(initial=0) == 1:
-        values = values * np.uint8(255)
+    if values.max() == 1:
+        values, top = _white(values == 1), 255
     if invert and not ink:
-        values = 255 - values
-    _check_range(int(values.max(initial=0)), 255)
-    return values
+        values = top - values
+    _check_range(int(values.max()), top)
+    return values if top == 255 else (values >> 8).astype(np.uint8)
 
 
 def _binary(picture: Image.Image, invert: bool) -> np.ndarray:
     values, top, ink = _intensity(picture, invert)
     low, high = values.min().item(), values.max().item()
+    white = values == high
     if low == high:
         white = np.full(values.shape, high > 0)
-    elif ((values == low) | (values == high)).all():
-        white = values == high
-    elif not top:
-        raise Refused("unsupported_mode", f"mode {picture.mode}, more than two values: which are white is not known")
-    else:
-        values, low, high = (top - values, top - high, top - low) if invert and not ink else (values, low, high)
+    elif np.count_nonzero(white) + np.count_nonzero(values == low) < values.size:
+        if not top:
+            raise Refused(
+                "unsupported_mode", f"mode {picture.mode}, more than two values: which are white is not known"
+            )
+        if invert and not ink:
+            values, high = top - values, top - low
         if high * 2 < top:
             raise Refused("wrong_kind", f"more than two values, and the brightest is {high} of {top}: none is white")
-        white = values >= WHITE_FROM * top
-        ink = True  # turned already
+        white, ink = values >= WHITE_FROM * top, True  # turned already
     if invert and not ink:
         white = ~white
-    share = float(white.mean())
+    share = np.count_nonzero(white) / white.size
     if share > 0.5:
         turn = "are its files light on dark? then without --invert" if invert else "black on white: --invert NAME"
         raise Refused("wrong_kind", f"{share:.1%} of a binary map is white, white on black is meant ({turn})")
-    return np.where(white, 255, 0).astype(np.uint8)
+    return _white(white)
+
+
+def _white(where: np.ndarray) -> np.ndarray:
+    """255 there, else 0."""
+    return where.astype(np.uint8) * np.uint8(255)
 
 
 def _intensity(picture: Image.Image, invert: bool) -> tuple[np.ndarray, int, bool]:
@@ -329,10 +334,11 @@ def _intensity(picture: Image.Image, invert: bool) -> tuple[np.ndarray, int, boo
 
 def _is_ink(rgba: np.ndarray) -> bool:
     """Whether all that is seen has one colour: then what is drawn is in the alpha."""
-    seen = rgba[rgba[..., 3] >= max(1, min(128, int(rgba[..., 3].max())))][:, :3]
-    if not len(seen):
-        return True
-    return bool((np.ptp(seen, axis=0) <= INK_RANGE).all())
+    alpha = rgba[..., 3]
+    seen = alpha >= max(1, min(128, int(alpha.max())))
+    bands = [rgba[..., band] for band in range(3)]
+    spans = [int(band.max(where=seen, initial=0)) - int(band.min(where=seen, initial=255)) for band in bands]
+    return max(spans) <= INK_RANGE
 
 
 def _check_range(high: float, top: int, hint: str = "") -> None:

@@ -29,6 +29,7 @@ from .dataset import BASE_TABLES, Dataset, shard_file
 from .errors import MillError, error_text
 from .fingerprint import differences, fingerprint, row_key
 from .index import describe_file
+from .maps import coverage
 from .redo import REDO, leftovers
 from .shardfile import Footer, check_layout, open_parquet, read_footer, read_rows, read_table
 from .storage import TEMPORARY
@@ -252,7 +253,7 @@ def _map_columns(condition: Condition, pixels: bool) -> list[str]:
     """What says whether a row has a map or a caption; with ``pixels`` the map's bytes too."""
     if condition.kind == "text":
         return ["caption"]
-    return ["map.path", "map.bytes"] if pixels else ["map.path"]
+    return ["map.path", "map.bytes", "coverage"] if pixels else ["map.path"]
 
 
 def _map_faults(condition: Condition, image: dict[str, Any], row: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -264,9 +265,13 @@ def _map_faults(condition: Condition, image: dict[str, Any], row: dict[str, Any]
             yield "conservation", f"has no {value} and no reason"
     elif "bytes" in stored:
         try:
-            decode_map(condition.kind, stored["bytes"] or b"", (image["height"], image["width"]))
+            array = decode_map(condition.kind, stored["bytes"] or b"", (image["height"], image["width"]))
         except Exception as error:  # decoders raise nearly anything on damaged data
             yield "alignment", str(error)
+            return
+        found = coverage(condition.kind, array)
+        if row["coverage"] is None or abs(row["coverage"] - found) > 1e-6:  # it is stored in 32 bits
+            yield "alignment", f"has a coverage of {row['coverage']}, its map of {found:.6f}"
 
 
 def _cache_faults(table: str, footer: Footer, row: dict[str, Any]) -> Iterator[tuple[str, str]]:

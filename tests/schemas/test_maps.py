@@ -150,6 +150,13 @@ def test_many_colours_on_transparent_are_over_black(reading: Reading) -> None:
     assert not found[20:40].any()
 
 
+def test_masks_of_two_values_are_stretched_as_gray8_too() -> None:
+    for mask in (FRAME > 0).astype(np.uint8), (FRAME > 0).astype(np.uint16):
+        np.testing.assert_array_equal(stored(file_of(mask), GRAY8), FRAME)
+    with pytest.raises(Refused, match=r"the brightest value is 7\d+ of 65535"):
+        stored(file_of((np.arange(64, dtype=np.uint16) * 127).reshape(8, 8) % 8000), GRAY8)
+
+
 def test_an_empty_map_is_stored_and_covers_nothing() -> None:
     for kind in ("binary", "gray8", "gray16", "rgb"):
         empty = Image.new("RGB" if kind == "rgb" else "L", (8, 8))

@@ -118,6 +118,13 @@ def test_a_map_of_another_size(copy: Path) -> None:
     assert found(copy) == [("alignment", f"{key}: is 9x9, not 128x128")]
 
 
+def test_a_coverage_that_is_not_the_maps(copy: Path) -> None:
+    rewrite(copy, "canny", edit(2, coverage=0.75))
+    ((promise, text),) = found(copy)
+    assert promise == "alignment"
+    assert "has a coverage of 0.75, its map of 0.0" in text
+
+
 def test_a_map_that_cannot_be_decoded(copy: Path) -> None:
     rewrite(copy, "canny", edit(2, map={"bytes": b"PNG?", "path": "x.png"}))
     assert any(promise == "alignment" and "cannot be decoded" in text for promise, text in found(copy))

@@ -9,13 +9,14 @@ import types
 import numpy as np
 import pytest
 from controlmill.annotators.hed import SoftHED
-from controlmill.schemas.conditions import CONDITIONS
+from controlmill.schemas.conditions import CONDITIONS, stored_condition
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.label_files import named_set
 from controlmill.training import run as runs
 from controlmill.training.draw import draw
 from controlmill.training.fidelity import find_annotator, make_judge, stored_columns
 from controlmill.training.log import read_log
-from controlmill.training.own_pictures import probe_samples
+from controlmill.training.own_pictures import given_map, probe_samples
 from controlmill.training.trainer import Trainer
 from PIL import Image
 
@@ -43,6 +44,24 @@ def test_own_pictures_are_fitted_and_annotated_as_the_table_was(photo, settings,
     assert sample.image.shape == (64, 64, 3)
     np.testing.assert_array_equal(sample.maps["cartoon"], judge.map_of(sample.image, {}))
     assert sample.maps["cartoon"].std() > 0
+
+
+def test_a_given_map_is_read_as_imports_are(tmp_path):
+    """A mask of 0 and 1, lines of black ink, and labels in the colours of their set or the numbers of the table's."""
+    lines = np.zeros((64, 64), np.uint8)
+    lines[20, 8:40] = 1
+    ink = np.dstack([lines * 0, lines * 255])
+    for number, array in enumerate((lines, ink)):
+        Image.fromarray(array).save(tmp_path / f"{number}.png")
+        found = given_map(tmp_path / f"{number}.png", CONDITIONS["canny"], (64, 64))
+        np.testing.assert_array_equal(found, lines * 255)
+    said = {"table": "segmentation", "kind": "labels", "annotator": {"variant": "upernet"}}
+    Image.new("RGB", (64, 64), (120, 120, 120)).save(tmp_path / "wall.png")
+    assert not given_map(tmp_path / "wall.png", stored_condition(said), (64, 64)).any()
+    said["annotator"] = {"variant": "imported", "reading": {"label_set": named_set("ade20k-150").provenance()}}
+    Image.fromarray(lines).save(tmp_path / "wall.png")
+    found = given_map(tmp_path / "wall.png", stored_condition(said), (64, 64))
+    np.testing.assert_array_equal(found, np.where(lines, 0, 255))
 
 
 def test_own_pictures_are_in_the_grids_and_in_no_measure(photo, train, settings, tmp_path):
