@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,18 +86,25 @@ class AnnotateStep:
         Raises:
             Pointless: it cannot be loaded, or compiled.
         """
-        try:
+        with _what_loading_says(self.group):
             if self._network() and self.place.compile and shape:
                 compile_for(shape, self.group, tuple(self.weights.values()), self.place)
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            names = ", ".join(choice.condition for choice in self.group.choices)
-            text = str(error) if isinstance(error, MillError) else error_text(error)
-            raise Pointless(f"the network of {names} cannot be loaded: {text}") from error
 
     def _network(self) -> Network | None:
         return loaded(self.group, tuple(self.weights.values()), self.place)
+
+
+@contextmanager
+def _what_loading_says(group: ForwardGroup) -> Iterator[None]:
+    """What goes wrong with a network is no fault of a row."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        names = ", ".join(choice.condition for choice in group.choices)
+        text = str(error) if isinstance(error, MillError) else error_text(error)
+        raise Pointless(f"the network of {names} cannot be loaded: {text}") from error
 
 
 forward_lock = threading.Lock()
@@ -194,6 +202,19 @@ class Annotate(Stage):
         """Where the group's network runs."""
         network = group.network()
         return self.places[network.name] if network else Placement()
+
+    def load(self, tables: Iterable[str], here: bool) -> None:
+        """The networks of all groups that make some of the tables; elsewhere than where they work, on the CPU."""
+        for group in self.groups:
+            network = group.network()
+            if network is None or set(self.outputs(group)).isdisjoint(tables):
+                continue
+            step = AnnotateStep(group, self.weights, self.place(group))
+            if here:
+                step.prepare()
+            else:
+                with _what_loading_says(group):
+                    load_network(network, self.weights, Placement())
 
     def outputs(self, group: ForwardGroup) -> dict[str, Output]:
         """Table → what is made."""

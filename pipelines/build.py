@@ -29,6 +29,7 @@ from .imported import Import
 from .ingest import Ingest, IngestConfig
 from .jobs import Means, run_stage
 from .mend import begin_redo, check_committed, check_listing, mended, redo_aim, set_aside
+from .recaption import Recaption
 from .run import Run, require_alone
 from .shards import Stage
 from .sources import PassedOver, Source, write_listing
@@ -186,13 +187,15 @@ def plan_conditions(
     imports: Sequence[Column] = (),
     conditions_from: str | None = None,
     config: IngestConfig | None = None,
+    captions_from: str | None = None,
 ) -> Plan:
     """Plan the fewest forward passes and find all weights. ``places`` says where the networks run, given them all.
 
     Raises:
         MillError: weights are missing, all of them listed; or a condition is both annotated and imported.
     """
-    both = {choice.condition for choice in choices} & {column.name for column in imports}
+    taken = {column.name for column in imports} | ({"caption"} if captions_from else set())
+    both = {choice.condition for choice in choices} & taken
     if both:
         raise MillError(f"{', '.join(sorted(both))}: annotate it or import it, not both")
     stages: list[Stage] = []
@@ -204,6 +207,10 @@ def plan_conditions(
         stages.append(importing)
         folders = (folder, *(os.path.join(folder, column.name) for column in imports))
         wanted.update({table: dict(output.provenance) for table, output in importing.outputs().items()})
+    if captions_from:
+        recaption = Recaption(os.path.abspath(captions_from))
+        stages.append(recaption)
+        wanted.update({table: dict(output.provenance) for table, output in recaption.outputs().items()})
     if choices:
         weights = {found.name: found for found in find_weights(choices, weights_folder)}
         groups = tuple(forward_groups(choices))
@@ -237,6 +244,23 @@ def check_conditions(address: str, plan: Plan, overwrite: Sequence[str]) -> None
         check_committed(dataset, table, plan.wanted[table])
 
 
+def load_networks(address: str, plan: Plan, means: Means, overwrite: Sequence[str]) -> None:
+    """Load, once before anything begins, the networks that there is work for.
+
+    Raises:
+        MillError: one cannot be loaded.
+    """
+    dataset = Dataset.open(address) if Storage(address).exists("dataset.json") else None
+    for stage in plan.stages:
+        tables = [
+            table
+            for table in stage.tables
+            if table in overwrite or dataset is None or dataset.state(table).status == "partial"
+        ]
+        if tables and list(stage.devices()):
+            means.process.load(stage, tables)
+
+
 def images_wanted(address: str) -> str:
     """What is said where tables are to be made of images that are not complete."""
     return f"the images of {address} are not complete; run the ingest command again to go on with them"
@@ -257,8 +281,8 @@ def annotate(address: str, plan: Plan, means: Means, overwrite: Sequence[str] = 
         if table not in overwrite:
             set_aside(dataset, table, check_committed(dataset, table, said))
     for stage in plan.stages:
-        if isinstance(stage, Import):
-            stage.check_unchanged(dataset, overwrite)
+        stage.check_unchanged(dataset, overwrite)
+    load_networks(address, plan, means, overwrite)
     aims = {table: redo_aim(dataset, plan.wanted[table]) for table in overwrite if table in plan.wanted}
     redone = {table for table, aim in aims.items() if begin_redo(dataset, table, aim)}
     rows = [entry["rows"] for entry in images["shards"]]

@@ -14,6 +14,7 @@ from .options import (
     BatchSize,
     BeamOption,
     BuildConditions,
+    CaptionsFrom,
     Column,
     Compile,
     Conditions,
@@ -45,6 +46,8 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..schemas.dataset import Dataset
     from .build import Plan
     from .columns import MapOptions
@@ -104,6 +107,7 @@ def build(
     _say_listing(dataset, redo)
     _say_sources(plan)
     with means:
+        jobs.load_networks(dataset, plan, means, redo)
         jobs.ingest(str(photos), dataset, config, means, shard_size, redo, plan.folders)
         done = jobs.annotate(dataset, plan, means, redo)
     _summary(done, ["images", *plan.wanted], time.monotonic() - started)
@@ -161,6 +165,7 @@ def annotate(
     depth: DepthOption = None,
     invalid: Invalid = None,
     invert: Invert = None,
+    captions_from: CaptionsFrom = None,
     weights: Weights = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -183,7 +188,7 @@ def annotate(
     config = IngestConfig.of(mended(dataset))
     networks = networks_of(weights, device, dtype, batch_size, compile, accept_license, dataset, redo, config)
     maps = map_options(conditions_from, condition_column, label_set, depth, invalid, invert)
-    plan = _plan(conditions, maps, networks, config)
+    plan = _plan(conditions, maps, networks, config, captions_from)
     jobs.check_overwrite(redo, tuple(plan.wanted))
     _say_sources(plan)
     with job_means(runner, workers, threads, beam_option) as means:
@@ -235,13 +240,14 @@ def _plan(
     maps: MapOptions,
     networks: Networks | None = None,
     config: IngestConfig | None = None,
+    captions_from: Path | None = None,
 ) -> Plan:
     from ..annotators.catalogue import check_licences, parse_conditions
     from ..schemas.errors import MillError
     from .build import plan_conditions
     from .columns import parse_columns
 
-    if conditions == "" and not maps.folder:
+    if conditions == "" and not maps.folder and not captions_from:
         raise MillError("say what to make: --conditions canny,hed (or --conditions-from FOLDER to import maps)")
     networks = networks or Networks()
     choices = parse_conditions(conditions) if conditions else []
@@ -249,7 +255,8 @@ def _plan(
     if networks.compile and not any(choice.build().network for choice in choices):
         raise MillError("--compile: none of these conditions has a network")
     check_licences(choices, networks.licences)
-    return plan_conditions(choices, networks.places, networks.weights, imports, maps.folder, config)
+    captions = str(captions_from) if captions_from else None
+    return plan_conditions(choices, networks.places, networks.weights, imports, maps.folder, config, captions)
 
 
 def _say_listing(address: str, redo: list[str]) -> None:

@@ -63,7 +63,7 @@ def list_folder(
     root = os.fspath(root)
     if not os.path.isdir(root):
         raise MillError(f"{root}: no such folder")
-    walk = _Walk(PassedOver() if passed is None else passed, Metadata(passed) if passed is not None else None)
+    walk = Walk(PassedOver() if passed is None else passed, Metadata(passed) if passed is not None else None)
     walk.seen.add(_identity(root))
     left_out = {_identity(folder) for folder in leave_out if os.path.isdir(folder)}
     opened = [walk.open(root, "")]
@@ -101,7 +101,7 @@ class _Folder:
 
 
 @dataclass
-class _Walk:
+class Walk:
     """What a walk knows. ``seen`` takes some 70 bytes a folder."""
 
     passed: PassedOver

@@ -18,7 +18,8 @@ import traceback
 from multiprocessing import resource_tracker
 from typing import Any
 
-from .jobs import ENGINE_FAILED
+from .jobs import ENGINE_FAILED, NOT_LOADED, Loading
+from .rows import Pointless
 from .runners import open_engine
 
 
@@ -61,8 +62,14 @@ def main() -> None:
         while True:
             job, shards = jobs.get()
             try:
-                run_graph(job, shards)
+                if isinstance(job, Loading):
+                    job.stage.load(job.tables, job.here)
+                else:
+                    run_graph(job, shards)
                 status = 0
+            except Pointless as error:
+                job.answer.write_text(str(error), "utf-8")
+                status = NOT_LOADED
             except Exception:
                 traceback.print_exc()
                 status = ENGINE_FAILED

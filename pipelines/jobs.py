@@ -14,9 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from ..schemas.dataset import Dataset
@@ -31,6 +32,7 @@ MAX_DEATHS = 5  # of the job's process, without a single commit between them
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 30
 END_SECONDS = 5  # for the job's process to put its things away
+NOT_LOADED = 4  # a network cannot be loaded
 ENGINE_FAILED = 3  # exit status of the job's process: the engine raised, and starting again would not help
 GO_ON = "What is committed stays: run the same command again to go on."
 
@@ -161,6 +163,19 @@ def _supervise(job: Job, run: Run, todo: list[int], process: JobProcess, progres
         progress.say(f"the job's process died (exit status {status}); starting it again, with more care")
 
 
+@dataclass(frozen=True)
+class Loading:
+    """What the job's process is asked before a job: to load the networks that make some tables of a stage.
+
+    ``here`` says whether it will work with them itself; why one cannot be loaded goes to ``answer``.
+    """
+
+    stage: Stage
+    tables: tuple[str, ...]
+    here: bool
+    answer: Path
+
+
 class JobProcess:
     """The process that runs Beam graphs (``jobprocess``), started when it is first needed and kept for the next job.
 
@@ -174,16 +189,38 @@ class JobProcess:
         self.engine = engine
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
+        self._loaded: list[tuple[Stage, Sequence[str]]] = []
 
     def run(self, job: Job, shards: list[int], progress: Progress) -> int:
         """Run one job; its status, or the process's exit status where it died."""
+        return self._ask(job, shards, progress.update)
+
+    def load(self, stage: Stage, tables: Sequence[str]) -> None:
+        """Have the networks loaded that make some tables of a stage; once, however often this is asked.
+
+        Raises:
+            MillError: one cannot be loaded.
+        """
+        if (stage, tables) in self._loaded:
+            return
+        self.start()
+        here = self.engine.runner == "FnApiRunner" and not self.engine.workers
+        loading = Loading(stage, tuple(tables), here, Path(self._temporary, "not-loaded"))
+        status = self._ask(loading, [], lambda: None)
+        if status == NOT_LOADED:
+            raise MillError(loading.answer.read_text("utf-8"))
+        if status:
+            raise MillError(f"the job's process ended as it loaded networks (status {status}):\n{self.last_lines()}")
+        self._loaded.append((stage, tables))
+
+    def _ask(self, job: Job | Loading, shards: list[int], wait: Callable[[], None]) -> int:
         process = self.start()
         assert process.stdin and process.stdout
         with suppress(BrokenPipeError):  # it has died, which shows below
             pickle.dump((job, shards), process.stdin)
             process.stdin.flush()
         while not select.select([process.stdout], [], [], POLL_SECONDS)[0]:
-            progress.update()
+            wait()
         answer = process.stdout.read(1)
         if answer:
             return answer[0]

@@ -79,7 +79,8 @@ class Metadata:
             self.passed.note(f"{prefix}{name}, line {number}: {error}")
             caption = None
         if self._database is None:
-            self._database = sqlite3.connect("")  # a temporary file
+            # a temporary file, used by one thread at a time
+            self._database = sqlite3.connect("", check_same_thread=False)
             self._database.execute(CREATE)
         others = [
             value for key, value in row.items() if key != column and key not in captions and self._is_picture(value)

@@ -64,6 +64,10 @@ Invalid = Annotated[
 Invert = Annotated[
     list[str] | None, typer.Option(help="NAME of imported binary or gray8 maps that are dark on light; repeat.")
 ]
+CaptionsFrom = Annotated[
+    Path | None,
+    typer.Option(help="Folder whose captions, as they are now, become the table captions: the pictures', or of texts."),
+]
 Weights = Annotated[Path | None, typer.Option(help="Folder with weight files, named as on the hub.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[str, typer.Option(help="fp32, bf16, fp16, or auto: bf16 where the hardware multiplies it natively.")]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,24 @@ class Stage(ABC):
     def devices(self) -> Iterable[str]:
         """Where its networks run."""
         return ()
+
+    def load(self, tables: Iterable[str], here: bool) -> None:  # noqa: B027 most need none
+        """Load the networks that make some tables, to find out whether they can be.
+
+        Args:
+            tables: what is to be made.
+            here: whether this process is the one that works with them; else they are let go of.
+
+        Raises:
+            Pointless: one cannot be loaded.
+        """
+
+    def check_unchanged(self, dataset: Dataset, overwrite: Sequence[str]) -> None:  # noqa: B027 most read none
+        """Compare a user's files with those that the committed tables were made from.
+
+        Raises:
+            MillError: they are others, or not there.
+        """
 
     def said(self) -> Iterable[str]:
         """What a user is to know of it before it starts, in lines."""
