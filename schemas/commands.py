@@ -68,7 +68,7 @@ def inspect(
         from .sheet import contact_sheet as draw
 
         draw(opened, rows, first).save(contact_sheet)
-        console.print(f"contact sheet: {contact_sheet}", markup=False, soft_wrap=True)
+        console.print(f"contact sheet: {printable(contact_sheet)}", markup=False, soft_wrap=True)
 
 
 def verify(
@@ -78,7 +78,6 @@ def verify(
 ) -> None:
     """Check every promise that can be checked from the files; exit status 1 and a list where one is broken."""
     from .dataset import Dataset
-    from .printing import printable
     from .verify import verify as faults_of
 
     console = Console(highlight=False)
@@ -92,7 +91,7 @@ def verify(
     faults = 0
     for fault in faults_of(opened, pixels=not quick):
         faults += 1
-        console.print(printable(f"{fault.promise}: {fault.where}: {fault.found}"), markup=False, soft_wrap=True)
+        console.print(str(fault), markup=False, soft_wrap=True)
     tables = len(opened.tables())
     if faults:
         console.print(f"{faults} faults in {tables} tables", markup=False)

@@ -94,7 +94,7 @@ def provenance_text(state: TableState) -> str:
         ingest = said.get("ingest")
         return f"{ingest['resolution']} px, fit {ingest['fit']}" if ingest else ""
     params = ", ".join(f"{name} {value}" for name, value in annotator.get("params", {}).items())
-    parts = [f"{annotator['condition']}={annotator['variant']} v{annotator['version']}", params]
+    parts = [f"{annotator['condition']}={annotator['variant']} v{annotator.get('version')}", params]
     if annotator["variant"] == "imported":
         parts.append(Reading.of(stored_condition(said)).described())
     if "network" in annotator:

@@ -56,6 +56,8 @@ def _rows(dataset: Dataset, columns: Sequence[str], first: int, count: int) -> l
             first -= entry["rows"]
             continue
         cells = [_column(dataset, table, shard, first, count - len(found)) for table in columns]
+        if len(set(map(len, cells))) > 1:
+            raise MillError(f"tables of shard {shard} do not have the same rows: controlmill verify tells more")
         found += [list(row) for row in zip(*cells, strict=True)]
         first = 0
         if len(found) >= count:

@@ -30,12 +30,14 @@ from .errors import MillError, error_text
 from .fingerprint import differences, fingerprint, row_key
 from .index import describe_file
 from .maps import coverage
+from .printing import printable
 from .redo import REDO, leftovers
 from .shardfile import Footer, check_layout, open_parquet, read_footer, read_rows, read_table
 from .storage import TEMPORARY
 from .tables import IMAGES, REJECTED, SOURCES, condition_schema
 
 MAX_CARD_BYTES = 1024 * 1024
+MAX_TEXT = 1000  # characters of a fault: what it quotes may be of any length
 BASE_SCHEMAS = {"sources": SOURCES, "images": IMAGES, "rejected": REJECTED}
 
 
@@ -46,6 +48,9 @@ class Fault:
     promise: str
     where: str
     found: str
+
+    def __str__(self) -> str:
+        return printable(f"{self.promise}: {self.where}: {self.found}")[:MAX_TEXT]
 
 
 def verify(dataset: Dataset, pixels: bool = True) -> Iterator[Fault]:
@@ -63,7 +68,8 @@ def verify(dataset: Dataset, pixels: bool = True) -> Iterator[Fault]:
     for table in BASE_TABLES:
         if table not in dataset.tables():
             yield Fault("commit", table, "the table is missing")
-    yield from _guarded("README.md", _card_faults(dataset))
+    if len(complete) == len(dataset.tables()):
+        yield from _guarded("README.md", _card_faults(dataset))
     if all(table in complete for table in BASE_TABLES):
         yield from _guarded("dataset.json", _settings(dataset))
         for shard in range(dataset.shards):
