@@ -60,7 +60,7 @@ def code_profile(primaries: int, transfer: int) -> bytes | None:
     return make_profile(PRIMARIES[primaries], GAMMAS.get(transfer))
 
 
-def png_profile(said: Mapping[str, Any]) -> bytes | None:
+def png_profile(said: Mapping[Any, Any]) -> bytes | None:
     """The profile of gAMA and cHRM, ``said`` as Pillow reads them; either alone goes with sRGB's other half.
 
     Raises:
@@ -166,9 +166,10 @@ def _colours(mode: str) -> Image.Image:
 
 def lab_to_srgb(image: Image.Image) -> Image.Image:
     """CIELab of a TIFF, whose white is D50, as RGB."""
-    return ImageCms.profileToProfile(
-        image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
-    )
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.applyTransform(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB"))
+    assert converted is not None  # it is not asked to work in place
+    return converted
 
 
 @functools.lru_cache(maxsize=64)

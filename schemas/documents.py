@@ -206,7 +206,8 @@ def _check_depth(value: Any) -> None:
 
 
 def _fault(value: Any, wanted: str, at: str) -> ValueError:
-    shown = {dict: "an object", list: "a list"}.get(type(value)) or json.dumps(value)
+    named = "an object" if isinstance(value, dict) else "a list" if isinstance(value, list) else ""
+    shown = named or json.dumps(value)
     return ValueError(f"{at or 'the whole'} is {printable(shown)[:SHOWN]}, not {wanted}")
 
 
