@@ -162,12 +162,15 @@ def export_weights(
 ) -> None:
     """Write a ControlNet as one file, in the original's key layout."""
     from ..schemas.errors import MillError
-    from .data import controlnet_folder
-    from .export import check_form
+    from .data import controlnet_folder, read_controlnet_config
+    from .export import check_form, unreadable
     from .export import export_weights as export
 
     check_form(out, layout, dtype)
     if not run.is_dir():
         raise MillError(f"{run}: no such folder")
-    tensors = export(Path(controlnet_folder(str(run))), out, layout, dtype)
+    folder = controlnet_folder(str(run))
+    tensors = export(Path(folder), out, layout, dtype)
     output.say(f"{tensors} tensors in {out}")
+    if note := unreadable(read_controlnet_config(folder)):
+        output.say(f"note: {note}")

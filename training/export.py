@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..annotators.torch_device import DTYPES
-from ..schemas.errors import MillError
+from ..schemas.errors import MillError, error_text
 from ..schemas.permissions import obey_umask
 from .data import read_controlnet_config
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 PREFIX = "control_model."
+WIDTHS = {768: "1.x", 1024: "2.x"}  # of the text that a Stable Diffusion attends to
+CHANNELS, HALVINGS = [320, 640, 1280, 1280], 4  # of all of them
 RESNET = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
@@ -76,6 +78,18 @@ def to_original(weights: Mapping[str, torch.Tensor], config: Mapping[str, Any]) 
     return renamed
 
 
+def unreadable(config: Mapping[str, Any]) -> str:
+    """Why no web interface loads such a ControlNet, whatever the layout; empty where they do."""
+    channels, embedding = list(config["block_out_channels"]), config["conditioning_embedding_out_channels"]
+    if config["cross_attention_dim"] in WIDTHS and channels == CHANNELS and len(embedding) == HALVINGS:
+        return ""
+    return (
+        f"no web interface can load this: they read ControlNets of Stable Diffusion {' and '.join(WIDTHS.values())}, "
+        f"and this one is of a base of {channels} channels that attends to width {config['cross_attention_dim']} (the "
+        "tiny base?); diffusers reads the run's folder"
+    )
+
+
 def check_form(out: Path, layout: str, dtype: str) -> None:
     """Raise MillError where there is no such layout or dtype, or the file exists."""
     if layout not in ("original", "diffusers") or dtype not in DTYPES:
@@ -96,14 +110,20 @@ def export_weights(folder: Path, out: Path, layout: str, dtype: str) -> int:
     if not files:
         raise MillError(f"{folder} holds no .safetensors file")
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
 
     weights: dict[str, torch.Tensor] = {}
     for file in files:
-        weights.update(load_file(file))
+        try:
+            weights.update(load_file(file))
+        except SafetensorError as error:
+            raise MillError(f"{file} is damaged ({error_text(error)})") from error
     named = to_original(weights, config) if layout == "original" else weights
     out.parent.mkdir(parents=True, exist_ok=True)
     kind = getattr(torch, DTYPES[dtype])
-    save_file({key: tensor.to(kind).contiguous() for key, tensor in named.items()}, out, {"format": "pt"})
-    obey_umask(out)
+    scratch = out.with_name(out.name + "~")
+    save_file({key: tensor.to(kind).contiguous() for key, tensor in named.items()}, scratch, {"format": "pt"})
+    obey_umask(scratch)
+    scratch.replace(out)
     return len(named)

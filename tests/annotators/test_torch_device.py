@@ -1,12 +1,13 @@
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from controlmill.annotators.base import Placement
-from controlmill.annotators.torch_device import finite, resolve_device, resolve_dtype, upload
+from controlmill.annotators.torch_device import finite, load_state_dict, resolve_device, resolve_dtype, upload
 from controlmill.schemas.errors import MillError
 
 
@@ -68,3 +69,11 @@ def test_finite():
     assert finite(np.zeros(3)).shape == (3,)
     with pytest.raises(ValueError, match="not finite"):
         finite(np.array([0.0, np.inf]))
+
+
+def test_a_pickle_of_more_than_tensors_is_refused_in_our_words(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"a": Path("x")}, path)
+    with pytest.raises(MillError, match="could run code: it is not loaded") as found:
+        load_state_dict(path)
+    assert "weights_only" not in str(found.value)

@@ -51,3 +51,21 @@ def test_a_base_for_inpainting_is_refused(copied):
     config.write_text(json.dumps({**json.loads(config.read_text()), "in_channels": 9}))
     with pytest.raises(MillError, match="inpainting"):
         read_facts(str(copied))
+
+
+@pytest.mark.parametrize(("part", "name"), [("unet", "diffusion_pytorch_model"), ("text_encoder", "model")])
+def test_pickled_weights_of_a_base_are_not_taken(part, name, copied):
+    (copied / part / f"{name}.safetensors").unlink()
+    torch.save({}, copied / part / ("pytorch_model.bin" if name == "model" else f"{name}.bin"))
+    with pytest.raises(
+        MillError, match=rf"its {part} cannot be loaded .*from \.safetensors files; pickled ones"
+    ) as found:
+        base_in(copied)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"guidance": "3"}', "[" * 100_000])
+def test_a_card_of_guidance_from_elsewhere(text, copied):
+    (copied / "guidance.json").write_text(text)
+    with pytest.raises(MillError, match=r"guidance\.json: "):
+        base_in(copied)

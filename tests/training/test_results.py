@@ -164,6 +164,17 @@ def test_exported_keys_of_stable_diffusion_are_the_original_ones():
         assert f"control_model.{key}" in keys
 
 
+def test_what_no_web_interface_can_load_is_said(run, tmp_path):
+    small = CliRunner().invoke(app, ["export-weights", str(run), "--out", str(tmp_path / "small.safetensors")])
+    assert "note: no web interface can load this" in small.output
+    assert (tmp_path / "small.safetensors").stat().st_mode == (run / "run.json").stat().st_mode  # as the umask says
+    assert not list(tmp_path.glob("*~"))
+    for width in (768, 1024):
+        unet = UNet2DConditionModel.load_config(run / "config.json") | {"cross_attention_dim": width}
+        large = {"block_out_channels": (320, 640, 1280, 1280), "conditioning_embedding_out_channels": (16, 32, 96, 256)}
+        assert export.unreadable({**unet, **large}) == ""
+
+
 def test_export_in_half_precision_keeps_diffusers_names(run, tmp_path):
     export.export_weights(run, tmp_path / "half.safetensors", "diffusers", "fp16")
     assert {value.dtype for value in load_file(tmp_path / "half.safetensors").values()} == {torch.float16}

@@ -8,7 +8,10 @@ import torch
 from controlmill.annotators.encoders import TINY
 from controlmill.training import stage, tiny_base
 from controlmill.training.base import Base
+from controlmill.training.connections import make_controlnet
 from controlmill.training.synthetic import COLOURS, draw_scene
+from diffusers import StableDiffusionControlNetPipeline
+from PIL import Image
 
 MEGABYTES = 12
 
@@ -55,6 +58,20 @@ def test_it_draws_what_the_caption_says(base):
         shapes += share[scene.shapes[0].colour] > 0.02
     assert grounds >= 11
     assert shapes >= 10
+
+
+def saved_again(folder):
+    """As the script that made the base would save it now."""
+    tiny_base.save_pipeline(tiny_base.make_parts(0), folder)
+    return folder
+
+
+@pytest.mark.parametrize("folder", [lambda _: TINY, saved_again])
+def test_the_stock_pipeline_loads_it_in_one_dtype(folder, base, tmp_path):
+    controlnet = make_controlnet(base.unet, "zero", 4, 3, 0)
+    made = StableDiffusionControlNetPipeline.from_pretrained(folder(tmp_path), controlnet=controlnet)
+    assert {part.dtype for part in (made.unet, made.vae, made.text_encoder)} == {torch.float32}
+    assert made("a red circle", image=Image.new("RGB", (64, 64)), num_inference_steps=1).images[0].size == (64, 64)
 
 
 def test_training_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
