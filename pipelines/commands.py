@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,7 @@ from .options import (
     Conditions,
     DepthOption,
     Device,
+    DryRun,
     Dtype,
     FitOption,
     Folder,
@@ -48,10 +50,12 @@ from .options import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..annotators.catalogue import Choice
     from ..schemas.dataset import Dataset
     from .build import Plan
-    from .columns import MapOptions
+    from .columns import Column, MapOptions
     from .ingest import IngestConfig
+    from .jobs import Means
 
 
 def register(app: typer.Typer) -> None:
@@ -88,6 +92,7 @@ def build(
     min_side: MinSide = 64,
     white: White = None,
     overwrite: Overwrite = None,
+    dry_run: DryRun = False,
 ) -> None:
     """A folder of pictures becomes a dataset: ingest, then annotate. Run it again to go on after a stop."""
     from . import build as jobs
@@ -99,8 +104,11 @@ def build(
     if conditions is None:
         conditions = "" if conditions_from else "canny"
     maps = map_options(conditions_from, condition_column, label_set, depth, invalid, invert)
-    plan = _plan(conditions, maps, networks, config)
     means = job_means(runner, workers, threads, beam_option)
+    if dry_run:
+        _rehearse(str(photos), dataset, config, conditions, maps, networks, means, shard_size, redo)
+        return
+    plan = _plan(conditions, maps, networks, config)
     jobs.check_overwrite(redo, ("images", *plan.wanted))
     jobs.check_ingest(str(photos), dataset, config, shard_size, redo, plan.folders)
     jobs.check_conditions(dataset, plan, redo)
@@ -242,21 +250,55 @@ def _plan(
     config: IngestConfig | None = None,
     captions_from: Path | None = None,
 ) -> Plan:
+    from .build import plan_conditions
+
+    networks = networks or Networks()
+    choices, imports = _asked(conditions, maps, networks, captions_from)
+    captions = str(captions_from) if captions_from else None
+    return plan_conditions(choices, networks.places, networks.weights, imports, maps.folder, config, captions)
+
+
+def _asked(
+    conditions: str | None, maps: MapOptions, networks: Networks, captions_from: Path | None = None
+) -> tuple[list[Choice], Sequence[Column]]:
+    """What is to be annotated and what imported."""
     from ..annotators.catalogue import check_licences, parse_conditions
     from ..schemas.errors import MillError
-    from .build import plan_conditions
     from .columns import parse_columns
 
     if conditions == "" and not maps.folder and not captions_from:
         raise MillError("say what to make: --conditions canny,hed (or --conditions-from FOLDER to import maps)")
-    networks = networks or Networks()
     choices = parse_conditions(conditions) if conditions else []
-    imports = parse_columns(maps) if maps.folder else ()
-    if networks.compile and not any(choice.build().network for choice in choices):
-        raise MillError("--compile: none of these conditions has a network")
+    if not any(choice.build().network for choice in choices):
+        if networks.compile:
+            raise MillError("--compile: none of these conditions has a network")
+        if networks.device != "auto":
+            output.say(f"--device {networks.device}: none of these conditions has a network, so nothing runs there")
     check_licences(choices, networks.licences)
-    captions = str(captions_from) if captions_from else None
-    return plan_conditions(choices, networks.places, networks.weights, imports, maps.folder, config, captions)
+    return choices, parse_columns(maps) if maps.folder else ()
+
+
+def _rehearse(
+    photos: str,
+    dataset: str,
+    config: IngestConfig,
+    conditions: str,
+    maps: MapOptions,
+    networks: Networks,
+    means: Means,
+    shard_size: int,
+    redo: list[str],
+) -> None:
+    from .build import plan_conditions
+    from .rehearsal import rehearse
+
+    choices, imports = _asked(conditions, maps, networks)
+
+    def plan() -> Plan:
+        return plan_conditions(choices, networks.places, networks.weights, imports, maps.folder, config)
+
+    for line in rehearse(photos, dataset, config, choices, imports, plan, networks.weights, means, shard_size, redo):
+        output.say(line)
 
 
 def _say_listing(address: str, redo: list[str]) -> None:

@@ -81,6 +81,7 @@ Runner = Annotated[str, typer.Option(help="Beam runner: FnApiRunner, PortableRun
 BeamOption = Annotated[
     list[str] | None, typer.Option(help="An option of the Beam runner, e.g. job_endpoint=HOST:PORT.")
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write and fetch nothing.")]
 Overwrite = Annotated[list[str] | None, typer.Option(help="Table to redo, e.g. canny; repeat, or separate by commas.")]
 
 

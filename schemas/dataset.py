@@ -79,11 +79,16 @@ class Dataset:
         """
         storage = Storage(address)
         storage.sweep()
-        if storage.files("") or [name for name in storage.folders() if name != "_run"]:
-            raise MillError(f"{storage.address} is not empty and not a dataset; choose another folder")
+        cls.check_free(storage)
         dataset = cls(storage, _new_config(ingest, shard_size))
         storage.write_json("dataset.json", dataset.config)
         return dataset
+
+    @staticmethod
+    def check_free(storage: Storage) -> None:
+        """Raise MillError where a folder holds something, so that no dataset can be made in it."""
+        if storage.files("") or [name for name in storage.folders() if name != "_run"]:
+            raise MillError(f"{storage.address} is not empty and not a dataset; choose another folder")
 
     def redo_images(self, ingest: Mapping[str, Any], shard_size: int) -> Dataset:
         """This dataset with images that are made anew: as far as they are, or empty."""

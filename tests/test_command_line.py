@@ -13,7 +13,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from controlmill.__main__ import app
-from tests.helpers import command
+from tests.helpers import command, digests
 
 HEAVY = ("torch", "diffusers", "accelerate", "transformers", "apache_beam", "distributed")
 RUN_ALL = f"""
@@ -120,3 +120,40 @@ def test_doctor_prints_json_alone() -> None:
     assert ways["pose", "body"]["licence_gate"] == "openpose"
     assert {"name", "licence", "origin", "path", "from"} == set(ways["hed", "soft"]["weights"][0])
     assert said["devices"][-1]["name"] == "cpu"
+
+
+def test_a_dry_run_tells_what_a_build_would_do_and_writes_nothing(photos: Path, dataset: Path, tmp_path: Path) -> None:
+    shutil.copytree(dataset, tmp_path / "dataset")
+    shutil.rmtree(tmp_path / "dataset/hough")
+    (tmp_path / "dataset/_tables/hough.json").unlink()
+    (tmp_path / "dataset/cartoon/0000/00000001.parquet").unlink()
+    before = digests(tmp_path)
+    settings = ("--resolution", "128", "--min-side", "16", "--shard-size", "4", "--max-megapixels", "1", "--dry-run")
+
+    def said(target: Path, *words: str) -> list[str]:
+        done = CliRunner().invoke(app, ["build", str(photos), str(target), *settings, *words])
+        assert done.exception is None, done.exception
+        assert digests(tmp_path) == before
+        return done.stderr.splitlines()
+
+    begun = said(tmp_path / "dataset", "--conditions", "canny,hough=lsd,cartoon=standard", "--overwrite", "canny")
+    for line in (
+        "13 pictures are listed, 4 shards of 4",
+        "images: complete, nothing to be made",
+        "canny: to be made anew; the old one stays until the new one is complete",
+        "hough: to be made",
+        "cartoon: 1 of 4 shards to be made",
+    ):
+        assert line in begun
+    new = said(tmp_path / "new", "--conditions", "pose", "--accept-license", "openpose", "--workers", "2")
+    assert f"13 pictures would be listed from {photos}, 4 shards of 4" in new
+    assert "pose: to be made" in new
+    assert any(line.startswith("to be fetched: body_pose_model.pth, 209 MB") for line in new)
+    assert any(line.startswith("by 2 processes of this machine") for line in new)
+    refused = CliRunner().invoke(app, ["build", str(photos), str(photos), *settings])
+    assert "is not empty and not a dataset" in str(refused.exception)
+
+
+def test_a_device_that_nothing_needs_is_said(dataset: Path, photos: Path) -> None:
+    words = ["build", str(photos), str(dataset), "--conditions", "canny", "--device", "cuda", "--dry-run"]
+    assert "none of these conditions has a network, so nothing runs there" in CliRunner().invoke(app, words).stderr

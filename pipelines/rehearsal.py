@@ -1,0 +1,103 @@
+"""What a build would do, told without doing it: nothing is written, nothing is fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..annotators.catalogue import Choice
+from ..annotators.examination import source_of
+from ..annotators.plan import files_of
+from ..annotators.weights import find
+from ..schemas import redo
+from ..schemas.accounting import passed_over_lines
+from ..schemas.conditions import CONDITIONS
+from ..schemas.dataset import Dataset
+from ..schemas.storage import Storage
+from .annotate import Annotate
+from .build import Plan, check_conditions, check_ingest, check_overwrite
+from .columns import Column
+from .folder import list_folder
+from .ingest import IngestConfig
+from .jobs import Means
+from .sources import PassedOver
+
+
+def rehearse(
+    photos: str,
+    address: str,
+    config: IngestConfig,
+    choices: Sequence[Choice],
+    imports: Sequence[Column],
+    make_plan: Callable[[], Plan],
+    weights: str | None,
+    means: Means,
+    shard_size: int,
+    overwrite: Sequence[str],
+) -> list[str]:
+    """What would be listed, made, kept and fetched, and where it would run, in lines.
+
+    ``make_plan`` is asked where no weights are to be fetched: it finds them, and knows how tables would be made.
+
+    Raises:
+        MillError: what would stop the build.
+    """
+    storage = Storage(address)
+    lines = ["dry run: nothing is written"]
+    there = Dataset.open(address) if storage.exists("dataset.json") else None
+    if there is None:
+        Dataset.check_free(storage)
+    elif _is_cut(there):
+        return [*lines, "a command was cut off at its end; the next one ends it first, and then there is more to tell"]
+    missing = find(files_of(choices), weights, download=False)[1]
+    plan = None if missing else make_plan()
+    names = [CONDITIONS[choice.condition].table for choice in choices] + [column.condition.table for column in imports]
+    tables = list(plan.wanted) if plan else names
+    check_overwrite(overwrite, ("images", *tables))
+    check_ingest(photos, address, config, shard_size, overwrite, plan.folders if plan else ())
+    if plan:
+        check_conditions(address, plan, overwrite)
+    anew = there is None or not there.shards or "images" in overwrite
+    lines += _listing(photos, storage.address, plan, shard_size) if anew else _listed(there)
+    lines += [_table(None if anew and table == "images" else there, table, overwrite) for table in ("images", *tables)]
+    for stage in plan.stages if plan else ():
+        lines += stage.said()
+        if isinstance(stage, Annotate):
+            lines += [
+                f"{name} runs on {place.device}, {place.dtype}, batch {place.batch_size}"
+                for name, place in stage.places.items()
+            ]
+    lines += [f"to be fetched: {file.name}, {source_of(file)}" for file in missing]
+    engine = means.process.engine
+    where = f"{engine.workers} processes of this machine" if engine.workers else engine.runner
+    return [*lines, f"by {where}, {means.codec_threads()} codec threads each"]
+
+
+def _is_cut(dataset: Dataset) -> bool:
+    """Whether an earlier command has something to end, which would be written."""
+    finished = dataset.shards and len(dataset.committed("images")) == dataset.shards
+    return bool(redo.cut_switches(dataset.storage) or (finished and dataset.index("images") is None))
+
+
+def _listing(photos: str, address: str, plan: Plan | None, shard_size: int) -> list[str]:
+    passed = PassedOver()
+    rows = sum(1 for _ in list_folder(photos, passed, (address, *(plan.folders if plan else ()))))
+    found = f"{rows:,} pictures would be listed from {photos}, {-(-rows // shard_size):,} shards of {shard_size:,}"
+    return [found, *passed_over_lines(passed.said(), [(rows, "listed")])]
+
+
+def _listed(dataset: Dataset | None) -> list[str]:
+    assert dataset is not None
+    rows = sum(segment["rows"] for segment in dataset.config["segments"])
+    return [f"{rows:,} pictures are listed, {dataset.shards:,} shards of {dataset.config['shard_size']:,}"]
+
+
+def _table(dataset: Dataset | None, table: str, overwrite: Sequence[str]) -> str:
+    """What would become of a table."""
+    committed = len(dataset.committed(table)) if dataset else 0
+    if dataset is None or not committed:
+        return f"{table}: to be made"
+    if table in overwrite:
+        return f"{table}: to be made anew; the old one stays until the new one is complete"
+    if committed < dataset.shards:
+        return f"{table}: {dataset.shards - committed:,} of {dataset.shards:,} shards to be made"
+    return f"{table}: complete, nothing to be made"
