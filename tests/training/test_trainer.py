@@ -311,7 +311,7 @@ def test_trainable_parameters_get_gradients_and_others_none():
 
 @pytest.mark.parametrize("condition", ALL_MAPS)
 def test_every_condition_trains(condition, train, settings, tmp_path):
-    mirror = condition != "normals"  # which channel of imported normals holds x is not known
+    mirror = condition not in ("normals", "pose")  # whose x, and whose left, are not known of imported ones
     train(tmp_path / "run", settings(condition=condition, steps=3, mirror=mirror, crop=32, micro_batch=2))
     assert len(losses(tmp_path / "run")) == 3
     assert weights(tmp_path / "run")["controlnet_mid_block.weight"].any()
