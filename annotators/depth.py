@@ -1,7 +1,7 @@
 """Depth by MiDaS 3.0 DPT-hybrid (Ranftl et al. 2021): inverse, relative, larger is nearer.
 
 Two homes of one network: transformers' at 384x384 (the default; it shares nothing between instances), and
-controlnet-aux 0.0.10's at 512 pixels, which ControlNet 1.0 used.
+controlnet-aux 0.0.10's at 512 pixels, as ControlNet 1.1 (the app of 1.0 takes 384).
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class DPTDepth(Annotator):
 
 @dataclass(frozen=True)
 class MiDaSDepth(DPTDepth):
-    """The same by controlnet-aux's MiDaS at 512, as ControlNet 1.0."""
+    """The same by controlnet-aux's MiDaS at 512, as ControlNet 1.1."""
 
     variant: ClassVar[str] = "controlnet"
     network: ClassVar[type[Network] | None] = MiDaS

@@ -1,4 +1,4 @@
-"""Human poses by OpenPose (Cao et al. 2017), drawn as ControlNet's skeletons, the key points stored beside the map.
+"""Human poses by OpenPose (Cao et al. 2017), drawn as ControlNet 1.1's skeletons, the key points stored beside the map.
 
 Source: controlnet-aux 0.0.10 ``open_pose`` (ControlNet ``annotator/openpose``), whose networks and drawing are used as
 they are; ``pose_decode.py`` replaces what lies between. **Licence**: academic or non-profit non-commercial research

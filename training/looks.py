@@ -48,10 +48,11 @@ class Looks:
         self.batch = min(batch, BATCH)
         self.condition = prepared.condition
         self.every = config.look_every
-        self.began, self.spent = time.monotonic(), 0.0
+        self.began = time.monotonic()
         self.looked = max((line["step"] for line in read_log(run) if "gain" in line), default=-1)
         with undisturbed(*self._of_base()):
             self._begin(prepared)
+        self.spent = time.monotonic() - self.began
 
     def _of_base(self) -> tuple[torch.nn.Module, ...]:
         return self.base.unet, self.base.vae, self.base.text_encoder

@@ -126,6 +126,7 @@ def run(folder: Path, experiment: Experiment, scale: Scale) -> bool:
         "eval-every": max(1, scale.steps // scale.looks),
         "eval-rows": scale.rows,
         "probes": scale.probes,
+        "probe-budget": 0,
         "keep": 1,
         "device": "cpu",
     }

@@ -1,6 +1,7 @@
 """Looks in every precision, within the memory of a step, on the window that is trained on; what a look costs."""
 
 import json
+import time
 import types
 from datetime import timedelta
 
@@ -237,6 +238,15 @@ def test_the_judge_annotates_on_the_device_of_the_run(settings, dataset_folder, 
 def test_a_short_trial_is_spent_on_steps(steps, look, save, settings):
     assert (settings(steps=steps).look_every, settings(steps=steps).save_every) == (look, save)
     assert settings(steps=steps, eval_every=3).look_every == 3
+
+
+def test_what_is_fixed_before_the_first_look_counts_as_time_of_looks(seen, train, settings, tmp_path, monkeypatch):
+    fix = Looks._fix
+    monkeypatch.setattr(Looks, "_fix", lambda looks: time.sleep(0.5) or fix(looks))
+    config = settings(**{**LOOKING, "steps": 6, "eval_every": 1, "probe_budget": 0.01})
+    train(tmp_path / "run", config)
+    assert seen[0].spent > 0.5
+    assert [line["step"] for line in looked(tmp_path / "run")] == [0, 6]
 
 
 def test_a_run_without_time_for_looks_does_not_read_its_log_at_each_step(train, settings, tmp_path, monkeypatch):
