@@ -64,9 +64,7 @@ class TrainConfig:
     caches: Caches = option("auto", "auto: use the caches (encode) that fit; off: use none.")
 
     connection: Connection = option("zero", "zero (paper), gaussian or lite (its ablations).")
-    only_mid: bool = option(
-        False, "Connect the middle block alone (paper: small-scale training); saves 1 % of time, see docs."
-    )
+    only_mid: bool = option(False, "Connect the middle block alone (paper: small-scale training; 4 % faster).")
     unlock: Unlock = option(
         "none", "What of the base trains too: none, its decoder (repo), or base, the whole UNet (paper: large-scale)."
     )

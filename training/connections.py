@@ -12,6 +12,7 @@ from torch import nn
 
 from ..schemas.errors import MillError, error_text
 from .config import Connection, Unlock
+from .skips import leave_out_skips
 
 
 class LiteBlock(nn.Module):
@@ -162,6 +163,8 @@ def choose_trainable(
     if only_mid:
         disconnect(controlnet)
         controlnet.controlnet_down_blocks.requires_grad_(False)
+        if unlock == "none":
+            leave_out_skips(unet)
     if isinstance(controlnet, LiteControlNet):
         controlnet.time_embedding.requires_grad_(False)  # not used
     for module in unlocked(unet, unlock):

@@ -79,7 +79,7 @@ def test_a_plan_for_stable_diffusion_says_what_is_known_of_it(settings):
     assert 8 < plan.total / 2**30 < 24
     one_matrix_of_attention = 8 * 4096**2 * 4
     assert plan.activations < 4 * one_matrix_of_attention  # no kernel of training keeps one of its ten
-    assert 1.005 < plan.flops / mid.flops < 1.015  # all that zero connections are
+    assert 1.03 < plan.flops / mid.flops < 1.05  # all that connections to skips are
     assert 1.3 < whole.flops / plan.flops < 1.5  # the base's weights have gradients too
 
 

@@ -267,8 +267,11 @@ def test_only_mid_leaves_work_out_and_changes_nothing():
         if one.grad is not None:
             torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-8, msg=name)
     sizes = (16, 16), (16, 16), (8, 16), (8, 32)  # side and channels of each connection
-    convolutions = sum(2 * 2 * side**2 * channels**2 for side, channels in sizes)  # of two pictures
-    assert plain_work - work == 2 * convolutions  # forward, and towards what comes in
+    connections = sum(2 * 2 * side**2 * channels**2 for side, channels in sizes)  # of two pictures
+    # side, channels of the skip, those that share no group of a normalisation with others, and channels that come out
+    skips = (8, 32, 32, 32), (8, 16, 12, 32), (16, 16, 12, 16), (16, 16, 16, 16)
+    towards = sum(2 * 2 * side**2 * (3 * 3 * apart + channels) * out for side, channels, apart, out in skips)
+    assert plain_work - work == 2 * connections + towards  # forward, and towards what comes in
 
 
 def test_only_mid_has_no_gradient_towards_skip_connections():
