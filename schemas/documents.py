@@ -38,6 +38,7 @@ class Each:
 
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+WORD = re.compile(r"[\w.:=-]{1,64}", re.ASCII)  # what cards quote
 REASONS = Each(Count())
 PLACEMENT = {"device": str, "dtype": str, "batch_size": Count(0)}
 WEIGHTS = {"name": str, "origin": str, "sha256": SHA256}
@@ -59,8 +60,8 @@ READING = {  # of a user's maps
     "label_set?": LABEL_SET,
 }
 ANNOTATOR = {
-    "condition": str,
-    "variant": str,
+    "condition": WORD,
+    "variant": WORD,
     "params?": dict,
     "reading?": READING,
     "network?": {"name": str, "weights": [WEIGHTS]},

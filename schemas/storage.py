@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 import uuid
@@ -71,8 +72,13 @@ class Storage:
         return os.path.lexists(self.path(name)) if self.local else self.fs.exists(self.path(name))
 
     def open(self, name: str) -> BinaryIO:
-        """Open for reading."""
-        return open(self.path(name), "rb") if self.local else self.fs.open(self.path(name), "rb")
+        """Open for reading; a pipe or a device, which would be read for ever, is an OSError."""
+        path = self.path(name)
+        if not self.local:
+            return self.fs.open(path, "rb")
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        return open(path, "rb")
 
     def read(self, name: str) -> bytes:
         """A whole file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -25,6 +26,8 @@ from controlmill.schemas.permissions import UMASK
 from controlmill.schemas.printing import CONTROLS
 from controlmill.schemas.storage import Storage
 from controlmill.schemas.tables import REJECTED
+from controlmill.training.loader import Loader, LoaderConfig
+from controlmill.training.selection import check_tables, select
 
 from controlmill.__main__ import main
 from tests.schemas.test_verify import edit, found, rewrite
@@ -63,7 +66,7 @@ def test_no_control_character_of_a_file_reaches_the_terminal(copy: Path) -> None
     rows = pq.read_table(copy / "rejected/0000/00000000.parquet")
     named = rows.set_column(0, "source", pa.array([f"bad {ESCAPE}\n.jpg"] * len(rows)))
     pq.write_table(named, copy / "rejected/0000/00000000.parquet")
-    change_json(copy / index_file("canny"), "provenance", "annotator", "variant", value=ESCAPE)
+    change_json(copy / index_file("canny"), "provenance", "annotator", "params", value={ESCAPE: ESCAPE})
     change_json(copy / index_file("images"), "shards", 0, "reasons", value={f"[bold]{ESCAPE}": 3})
     change_json(copy / "dataset.json", "segments", 0, "passed_over", value={"other": {"files": 1, "most": {ESCAPE: 1}}})
     (copy / f"_run/{ESCAPE}".replace("\r", "")).mkdir(parents=True)
@@ -137,6 +140,42 @@ def test_columns_of_another_kind_are_named(copy: Path) -> None:
     said = [text for _, text in found(copy)]
     assert "its column width is string, not int32" in said
     assert "its column key is not there, not string" in said
+
+
+@pytest.mark.parametrize("table", ["images", "canny"])
+def test_training_says_which_file_is_damaged(copy: Path, table: str) -> None:
+    path = copy / table / "0000/00000001.parquet"
+    data = path.read_bytes()
+
+    def read() -> list[tuple[bytes, bytes, str]]:
+        opened = Dataset.open(copy)
+        selection = select(opened, ["canny"])
+        loader = Loader(
+            opened, check_tables(opened, ["canny"]), selection, LoaderConfig(batch_size=len(selection.train))
+        )
+        return [(row.image.tobytes(), row.maps["canny"].tobytes(), row.caption) for row in next(loader.batches())]
+
+    whole, said = read(), 0
+    for at in range(40, len(data) // 2, len(data) // 50):  # pages are in the first half
+        damaged = bytearray(data)
+        damaged[at] ^= 16
+        path.write_bytes(damaged)
+        try:
+            assert read() == whole
+        except MillError as error:
+            assert f"{table}/0000/00000001.parquet" in str(error)
+            said += 1
+    assert said > 15
+
+
+@pytest.mark.parametrize("name", ["dataset.json", index_file("canny"), "canny/0000/00000001.parquet"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    os.mkfifo(copy / name)
+    status, said = run("verify", str(copy))
+    assert status == 1
+    assert f"{name}: " in said
+    assert "not a regular file" in said.lower()
 
 
 def test_what_a_job_left_behind_is_named(copy: Path) -> None:

@@ -56,7 +56,7 @@ def write_condition(folder: Path, name: str, make: Callable[[str], dict[str, Any
     images = dataset.index("images")
     assert images
     (folder / condition.table / "0000").mkdir(parents=True)
-    said = {"table": condition.table, "kind": condition.kind, "annotator": {"condition": name, "variant": "of a test"}}
+    said = {"table": condition.table, "kind": condition.kind, "annotator": {"condition": name, "variant": "test"}}
     for shard, entry in enumerate(images["shards"]):
         provenance = {**said, "shard": shard, "images_sha256": entry["sha256"]}
         with (
