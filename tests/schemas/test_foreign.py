@@ -168,14 +168,20 @@ def test_training_says_which_file_is_damaged(copy: Path, table: str) -> None:
     assert said > 15
 
 
-@pytest.mark.parametrize("name", ["dataset.json", index_file("canny"), "canny/0000/00000001.parquet"])
-def test_a_pipe_in_place_of_a_file_is_not_waited_for(copy: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("dataset.json", "dataset.json: not a regular file"),
+        (index_file("canny"), "canny: cannot be read: OSError: not a regular file"),
+        ("canny/0000/00000001.parquet", "canny: 1 of 4 shards are missing"),
+    ],
+)
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(copy: Path, name: str, said: str) -> None:
     (copy / name).unlink()
     os.mkfifo(copy / name)
-    status, said = run("verify", str(copy))
+    status, shown = run("verify", str(copy))
     assert status == 1
-    assert f"{name}: " in said
-    assert "not a regular file" in said.lower()
+    assert said in shown
 
 
 def test_what_a_job_left_behind_is_named(copy: Path) -> None:
