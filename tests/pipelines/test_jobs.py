@@ -110,6 +110,8 @@ from controlmill.__main__ import main
 step, after, *words = sys.argv[1:]
 left, replace = [int(step)], os.replace
 def cut(*names):
+    if "/_run/" in names[1]:  # decides nothing, and costs a build a step
+        return replace(*names)
     if after == "after":
         replace(*names)
     left[0] -= 1
