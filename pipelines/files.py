@@ -7,6 +7,9 @@ import os
 import stat
 from typing import BinaryIO
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+MAKE_ROOM = "make room for temporary files, or set TMPDIR to where some is"
+
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """A regular file, open for reading; a pipe or a device would be waited for.

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from ..schemas.errors import MillError, Refused
 from ..schemas.formats import picture_endings
 from .captions import ENDINGS as CAPTION_ENDINGS
-from .files import open_regular
+from .files import FULL_DISK, MAKE_ROOM, open_regular
 from .metadata import NAMES as METADATA_NAMES
 from .metadata import Metadata
 from .rows import Pointless
@@ -217,7 +217,8 @@ def _identity(path: str) -> int | str:
 
 
 def _unlistable(path: str, error: OSError) -> MillError:
-    return MillError(f"{path} cannot be listed: {error.strerror}; make it readable, or move it away")
+    advice = MAKE_ROOM if error.errno in FULL_DISK else "make it readable, or move it away"
+    return MillError(f"{path} cannot be listed: {error.strerror}; {advice}")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -17,8 +17,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, BinaryIO
 
+from ..schemas.errors import MillError
 from ..schemas.formats import HEIF_ENDINGS, picture_endings
 from .captions import MAX_BYTES, caption_keys, encoding_of, first_caption
+from .files import MAKE_ROOM
 from .sources import PassedOver
 
 NAMES = ("prompt.json", "metadata.csv", "metadata.jsonl")  # where several name a picture, the last one counts
@@ -81,16 +83,23 @@ class Metadata:
         if self._database is None:
             # a temporary file, used by one thread at a time
             self._database = sqlite3.connect("", check_same_thread=False)
-            self._database.execute(CREATE)
+            self._run(CREATE)
         others = [
             value for key, value in row.items() if key != column and key not in captions and self._is_picture(value)
         ]
         try:
-            self._database.execute(PUT_PHOTO, (_path(prefix, row[column]), caption, self._files))
+            self._run(PUT_PHOTO, _path(prefix, row[column]), caption, self._files)
             for other in others:
-                self._database.execute(PUT_OTHER, (_path(prefix, other), self._files))
+                self._run(PUT_OTHER, _path(prefix, other), self._files)
         except UnicodeEncodeError:
             self.passed.note(f"{prefix}{name}, line {number}: a name that is not UTF-8")
+
+    def _run(self, statement: str, *values: str | int | None) -> sqlite3.Cursor:
+        assert self._database is not None
+        try:
+            return self._database.execute(statement, values)
+        except sqlite3.OperationalError as error:
+            raise MillError(f"captions of metadata cannot be kept while listing ({error}): {MAKE_ROOM}") from error
 
     def _is_picture(self, value: Any) -> bool:
         return isinstance(value, str) and os.path.splitext(value)[1].lower() in self._endings
@@ -99,7 +108,7 @@ class Metadata:
         """(whether a picture is to be taken, its caption); one that no file names is taken."""
         if self._database is None:
             return True, None
-        found = self._database.execute("SELECT photo, caption FROM named WHERE path = ?", (address,)).fetchone()
+        found = self._run("SELECT photo, caption FROM named WHERE path = ?", address).fetchone()
         if found is None:
             return True, None
         self._found += found[0]
@@ -109,7 +118,7 @@ class Metadata:
         """Count what was named, and forget it."""
         if self._database is not None:
             with closing(self._database):
-                (self.passed.named,) = self._database.execute("SELECT count(*) FROM named WHERE photo").fetchone()
+                (self.passed.named,) = self._run("SELECT count(*) FROM named WHERE photo").fetchone()
             self.passed.absent = self.passed.named - self._found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from controlmill.pipelines import folder as module
+from controlmill.pipelines import sorting
 from controlmill.pipelines.files import read_regular
 from controlmill.pipelines.folder import list_folder
 from controlmill.pipelines.ingest import IngestStep
@@ -44,6 +46,17 @@ def test_many_names_are_sorted_on_disk_in_the_same_order(tmp_path: Path, monkeyp
     monkeypatch.setattr(module, "SORT_IN_MEMORY", 9)
     assert names(tmp_path) == whole == sorted(whole)
     assert len(whole) == 101
+
+
+def test_a_full_disk_for_temporary_files_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    touch(tmp_path, "1.png", "2.png")
+    monkeypatch.setattr(module, "SORT_IN_MEMORY", 1)
+    monkeypatch.setattr(sorting, "_spilled", full)
+    with pytest.raises(MillError, match="No space left on device; make room for temporary files"):
+        names(tmp_path)
 
 
 def test_links_are_followed_and_loops_are_not(tmp_path: Path) -> None:

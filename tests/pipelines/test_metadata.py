@@ -156,6 +156,15 @@ def test_prompt_json_beside_prompt_png_is_its_caption(tmp_path: Path) -> None:
     assert passed.said() == {"texts": 1}
 
 
+def test_a_full_disk_for_what_metadata_says_is_a_message(tmp_path: Path) -> None:
+    metadata = module.Metadata(PassedOver())
+    assert metadata.read(io.BytesIO(b'{"file_name": "a.png"}'), "metadata.jsonl", "")
+    metadata._run("PRAGMA max_page_count = 2")
+    more = lines(*({"file_name": f"{n}.png", "text": "x" * 500} for n in range(100)))
+    with pytest.raises(MillError, match=r"disk is full.*: make room for temporary files"):
+        metadata.read(io.BytesIO(more.encode()), "metadata.jsonl", "")
+
+
 def test_metadata_that_cannot_be_read_stops_before_work(tmp_path: Path) -> None:
     corpus(tmp_path, "a.png")
     (tmp_path / "metadata.jsonl").mkdir()  # a folder of that name is a folder
