@@ -34,6 +34,7 @@ REPEATED = ("reason", "error")  # columns whose values are kept in a dictionary
 MAX_GROUP_BYTES = 4 * GROUP_BYTES
 MAX_FOOTER_BYTES = 64 * 1024 * 1024
 MAX_DICTIONARY_BYTES = 64 * 1024
+ARROW_TAIL = 64 * 1024  # what Arrow reads of a file first: from a store it is fetched once then, for both
 MAX_EXPANSION = 24  # Snappy makes at most 64 bytes of 3
 
 
@@ -123,9 +124,8 @@ class ShardFile(pq.ParquetFile):
 
 def _check_footer(file: BinaryIO) -> None:
     """Arrow would read whatever length the file's end says."""
-    end = file.seek(0, os.SEEK_END)
-    file.seek(max(end - 8, 0))
-    length = int.from_bytes(file.read(4), "little")
+    file.seek(max(file.seek(0, os.SEEK_END) - ARROW_TAIL, 0))
+    length = int.from_bytes(file.read()[-8:-4], "little")
     if length > MAX_FOOTER_BYTES:
         raise ValueError(f"its footer says that it has {length} bytes")
     file.seek(0)

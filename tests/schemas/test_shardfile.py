@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,7 @@ def test_the_bytes_are_the_same_in_every_process(tmp_path: Path) -> None:
         subprocess.run(
             [sys.executable, "-c", WRITE, str(tmp_path / "there")],
             env={
+                **os.environ,
                 "PYTHONHASHSEED": seed,
                 "PYTHONPATH": ":".join(sys.path),
                 "ARROW_DEFAULT_MEMORY_POOL": "system",
