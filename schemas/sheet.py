@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw
 
 from .codecs import decode_image, map_picture
+from .conditions import Kind
 from .dataset import Dataset
 from .errors import MillError
 from .printing import printable
-from .shardfile import read_rows
+from .reading import Row, aligned_rows
 
 CELL = 256
 GAP = 6
@@ -33,7 +34,11 @@ def contact_sheet(dataset: Dataset, rows: int = 8, first: int = 0, tables: Seque
         if table not in maps:
             raise MillError(f"{table} is not a complete table of maps; there are: {', '.join(maps)}")
     columns = ["images", *(tables or maps)]
-    shown = list(_rows(dataset, columns, first, rows))
+    kinds = {table: None if table == "images" else dataset.condition(table).kind for table in columns}
+    shown = [
+        [_cell(row, table, kind) for table, kind in kinds.items()]
+        for row in aligned_rows(dataset, columns, first, rows)
+    ]
     if not shown:
         raise MillError(f"there is no row {first}")
     width = len(columns) * (CELL + GAP) + GAP
@@ -48,43 +53,12 @@ def contact_sheet(dataset: Dataset, rows: int = 8, first: int = 0, tables: Seque
     return sheet
 
 
-def _rows(dataset: Dataset, columns: Sequence[str], first: int, count: int) -> list[list[Image.Image]]:
-    found: list[list[Image.Image]] = []
-    index = dataset.index("images")
-    for shard, entry in enumerate(index["shards"] if index else ()):
-        if first >= entry["rows"]:
-            first -= entry["rows"]
-            continue
-        cells = [_column(dataset, table, shard, first, count - len(found)) for table in columns]
-        if len(set(map(len, cells))) > 1:
-            raise MillError(f"tables of shard {shard} do not have the same rows: controlmill verify tells more")
-        found += [list(row) for row in zip(*cells, strict=True)]
-        first = 0
-        if len(found) >= count:
-            break
-    return found
-
-
-def _column(dataset: Dataset, table: str, shard: int, first: int, count: int) -> list[Image.Image]:
-    cells = []
-    with dataset.parquet(table, shard) as parquet:
-        column = "image" if table == "images" else "map"
-        for number, row in enumerate(read_rows(parquet, [column, *(["reason"] if column == "map" else [])])):
-            if number >= first + count:
-                break
-            if number >= first:
-                cells.append(_cell(dataset, table, row, column))
-    return cells
-
-
-def _cell(dataset: Dataset, table: str, row: dict, column: str) -> Image.Image:  # type: ignore[type-arg]
-    if row[column] is None:
-        return _blank(f"refused: {row['reason']}")
-    data = row[column]["bytes"] or b""
+def _cell(row: Row, table: str, kind: Kind | None) -> Image.Image:
+    data = row.data(table)
+    if data is None:
+        return _blank(f"refused: {row.reason(table)}")
     try:
-        if column == "map":
-            return map_picture(dataset.condition(table).kind, data)
-        return Image.fromarray(decode_image(data))
+        return map_picture(kind, data) if kind else Image.fromarray(decode_image(data))
     except ValueError as error:
         return _blank(str(error))
 

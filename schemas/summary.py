@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .dataset import VERSION, Dataset
-from .verify import Fault
+
+if TYPE_CHECKING:
+    from .verify import Fault
 
 
 def dataset_summary(dataset: Dataset) -> dict[str, Any]:

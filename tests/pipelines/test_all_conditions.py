@@ -8,10 +8,12 @@ import pytest
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.plan import files_of, forward_groups
 from controlmill.pipelines.batching import fastest_batch
+from controlmill.schemas.codecs import LAYOUTS
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.verify import verify
 
+import controlmill
 from tests.annotators import random_weights
 from tests.helpers import command, rows, write_photos
 
@@ -42,6 +44,17 @@ def test_ten_tables_in_one_command(weights: Path, tmp_path: Path) -> None:
         found = rows(tmp_path / "dataset", condition.table)
         assert [row["reason"] for row in found] == [None] * 3, condition.name
     assert {type(row["caption"]) for row in rows(tmp_path / "dataset", "captions")} == {str}
+    read = controlmill.open_dataset(tmp_path / "dataset")
+    assert read.tables == ["images", *made.condition_tables()]
+    for row in read.rows():
+        height, width, _ = row["images"].shape
+        for condition in CONDITIONS.values():
+            value = row[condition.table]
+            if condition.kind == "text":
+                assert isinstance(value, str)
+            else:
+                dtype, dimensions = LAYOUTS[condition.kind]
+                assert (value.dtype, value.ndim, value.shape[:2]) == (dtype, dimensions, (height, width))
     assert rows(tmp_path / "dataset", "images")[0]["caption"] is None
     segmentation = made.footer("segmentation", 0).provenance["annotator"]
     assert segmentation["placement"] == {"device": "cpu", "dtype": "fp32", "batch_size": 2, "threads": 1}
