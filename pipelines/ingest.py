@@ -93,6 +93,7 @@ class IngestStep:
             "crop_w": w,
             "crop_h": h,
             "sha256": digest,
+            "several": picture.several,
             "caption": caption,
             "caption_error": caption_error,
         }
@@ -178,13 +179,14 @@ class Ingest(Stage):
         rejects: list[dict[str, Any]] = []
         captions = {"given": 0, "unread": 0}
         group: list[Mapping[str, Any]] = []
-        pixels = held = 0
+        pixels = held = several = 0
         with dataset.storage.scratch(run.id) as scratch:
             with ShardWriter(scratch, IMAGES, {**self.provenance(), "shard": shard}) as writer:
                 for source, outcome in zip(sources, outcomes, strict=True):
                     if isinstance(outcome, Failure):
                         rejects.append({"source": source.source, "reason": outcome.reason, "error": outcome.error})
                         continue
+                    several += outcome["several"]
                     captions["given"] += outcome["caption"] is not None
                     captions["unread"] += outcome["caption_error"] is not None
                     size = outcome["width"] * outcome["height"]
@@ -205,7 +207,7 @@ class Ingest(Stage):
                         "listed: when they are back, run the same command again; or list anew (and then redo all that "
                         "is made from the images) with --overwrite images"
                     )
-                writer.close({"rejects": rejects, "reasons": dict(reasons), "captions": captions})
+                writer.close({"rejects": rejects, "reasons": dict(reasons), "captions": captions, "several": several})
             dataset.storage.commit(scratch, dataset.file("images", shard))
 
 

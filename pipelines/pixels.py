@@ -25,7 +25,10 @@ DECODING_BYTES = 512 * 1024 * 1024  # of a process
 
 @dataclass(frozen=True)
 class Picture:
-    """A fitted picture: encoded bytes, file ending, size, size before the fit (oriented), and the box cut from that."""
+    """A fitted picture: encoded bytes, file ending, size, size before the fit (oriented), and the box cut from that.
+
+    ``several``: it is the first of several in its file.
+    """
 
     data: bytes
     ending: str
@@ -34,6 +37,7 @@ class Picture:
     original_width: int
     original_height: int
     crop: Box
+    several: bool = False
 
 
 class Gate:
@@ -71,8 +75,9 @@ def load_picture(data: bytes, limits: Limits, resolution: int, fit: Fit, white: 
     box, size = fit_box(*opened.size, resolution, fit)
     opened.reduce(draft_factor(box, size))
     with GATE.hold(opened.memory):  # a file's own size says nothing of what it unfolds to
-        data, ending = stored_picture(opened, box, size, white)
-    return Picture(data, ending, *size, *opened.size, box)
+        stored, ending = stored_picture(opened, box, size, white)
+        several = opened.several
+    return Picture(stored, ending, *size, *opened.size, box, several)
 
 
 def fit_box(width: int, height: int, resolution: int, fit: Fit) -> tuple[Box, tuple[int, int]]:

@@ -28,6 +28,9 @@ def accounting(dataset: Dataset) -> list[str]:
         refused = sum(sum(entry.get("reasons", {}).values()) for entry in entries)
         listed = [(kept, "kept"), (refused, "refused")]
         lines += passed_over_lines(segment.get("passed_over", {}), listed, _captions(entries, kept))
+        several = sum(entry.get("several", 0) for entry in entries)
+        if several:
+            lines.append(f"files of several pictures (an animation, pages), of which the first is taken: {several:,}")
     return lines
 
 

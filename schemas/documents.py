@@ -78,7 +78,7 @@ PROVENANCE = {
 }
 REJECT = {"source": str, "reason": str, "error": str}
 CAPTIONS = {"given": Count(), "unread": Count()}
-SUMMARY = {"reasons?": REASONS, "empty?": Count(), "rejects?": [REJECT], "captions?": CAPTIONS}
+SUMMARY = {"reasons?": REASONS, "empty?": Count(), "rejects?": [REJECT], "captions?": CAPTIONS, "several?": Count()}
 COUNTED = {"files": Count(), "most": Each(Count())}
 PASSED_OVER = {
     **{f"{name}?": Count() for name in ("texts", "metadata", "named", "absent", "maps", "again", "faults")},
@@ -105,6 +105,7 @@ ENTRY = {
     "images_sha256?": SHA256,
     "reasons?": REASONS,
     "captions?": CAPTIONS,
+    "several?": Count(),
     "empty?": Count(),
 }
 INDEX = {"table": str, "provenance": PROVENANCE, "shards": [ENTRY]}

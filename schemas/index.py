@@ -58,7 +58,11 @@ def describe_file(file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any]]:
         "bytes": size,
         "sha256": digest,
         **({"images_sha256": footer.images_sha256} if footer.images_sha256 else {}),
-        **{name: footer.summary[name] for name in ("reasons", "captions", "empty") if footer.summary.get(name)},
+        **{
+            name: footer.summary[name]
+            for name in ("reasons", "captions", "several", "empty")
+            if footer.summary.get(name)
+        },
     }
     return footer.shared, entry
 

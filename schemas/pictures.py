@@ -83,6 +83,17 @@ class Opened:
                 self.image.mode, (math.ceil(self.image.width * factor), math.ceil(self.image.height * factor))
             )
 
+    @property
+    def several(self) -> bool:
+        """Whether more pictures follow the first, which alone is decoded: an animation, or pages; asked after decoding.
+
+        The second picture of an MPO is a camera's own (a gain map, another eye), and does not count.
+        """
+        try:
+            return self.image.format != "MPO" and bool(getattr(self.image, "is_animated", False))
+        except Exception:  # what follows may be damaged; the first picture is decoded already
+            return False
+
     def decode(self) -> Image.Image:
         """The upright picture in the file's own mode and values; where white is zero they are turned over.
 

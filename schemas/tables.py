@@ -40,6 +40,7 @@ IMAGES = pa.schema(
         ("crop_w", pa.int32()),
         ("crop_h", pa.int32()),
         ("sha256", pa.string()),
+        ("several", pa.bool_()),
         ("caption", pa.string()),
         ("caption_error", pa.string()),
     ]

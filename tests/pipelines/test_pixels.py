@@ -229,3 +229,15 @@ def test_a_large_jpeg_is_decoded_reduced_but_well_above_the_target() -> None:
     done = pixels(load(encoded(large, "JPEG", quality=95), 128, "crop"))
     exact = np.asarray(large.crop((256, 0, 1280, 1024)).resize((128, 128), Image.Resampling.LANCZOS)).astype(int)
     assert 10 * np.log10(255**2 / ((done - exact) ** 2).mean()) > 35
+
+
+@pytest.mark.parametrize(
+    ("kind", "several"),
+    [("GIF", True), ("TIFF", True), ("WEBP", True), ("PNG", True), ("AVIF", True), ("MPO", False)],
+)
+def test_a_file_of_several_pictures_is_known_as_one(kind: str, several: bool) -> None:
+    """An MPO's second picture is the camera's own business."""
+    for more in ([], [Image.new("RGB", (64, 64), "blue")]):
+        file = io.BytesIO()
+        Image.new("RGB", (64, 64), "red").save(file, kind, save_all=True, append_images=more)
+        assert load_picture(file.getvalue(), Limits(), 64, "crop").several == (several and bool(more))

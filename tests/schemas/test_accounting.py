@@ -14,7 +14,7 @@ from controlmill.schemas.accounting import accounting, passed_over_lines, unread
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 
-from tests.helpers import SMALL, write_hostile, write_photos
+from tests.helpers import SMALL, rows, scene, write_hostile, write_photos
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +22,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Pictures, and about everything else that lies in folders; the dataset and maps inside the corpus too."""
     photos = write_photos(tmp_path_factory.mktemp("corpus") / "photos", 4)
     write_hostile(photos / "hostile")
+    scene(1).save(photos / "animated.gif", save_all=True, append_images=[scene(2)])
     (photos / "part0" / "000.txt").write_bytes(b"\0")
     (photos / "@eaDir" / "000.jpg").mkdir(parents=True)
     others = ("raw.CR2", "other.cr2", "\x1b[31m.\x1b[2J", "@eaDir/000.jpg/THUMB.jpg", ".hidden.jpg", "part1/stray.txt")
@@ -40,9 +41,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_all_files_are_accounted_for(made: Dataset) -> None:
     line, *more = accounting(made)
     assert line == (
-        "17 files: 4 kept, 3 refused, 5 caption files, "
+        "18 files: 5 kept, 3 refused, 5 caption files, "
         r"3 not looked at (.cr2 2, .\x1b[2j 1), 2 in hidden or skipped folders (@eaDir 1, hidden files 1); "
-        "captions: 2 of 4 pictures have none, 1 of them because it cannot be read"
+        "captions: 3 of 5 pictures have none, 1 of them because it cannot be read"
     )
     counts = [int(count) for count in re.findall(r"(\d+) (?:files:|kept|refused|caption|not looked|in hidden)", line)]
     assert counts[0] == sum(counts[1:])
@@ -55,11 +56,13 @@ def test_all_files_are_accounted_for(made: Dataset) -> None:
         "metadata names 1 pictures, of which 1 are not there",
         "1 lines or files of metadata were not understood:",
         "  metadata.jsonl, line 2: names no picture",
+        "files of several pictures (an animation, pages), of which the first is taken: 1",
     ]
+    assert [row["source"] for row in rows(Path(made.storage.root), "images") if row["several"]] == ["animated.gif"]
 
 
 def test_the_card_says_how_many_captions_there_are(made: Dataset) -> None:
-    assert "2 of 4 pictures have a caption" in (Path(made.storage.root) / "README.md").read_text("utf-8")
+    assert "2 of 5 pictures have a caption" in (Path(made.storage.root) / "README.md").read_text("utf-8")
 
 
 def test_captions_that_could_not_be_read_are_named(made: Dataset) -> None:
