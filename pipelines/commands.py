@@ -328,6 +328,7 @@ def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
     from ..schemas import redo
     from ..schemas.accounting import accounting
     from ..schemas.report import empty_lines, table_report
+    from .mend import others_damaged
 
     redo.end(dataset.storage, tables)
     stale = [table for table in dataset.condition_tables() if dataset.state(table).status == "stale"]
@@ -337,6 +338,8 @@ def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
         output.say(line)
     if others:
         output.say(f"there too, as they were: {', '.join(others)}")
+    for line in others_damaged(dataset, tables):
+        output.say(line)
     output.say(f"done in {seconds:,.1f} s: {dataset.storage.address}")
     if stale:
         output.say(

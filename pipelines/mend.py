@@ -7,12 +7,12 @@ but that of the files which are lost.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..schemas import redo
-from ..schemas.dataset import SHARD_NAME, SHARDS_PER_FOLDER, Dataset
+from ..schemas.dataset import BASE_TABLES, SHARD_NAME, SHARDS_PER_FOLDER, Dataset
 from ..schemas.errors import Damaged, MillError
 from ..schemas.fingerprint import differences
 from .run import Run, require_alone
@@ -126,6 +126,24 @@ def _misfits(dataset: Dataset, table: str, index: Mapping[str, Any]) -> dict[int
             f"folder take it ({len(surplus)} such in {table}): move it out of the dataset, then run the command again"
         )
     return wrong
+
+
+def others_damaged(dataset: Dataset, tables: Sequence[str]) -> list[str]:
+    """What a listing shows to be wrong with complete tables beside those of a command, in lines."""
+    lines = []
+    for table in dataset.tables():
+        index = dataset.index(table)
+        if table in (*tables, *BASE_TABLES) or index is None or len(index["shards"]) != dataset.shards:
+            continue
+        try:
+            wrong = list(_misfits(dataset, table, index).values())
+        except MillError as error:
+            wrong = [str(error)]
+        missing = sorted(set(range(dataset.shards)) - dataset.committed(table))
+        wrong += [f"{dataset.file(table, shard)} is missing" for shard in missing]
+        if wrong:
+            lines.append(f"{table} is damaged: {wrong[0]} ({len(wrong)} such); the command that made it mends it")
+    return lines
 
 
 def check_committed(dataset: Dataset, table: str, wanted: Mapping[str, Any]) -> dict[int, str]:

@@ -13,7 +13,7 @@ from controlmill.annotators.base import Placement
 from controlmill.annotators.catalogue import Choice
 from controlmill.pipelines import build, jobs
 from controlmill.pipelines.ingest import Ingest
-from controlmill.pipelines.mend import mended
+from controlmill.pipelines.mend import mended, others_damaged
 from controlmill.pipelines.rows import Pointless
 from controlmill.pipelines.run import Run, sweep
 from controlmill.pipelines.shards import Job, run_shard
@@ -82,7 +82,18 @@ def test_a_listing_that_is_damaged_is_said_and_nothing_is_removed(photos: Path, 
 
 
 def test_files_of_no_shard_are_said(photos: Path, copy: Path) -> None:
+    opened = Dataset.open(copy)
+    assert others_damaged(opened, ()) == []
     shutil.copy(copy / shard_file("canny", 0), copy / shard_file("canny", 9))
+    cut(copy / shard_file("hough", 1), 0)
+    (copy / shard_file("hough", 2)).unlink()
+    assert [line.split(":")[0] for line in others_damaged(opened, ("cartoon",))] == [
+        "canny is damaged",
+        "hough is damaged",
+    ]
+    assert "has 0 bytes, not" in others_damaged(opened, ("canny",))[0]
+    assert "(2 such)" in others_damaged(opened, ("canny",))[0]
+    (copy / shard_file("hough", 1)).unlink()
     with pytest.raises(MillError, match=r"00000009.parquet is no file of the 4 shards.*move it out"):
         make(photos, copy)
 
