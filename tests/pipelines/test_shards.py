@@ -194,12 +194,12 @@ def test_the_tables_are_read_by_datasets_and_duckdb(dataset: Path, tmp_path: Pat
 
 def test_what_is_stored_has_the_names_of_the_contract(dataset: Path) -> None:
     names = {table: list(rows(dataset, table)[0]) for table in ("sources", "images", "rejected", "canny", "hough")}
-    head = ["key", "map", "reason", "error"]
+    head = ["key", "map", "reason", "error", "coverage"]
     assert names == {
-        "sources": ["source", "size", "etag"],
+        "sources": ["source", "size", "etag", "caption", "texts", "fault"],
         "images": [
             *("key", "source", "image", "width", "height", "original_width", "original_height"),
-            *("crop_x", "crop_y", "crop_w", "crop_h", "sha256", "caption"),
+            *("crop_x", "crop_y", "crop_w", "crop_h", "sha256", "several", "caption", "caption_error"),
         ],
         "rejected": ["source", "reason", "error", "detail"],
         "canny": [*head, "low", "high"],
