@@ -138,7 +138,7 @@ class Conversion:
             return  # damaged, or of another colour space than the picture's: passed over, as browsers do
         colours = _colours(mode)
         plain = np.asarray(colours.convert("RGB")).astype(int)
-        converted = ImageCms.applyTransform(colours, transform)
+        converted = transform.apply(colours)
         if mode == "CMYK" or np.abs(np.asarray(converted).astype(int) - plain).max() > SAME:
             self.transform = transform
 
@@ -151,7 +151,7 @@ class Conversion:
         """The picture in sRGB, mode RGB."""
         if self.transform is None:
             return image.convert("RGB")
-        return ImageCms.applyTransform(image, self.transform) or image.convert("RGB")
+        return self.transform.apply(image)
 
 
 def _colours(mode: str) -> Image.Image:
@@ -166,10 +166,8 @@ def _colours(mode: str) -> Image.Image:
 
 def lab_to_srgb(image: Image.Image) -> Image.Image:
     """CIELab of a TIFF, whose white is D50, as RGB."""
-    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    converted = ImageCms.applyTransform(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB"))
-    assert converted is not None  # it is not asked to work in place
-    return converted
+    transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+    return transform.apply(image)
 
 
 @functools.lru_cache(maxsize=64)
