@@ -102,7 +102,7 @@ def make_profile(points: tuple[float, ...], gamma: float | None) -> bytes:
 
     formula = struct.pack(">I", 0) + fixed(gamma) if gamma else struct.pack(">I", 3 << 16) + fixed(*CURVE)
     curve = b"para" + bytes(4) + formula
-    parts = {b"desc": text("RGB"), b"cprt": text("none"), b"wtpt": b"XYZ " + bytes(4) + fixed(*D50)}
+    parts = {b"desc": text("made"), b"cprt": text("none"), b"wtpt": b"XYZ " + bytes(4) + fixed(*D50)}
     for number, name in enumerate((b"r", b"g", b"b")):
         parts[name + b"XYZ"] = b"XYZ " + bytes(4) + fixed(*columns[:, number])
         parts[name + b"TRC"] = curve

@@ -44,6 +44,8 @@ DECODER_BYTES = {"WEBP": 12, "AVIF": 12, "HEIF": 12}  # of a pixel, in the decod
 PROGRESSIVE_BYTES = 6  # a progressive JPEG's coefficients
 DARK = 32  # of 255: where nothing is brighter, 16 bits are not all used
 
+# Blocks above 32 MB go back to the system when they are freed; smaller ones glibc keeps, for each thread of its own.
+Image.core.set_block_size(64 * 1024 * 1024)
 Image.MAX_IMAGE_PIXELS = None  # sizes are checked here, against the caller's limits and before any decode
 
 

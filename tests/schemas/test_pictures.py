@@ -272,6 +272,10 @@ def test_alpha_is_laid_over_white_by_strips(monkeypatch: pytest.MonkeyPatch) -> 
     assert max(sizes) < 300
 
 
+def test_large_pictures_are_held_in_blocks_that_go_back_to_the_system() -> None:
+    assert Image.core.get_block_size() > 32 * 1024 * 1024
+
+
 def test_threads_decode_within_a_bound() -> None:
     from concurrent.futures import ThreadPoolExecutor
     from time import sleep
