@@ -67,6 +67,7 @@ def copy(built: Path, tmp_path: Path) -> Path:
         (["PHOTOS", "NEW", "--conditions", "canny", "--compile"], "none of these conditions has a network"),
         (["PHOTOS", "NEW", "--conditions", "hed", "--compile", "--fit", "none"], "each would be compiled for itself"),
         (["PHOTOS", "BUILT", *SMALL, "--resolution", "64"], "resolution: 128, now 64"),
+        (["PHOTOS", "BUILT", *SMALL, "--white", "4095"], "white: "),
         (["PHOTOS", "BUILT", *SMALL, "--conditions", "canny=100:200"], "params.low: (nothing), now 100"),
         (["PHOTOS", "BUILT", *SMALL, "--overwrite", "images"], "--overwrite images,canny"),
     ],
