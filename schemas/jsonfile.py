@@ -12,7 +12,7 @@ MOST_FAULTS = 3  # that a message tells
 
 
 @functools.cache
-def _adapter(kind: type) -> Any:
+def _adapter(kind: Any) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)
@@ -27,8 +27,9 @@ def read_as(kind: type[T], path: Path) -> T:
     """
     from pydantic import ValidationError
 
+    known: Any = kind
     try:
-        made: T = _adapter(kind).validate_json(path.read_bytes(), strict=True)
+        made: T = _adapter(known).validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
         said = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}".lstrip(": ") for fault in faults[:MOST_FAULTS]]

@@ -77,7 +77,8 @@ class RunRecord:
 
 def published(config: TrainConfig) -> TrainConfig:
     """Settings without the paths of this machine: of what decided the weights the last names are left."""
-    names = {name: PurePosixPath(value).name for name in DECISIVE if is_path(value := getattr(config, name))}
+    paths = ((name, getattr(config, name)) for name in DECISIVE)
+    names: dict[str, Any] = {name: PurePosixPath(value).name for name, value in paths if is_path(value)}
     return replace(config, weights="", probe_image=[], **names)
 
 
