@@ -11,6 +11,7 @@ import torch
 from accelerate.state import AcceleratorState
 from controlmill.annotators.base import Network, Placement
 from controlmill.schemas.errors import MillError
+from controlmill.training import rows as rows_of_tables
 from controlmill.training import run as runs
 from controlmill.training.base import DTYPES, Base
 from controlmill.training.connections import choose_trainable, make_controlnet, zero_convolutions
@@ -168,18 +169,29 @@ def test_a_run_that_cannot_go_on_is_left_as_it_was(train, settings, tmp_path):
 # the window that is trained on
 
 
-def test_with_crop_looks_are_at_the_middle_of_every_picture_that_is_large_enough(seen, trainer_of, settings):
+def test_with_crop_looks_are_at_the_middle_of_every_picture_that_is_large_enough(
+    seen, trainer_of, settings, monkeypatch
+):
+    def tall(decode):  # the dataset's pictures are all 64x64
+        return lambda *given: np.concatenate([square := decode(*given[:-1], (64, 64))] * (given[-1][0] // len(square)))
+
+    monkeypatch.setattr(rows_of_tables, "decode_image", tall(rows_of_tables.decode_image))
+    monkeypatch.setattr(rows_of_tables, "decode_map", tall(rows_of_tables.decode_map))
     trainer = trainer_of(settings(**{**LOOKING, "eval_rows": 99}, probes=2, crop=32))
     prepared = trainer.prepared
     rows = prepared.selection.held_out
     rows["height"][0], rows["width"][1] = 128, 24  # one of another shape, one too narrow
     trainer.train()
     samples = seen[0].samples
-    whole = {s.row: s for s in held_out_samples(prepared.dataset, {"canny": prepared.condition}, rows)}
-    assert {s.row for s in samples} == set(whole) - {(int(rows["shard"][1]), int(rows["row"][1]))}
+    wide = np.delete(rows, 1)
+    whole = {s.row: s for s in held_out_samples(prepared.dataset, {"canny": prepared.condition}, wide)}
+    assert {s.row for s in samples} == set(whole)
+    assert {s.image.shape[0] for s in whole.values()} == {64, 128}
     for sample in samples:
-        np.testing.assert_array_equal(sample.image, whole[sample.row].image[16:48, 16:48])
-        np.testing.assert_array_equal(sample.maps["canny"], whole[sample.row].maps["canny"][16:48, 16:48])
+        found = whole[sample.row]
+        top = (found.image.shape[0] - 32) // 2
+        np.testing.assert_array_equal(sample.image, found.image[top : top + 32, 16:48])
+        np.testing.assert_array_equal(sample.maps["canny"], found.maps["canny"][top : top + 32, 16:48])
     assert seen[0].latents.shape[2:] == (8, 8)
     assert {picture.shape for picture in seen[0].floor_pictures} == {(32, 32, 3)}
 
