@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..schemas.conditions import CONDITIONS, KINDS, NAME, RESERVED, Condition, Kind, imported
 from ..schemas.errors import MillError
 from ..schemas.label_files import find_set, named_set
-from ..schemas.maps import Meaning, Reading
+from ..schemas.readings import Meaning, Reading
 
 ENDINGS = (".png", ".tif", ".tiff", ".webp", ".bmp", ".jpg", ".jpeg")
 ARRAY_ENDING = ".npy"  # of depth
@@ -82,8 +82,8 @@ def parse_columns(options: MapOptions) -> tuple[Column, ...]:
         raise MillError(f"--conditions-from {folder}: no folder {', '.join(missing) or 'of a condition'} in it")
     found = _with_meanings([Column(asked[name], Reading.of(asked[name])) for name in sorted(asked)], options)
     for column in found:
-        if not files_of(folder, column)[0]:
-            others = other_files(folder, column)
+        if not _has_map(folder, column):
+            others = _others_text(files_of(folder, column)[1])
             why = f"{others}; a map ends in {' '.join(column.endings)}" if others else "it is empty"
             place = os.path.join(folder, column.name)
             raise MillError(f"{place}: no map in this folder ({why}); take the folder away, or bring its maps")
@@ -98,34 +98,41 @@ def folders_in(folder: str) -> list[str]:
 def files_of(folder: str, column: Column) -> tuple[int, Counter[str]]:
     """(files that can be maps of a column, endings of the others)."""
     maps, others = 0, Counter[str]()
-    for _, _, names in os.walk(os.path.join(folder, column.name), followlinks=True):
-        for name in names:
-            ending = os.path.splitext(name)[1].lower()
-            if ending in column.endings:
-                maps += 1
-            elif not name.startswith("."):
-                others[ending or "no ending"] += 1
+    for name in _names(folder, column):
+        ending = os.path.splitext(name)[1].lower()
+        if ending in column.endings:
+            maps += 1
+        elif not name.startswith("."):
+            others[ending or "no ending"] += 1
     return maps, others
 
 
-def other_files(folder: str, column: Column) -> str:
-    """The files of a column's folder that are not looked at, by ending; empty without any."""
-    others = files_of(folder, column)[1]
+def _names(folder: str, column: Column) -> Iterator[str]:
+    seen: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(os.path.join(folder, column.name), followlinks=True):
+        there = os.stat(place)
+        if (there.st_dev, there.st_ino) in seen:  # a link leads back here
+            folders.clear()
+            continue
+        seen.add((there.st_dev, there.st_ino))
+        yield from names
+
+
+def _has_map(folder: str, column: Column) -> bool:
+    return any(os.path.splitext(name)[1].lower() in column.endings for name in _names(folder, column))
+
+
+def _others_text(others: Counter[str]) -> str:
     named = [f"{ending} {count:,}" for ending, count in others.most_common(NAMED_ENDINGS)]
-    more = len(others) - len(named)
-    return (
-        f"{sum(others.values()):,} other files: {', '.join(named)}{f' and {more} more' if more else ''}"
-        if others
-        else ""
-    )
+    more = f" and {len(others) - len(named)} more" if len(others) > len(named) else ""
+    return f"{others.total():,} other files: {', '.join(named)}{more}" if others else ""
 
 
 def said_of(folder: str, column: Column) -> list[str]:
     """What a user is to know of an import before it starts, in lines."""
-    maps, _ = files_of(folder, column)
-    others = other_files(folder, column)
+    maps, others = files_of(folder, column)
     lines = [f"{column.name}: {maps:,} maps in {os.path.join(folder, column.name)}; {reading_text(column)}"]
-    return [*lines, f"{column.name}: not looked at are {others}"] if others else lines
+    return [*lines, f"{column.name}: not looked at are {_others_text(others)}"] if others else lines
 
 
 def reading_text(column: Column) -> str:

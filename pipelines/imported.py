@@ -20,7 +20,9 @@ from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError, Refused
 from ..schemas.fingerprint import package_versions, sha256_bytes
 from ..schemas.formats import Limits
-from ..schemas.maps import Plane, Reading, coverage, read_map, scaled_map
+from ..schemas.maps import coverage, scaled_map
+from ..schemas.planes import read_map
+from ..schemas.readings import Plane, Reading
 from ..schemas.shardfile import read_rows
 from .aligned import Output, aligned_work
 from .columns import Column, folders_in, said_of

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from .conditions import stored_condition
 from .dataset import Dataset, TableState
-from .maps import Reading
 from .printing import printable
+from .readings import Reading
 from .shardfile import read_rows
 
 

@@ -14,8 +14,10 @@ from ..schemas.codecs import centred, decode_image, draft_factor, stored_picture
 from ..schemas.conditions import Condition
 from ..schemas.errors import MillError, Refused
 from ..schemas.formats import Limits
-from ..schemas.maps import Plane, Reading, read_map, scaled_map
+from ..schemas.maps import scaled_map
 from ..schemas.pictures import Opened, open_picture
+from ..schemas.planes import read_map
+from ..schemas.readings import Plane, Reading
 from .fidelity import Judge, find_annotator
 from .rows import Sample, draws
 from .transforms import control_picture

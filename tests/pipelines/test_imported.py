@@ -19,7 +19,8 @@ from controlmill.schemas.codecs import decode_image, decode_map
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.formats import Limits
-from controlmill.schemas.maps import Reading, read_map
+from controlmill.schemas.planes import read_map
+from controlmill.schemas.readings import Reading
 from controlmill.schemas.report import empty_lines, provenance_text, table_report
 from controlmill.schemas.verify import verify
 from controlmill.training.selection import Filter, select

@@ -13,7 +13,9 @@ from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.errors import Refused
 from controlmill.schemas.formats import Limits
 from controlmill.schemas.label_files import named_set
-from controlmill.schemas.maps import Reading, coverage, read_map, scaled_map
+from controlmill.schemas.maps import coverage, scaled_map
+from controlmill.schemas.planes import read_map
+from controlmill.schemas.readings import Reading
 from PIL import Image
 
 LIMITS = Limits(min_side=1)
