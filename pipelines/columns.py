@@ -12,7 +12,7 @@ from typing import Any
 from ..schemas.conditions import CONDITIONS, KINDS, NAME, RESERVED, Condition, Kind, imported
 from ..schemas.errors import MillError
 from ..schemas.label_files import find_set, named_set
-from ..schemas.readings import Meaning, Reading
+from ..schemas.user_maps import Meaning, Reading
 
 ENDINGS = (".png", ".tif", ".tiff", ".webp", ".bmp", ".jpg", ".jpeg")
 ARRAY_ENDING = ".npy"  # of depth

@@ -22,8 +22,8 @@ from ..schemas.fingerprint import package_versions, sha256_bytes
 from ..schemas.formats import Limits
 from ..schemas.maps import coverage, scaled_map
 from ..schemas.planes import read_map
-from ..schemas.readings import Plane, Reading
 from ..schemas.shardfile import read_rows
+from ..schemas.user_maps import Plane, Reading
 from .aligned import Output, aligned_work
 from .columns import Column, folders_in, said_of
 from .files import read_regular

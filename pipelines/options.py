@@ -38,7 +38,7 @@ ShardSize = Annotated[int, typer.Option(min=1, max=100_000, help="Pictures in a 
 From = Annotated[
     Path | None, typer.Option(help="Folder of maps you have already: one folder per condition, stems as the pictures'.")
 ]
-Column = Annotated[
+ConditionColumn = Annotated[
     list[str] | None,
     typer.Option(help="NAME=KIND of a folder that is no known condition: binary, gray8, gray16, rgb or labels."),
 ]

@@ -42,7 +42,7 @@ class Condition:
 
     Some things are known of a stored table alone (:func:`stored_condition`): ``x_channel``, where a normal's x is, None
     if that is not known; ``palette``, 768 bytes of RGB that paint a label map; ``is_imported``, whether a user's files
-    were its source, and ``reading``, how these were read (``schemas.readings.Reading``).
+    were its source, and ``reading``, how these were read (``schemas.user_maps.Reading``).
     """
 
     name: str

@@ -9,7 +9,7 @@ from .conditions import Kind
 from .errors import Refused
 from .labels import VOID
 from .planes import is_constant, white_where
-from .readings import LINE_SHARE, WHITE_FROM, Plane, Reading
+from .user_maps import LINE_SHARE, WHITE_FROM, Plane, Reading
 
 
 def scaled_map(

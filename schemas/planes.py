@@ -15,7 +15,7 @@ from .labels import VOID, LabelSet
 from .modes import to_rgb
 from .npy import MAGIC, load_plane
 from .pictures import open_picture
-from .readings import WHITE_FROM, Plane, Reading
+from .user_maps import WHITE_FROM, Plane, Reading
 
 DARK = 8  # a map whose brightest value is below so small a part of its range was meant in another one
 INK_RANGE = 16  # values by which one colour of ink may differ from itself

@@ -12,8 +12,8 @@ from rich.text import Text
 from .conditions import stored_condition
 from .dataset import Dataset, TableState
 from .printing import printable
-from .readings import Reading
 from .shardfile import read_rows
+from .user_maps import Reading
 
 
 def table_report(dataset: Dataset, tables: Sequence[str]) -> Table:

@@ -17,7 +17,7 @@ from ..schemas.formats import Limits
 from ..schemas.maps import scaled_map
 from ..schemas.pictures import Opened, open_picture
 from ..schemas.planes import read_map
-from ..schemas.readings import Plane, Reading
+from ..schemas.user_maps import Plane, Reading
 from .fidelity import Judge, find_annotator
 from .rows import Sample, draws
 from .transforms import control_picture

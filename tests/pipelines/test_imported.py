@@ -20,8 +20,8 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.formats import Limits
 from controlmill.schemas.planes import read_map
-from controlmill.schemas.readings import Reading
 from controlmill.schemas.report import empty_lines, provenance_text, table_report
+from controlmill.schemas.user_maps import Reading
 from controlmill.schemas.verify import verify
 from controlmill.training.selection import Filter, select
 from controlmill.training.transforms import control_picture

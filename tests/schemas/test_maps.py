@@ -15,7 +15,7 @@ from controlmill.schemas.formats import Limits
 from controlmill.schemas.label_files import named_set
 from controlmill.schemas.maps import coverage, scaled_map
 from controlmill.schemas.planes import read_map
-from controlmill.schemas.readings import Reading
+from controlmill.schemas.user_maps import Reading
 from PIL import Image
 
 LIMITS = Limits(min_side=1)
