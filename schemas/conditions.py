@@ -10,9 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from .label_files import named_set
-from .labels import LabelSet, label_palette
-
 Kind = Literal["binary", "gray8", "gray16", "rgb", "labels", "text"]
 Resize = Literal["nearest", "area", "none"]
 Mirror = Literal["pixels", "negate-x", "swap-limbs", "none"]
@@ -123,6 +120,9 @@ def stored_condition(provenance: Mapping[str, Any]) -> Condition:
     reading = annotator.get("reading", {})
     palette = b""
     if condition.kind == "labels":
+        from .label_files import named_set  # with NumPy, which the command line does without
+        from .labels import LabelSet, label_palette
+
         stored = reading.get("label_set")
         classes = LabelSet.of(stored) if stored else named_set(condition.label_set) if condition.label_set else None
         palette = classes.palette() if classes else label_palette()
