@@ -110,8 +110,8 @@ class RowReader:
         rows: dict[int, dict[str, Any]] = {}
         for row, due in self.due(shard, group).items():
             i = row - first
-            maps = {name: (parts[name]["map"][i] or {}).get("bytes") for name in self.conditions}
-            image = b"" if self.caches.latents else parts["images"]["image"][i]["bytes"]
+            maps = {name: (parts[name]["map"][i] or {}).get("bytes") or b"" for name in self.conditions}
+            image = b"" if self.caches.latents else (parts["images"]["image"][i] or {}).get("bytes") or b""
             cached = {table: {name: values[i] for name, values in parts[table].items()} for table in self.caches.tables}
             rows[row] = {
                 "due": due,

@@ -208,10 +208,14 @@ def _shard_rows(
     rows = np.zeros(len(reasons), LOCATION)
     rows["shard"], rows["row"] = shard, np.arange(len(reasons))
     rows["group"] = np.repeat(np.arange(len(groups)), groups)
-    rows["height"], rows["width"] = images["height"], images["width"]
-    rows["rank"] = [int(key[:16], 16) for key in images["key"]]
-    rows["caption"] = [_hash(text) if text else 0 for text in columns[captions]["caption"]]
-    content = np.array([int(digest[-8:], 16) / 2**32 for digest in images["sha256"]])
+    try:
+        rows["height"], rows["width"] = images["height"], images["width"]
+        rows["rank"] = [int(key[:16], 16) for key in images["key"]]
+        rows["caption"] = [_hash(text) if text else 0 for text in columns[captions]["caption"]]
+        content = np.array([int(digest[-8:], 16) / 2**32 for digest in images["sha256"]])
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:  # the dataset may come from anybody
+        said = f"{shard_file('images', shard)} has a size, key, digest or caption that is none ({error})"
+        raise MillError(f"{said}: controlmill verify tells more") from error
     return rows[taken], content[taken], Counter(reason for reason in reasons if reason is not None)
 
 

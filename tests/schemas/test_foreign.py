@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from controlmill.pipelines.run import require_alone, sweep
+from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset, index_file
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.permissions import UMASK
@@ -166,6 +167,23 @@ def test_training_says_which_file_is_damaged(copy: Path, table: str) -> None:
             assert f"{table}/0000/00000001.parquet" in str(error)
             said += 1
     assert said > 15
+
+
+@pytest.mark.parametrize(
+    ("table", "values"),
+    [
+        *(("images", {name: None}) for name in ("width", "sha256", "image")),
+        ("images", {"sha256": "of no hex"}),
+        ("canny", {"map": {"bytes": None, "path": "x.png"}}),
+    ],
+)
+def test_rows_that_no_job_writes_are_messages_in_training(copy: Path, table: str, values: dict[str, Any]) -> None:
+    rewrite(copy, table, edit(0, **values))
+    opened = Dataset.open(copy)
+    with pytest.raises(MillError, match=r"controlmill verify tells more|cannot be decoded"):
+        selection = select(opened, ["canny"])
+        config = LoaderConfig(batch_size=len(selection.train))
+        next(Loader(opened, {"canny": CONDITIONS["canny"]}, selection, config).batches())
 
 
 @pytest.mark.parametrize(
