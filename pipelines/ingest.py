@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..schemas.dataset import Dataset
+from ..schemas.documents import LIMITS
 from ..schemas.errors import Refused, error_text
 from ..schemas.fingerprint import package_versions, row_key, sha256_bytes
 from ..schemas.formats import Limits
@@ -45,7 +46,9 @@ class IngestConfig:
     def of(cls, dataset: Dataset) -> IngestConfig:
         """What a dataset was made with."""
         said = dataset.config["ingest"]
-        return cls(said["resolution"], said["fit"], Limits(**said["limits"]), said["white"])
+        return cls(
+            said["resolution"], said["fit"], Limits(**{name: said["limits"][name] for name in LIMITS}), said["white"]
+        )
 
     def provenance(self) -> dict[str, Any]:
         """As stored in files."""

@@ -31,6 +31,13 @@ class Count:
 
 
 @dataclass(frozen=True)
+class Maybe:
+    """A value of this shape, or null."""
+
+    shape: Any
+
+
+@dataclass(frozen=True)
 class Each:
     """An object of any names, each with a value of this shape."""
 
@@ -40,9 +47,15 @@ class Each:
 SHA256 = re.compile(r"[0-9a-f]{64}")
 WORD = re.compile(r"[\w.:=-]{1,64}", re.ASCII)  # what cards quote
 REASONS = Each(Count())
-PLACEMENT = {"device": str, "dtype": str, "batch_size": Count(0)}
+PLACEMENT = {"device": str, "dtype": re.compile("fp32|bf16|fp16"), "batch_size": Count(0, 65536)}
 WEIGHTS = {"name": str, "origin": str, "sha256": SHA256}
-INGEST = {"resolution": Count(1), "fit": re.compile("crop|bucket|none"), "limits": Each(Count())}
+LIMITS = {"max_pixels": Count(1), "max_bytes": Count(1), "min_side": Count()}
+INGEST = {
+    "resolution": Count(1),
+    "fit": re.compile("crop|bucket|none"),
+    "limits": LIMITS,
+    "white": Maybe(Count(1, 65535)),
+}
 COLOUR = re.compile(r"[0-9a-f]{6}")
 LABEL_SET = {
     "name": str,
@@ -118,7 +131,7 @@ def parse(data: bytes | str, shape: Any = object) -> Any:
         data: UTF-8.
         shape: ``str``, ``dict``, ``bool``, ``float`` or ``object`` (anything); a pattern that a text matches in full;
             a :class:`Count`; ``[shape]``, a list of such values; an object by the names that are needed (``name?`` may
-            be absent), or an :class:`Each`.
+            be absent); an :class:`Each` or a :class:`Maybe`.
 
     Raises:
         ValueError: not JSON, nested too deep, too large, or of another shape.
@@ -136,7 +149,10 @@ def parse(data: bytes | str, shape: Any = object) -> Any:
 
 def check(value: Any, shape: Any, at: str = "") -> None:
     """Raise ValueError where a value is not of a shape (see :func:`parse`); ``at`` is where in a file it stands."""
-    if isinstance(shape, Each):
+    if isinstance(shape, Maybe):
+        if value is not None:
+            check(value, shape.shape, at)
+    elif isinstance(shape, Each):
         _check_type(value, dict, at)
         for name, item in value.items():
             check(item, shape.shape, _inside(at, name))

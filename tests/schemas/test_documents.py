@@ -10,14 +10,27 @@ from typing import Any
 
 import pytest
 from controlmill.schemas.dataset import Dataset, index_file
-from controlmill.schemas.documents import MAX_DEPTH, Count, Each, check, parse
+from controlmill.schemas.documents import MAX_DEPTH, Count, Each, Maybe, check, parse
 from controlmill.schemas.errors import MillError
 
-SHAPE = {"name": str, "counts?": Each(Count(1, 9)), "parts": [{"size": Count()}], "any?": dict}
+SHAPE = {
+    "name": str,
+    "white?": Maybe(Count(1)),
+    "counts?": Each(Count(1, 9)),
+    "parts": [{"size": Count()}],
+    "any?": dict,
+}
 
 
 def test_what_has_the_shape_is_taken_as_it_is() -> None:
-    value = {"name": "x", "parts": [{"size": 0, "more": None}], "counts": {"a": 9}, "any": {"b": [1.5]}, "other": []}
+    value = {
+        "name": "x",
+        "parts": [{"size": 0, "more": None}],
+        "counts": {"a": 9},
+        "any": {"b": [1.5]},
+        "white": None,
+        "other": [],
+    }
     assert parse(json.dumps(value).encode(), SHAPE) == value
     assert parse(b'{"name": "x", "parts": []}', SHAPE) == {"name": "x", "parts": []}
 
@@ -34,6 +47,7 @@ def test_what_has_the_shape_is_taken_as_it_is() -> None:
         ({"parts": [{}]}, "no size in parts.0"),
         ({"counts": {"a": 10}}, "counts.a is 10, not a whole number from 1 to 9"),
         ({"any": 3}, "any is 3, not an object"),
+        ({"white": 0}, "white is 0, not a whole number from 1"),
         ({"name": {"\x1b[31m": 1}}, "name is an object, not text"),
     ],
 )
