@@ -159,7 +159,9 @@ class Dataset:
             name = f"{REDO}/{name}"
         elif not self.storage.exists(table):
             return None
-        index: dict[str, Any] | None = self.storage.read_json(name, documents.INDEX)
+        aligned = documents.CACHE_INDEX if table in CACHES else documents.CONDITION_INDEX
+        shape = documents.INDEX if table in BASE_TABLES else aligned
+        index: dict[str, Any] | None = self.storage.read_json(name, shape)
         if index is not None and not table == index["table"] == index["provenance"]["table"]:
             raise MillError(f"{self.storage.path(name)} is damaged (it is the index of {index['table']})")
         return index
@@ -193,6 +195,10 @@ class Dataset:
         """The condition in a table that has at least one file or is complete."""
         index = self.index(table)
         provenance = index["provenance"] if index else self.footer(table, min(self.committed(table))).provenance
+        try:
+            documents.check(provenance, documents.CONDITION_PROVENANCE)
+        except ValueError as error:
+            raise documents.damaged(f"what table {table} says of itself", error) from error
         return stored_condition(provenance)
 
     def state(self, table: str) -> TableState:

@@ -122,6 +122,11 @@ ENTRY = {
     "empty?": Count(),
 }
 INDEX = {"table": str, "provenance": PROVENANCE, "shards": [ENTRY]}
+ALIGNED = [{**ENTRY, "images_sha256": SHA256}]
+MAP_OR_TEXT = re.compile("binary|gray8|gray16|rgb|labels|text")
+CONDITION_PROVENANCE = {**PROVENANCE, "kind": MAP_OR_TEXT, "annotator": ANNOTATOR}
+CONDITION_INDEX = {"table": str, "provenance": CONDITION_PROVENANCE, "shards": ALIGNED}
+CACHE_INDEX = {"table": str, "provenance": {**PROVENANCE, "encoder": ENCODER}, "shards": ALIGNED}
 
 
 def parse(data: bytes | str, shape: Any = object) -> Any:

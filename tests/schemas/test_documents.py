@@ -121,6 +121,8 @@ def test_a_dataset_that_contradicts_itself_is_not_opened(
         (("shards", 0, "rows"), "many", 'shards.0.rows is "many", not a whole number'),
         (("shards", 0, "sha256"), "../../x", 'shards.0.sha256 is "../../x", not [0-9a-f]{64}'),
         (("provenance",), None, "provenance is null, not an object"),
+        (("provenance", "kind"), "images", 'provenance.kind is "images", not binary|'),
+        (("shards", 2), {"rows": 1, "row_groups": 1, "bytes": 9, "sha256": "0" * 64}, "no images_sha256 in shards.2"),
         (("provenance", "annotator", "params"), 3, "provenance.annotator.params is 3, not an object"),
         (("table",), "../../etc", "it is the index of ../../etc"),
     ],

@@ -69,8 +69,9 @@ def put(storage: Storage, folder: str, age: str, shards: int) -> None:
     for table in ("canny", *redo.LISTED):
         for shard in range(shards):
             storage.write(f"{folder}{shard_file(table, shard)}", f"{age} {table} {shard}".encode())
-        entry = {"rows": 4, "row_groups": 1, "bytes": 9, "sha256": "0" * 64, age: table}
-        index = {"table": table, "provenance": {"table": table, "kind": "images"}, "shards": [entry] * shards}
+        entry = {"rows": 4, "row_groups": 1, "bytes": 9, "sha256": "0" * 64, "images_sha256": "1" * 64, age: table}
+        said = {"table": table, "kind": "binary", "annotator": {"condition": "canny", "variant": "random"}}
+        index = {"table": table, "provenance": said, "shards": [entry] * shards}
         storage.write_json(f"{folder}{index_file(table)}", index)
 
 
