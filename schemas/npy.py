@@ -25,7 +25,7 @@ def load_plane(data: bytes, max_pixels: int) -> np.ndarray:
         if version not in HEADERS:
             raise ValueError(f"format version {version[0]}.{version[1]}")
         shape, fortran, dtype = HEADERS[version](file)
-    except (ValueError, EOFError, SyntaxError, TypeError) as error:
+    except Exception as error:  # NumPy's parser raises more than it says on damaged headers (tokenize.TokenError)
         raise Refused("not_an_image", f"not a .npy file that can be read: {error_text(error)}") from error
     sides = [side for side in shape if side != 1] if len(shape) == 3 else list(shape)
     if len(sides) != 2 or dtype.kind not in "fiu" or min(sides) < 1:
