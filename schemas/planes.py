@@ -40,6 +40,18 @@ def read_map(
         return map_plane(opened.decode(), reading, opened.image.format or "")
 
 
+def file_size(data: bytes, limits: Limits) -> tuple[int, int]:
+    """(width, height) of a picture or an array, by its header.
+
+    Raises:
+        Refused: as :func:`read_map`.
+    """
+    if data.startswith(MAGIC):
+        height, width = load_plane(data, limits.max_pixels).shape
+        return width, height
+    return open_picture(data, limits).size
+
+
 def map_plane(picture: Image.Image, reading: Reading, stored_as: str = "") -> Plane:
     """A decoded picture, upright, as a map. ``stored_as`` is the format of its file.
 

@@ -16,7 +16,7 @@ from ..schemas.errors import MillError, Refused
 from ..schemas.formats import Limits
 from ..schemas.maps import scaled_map
 from ..schemas.pictures import Opened, open_picture
-from ..schemas.planes import read_map
+from ..schemas.planes import file_size, read_map
 from ..schemas.user_maps import Plane, Reading
 from .fidelity import Judge, find_annotator
 from .rows import Sample, draws
@@ -48,9 +48,9 @@ def opened(path: Path) -> Opened:
 
 
 def nearest_shape(path: Path, shapes: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """That of ``shapes`` (height, width) whose aspect ratio is nearest to a picture's; of equals the first."""
-    with reading(path):
-        width, height = opened(path).size
+    """That of ``shapes`` (height, width) whose aspect ratio is nearest to a picture's or map's; of equals the first."""
+    with reading(path), path.open("rb") as file:
+        width, height = file_size(file.read(OWN_LIMITS.max_bytes + 1), OWN_LIMITS)
     ratio = math.log(height / width)
     tall, wide = min(shapes, key=lambda shape: abs(math.log(shape[0] / shape[1]) - ratio))
     return tall, wide

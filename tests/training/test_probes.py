@@ -16,7 +16,7 @@ from controlmill.training import run as runs
 from controlmill.training.draw import draw
 from controlmill.training.fidelity import find_annotator, make_judge, stored_columns
 from controlmill.training.log import read_log
-from controlmill.training.own_pictures import given_map, probe_samples
+from controlmill.training.own_pictures import given_map, nearest_shape, probe_samples
 from controlmill.training.trainer import Trainer
 from PIL import Image
 
@@ -55,6 +55,13 @@ def test_a_given_map_is_read_as_imports_are(tmp_path):
         Image.fromarray(array).save(tmp_path / f"{number}.png")
         found = given_map(tmp_path / f"{number}.png", CONDITIONS["canny"], (64, 64))
         np.testing.assert_array_equal(found, lines * 255)
+    np.save(tmp_path / "metres.npy", np.linspace(1, 4, 64 * 96).reshape(64, 96))
+    assert nearest_shape(tmp_path / "metres.npy", [(64, 64), (64, 96), (96, 64)]) == (64, 96)
+    reading = {"depth": {"meaning": "metric", "scale": 1.0, "invalid": []}}
+    depth = {"table": "depth", "kind": "gray16", "annotator": {"variant": "imported", "reading": reading}}
+    found = given_map(tmp_path / "metres.npy", stored_condition(depth), (96, 64))
+    assert found[0, 0] == 65535
+    assert found[-1, -1] == 1
     said = {"table": "segmentation", "kind": "labels", "annotator": {"variant": "upernet"}}
     Image.new("RGB", (64, 64), (120, 120, 120)).save(tmp_path / "wall.png")
     assert not given_map(tmp_path / "wall.png", stored_condition(said), (64, 64)).any()
