@@ -12,8 +12,8 @@ from .annotators import commands as annotator_commands
 from .pipelines import commands as pipeline_commands
 from .schemas import commands as schema_commands
 from .schemas.console import output
-from .schemas.errors import MillError
-from .schemas.machine import MORE_THREADS, NO_MORE
+from .schemas.errors import MillError, error_text
+from .schemas.machine import MORE_MEMORY, MORE_THREADS, NO_MORE
 from .schemas.printing import printable
 from .training import commands as training_commands
 
@@ -48,6 +48,9 @@ def main() -> None:
     except OSError as error:
         where = f"{printable(error.filename)}: " if error.filename else ""
         output.fail(f"controlmill: {where}{error.strerror or error}")
+        sys.exit(1)
+    except MemoryError as error:
+        output.fail(f"controlmill: out of memory ({error_text(error)}): {MORE_MEMORY}")
         sys.exit(1)
     except RuntimeError as error:
         if NO_MORE not in str(error):

@@ -7,6 +7,7 @@ terminal, and the console starts it again.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import pickle
@@ -38,6 +39,18 @@ def _take_jobs(jobs: queue.Queue[Any]) -> None:
             os._exit(0)
 
 
+class _EndWithThread(logging.Handler):
+    """Ends the process where a pool's thread has died, as it does without memory: the engine would wait for it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A pool logs nothing else as critical."""
+        if record.levelno >= logging.CRITICAL:
+            if record.exc_info:
+                traceback.print_exception(*record.exc_info)
+            sys.stderr.flush()
+            os._exit(1)
+
+
 def _put_away(folder: str) -> None:
     """End what this process started, let go of what it has in shared memory, and remove its temporary folder."""
     children = multiprocessing.active_children()
@@ -56,6 +69,7 @@ def main() -> None:
     os.dup2(2, 1)  # what engines print must not pass for an answer
     jobs: queue.Queue[Any] = queue.Queue()
     threading.Thread(target=_take_jobs, args=(jobs,), daemon=True).start()
+    logging.getLogger("concurrent.futures").addHandler(_EndWithThread())
     paths, engine = jobs.get()
     sys.path += [path for path in paths if path not in sys.path]  # behind our own: a folder must not shadow a module
     with open_engine(engine) as run_graph:

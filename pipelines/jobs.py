@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from ..schemas.console import output
 from ..schemas.dataset import Dataset
 from ..schemas.errors import MillError, error_text
-from ..schemas.machine import MORE_PROCESSES, check_semaphores
+from ..schemas.machine import MORE_MEMORY, MORE_PROCESSES, MORE_THREADS, NO_MORE, check_semaphores
 from .mend import check_committed, clear_aside, look_at, set_aside, switch
 from .progress import Progress
 from .run import Run, sweep
@@ -34,6 +35,7 @@ GRACE_SECONDS = 30
 END_SECONDS = 5  # for the job's process to put its things away
 NOT_LOADED = 4  # a network cannot be loaded
 ENGINE_FAILED = 3  # exit status of the job's process: the engine raised, and starting again would not help
+NO_MEMORY = ("MemoryError", "failed to map segment", "Cannot allocate memory", "error return without exception set")
 GO_ON = "What is committed stays: run the same command again to go on."
 
 
@@ -153,12 +155,12 @@ def _supervise(job: Job, run: Run, todo: list[int], process: JobProcess, progres
         if status == 0:
             return
         if status == ENGINE_FAILED:
-            raise MillError(f"{process.engine.runner} failed:\n{process.last_lines()}\n{GO_ON}")
+            raise MillError(f"{process.engine.runner} failed{process.cause()}:\n{process.last_lines()}\n{GO_ON}")
         deaths = 1 if progress.files > before else deaths + 1
         if deaths >= MAX_DEATHS:
             raise MillError(
-                f"the job's process died {deaths} times in a row without a commit (exit status {status}):\n"
-                f"{process.last_lines()}\n{GO_ON}"
+                f"the job's process died {deaths} times in a row without a commit (exit status {status})"
+                f"{process.cause()}:\n{process.last_lines()}\n{GO_ON}"
             )
         progress.say(f"the job's process died (exit status {status}); starting it again, with more care")
 
@@ -203,6 +205,7 @@ class JobProcess:
         """
         if (stage, tables) in self._loaded:
             return
+        output.say(f"loading the networks of {', '.join(tables)}")
         self.start()
         here = self.engine.runner == "FnApiRunner" and not self.engine.workers
         loading = Loading(stage, tuple(tables), here, Path(self._temporary, "not-loaded"))
@@ -210,7 +213,9 @@ class JobProcess:
         if status == NOT_LOADED:
             raise MillError(loading.answer.read_text("utf-8"))
         if status:
-            raise MillError(f"the job's process ended as it loaded networks (status {status}):\n{self.last_lines()}")
+            raise MillError(
+                f"the job's process ended as it loaded networks (status {status}){self.cause()}:\n{self.last_lines()}"
+            )
         self._loaded.append((stage, tables))
 
     def _ask(self, job: Job | Loading, shards: list[int], wait: Callable[[], None]) -> int:
@@ -257,6 +262,13 @@ class JobProcess:
             return ""
         self._log.seek(0)
         return "\n".join(self._log.read().decode(errors="replace").strip().splitlines()[-count:])
+
+    def cause(self) -> str:
+        """What the last lines mean, where it is the machine that lacks something."""
+        said = self.last_lines()
+        if any(words in said for words in NO_MEMORY):
+            return f", out of memory ({MORE_MEMORY})"
+        return f", out of threads ({MORE_THREADS})" if NO_MORE in said else ""
 
     def end(self, grace: float = 0) -> None:
         """Let a job go on for ``grace`` seconds at most, then end the process and all that it started.

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..schemas.dataset import Dataset
 from ..schemas.errors import Gone, MillError
-from ..schemas.machine import MORE_THREADS, NO_MORE
+from ..schemas.machine import MORE_MEMORY, MORE_THREADS, NO_MORE
 from ..schemas.storage import Storage
 from .quarantine import run_rows_apart
 from .rows import DeviceFault, OutOfMemory, Pointless, Step, run_rows
@@ -154,11 +154,8 @@ def _is_disk_full(error: BaseException) -> bool:
 def _advice(error: BaseException, networks: bool) -> str:
     """An error's text, with what to do about it where that is known. ``networks``: whether the stage has any."""
     if isinstance(error, OutOfMemory):
-        smaller = "a smaller --batch-size, or " if networks else ""
-        return (
-            f"out of memory ({error}): choose {smaller}fewer --threads or --workers, or give the job more memory "
-            "(ulimit -v, a container's limit)"
-        )
+        smaller = "choose a smaller --batch-size; " if networks else ""
+        return f"out of memory ({error}): {smaller}{MORE_MEMORY}"
     if NO_MORE in str(error):
         return f"no more threads can be started ({error}): {MORE_THREADS}"
     if isinstance(error, DeviceFault):

@@ -16,6 +16,7 @@ START_FIELD = 22  # of /proc/PID/stat, see proc(5)
 SHARED = "/dev/shm"  # noqa: S108 named in a message alone
 NO_MORE = "can't start new thread"  # what CPython says, also where it is processes that are used up
 MORE_PROCESSES = "free some memory, or raise the limit (ulimit -u, a container's limit of processes)"
+MORE_MEMORY = "fewer --threads or --workers take less; or raise the limit (ulimit -v, a container's memory)"
 MORE_THREADS = "choose fewer --threads or --workers, or raise the limit (ulimit -u, a container's limit of processes)"
 
 

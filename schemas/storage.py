@@ -100,7 +100,9 @@ class Storage:
             return None
         try:
             with self.open(name) as file:
-                return documents.parse(file.read(documents.MAX_BYTES + 1), shape)
+                size = file.seek(0, os.SEEK_END)
+                file.seek(0)
+                return documents.parse(file.read(min(size, documents.MAX_BYTES) + 1), shape)  # it is allocated at once
         except ValueError as error:
             advice = REPAIRS.get(os.path.dirname(name).split("/", 1)[0], "") if advice is None else advice
             raise documents.damaged(self.path(name), error, advice) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import multiprocessing
 import os
@@ -124,6 +125,7 @@ def left_behind(storage: Storage, **changes: object) -> Path:
 @LINUX
 def test_a_run_of_a_process_before_one_with_its_number_is_swept(tmp_path: Path) -> None:
     storage = Storage(tmp_path)
+    storage.write_json("dataset.json", {})
     before = left_behind(storage)  # as process 1 of a container that was started again
     other = left_behind(storage, pid=os.getppid(), started=1)
     reboot = left_behind(storage, pid=os.getppid(), started=machine._started(os.getppid()), boot="another")
@@ -146,3 +148,29 @@ def test_a_small_write_of_a_process_before_this_one_is_swept(tmp_path: Path) -> 
     (tmp_path / f"README.md.{os.getpid()}-0123abcd~").write_text("half")
     Storage(tmp_path).sweep()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pool_whose_thread_died_ends_the_process_which_would_wait_for_ever() -> None:
+    says = (
+        "import logging, sys, time; from controlmill.pipelines import jobprocess\n"
+        "logging.getLogger('concurrent.futures').addHandler(jobprocess._EndWithThread())\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "class Dies:\n"
+        "    def set_running_or_notify_cancel(self): raise SystemError('error return without exception set')\n"
+        "pool = ThreadPoolExecutor(1)\n"
+        "pool._work_queue.put(type('Item', (), {'run': lambda self: Dies().set_running_or_notify_cancel()})())\n"
+        "pool.submit(print)\n"
+        "time.sleep(600)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", says], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "error return without exception set" in done.stderr
+
+
+def test_what_the_last_lines_mean_is_said() -> None:
+    process = JobProcess(Engine())
+    for lines, meaning in (("x.so: failed to map segment", "ulimit -v"), ("can't start new thread", "ulimit -u")):
+        process._log = io.BytesIO(lines.encode())
+        assert meaning in process.cause()
+    process._log = io.BytesIO(b"another error")
+    assert process.cause() == ""
