@@ -67,6 +67,18 @@ def seen(monkeypatch):
     return made
 
 
+def test_a_middle_block_alone_is_looked_at_as_its_file_is_drawn(small_base, tmp_path):
+    base = Base(str(small_base), torch.device("cpu"))
+    trained = connected(base)
+    choose_trainable(trained, base.unet, only_mid=True, unlock="none")
+    trained.save_pretrained(tmp_path / "file")
+    control, noise = np.full((1, 3, 64, 64), 0.5, np.float32), start_noise(base, ROWS[:1], 0, 64, 64)
+    loaded = type(trained).from_pretrained(tmp_path / "file")
+    drawn = [sample_pictures(base, which, ["a"], control, noise, 2, 2.0) for which in (trained, loaded, None)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+
+
 # precision
 
 
