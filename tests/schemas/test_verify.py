@@ -18,8 +18,13 @@ from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset, index_file, shard_file
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.shardfile import ShardWriter, open_parquet, read_footer, read_table
+from controlmill.schemas.sheet import contact_sheet
 from controlmill.schemas.tables import condition_schema
 from controlmill.schemas.verify import verify
+
+from recipes.demo import png_header
+from tests.helpers import scene
+from tests.schemas.test_pictures import encoded
 
 
 @pytest.fixture
@@ -123,6 +128,22 @@ def test_a_coverage_that_is_not_the_maps(copy: Path) -> None:
     ((promise, text),) = found(copy)
     assert promise == "alignment"
     assert "has a coverage of 0.75, its map of 0.0" in text
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (encoded(scene(0, 128, 128), "EPS"), "not a picture of a known format (JPEG, PNG, WEBP)"),
+        (encoded(scene(0, 128, 128), "TIFF"), "not a picture of a known format (JPEG, PNG, WEBP)"),
+        (png_header(5_000, 5_000), "is 5000x5000, not 128x128"),
+        (encoded(scene(0, 128, 128).convert("L")), "is a picture of mode L, not RGB"),
+    ],
+    ids=["EPS", "TIFF", "size", "mode"],
+)
+def test_a_stored_picture_that_no_dataset_holds_is_not_decoded(copy: Path, data: bytes, said: str) -> None:
+    rewrite(copy, "images", edit(1, image={"bytes": data, "path": "x.png"}))
+    assert any(said in text for promise, text in found(copy) if promise == "alignment")
+    assert contact_sheet(Dataset.open(copy), rows=200).width
 
 
 def test_a_map_that_cannot_be_decoded(copy: Path) -> None:
