@@ -244,6 +244,15 @@ def check_conditions(address: str, plan: Plan, overwrite: Sequence[str]) -> None
         check_committed(dataset, table, plan.wanted[table])
 
 
+def _forget_changed(dataset: Dataset, stage: Stage, aims: Mapping[str, Mapping[str, Any]]) -> None:
+    """Of tables that are made anew, what was made from a user's files before they changed again is made once more."""
+    try:
+        stage.check_unchanged(dataset.redo(aims), [table for table in stage.tables if table not in aims])
+    except MillError:
+        for table, aim in aims.items():
+            redo.begin(dataset.storage, table, aim)
+
+
 def load_networks(address: str, plan: Plan, means: Means, overwrite: Sequence[str]) -> None:
     """Load, once before anything begins, the networks that there is work for.
 
@@ -285,6 +294,8 @@ def annotate(address: str, plan: Plan, means: Means, overwrite: Sequence[str] = 
     load_networks(address, plan, means, overwrite)
     aims = {table: redo_aim(dataset, plan.wanted[table]) for table in overwrite if table in plan.wanted}
     redone = {table for table, aim in aims.items() if begin_redo(dataset, table, aim)}
+    for stage in plan.stages if redone else ():
+        _forget_changed(dataset, stage, {table: aims[table] for table in redone.intersection(stage.tables)})
     rows = [entry["rows"] for entry in images["shards"]]
     for stage in plan.stages:
         said = {table: plan.wanted[table] for table in stage.tables}

@@ -68,7 +68,10 @@ def switch(dataset: Dataset, names: list[str]) -> None:
     """
     run = Run.start(dataset.storage)  # so that others see that this one is at it
     try:
-        require_alone(dataset.storage)
+        try:
+            require_alone(dataset.storage)
+        except MillError as error:
+            raise MillError(f"the new {', '.join(names)} is complete, but not in its place: {error}") from error
         for name in names:
             redo.switch(dataset.storage, name)
     finally:

@@ -12,6 +12,8 @@ from controlmill.annotators.base import Placement
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.pipelines import build
 from controlmill.pipelines.jobs import Means
+from controlmill.pipelines.mend import redo_aim
+from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.verify import verify
@@ -58,6 +60,10 @@ def test_captions_are_refreshed_alone(photos: Path, dataset: Path, tmp_path: Pat
     with pytest.raises(MillError, match=r"2 captions in .* are not those .*: --overwrite captions takes them in"):
         recaption(copy, folder)
     assert digests(copy) == after
+    # a redo that was cut off before the last edit does not go on with what it made
+    dataset = Dataset.open(copy)
+    redo.begin(dataset.storage, "captions", redo_aim(dataset, dataset.footer("captions", 0).shared))
+    shutil.copytree(copy / "captions", copy / "_redo/captions")
     recaption(copy, folder, ["captions"])
     assert [row["caption"] for row in rows(copy, "captions")][sources.index("part1/001.png")] == "edit 2"
 
