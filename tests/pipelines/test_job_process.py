@@ -116,6 +116,7 @@ def test_what_the_machine_lacks_refuses_no_row() -> None:
 
 
 def left_behind(storage: Storage, **changes: object) -> Path:
+    storage.write_json("dataset.json", {})
     run = Run.start(storage)
     owner = Path(storage.path(f"_run/{run.id}/owner.json"))
     owner.write_text(json.dumps({**json.loads(owner.read_text()), **changes}))
