@@ -13,7 +13,7 @@ from ..annotators.base import Annotation, Annotator, Network, Placement
 from ..annotators.catalogue import annotator_class
 from ..annotators.weights import find
 from ..schemas.conditions import Condition
-from ..schemas.errors import MillError
+from ..schemas.errors import MillError, error_text
 from .metrics import Measure, measure_of
 from .rows import Sample
 
@@ -67,7 +67,10 @@ def find_annotator(
         return f"no annotator here makes {condition.name}={said['variant']}"
     if kind.version != said["version"]:
         return f"the table was made by version {said['version']} of its annotator, this is {kind.version}"
-    annotator = kind(**said.get("params", {}))
+    try:
+        annotator = kind(**said.get("params", {}))
+    except (TypeError, ValueError) as error:
+        return f"the table's settings are none of {condition.name}={said['variant']} ({error_text(error)})"
     files = _weights(annotator, said, folder)
     return files if isinstance(files, str) else (annotator, files)
 

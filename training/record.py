@@ -6,10 +6,12 @@ Told without torch.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..schemas import documents
 from ..schemas.errors import MillError
 from ..schemas.jsonfile import FORBID, read_as
 from .config import TrainConfig
@@ -17,7 +19,10 @@ from .config import TrainConfig
 RUN, LOCAL, IGNORED = "run.json", "_local.json", ".gitignore"
 # for git, and for the Hub, which leaves out what a .gitignore names; W&B notes the user's and the machine's name
 LEFT_OUT = f"{LOCAL}\nwandb/\n*~\n*.partial\n"
-MOST_ROWS = 2**48
+PROVENANCE = {
+    **documents.CONDITION_PROVENANCE,
+    "annotator": {**documents.ANNOTATOR, "version": documents.Count()},
+}
 DECISIVE = ("base", "start_from")  # settings that decide the weights and may be paths
 
 
@@ -61,18 +66,12 @@ class RunRecord:
             self.config.check()
         except MillError as error:
             raise ValueError(" ".join(str(error).split())) from error
-        annotator = self.provenance.get("annotator")
-        if not isinstance(annotator, dict) or not isinstance(annotator.get("variant"), str):
-            raise ValueError("provenance names no annotator")
-        if not all(isinstance(self.provenance.get(name), str) for name in ("table", "kind")):
-            raise ValueError("provenance names no table or no kind")
-        if not isinstance(annotator.get("params", {}), dict):
-            raise ValueError("provenance.annotator.params is no object")
+        documents.check(self.provenance, PROVENANCE, "provenance")
         counts = [self.rows, self.held_out, *self.left_out.values()]
-        if not all(0 <= count < MOST_ROWS for count in counts):
-            raise ValueError(f"a count of rows is not from 0 to below {MOST_ROWS}")
-        if not self.shapes or not all(1 <= side < 2**16 for shape in self.shapes for side in shape):
-            raise ValueError("shapes are not pairs of sides from 1 to below 65536")
+        documents.check(counts, [documents.Count()], "rows")
+        documents.check([list(shape) for shape in self.shapes], [[documents.Count(1, 2**16)]], "shapes")
+        if not self.shapes:
+            raise ValueError("no shapes")
 
 
 def published(config: TrainConfig) -> TrainConfig:
@@ -84,7 +83,7 @@ def published(config: TrainConfig) -> TrainConfig:
 
 def is_path(name: str) -> bool:
     """Whether what may be a name on the hub (or ``tiny``) is a path here."""
-    return name not in ("", "tiny") and (name.startswith((".", "/", "~")) or Path(name).expanduser().exists())
+    return name not in ("", "tiny") and (name.startswith((".", "/", "~")) or os.path.exists(os.path.expanduser(name)))
 
 
 def read_run(run: Path) -> RunRecord | None:
