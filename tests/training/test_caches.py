@@ -19,8 +19,9 @@ from controlmill.training import rows as row_reading
 from controlmill.training import run as runs
 from controlmill.training.base import Base
 from controlmill.training.caches import base_digest
+from controlmill.training.inputs import make_inputs
 from controlmill.training.log import read_log
-from controlmill.training.trainer import Trainer, make_inputs
+from controlmill.training.trainer import Trainer
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 

@@ -14,8 +14,9 @@ from controlmill.training import run as runs
 from controlmill.training.base import Base
 from controlmill.training.config import TYPES, TrainConfig, make_config
 from controlmill.training.connections import make_controlnet
+from controlmill.training.inputs import make_inputs
 from controlmill.training.log import read_log
-from controlmill.training.trainer import Trainer, averaging, make_inputs
+from controlmill.training.trainer import Trainer, averaging
 from safetensors.torch import load_file
 
 from .conftest import save_small_base

@@ -8,8 +8,8 @@ from controlmill.training.base import Base
 from controlmill.training.caches import Caches
 from controlmill.training.connections import ControlledDenoiser, choose_trainable, make_controlnet
 from controlmill.training.facts import Facts
+from controlmill.training.inputs import Inputs, sample_losses
 from controlmill.training.plan import make_plan, plan_text
-from controlmill.training.trainer import Inputs, sample_losses
 from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -20,8 +20,9 @@ from controlmill.training import checkpoint
 from controlmill.training import run as runs
 from controlmill.training.base import Base
 from controlmill.training.connections import ControlledDenoiser, choose_trainable, make_controlnet
+from controlmill.training.inputs import make_inputs
 from controlmill.training.log import read_log
-from controlmill.training.trainer import Trainer, learning_rate, make_inputs
+from controlmill.training.trainer import Trainer, learning_rate
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
