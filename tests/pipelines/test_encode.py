@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -11,7 +12,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 from controlmill.annotators import encoders
@@ -19,11 +19,11 @@ from controlmill.annotators.base import Placement
 from controlmill.pipelines import build, jobs
 from controlmill.pipelines.encode import plan_encode
 from controlmill.pipelines.rows import Failure, run_rows
-from controlmill.schemas.caches import fault, pack, unpack
+from controlmill.schemas.caches import SCHEMAS, fault, pack, unpack
 from controlmill.schemas.codecs import decode_image, encode_map
 from controlmill.schemas.dataset import Dataset, index_file, shard_file
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.shardfile import open_parquet, read_footer
+from controlmill.schemas.shardfile import ShardWriter, open_parquet, read_footer
 from controlmill.schemas.verify import verify
 
 from tests.helpers import command, digests, make, rows, write_photos
@@ -191,10 +191,12 @@ def test_verify_finds_a_cache_that_was_changed(encoded: Path, tmp_path: Path) ->
     folder = shutil.copytree(encoded, tmp_path / "dataset")
     path = folder / shard_file("latents", 1)
     with path.open("rb") as file, open_parquet(file) as parquet:
-        groups, table = read_footer(parquet).groups, parquet.read()
-    cut = table.to_pylist()
+        footer, cut = read_footer(parquet), parquet.read().to_pylist()
     cut[1]["moments"] = cut[1]["moments"][:-4]
-    pq.write_table(type(table).from_pylist(cut, table.schema), path, row_group_size=groups[0])
+    with ShardWriter(path, SCHEMAS["latents"], footer.provenance) as writer:
+        for end, size in zip(itertools.accumulate(footer.groups), footer.groups, strict=True):
+            writer.write_group(cut[end - size : end])
+        writer.close(footer.summary)
     found = [fault.found for fault in verify(Dataset.open(folder))]
     assert any("is not the file of the index" in text for text in found)
 
