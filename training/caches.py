@@ -50,7 +50,7 @@ class Caches:
         """One line for people; empty where the dataset has no caches."""
         used = f"caches: {' and '.join(self.tables)} are used" if self.stored else ""
         if self.latents:
-            used += ": no picture is decoded or encoded while training"
+            used += ": a step decodes and encodes no picture"
         unused = [f"{table} not used: {why}" for table, why in self.unused.items()]
         return "; ".join([*([used] if used else []), *unused])
 
