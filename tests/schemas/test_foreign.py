@@ -143,6 +143,15 @@ def test_columns_of_another_kind_are_named(copy: Path) -> None:
     assert "its column key is not there, not string" in said
 
 
+@pytest.mark.parametrize("table", ["sources", "rejected", "canny"])
+@pytest.mark.parametrize("kept", [0, 5, 1000])
+def test_an_index_is_not_made_of_a_damaged_file(copy: Path, table: str, kept: int) -> None:
+    path = copy / table / "0000/00000000.parquet"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(MillError, match=f"{table}/0000/00000000.parquet is damaged"):
+        Dataset.open(copy).finish(table)
+
+
 @pytest.mark.parametrize("table", ["images", "canny"])
 def test_training_says_which_file_is_damaged(copy: Path, table: str) -> None:
     path = copy / table / "0000/00000001.parquet"
