@@ -32,6 +32,7 @@ REPEATED = ("reason", "error")  # columns whose values are kept in a dictionary
 
 # Of a file that is read here though it may come from anybody: what one that was written here stays below.
 MAX_GROUP_BYTES = 4 * GROUP_BYTES
+MAX_GROUP_VALUES = 4 * 1024 * 1024  # of a column, in its lists
 MAX_FOOTER_BYTES = 64 * 1024 * 1024
 MAX_DICTIONARY_BYTES = 64 * 1024
 ARROW_TAIL = 64 * 1024  # what Arrow reads of a file first: from a store it is fetched once then, for both
@@ -207,8 +208,10 @@ def _check_column(column: pq.ColumnChunkMetaData, group: int) -> None:
     name = column.path_in_schema
     if column.compression not in ("UNCOMPRESSED", "SNAPPY"):
         raise ValueError(f"{name} in row group {group} is compressed by {column.compression}")
-    if column.total_uncompressed_size > column.total_compressed_size * MAX_EXPANSION + GROUP_ROWS * 1024:
-        raise ValueError(f"{name} in row group {group} says that it unfolds to {column.total_uncompressed_size} bytes")
+    unfolded, values = column.total_uncompressed_size, column.num_values
+    most = min(column.total_compressed_size * MAX_EXPANSION + GROUP_ROWS * 1024, MAX_GROUP_BYTES)
+    if unfolded > most or values > MAX_GROUP_VALUES:
+        raise ValueError(f"{name} in row group {group} says that it unfolds to {unfolded} bytes, {values} values")
     if not column.has_dictionary_page:
         return
     length = column.data_page_offset - column.dictionary_page_offset

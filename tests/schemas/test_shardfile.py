@@ -198,6 +198,14 @@ def test_what_unfolds_beyond_what_is_written_here_is_seen_in_the_footer(
         check_layout(open_parquet(file), size)
 
 
+def test_a_list_of_millions_of_nulls_is_seen_in_the_footer() -> None:
+    lists = pa.ListArray.from_arrays(pa.array([0, 5_000_000], pa.int32()), pa.nulls(5_000_000, pa.int32()))
+    pq.write_table(pa.table({"shape": lists}), file := Named(), use_dictionary=False)
+    assert len(file.getvalue()) < 1_000_000
+    with pytest.raises(MillError, match=r"says that it unfolds to .* 5000000 values"):
+        check_layout(open_parquet(file), len(file.getvalue()))
+
+
 def test_a_footer_that_claims_to_be_huge_is_not_read() -> None:
     with pytest.raises(MillError, match="its footer says that it has 4294967295 bytes"):
         open_parquet(Named(b"PAR1" + bytes(100) + b"\xff\xff\xff\xffPAR1"))
