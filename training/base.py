@@ -20,6 +20,7 @@ from diffusers import (
 )
 from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging
 
 from ..annotators.encoders import location
 from ..schemas.errors import MillError, error_text
@@ -51,6 +52,7 @@ class Base:
 
     def __init__(self, name: str, device: torch.device, precision: str = "fp32", whole_unet: bool = False):
         """``whole_unet`` leaves the UNet in float32, for what is copied from it and trained."""
+        logging.disable_progress_bar()
         where = configured_by(name)
         dtype = DTYPES[precision]
         self.name, self.device, self.facts, self.dtype = name, device, read_facts(name), dtype
