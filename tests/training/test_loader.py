@@ -80,22 +80,33 @@ class Many(Dataset):
 
     GROUPS, ROWS = 80, 8
 
-    def __init__(self):
-        pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-        picture = {"bytes": cv2.imencode(".png", pixels)[1].tobytes(), "path": None}
-        edges = np.where(pixels[..., 0] > 127, 255, 0).astype(np.uint8)
-        outline = {"bytes": cv2.imencode(".png", edges)[1].tobytes(), "path": None}
-        self.open_bytes = LANES * self.ROWS * (len(picture["bytes"]) + len(outline["bytes"]))
+    def __init__(self, wide=0):
+        """Pictures are 8×8; every so many of them, beginning with the first, are twice as wide."""
         keys = [str(row) for row in range(self.GROUPS * self.ROWS)]
+        widths = np.full(len(keys), 8)
+        if wide:
+            widths[::wide] = 16
+        made = {width: self._made(width) for width in (8, 16)}
+        self.open_bytes = LANES * self.ROWS * sum(len(stored["bytes"]) for stored in made[8])
         self.files = {}
-        for table, column, value in (("images", "image", picture), ("canny", "map", outline)):
-            rows = [{"key": key, column: value, "caption": key} for key in keys]
+        for number, (table, column) in enumerate((("images", "image"), ("canny", "map"))):
+            rows = [
+                {"key": key, column: made[width][number], "caption": key}
+                for key, width in zip(keys, widths, strict=True)
+            ]
             pq.write_table(pa.Table.from_pylist(rows), file := io.BytesIO(), row_group_size=self.ROWS)
             self.files[table] = file
         self.train = np.zeros(len(keys), LOCATION)
         self.train["row"] = np.arange(len(keys))
         self.train["group"] = self.train["row"] // self.ROWS
-        self.train["height"] = self.train["width"] = 8
+        self.train["height"], self.train["width"] = 8, widths
+
+    @staticmethod
+    def _made(width):
+        """A picture and its map."""
+        pixels = np.random.default_rng(0).integers(0, 256, (8, width, 3), np.uint8)
+        edges = np.where(pixels[..., 0] > 127, 255, 0).astype(np.uint8)
+        return [{"bytes": cv2.imencode(".png", array)[1].tobytes(), "path": None} for array in (pixels, edges)]
 
     def index(self, table):
         return None
@@ -154,8 +165,7 @@ def test_the_bound_changes_no_batch():
 
 
 def test_shapes_are_streams_that_share_row_groups():
-    dataset = Many()
-    dataset.train["width"][::3] = 16  # as the table says; the pictures are of one size
+    dataset = Many(wide=3)
     loader = dataset.loader(dataset.open_bytes)
     assert [len(stream) for stream in loader.streams] == [426, 214]
     everything = [identity(batch) for batch in first(loader.batches(), 90)]
