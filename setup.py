@@ -13,7 +13,7 @@ DEPENDENCIES = [
     "controlnet-aux>=0.0.10",
     "opencv-python-headless>=4.10",
     "apache-beam>=2.76",  # before 2.76 the SDK leaks memory on errors (apache/beam#39406)
-    "pyarrow>=21",  # content-defined chunking
+    "pyarrow>=21",
     "pillow>=11.3",
     "timm>=1.0",
     "numpy>=2.0",
@@ -38,7 +38,7 @@ EXTRAS = {
     "heif": ["pillow-heif>=1.0"],
     "s3": ["s3fs>=2025.3"],
     "gcs": ["gcsfs>=2025.3"],
-    "train": ["accelerate>=1.6", "tensorboard>=2.18", "matplotlib>=3.9", "torchmetrics>=1.6"],
+    "train": ["accelerate>=1.6", "tensorboard>=2.18", "matplotlib>=3.9"],
     # mosaicml-streaming wants older transformers and numpy: benchmarks/loader.py says how
     "bench": ["webdataset>=1.0"],
     "dev": [
@@ -50,6 +50,7 @@ EXTRAS = {
         "pytest-timeout>=2.3",
         "ruff>=0.11",
         "psutil>=6",
+        "torchmetrics>=1.6",
     ],
 }
 

@@ -166,7 +166,7 @@ def test_images_or_captions_that_changed_are_said(settings, cached_folder, tmp_p
         if change == "captions":
             index["provenance"]["captions"] = {"table": "captions", "sha256": "0"}
         else:
-            index["shards"][1]["images_sha256"] = "0"
+            index["shards"][1]["images_sha256"] = "0" * 64
         path.write_text(json.dumps(index))
         caches = runs.prepare(str(folder), settings()).caches
         assert table not in caches.tables
@@ -181,7 +181,7 @@ def test_captions_that_are_stale_or_half_made_are_not_trained_on(settings, datas
     assert runs.prepare(str(folder), config).digests["captions"] != before
     path = folder / index_file("captions")
     index = json.loads(path.read_text())
-    index["shards"][1]["images_sha256"] = "0"
+    index["shards"][1]["images_sha256"] = "0" * 64
     path.write_text(json.dumps(index))
     with pytest.raises(MillError, match="captions is stale, made from earlier images: redo it first"):
         runs.prepare(str(folder), config)

@@ -92,9 +92,7 @@ def test_a_file_is_the_same_base_as_the_folder_it_was_made_from(precision, folde
 def test_a_file_trains_and_samples_as_the_folder_does(folder, file, train, settings, tmp_path):
     for name, base in (("folder", folder), ("file", file)):
         train(tmp_path / name, settings(base=str(base), steps=2))
-    weights = [
-        load_file(tmp_path / name / "controlnet/diffusion_pytorch_model.safetensors") for name in ("folder", "file")
-    ]
+    weights = [load_file(tmp_path / name / "diffusion_pytorch_model.safetensors") for name in ("folder", "file")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     out = tmp_path / "out.png"
     Image.new("L", (64, 64)).save(tmp_path / "map.png")
