@@ -41,10 +41,18 @@ def ready(network: Any, place: Placement, exact: bool = False, channels_last: bo
                     for name, parameter in list(layer.named_parameters(recurse=False)):
                         # a new parameter: an embedding that shares the old one stays as it was
                         setattr(layer, name, torch.nn.Parameter(parameter.to(dtype), requires_grad=False))
-        packs = place.dtype == "bf16" or (place.dtype == "fp32" and not exact)
-        if packs and not place.compile and place.device == "cpu" and torch.backends.mkldnn.is_available():
+        if not place.compile and place.device == "cpu" and packs(place.dtype, exact):
             pack_linear_layers(network)
     return network
+
+
+def packs(dtype: str, exact: bool) -> bool:
+    """Whether oneDNN takes packed weights of a dtype on this processor: bf16 not where AVX2 is the most it has."""
+    import torch
+
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return not exact if dtype == "fp32" else dtype == "bf16" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def compiled(run: Callable[..., Any], place: Placement, name: str) -> Callable[..., Any]:

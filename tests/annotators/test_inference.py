@@ -58,6 +58,14 @@ def test_compiled_by_inductor(network, pixels, dtype):
     assert (plain - fast).abs().max() <= (1e-6 if dtype == "fp32" else 0.02) * plain.abs().max()
 
 
+def test_bf16_runs_on_a_processor_that_cannot_pack_it(monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    monkeypatch.setattr(inference, "PackedLinear", None)  # which raises there
+    layer = ready(torch.nn.Sequential(torch.nn.Linear(8, 8)), Placement(dtype="bf16"))
+    with torch.inference_mode(), autocast(Placement(dtype="bf16")):
+        assert layer(torch.ones(2, 8)).isfinite().all()
+
+
 def test_only_what_is_asked_for_is_compiled(network):
     assert compiled(network, Placement(), "small") is network
 
