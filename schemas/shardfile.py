@@ -29,14 +29,8 @@ GROUP_BYTES = 256 * 1024 * 1024
 LISTED_GROUP_ROWS = 16 * GROUP_ROWS  # of tables without pictures
 PER_SHARD = ("shard", "images_sha256")  # provenance that differs from file to file
 REPEATED = ("reason", "error")  # columns whose values are kept in a dictionary
-
-# Of a file that is read here though it may come from anybody: what one that was written here stays below.
-MAX_GROUP_BYTES = 4 * GROUP_BYTES
-MAX_GROUP_VALUES = 4 * 1024 * 1024  # of a column, in its lists
-MAX_FOOTER_BYTES = 64 * 1024 * 1024
-MAX_DICTIONARY_BYTES = 64 * 1024
+MAX_FOOTER_BYTES = 64 * 1024 * 1024  # of a file that is read here though it may come from anybody
 ARROW_TAIL = 64 * 1024  # what Arrow reads of a file first: from a store it is fetched once then, for both
-MAX_EXPANSION = 24  # Snappy makes at most 64 bytes of 3
 
 
 class ShardWriter:
@@ -175,48 +169,6 @@ def read_footer(file: BinaryIO | ShardFile) -> Footer:
             summary=parse(metadata.get(b"controlmill_summary", b"{}"), SUMMARY),
             schema=parquet.schema_arrow,
         )
-
-
-def check_layout(parquet: ShardFile, size: int) -> None:
-    """Before rows of a file of doubtful origin are read: that it is laid out as :class:`ShardWriter` does it.
-
-    What it holds is then not much larger in memory than on disk, a row group at a time.
-
-    Args:
-        parquet: the open file.
-        size: its bytes.
-
-    Raises:
-        MillError: a row group, or a column's dictionary, may be larger than this project writes them.
-    """
-    with naming(parquet.name):
-        for number in range(parquet.metadata.num_row_groups):
-            group = parquet.metadata.row_group(number)
-            columns = [group.column(i) for i in range(group.num_columns)]
-            stored = [column.total_compressed_size for column in columns]
-            if (
-                not 0 < group.num_rows <= LISTED_GROUP_ROWS
-                or min(stored) < 0
-                or sum(stored) > min(size, MAX_GROUP_BYTES)
-            ):
-                raise ValueError(f"row group {number} says that it has {group.num_rows} rows of {sum(stored)} bytes")
-            for column in columns:
-                _check_column(column, number)
-
-
-def _check_column(column: pq.ColumnChunkMetaData, group: int) -> None:
-    name = column.path_in_schema
-    if column.compression not in ("UNCOMPRESSED", "SNAPPY"):
-        raise ValueError(f"{name} in row group {group} is compressed by {column.compression}")
-    unfolded, values = column.total_uncompressed_size, column.num_values
-    most = min(column.total_compressed_size * MAX_EXPANSION + GROUP_ROWS * 1024, MAX_GROUP_BYTES)
-    if unfolded > most or values > MAX_GROUP_VALUES:
-        raise ValueError(f"{name} in row group {group} says that it unfolds to {unfolded} bytes, {values} values")
-    if not column.has_dictionary_page:
-        return
-    length = column.data_page_offset - column.dictionary_page_offset
-    if name.split(".")[0] not in REPEATED or not 0 < length <= MAX_DICTIONARY_BYTES:
-        raise ValueError(f"{name} in row group {group} has a dictionary of {length} bytes")
 
 
 def read_table(parquet: ShardFile, columns: Sequence[str] | None = None, group: int | None = None) -> pa.Table:

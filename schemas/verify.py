@@ -29,10 +29,11 @@ from .dataset import BASE_TABLES, Dataset, shard_file
 from .errors import MillError, error_text
 from .fingerprint import differences, fingerprint, row_key
 from .index import describe_file
+from .layout import LayoutCheck
 from .maps import coverage
 from .printing import printable
 from .redo import REDO, leftovers
-from .shardfile import Footer, check_layout, open_parquet, read_footer, read_rows, read_table
+from .shardfile import Footer, open_parquet, read_footer, read_rows, read_table
 from .storage import TEMPORARY
 from .tables import IMAGES, REJECTED, SOURCES, condition_schema
 
@@ -60,11 +61,12 @@ def verify(dataset: Dataset, pixels: bool = True) -> Iterator[Fault]:
         yield Fault("commit", "dataset.json", "nothing is listed yet; run the ingest command again")
         return
     complete = []
-    for table in dataset.tables():
-        faults = list(_guarded(table, _table_faults(dataset, table)))
-        yield from faults
-        if not any(fault.promise == "commit" for fault in faults):
-            complete.append(table)
+    with LayoutCheck() as check_layout:
+        for table in dataset.tables():
+            faults = list(_guarded(table, _table_faults(dataset, table, check_layout)))
+            yield from faults
+            if not any(fault.promise == "commit" for fault in faults):
+                complete.append(table)
     for table in BASE_TABLES:
         if table not in dataset.tables():
             yield Fault("commit", table, "the table is missing")
@@ -117,7 +119,7 @@ def _card_faults(dataset: Dataset) -> Iterator[Fault]:
         yield Fault("commit", "README.md", "was written for other tables: the next job writes it again")
 
 
-def _table_faults(dataset: Dataset, table: str) -> Iterator[Fault]:
+def _table_faults(dataset: Dataset, table: str, check_layout: LayoutCheck) -> Iterator[Fault]:
     """Index, files and provenance of one table."""
     index = dataset.index(table)
     committed, shards = dataset.committed(table), dataset.shards
@@ -143,7 +145,7 @@ def _table_faults(dataset: Dataset, table: str) -> Iterator[Fault]:
     schema = _schema(table, index["provenance"])
     for shard, entry in enumerate(index["shards"]):
         name = shard_file(table, shard)
-        yield from _guarded(name, _file_faults(dataset, name, entry, index["provenance"], schema))
+        yield from _guarded(name, _file_faults(dataset, name, entry, index["provenance"], schema, check_layout))
     stale = dataset.stale_shards(table, index)
     if stale:
         yield Fault(
@@ -159,13 +161,18 @@ def _schema(table: str, provenance: dict[str, Any]) -> pa.Schema:
 
 
 def _file_faults(
-    dataset: Dataset, name: str, entry: dict[str, Any], provenance: dict[str, Any], schema: pa.Schema
+    dataset: Dataset,
+    name: str,
+    entry: dict[str, Any],
+    provenance: dict[str, Any],
+    schema: pa.Schema,
+    check_layout: LayoutCheck,
 ) -> Iterator[Fault]:
     """One file against its index; whether its rows can be read safely."""
+    check_layout(dataset.storage, name)
     with dataset.storage.open(name) as file:
         size = file.seek(0, os.SEEK_END)
         parquet = open_parquet(file)
-        check_layout(parquet, size)
         footer = read_footer(parquet)
         if footer.rows > dataset.config["shard_size"]:
             yield Fault("commit", name, f"has {footer.rows} rows, a shard at most {dataset.config['shard_size']}")

@@ -15,7 +15,8 @@ import pytest
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.fingerprint import differences, row_key, row_seed, sha256_file
-from controlmill.schemas.shardfile import ShardWriter, check_layout, open_parquet, read_footer, read_rows, read_table
+from controlmill.schemas.layout import check_layout
+from controlmill.schemas.shardfile import ShardWriter, open_parquet, read_footer, read_rows, read_table
 from controlmill.schemas.tables import IMAGES, condition_schema
 
 CANNY = condition_schema(CONDITIONS["canny"], {"low": "int32", "scores": "list<float>"})
