@@ -19,8 +19,7 @@ test-long: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	rm -rf build && $(BIN)/python setup.py -q build
-	cd build/lib && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p controlmill
+	$(BIN)/mypy -p controlmill
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.build
@@ -29,7 +28,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.trainer
 
 reproduce: $(INSTALLED)
-	$(BIN)/python -m controlmill.training.reproduce reproduce --page docs/reproduce.md
+	$(BIN)/python -m recipes.reproduce reproduce --page docs/reproduce.md
 
 $(INSTALLED): requirements.lock setup.py
 	@echo "Setting up $(VENV): downloads about 3 GB, installs about 5.5 GB (most of it is PyTorch with CUDA)."

@@ -1,8 +1,8 @@
 """Packaging: the top-level folders are imported as ``controlmill.<folder>``, so that a wheel owns one name."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-ROOMS = ("schemas", "annotators", "pipelines", "training")
+ROOMS = ("schemas", "annotators", "bases", "evaluation", "pipelines", "training")
 
 DEPENDENCIES = [
     # what the project is for
@@ -54,12 +54,19 @@ EXTRAS = {
     ],
 }
 
+PACKAGES = [package for room in ROOMS for package in find_packages(include=[room, f"{room}.*"])]
+
 setup(
-    packages=["controlmill", *(f"controlmill.{room}" for room in ROOMS)],
-    package_dir={"controlmill": "controlmill", **{f"controlmill.{room}": room for room in ROOMS}},
+    packages=["controlmill", *(f"controlmill.{package}" for package in PACKAGES)],
+    # the links in controlmill/ are for tools that run no code; a system without links installs as well
+    package_dir={
+        "controlmill": "controlmill",
+        **{f"controlmill.{package}": package.replace(".", "/") for package in PACKAGES},
+    },
     package_data={
-        "controlmill.schemas": ["label_sets/*.toml"],
-        "controlmill.training": ["recipes/*.toml", "tiny_base/*", "tiny_base/*/*"],
+        "controlmill.schemas.maps": ["label_sets/*.toml"],
+        "controlmill.bases": ["tiny/*", "tiny/*/*"],
+        "controlmill.training": ["settings/*.toml"],
     },
     install_requires=DEPENDENCIES,
     extras_require=EXTRAS,

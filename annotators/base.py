@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..schemas.fingerprint import package_versions
+from controlmill.schemas.fingerprint import package_versions
 
 if TYPE_CHECKING:
-    from .weights import WeightsFile
+    from .runtime.weights import WeightsFile
 
 
 @dataclass(frozen=True)

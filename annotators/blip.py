@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
-from .inference import compiled, ready
-from .torch_device import autocast, upload
-from .transformers_model import load_model, model_files
-from .weights import WeightsFile
+from .runtime.inference import compiled, ready
+from .runtime.torch_device import autocast, upload
+from .runtime.transformers_model import load_model, model_files
+from .runtime.weights import WeightsFile
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 # BLIP large says "arafed man" and "there is an araffe" of many pictures: a word of its training captions gone wrong

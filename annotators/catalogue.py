@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..schemas.conditions import CONDITIONS
-from ..schemas.errors import MillError
+from controlmill.schemas.conditions import CONDITIONS
+from controlmill.schemas.errors import MillError
+
 from .base import Annotator
 
 OWN_LICENCE = "weights with a licence of their own (non-commercial use only):"

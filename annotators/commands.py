@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from ..schemas.console import AsJson, print_json
-from ..schemas.printing import printable
+from controlmill.schemas.terminal.console import AsJson, print_json
+from controlmill.schemas.terminal.printing import printable
 
 if TYPE_CHECKING:
     from .catalogue import Choice
@@ -57,7 +57,7 @@ def list_weights(conditions: Conditions = "all", weights: Weights = None) -> Non
     from .catalogue import parse_conditions
     from .examination import source_of
     from .plan import files_of
-    from .weights import find
+    from .runtime.weights import find
 
     console, folder = Console(highlight=False), str(weights) if weights else None
     for file, users in files_of(parse_conditions(conditions)).items():
@@ -79,7 +79,7 @@ def fetch_weights(
     import shutil
 
     from .plan import files_of
-    from .weights import fetch
+    from .runtime.weights import fetch
 
     console = Console(highlight=False)
     for found in fetch(files_of(_accepted(conditions, accept_license or (), console))):

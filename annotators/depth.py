@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
-from .inference import compiled, ready
-from .resizing import back_to, to_multiples
-from .torch_device import autocast, finite, load_state_dict, upload
-from .transformers_model import load_model, model_files
-from .upstream import controlnet_aux
-from .weights import WeightsFile
+from .runtime.inference import compiled, ready
+from .runtime.resizing import back_to, to_multiples
+from .runtime.torch_device import autocast, finite, load_state_dict, upload
+from .runtime.transformers_model import load_model, model_files
+from .runtime.upstream import controlnet_aux
+from .runtime.weights import WeightsFile
 
 MIDAS_HYBRID = WeightsFile(
     name="dpt_hybrid-midas-501f0c75.pt",

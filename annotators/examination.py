@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ..schemas.conditions import CONDITIONS
-from ..schemas.fingerprint import package_versions
+from controlmill.schemas.conditions import CONDITIONS
+from controlmill.schemas.fingerprint import package_versions
+
 from .catalogue import VARIANTS, Choice, Variant
-from .torch_device import devices
-from .weights import WeightsFile, find
+from .runtime.torch_device import devices
+from .runtime.weights import WeightsFile, find
 
 PACKAGES = ("torch", "opencv", "apache-beam", "pyarrow", "pillow")
 

@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
-from .inference import compiled, ready
-from .torch_device import autocast, finite, load_state_dict, upload
-from .upstream import controlnet_aux
-from .weights import PackageWeights, WeightsFile
+from .runtime.inference import compiled, ready
+from .runtime.torch_device import autocast, finite, load_state_dict, upload
+from .runtime.upstream import controlnet_aux
+from .runtime.weights import PackageWeights, WeightsFile
 
 CONTROLNET_HED = WeightsFile(
     name="ControlNetHED.pth",

@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
-from .inference import compiled, ready
-from .resizing import to_multiples
-from .torch_device import autocast, finite, load_state_dict, upload
-from .upstream import controlnet_aux
-from .weights import WeightsFile
+from .runtime.inference import compiled, ready
+from .runtime.resizing import to_multiples
+from .runtime.torch_device import autocast, finite, load_state_dict, upload
+from .runtime.upstream import controlnet_aux
+from .runtime.weights import WeightsFile
 
 MLSD_LARGE = WeightsFile(
     name="mlsd_large_512_fp32.pth",

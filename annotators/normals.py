@@ -20,11 +20,11 @@ import numpy as np
 
 from .base import Annotation, Annotator, Network, Placement
 from .depth import DPT, MiDaS, normalised
-from .inference import compiled, ready
-from .resizing import back_to, to_multiples
-from .torch_device import autocast, finite, load_state_dict, upload
-from .upstream import controlnet_aux
-from .weights import WeightsFile
+from .runtime.inference import compiled, ready
+from .runtime.resizing import back_to, to_multiples
+from .runtime.torch_device import autocast, finite, load_state_dict, upload
+from .runtime.upstream import controlnet_aux
+from .runtime.weights import WeightsFile
 
 SCANNET = WeightsFile(
     name="scannet.pt",

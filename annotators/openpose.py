@@ -15,13 +15,14 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from ..schemas.errors import MillError
+from controlmill.schemas.errors import MillError
+
 from .base import Annotation, Annotator, Network, Placement
-from .inference import compiled, ready
 from .pose_decode import PARTS, STRIDE, find_people
-from .torch_device import autocast, finite, load_state_dict, upload
-from .upstream import controlnet_aux
-from .weights import WeightsFile
+from .runtime.inference import compiled, ready
+from .runtime.torch_device import autocast, finite, load_state_dict, upload
+from .runtime.upstream import controlnet_aux
+from .runtime.weights import WeightsFile
 
 
 def _weights(name: str, sha256: str, megabytes: float) -> WeightsFile:

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..schemas.errors import MillError
-from ..schemas.fingerprint import package_versions
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.fingerprint import package_versions
+
 from .base import Annotator, Network, Placement
 from .catalogue import Choice
-from .weights import Found, WeightsFile, find, missing_message
+from .runtime.weights import Found, WeightsFile, find, missing_message
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def load_network(network: type[Network], weights: Mapping[str, Found], place: Pl
     Raises:
         MillError: a file changed, or is not on this machine.
     """
-    from ..schemas.fingerprint import sha256_file
+    from controlmill.schemas.fingerprint import sha256_file
 
     files = {}
     for file in network.weights:

@@ -17,7 +17,7 @@ import numpy as np
 
 from .base import Annotation, Annotator, Network
 from .hed import HED, soft_map
-from .upstream import controlnet_aux
+from .runtime.upstream import controlnet_aux
 
 CANVAS = 512  # stroke widths are pixels at this shorter side
 PATCHES = 12  # the mask that erases has this many cells a side, smoothed

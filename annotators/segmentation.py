@@ -14,14 +14,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..schemas.conditions import CONDITIONS
-from ..schemas.label_files import named_set
+from controlmill.schemas.conditions import CONDITIONS
+from controlmill.schemas.maps.label_files import named_set
+
 from .base import Annotation, Annotator, Network, Placement
-from .inference import compiled
-from .torch_device import autocast, upload
-from .transformers_model import load_model, model_files
+from .runtime.inference import compiled
+from .runtime.torch_device import autocast, upload
+from .runtime.transformers_model import load_model, model_files
+from .runtime.weights import WeightsFile
 from .upernet_head import head_scores
-from .weights import WeightsFile
 
 INPUT_SIZE = (512, 512)
 # "<start> the task is semantic <end>" in CLIP's byte-pair codes, then zeros up to 77 (OneFormerProcessor)

@@ -19,22 +19,21 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+
+from benchmarks.corpus import write_photographs
 from controlmill.annotators.base import Placement
 from controlmill.annotators.catalogue import Choice, parse_conditions
 from controlmill.annotators.plan import find_weights, forward_groups
-from controlmill.annotators.upstream import controlnet_aux
-from controlmill.pipelines import build
-from controlmill.pipelines.annotate import Annotate
-from controlmill.pipelines.ingest import IngestConfig
-from controlmill.pipelines.jobs import Means
-from controlmill.pipelines.run import Run
-from controlmill.pipelines.shards import Job, run_shard
+from controlmill.annotators.runtime.upstream import controlnet_aux
+from controlmill.pipelines import actions as build
+from controlmill.pipelines.engine.console import Means
+from controlmill.pipelines.engine.run_folder import Run
+from controlmill.pipelines.engine.shards import Job, run_shard
+from controlmill.pipelines.stages.annotate import Annotate
+from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.fingerprint import processor_name
-
 from tests.annotators import random_weights
-
-from .corpus import write_photographs
 
 CONDITIONS = "canny,hough,hed,scribble,pose,segmentation,depth,normals,cartoon,caption"
 
@@ -64,7 +63,6 @@ def write_weights(folder: Path) -> None:
 
 def reference_calls(folder: Path, hed: Path) -> dict[str, Callable[[Any], Any]]:
     """Condition → what users call today on one PIL picture."""
-    from controlmill.annotators.hed import from_keras
     from transformers import (
         BlipForConditionalGeneration,
         BlipImageProcessor,
@@ -73,6 +71,8 @@ def reference_calls(folder: Path, hed: Path) -> dict[str, Callable[[Any], Any]]:
         SegformerImageProcessor,
         UperNetForSemanticSegmentation,
     )
+
+    from controlmill.annotators.hed import from_keras
 
     aux = controlnet_aux
     edges = aux("hed").ControlNetHED_Apache2()

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-from controlmill.schemas.fingerprint import processor_name
 
-from .corpus import repeat, write_photographs
+from benchmarks.corpus import repeat, write_photographs
+from controlmill.schemas.fingerprint import processor_name
 
 DATA = Path(__file__).parent / "data"
 CONDITIONS = "canny,hough=lsd,cartoon=standard"

@@ -36,16 +36,16 @@ from typing import Any
 import cv2
 import numpy as np
 import psutil
-from controlmill.schemas.codecs import decode_image, decode_map
-from controlmill.schemas.dataset import Dataset, index_file, shard_file
-from controlmill.schemas.fingerprint import processor_name
-from controlmill.training import readers
-from controlmill.training.loader import Loader, LoaderConfig
-from controlmill.training.selection import check_tables, select
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
-from .build import DATA
-from .corpus import write_photographs
+from benchmarks.build import DATA
+from benchmarks.corpus import write_photographs
+from controlmill.schemas.dataset import Dataset, index_file, shard_file
+from controlmill.schemas.fingerprint import processor_name
+from controlmill.schemas.images.codecs import decode_image, decode_map
+from controlmill.training.data.loader import Loader, LoaderConfig
+from controlmill.training.data.selection import check_tables, select
+from controlmill.training.run.prepare import processes as readers
 
 OURS = "ControlMill"
 BATCH = 16

@@ -25,16 +25,18 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+
+from controlmill.bases.controlnet import make_controlnet
+from controlmill.bases.stable_diffusion import Base
 from controlmill.schemas.dataset import Dataset, shard_file
 from controlmill.schemas.fingerprint import processor_name
-from controlmill.training import readers, run
-from controlmill.training.base import Base
+from controlmill.training import start as run
 from controlmill.training.config import TrainConfig
-from controlmill.training.connections import make_controlnet
-from controlmill.training.log import RunLog
-from controlmill.training.synthetic import write_corpus
-from controlmill.training.tiny_base import make_parts, save_pipeline
+from controlmill.training.run.log import RunLog
+from controlmill.training.run.prepare import processes as readers
 from controlmill.training.trainer import Trainer
+from recipes.tiny_base.make import make_parts, save_pipeline
+from recipes.tiny_base.scenes import write_corpus
 
 BATCH = 16
 RATE = 1e-4

@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .schemas.errors import MillError
-    from .schemas.reading import OpenDataset, Row, open_dataset
+    from controlmill.schemas.errors import MillError
+    from controlmill.schemas.views.rows import OpenDataset, Row, open_dataset
 
 __version__ = "0.1.0"
 __all__ = ["MillError", "OpenDataset", "Row", "__version__", "open_dataset"]

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from . import __version__
-from .annotators import commands as annotator_commands
-from .pipelines import commands as pipeline_commands
-from .schemas import commands as schema_commands
-from .schemas.console import output
-from .schemas.errors import MillError, error_text
-from .schemas.machine import MORE_MEMORY, MORE_THREADS, NO_MORE
-from .schemas.printing import printable
-from .training import commands as training_commands
+from controlmill import __version__
+from controlmill.annotators import commands as annotator_commands
+from controlmill.pipelines import commands as pipeline_commands
+from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.machine import MORE_MEMORY, MORE_THREADS, NO_MORE
+from controlmill.schemas.terminal.console import output
+from controlmill.schemas.terminal.printing import printable
+from controlmill.schemas.views import commands as schema_commands
+from controlmill.training import commands as training_commands
 
 app = typer.Typer(
     name="controlmill",

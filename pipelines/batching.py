@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..annotators.base import Network, Placement
-from ..annotators.plan import load_network
-from ..annotators.weights import Found
-from ..schemas.dataset import Dataset
-from ..schemas.storage import Storage
-from .rows import is_out_of_memory
+from controlmill.annotators.base import Network, Placement
+from controlmill.annotators.plan import load_network
+from controlmill.annotators.runtime.weights import Found
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.files.storage import Storage
+
+from .engine.rows import is_out_of_memory
 
 LARGEST = 64
 WORTH = 1.05  # a larger batch must be this much faster

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..annotators.commands import AcceptLicense
-from ..schemas.console import output, talks
+from controlmill.annotators.commands import AcceptLicense
+from controlmill.schemas.terminal.console import output, talks
+
 from .networks import Networks, networks_of
 from .options import (
     BatchSize,
@@ -50,12 +51,13 @@ from .options import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..annotators.catalogue import Choice
-    from ..schemas.dataset import Dataset
-    from .build import Plan
-    from .columns import Column, MapOptions
-    from .ingest import IngestConfig
-    from .jobs import Means
+    from controlmill.annotators.catalogue import Choice
+    from controlmill.schemas.dataset import Dataset
+
+    from .actions import Plan
+    from .engine.console import Means
+    from .stages.columns import Column, MapOptions
+    from .stages.ingest import IngestConfig
 
 
 def register(app: typer.Typer) -> None:
@@ -95,7 +97,7 @@ def build(
     dry_run: DryRun = False,
 ) -> None:
     """A folder of pictures becomes a dataset: ingest, then annotate. Run it again to go on after a stop."""
-    from . import build as jobs
+    from . import actions as jobs
 
     started = time.monotonic()
     redo = tables_to_redo(overwrite)
@@ -144,7 +146,7 @@ def ingest(
     overwrite: Overwrite = None,
 ) -> None:
     """Make the images table of a dataset (and import maps that you have already)."""
-    from . import build as jobs
+    from . import actions as jobs
 
     started = time.monotonic()
     redo = tables_to_redo(overwrite)
@@ -187,9 +189,9 @@ def annotate(
     overwrite: Overwrite = None,
 ) -> None:
     """Add condition tables to a dataset, or redo them. The images are not touched."""
-    from . import build as jobs
-    from .ingest import IngestConfig
-    from .mend import mended
+    from . import actions as jobs
+    from .engine.mend import mended
+    from .stages.ingest import IngestConfig
 
     started = time.monotonic()
     redo = tables_to_redo(overwrite)
@@ -222,12 +224,13 @@ def encode(
     overwrite: Overwrite = None,
 ) -> None:
     """Add caches for training: pictures through a base's VAE (and captions through its text encoder), once for all."""
-    from ..annotators.base import Placement
-    from ..annotators.torch_device import check_device, resolve_device
-    from ..schemas.caches import CACHES, LATENTS
-    from ..schemas.errors import MillError
-    from . import build as jobs
-    from .encode import check_encode, plan_encode
+    from controlmill.annotators.base import Placement
+    from controlmill.annotators.runtime.torch_device import check_device, resolve_device
+    from controlmill.schemas.caches import CACHES, LATENTS
+    from controlmill.schemas.errors import MillError
+
+    from . import actions as jobs
+    from .stages.encode import check_encode, plan_encode
 
     started = time.monotonic()
     redo = tables_to_redo(overwrite)
@@ -250,7 +253,7 @@ def _plan(
     config: IngestConfig | None = None,
     captions_from: Path | None = None,
 ) -> Plan:
-    from .build import plan_conditions
+    from .actions import plan_conditions
 
     networks = networks or Networks()
     choices, imports = _asked(conditions, maps, networks, captions_from)
@@ -262,9 +265,10 @@ def _asked(
     conditions: str | None, maps: MapOptions, networks: Networks, captions_from: Path | None = None
 ) -> tuple[list[Choice], Sequence[Column]]:
     """What is to be annotated and what imported."""
-    from ..annotators.catalogue import check_licences, parse_conditions
-    from ..schemas.errors import MillError
-    from .columns import parse_columns
+    from controlmill.annotators.catalogue import check_licences, parse_conditions
+    from controlmill.schemas.errors import MillError
+
+    from .stages.columns import parse_columns
 
     if conditions == "" and not maps.folder and not captions_from:
         raise MillError("say what to make: --conditions canny,hed (or --conditions-from FOLDER to import maps)")
@@ -289,7 +293,7 @@ def _rehearse(
     shard_size: int,
     redo: list[str],
 ) -> None:
-    from .build import plan_conditions
+    from .actions import plan_conditions
     from .rehearsal import rehearse
 
     choices, imports = _asked(conditions, maps, networks)
@@ -302,8 +306,8 @@ def _rehearse(
 
 
 def _say_listing(address: str, redo: list[str]) -> None:
-    from ..schemas.dataset import Dataset
-    from ..schemas.storage import Storage
+    from controlmill.schemas.dataset import Dataset
+    from controlmill.schemas.files.storage import Storage
 
     if "images" in redo or not Storage(address).exists("dataset.json"):
         return
@@ -325,10 +329,11 @@ def _say_sources(plan: Plan) -> None:
 
 
 def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
-    from ..schemas import redo
-    from ..schemas.accounting import accounting
-    from ..schemas.report import empty_lines, table_report
-    from .mend import others_damaged
+    from controlmill.schemas import redo
+    from controlmill.schemas.views.accounting import accounting
+    from controlmill.schemas.views.report import empty_lines, table_report
+
+    from .engine.mend import others_damaged
 
     redo.end(dataset.storage, tables)
     stale = [table for table in dataset.condition_tables() if dataset.state(table).status == "stale"]

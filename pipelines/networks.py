@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..annotators.base import Placement
-    from ..annotators.plan import ForwardGroup
-    from ..annotators.weights import Found
-    from .ingest import IngestConfig
+    from controlmill.annotators.base import Placement
+    from controlmill.annotators.plan import ForwardGroup
+    from controlmill.annotators.runtime.weights import Found
+
+    from .stages.ingest import IngestConfig
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,9 @@ class Networks:
 
     def places(self, groups: Sequence[ForwardGroup], weights: Mapping[str, Found]) -> Mapping[str, Placement]:
         """Network name → where it runs. What ``auto`` meant when a dataset's tables were begun, it goes on to mean."""
-        from ..annotators.base import Placement
-        from ..schemas.conditions import CONDITIONS
+        from controlmill.annotators.base import Placement
+        from controlmill.schemas.conditions import CONDITIONS
+
         from .batching import best_batch, stored_placements
 
         tables = {
@@ -42,7 +44,7 @@ class Networks:
         }
         if not tables:
             return {}
-        from ..annotators.torch_device import resolve_device, resolve_dtype
+        from controlmill.annotators.runtime.torch_device import resolve_device, resolve_dtype
 
         device = resolve_device(self.device)
         place = Placement(device=device, dtype=resolve_dtype(self.dtype, device), compile=self.compile)
@@ -73,8 +75,8 @@ def networks_of(
     config: IngestConfig,
 ) -> Networks:
     """The options, checked; raises MillError."""
-    from ..annotators.torch_device import check_device, check_dtype
-    from ..schemas.errors import MillError
+    from controlmill.annotators.runtime.torch_device import check_device, check_dtype
+    from controlmill.schemas.errors import MillError
 
     if compile and config.fit == "none":
         raise MillError("--compile: pictures of --fit none have any shape, and each would be compiled for itself")

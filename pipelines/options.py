@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from .columns import MapOptions
-    from .ingest import IngestConfig
-    from .jobs import Means
+    from .engine.console import Means
+    from .stages.columns import MapOptions
+    from .stages.ingest import IngestConfig
 
 Photos = Annotated[Path, typer.Argument(help="Folder of pictures; folders below it count too.", show_default=False)]
 Folder = Annotated[str, typer.Argument(help="The dataset's folder, or an fsspec address.", show_default=False)]
@@ -89,9 +89,10 @@ def ingest_config(
     resolution: int, fit: str, megapixels: float, megabytes: float, min_side: int, white: int | None
 ) -> IngestConfig:
     """How pictures are taken in; raises MillError where a value is none."""
-    from ..schemas.errors import MillError
-    from ..schemas.formats import Limits
-    from .ingest import IngestConfig
+    from controlmill.schemas.errors import MillError
+    from controlmill.schemas.images.formats import Limits
+
+    from .stages.ingest import IngestConfig
 
     if not (0 < megapixels < math.inf and 0 < megabytes < math.inf):
         raise MillError("--max-megapixels and --max-megabytes are numbers greater than 0")
@@ -112,7 +113,7 @@ def map_options(
     invert: list[str] | None,
 ) -> MapOptions:
     """What is said of a user's maps; raises MillError where nothing says where they are."""
-    from .columns import MapOptions
+    from .stages.columns import MapOptions
 
     said = (columns, label_set, depth, invalid, invert)
     options = MapOptions(str(folder) if folder else None, *(tuple(words or ()) for words in said))
@@ -122,8 +123,9 @@ def map_options(
 
 def job_means(runner: str, workers: int, threads: int, options: list[str] | None) -> Means:
     """An engine and threads; raises MillError where they do not go together."""
-    from ..schemas.errors import MillError
-    from .jobs import Engine, Means
+    from controlmill.schemas.errors import MillError
+
+    from .engine.console import Engine, Means
 
     if workers and runner != "FnApiRunner":
         raise MillError("--workers is for this machine; on another --runner its own options set the parallelism")
@@ -136,7 +138,7 @@ def job_means(runner: str, workers: int, threads: int, options: list[str] | None
 
 def tables_to_redo(overwrite: list[str] | None) -> list[str]:
     """Tables of ``--overwrite``, where a condition stands for its table."""
-    from ..schemas.conditions import CONDITIONS
+    from controlmill.schemas.conditions import CONDITIONS
 
     words = [word.strip() for entry in overwrite or () for word in entry.split(",") if word.strip()]
     return [CONDITIONS[word].table if word in CONDITIONS else word for word in words]

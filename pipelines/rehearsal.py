@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..annotators.catalogue import Choice
-from ..annotators.examination import source_of
-from ..annotators.plan import files_of
-from ..annotators.weights import find
-from ..schemas import redo
-from ..schemas.accounting import passed_over_lines
-from ..schemas.conditions import CONDITIONS
-from ..schemas.dataset import Dataset
-from ..schemas.storage import Storage
-from .annotate import Annotate
-from .build import Plan, check_conditions, check_ingest, check_overwrite
-from .columns import Column
-from .folder import list_folder
-from .ingest import IngestConfig
-from .jobs import Means
-from .sources import PassedOver
+from controlmill.annotators.catalogue import Choice
+from controlmill.annotators.examination import source_of
+from controlmill.annotators.plan import files_of
+from controlmill.annotators.runtime.weights import find
+from controlmill.schemas import redo
+from controlmill.schemas.conditions import CONDITIONS
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.views.accounting import passed_over_lines
+
+from .actions import Plan, check_conditions, check_ingest, check_overwrite
+from .corpora.corpus import PassedOver
+from .corpora.folder import list_folder
+from .engine.console import Means
+from .stages.annotate import Annotate
+from .stages.columns import Column
+from .stages.ingest import IngestConfig
 
 
 def rehearse(

@@ -1,1 +1,1 @@
-"""What a dataset is: conditions, table schemas, codecs, fingerprints, the dataset folder. No torch, no Beam."""
+"""What a dataset is: conditions, tables, the dataset folder, how its files are read and written. No torch, no Beam."""

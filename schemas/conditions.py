@@ -120,8 +120,8 @@ def stored_condition(provenance: Mapping[str, Any]) -> Condition:
     reading = annotator.get("reading", {})
     palette = b""
     if condition.kind == "labels":
-        from .label_files import named_set  # with NumPy, which the command line does without
-        from .labels import LabelSet, label_palette
+        from .maps.label_files import named_set  # with NumPy, which the command line does without
+        from .maps.labels import LabelSet, label_palette
 
         stored = reading.get("label_set")
         classes = LabelSet.of(stored) if stored else named_set(condition.label_set) if condition.label_set else None

@@ -9,15 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from . import documents
 from .caches import CACHES
-from .card import dataset_card
 from .conditions import CONDITIONS, NAME, Condition, stored_condition
 from .errors import MillError
+from .files import documents
+from .files.shardfile import Footer, ShardFile, open_parquet, read_footer
+from .files.storage import Storage
 from .index import TableState, describe_file, stale_shards, table_index
 from .redo import LISTED, REDO
-from .shardfile import Footer, ShardFile, open_parquet, read_footer
-from .storage import Storage
+from .views.card import dataset_card
 
 VERSION = 2
 SHARDS_PER_FOLDER = 10_000

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from .errors import MillError
+from .files.shardfile import read_footer
 from .fingerprint import differences
-from .shardfile import read_footer
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .documents import AIM
+from .files.documents import AIM
+from .files.storage import Storage
 from .fingerprint import fingerprint
-from .storage import Storage
 
 REDO = "_redo"
 CONFIGS = ("_local.json", "dataset.json")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
-from hypothesis import settings
 
 from tests.helpers import make, write_hostile, write_photos
+from tests.training.fixtures import cached_folder, dataset_folder, scenes, settings, small_base, train  # noqa: F401
 
-settings.register_profile("untimed", deadline=None)  # timings decide nothing
-settings.load_profile("untimed")
+hypothesis.settings.register_profile("untimed", deadline=None)  # timings decide nothing
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -13,15 +13,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
+from PIL import Image
+
 from controlmill.annotators.base import Annotation, Annotator, Network, Placement
 from controlmill.annotators.catalogue import Choice, parse_conditions
-from controlmill.pipelines import build
-from controlmill.pipelines.ingest import IngestConfig
-from controlmill.pipelines.jobs import Engine, Means
+from controlmill.pipelines import actions as build
+from controlmill.pipelines.engine.console import Engine, Means
+from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.fingerprint import sha256_file
-from controlmill.schemas.formats import Limits
-from PIL import Image
+from controlmill.schemas.images.formats import Limits
 
 SMALL = IngestConfig(resolution=128, limits=Limits(max_pixels=1_000_000, min_side=16))
 RED, GREEN = (250, 10, 10), (10, 250, 10)

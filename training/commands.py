@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..schemas.console import output, talks
+from controlmill.schemas.terminal.console import output, talks
+
 from .config import TrainConfig, make_config, number_faults, value_type
 
 PANEL = "Train a ControlNet"
@@ -30,17 +31,17 @@ def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool,
     """Train a ControlNet on one condition of a dataset. Ctrl-C stops it with a checkpoint; --resume goes on exactly."""
     if plan:
         config = _config(dataset, recipe, given)
-        from .data import prepare
+        from .run.prepare import prepare
 
         prepared = prepare(dataset, config)
-        from .plan import plan_text  # loads torch
-        from .selection import captions_said
+        from .data.selection import captions_said
+        from .estimate import plan_text  # loads torch
 
         if os.environ.get("RANK", "0") == "0":  # of several processes the first speaks
             for line in (*plan_text(prepared, config).splitlines(), *captions_said(prepared.selection.train)):
                 output.say(line)
         return
-    from ..schemas.errors import MillError
+    from controlmill.schemas.errors import MillError
 
     absent = [name for name in ("accelerate", "tensorboard", "matplotlib") if importlib.util.find_spec(name) is None]
     if absent:
@@ -48,16 +49,17 @@ def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool,
     if resume:
         if recipe:
             raise MillError("--resume goes on with the run's own settings; leave --recipe out")
-        from . import run as runs
+        from . import start as runs
 
         config, prepared = runs.resume(run, given, dataset)
     else:
         config = _config(dataset, recipe, given)
-        from . import run as runs
+        from . import start as runs
 
         prepared = runs.begin(dataset, run, config)
-    from ..annotators.torch_device import resolve_device
-    from .selection import captions_said
+    from controlmill.annotators.runtime.torch_device import resolve_device
+
+    from .data.selection import captions_said
 
     config.device = resolve_device(config.device)
     chosen = prepared.selection
@@ -79,7 +81,7 @@ def _config(address: str, recipe: str | None, given: dict[str, Any]) -> TrainCon
     """The settings, checked; a condition that is not said is answered with those that there are."""
     there: list[str] = []
     if not given.get("condition"):
-        from ..schemas.dataset import Dataset
+        from controlmill.schemas.dataset import Dataset
 
         there = [table for table in Dataset.open(address).condition_tables() if table != "captions"]
     return make_config(recipe, given, ", ".join(there))
@@ -132,9 +134,9 @@ def sample(
     ] = None,
 ) -> None:
     """Draw pictures that follow a photo's condition, with a run's ControlNet."""
-    from ..annotators.torch_device import check_device, resolve_device
-    from ..schemas.errors import MillError
-    from .plots import SUFFIXES, save_picture
+    from controlmill.annotators.runtime.torch_device import check_device, resolve_device
+    from controlmill.evaluation.plots import SUFFIXES, save_picture
+    from controlmill.schemas.errors import MillError
 
     least = ("--count", count, "1 or more"), ("--seed", seed, "0 or more"), ("--steps", steps, "0 or more")
     faults = number_faults([*least, ("--guidance", guidance, "0 or more")])
@@ -142,7 +144,7 @@ def sample(
         faults.append(f"--out {out}: the name ends in one of {', '.join(SUFFIXES)}")
     if faults:
         raise MillError("\n  ".join(faults))
-    from .draw import check, draw
+    from controlmill.evaluation.sample import check, draw
 
     check(run, image, control)
     check_device(device)
@@ -161,10 +163,11 @@ def export_weights(
     dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp16",
 ) -> None:
     """Write a ControlNet as one file, in the original's key layout."""
-    from ..schemas.errors import MillError
-    from .data import controlnet_folder, read_controlnet_config
+    from controlmill.schemas.errors import MillError
+
     from .export import check_form, unreadable
     from .export import export_weights as export
+    from .run.prepare import controlnet_folder, read_controlnet_config
 
     check_form(out, layout, dtype)
     if not run.is_dir():

@@ -11,13 +11,13 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from ..schemas.errors import MillError
-from ..schemas.fingerprint import differences
-from ..schemas.jsonfile import FORBID
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.jsonfile import FORBID
+from controlmill.schemas.fingerprint import differences
 
 SHORT = 50  # steps: a trial of a few is not for looks and checkpoints
 LARGEST = 2.0**1023
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parent / "settings"
 Connection = Literal["zero", "gaussian", "lite"]
 Rates = Literal["constant", "linear", "cosine"]
 Unlock = Literal["none", "decoder", "base"]

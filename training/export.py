@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..annotators.torch_device import DTYPES
-from ..schemas.errors import MillError, error_text
-from ..schemas.permissions import obey_umask
-from .data import read_controlnet_config
+from controlmill.annotators.runtime.torch_device import DTYPES
+from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.files.permissions import obey_umask
+
+from .run.prepare import read_controlnet_config
 
 if TYPE_CHECKING:
     import torch

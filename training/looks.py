@@ -15,23 +15,25 @@ import numpy as np
 import torch
 from diffusers import ControlNetModel
 
-from ..schemas.errors import error_text
-from . import card, plots
-from .base import Base
-from .checkpoint import Trained
+from controlmill.bases.controlnet import ControlledDenoiser
+from controlmill.bases.stable_diffusion import Base
+from controlmill.evaluation import plots
+from controlmill.evaluation.convergence import TIMES, benefit, condition_gain, find_convergence, fraction
+from controlmill.evaluation.fidelity import Judge, make_judge, stored_columns
+from controlmill.evaluation.keypoints import within
+from controlmill.evaluation.sampling import BATCH, parts, round_trip, sample_pictures, start_noise
+from controlmill.evaluation.user_pictures import probe_samples
+from controlmill.schemas.errors import error_text
+from controlmill.schemas.maps.transforms import augment, control_image, control_picture
+
 from .config import TrainConfig
-from .connections import ControlledDenoiser
-from .convergence import TIMES, benefit, condition_gain, find_convergence, fraction
-from .data import Prepared
-from .fidelity import Judge, make_judge, stored_columns
-from .keypoints import within
-from .loader import held_out_samples
-from .log import RunLog, read_log
-from .own_pictures import probe_samples
-from .rows import Sample, draws
-from .sampling import BATCH, parts, round_trip, sample_pictures, start_noise
-from .selection import common_shapes
-from .transforms import augment, control_image, control_picture
+from .data.loader import held_out_samples
+from .data.reader import Sample, draws
+from .data.selection import common_shapes
+from .run import card
+from .run.checkpoint import Trained
+from .run.log import RunLog, read_log
+from .run.prepare import Prepared
 from .undisturbed import undisturbed
 
 MEASURED = ("step", "fraction", "gain", "gain_error")  # what tells convergence

@@ -23,11 +23,7 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from diffusers import ControlNetModel
 
-from ..schemas.errors import MillError, error_text
-from . import card, checkpoint
-from .base import DTYPES, Base
-from .config import TrainConfig
-from .connections import (
+from controlmill.bases.controlnet import (
     ControlledDenoiser,
     LiteControlNet,
     choose_trainable,
@@ -36,14 +32,19 @@ from .connections import (
     make_controlnet,
     round_frozen,
 )
-from .data import Prepared
-from .inputs import make_inputs, sample_losses
-from .log import RunLog
+from controlmill.bases.stable_diffusion import DTYPES, Base
+from controlmill.schemas.errors import MillError, error_text
+
+from .config import TrainConfig
+from .data.processes import batches
+from .data.reader import Sample
 from .looks import Looks
-from .readers import batches
-from .record import published
-from .rows import Sample
-from .saved import check, steps_saved
+from .run import card, checkpoint
+from .run.log import RunLog
+from .run.prepare import Prepared
+from .run.record import published
+from .run.saved import check, steps_saved
+from .step import make_inputs, sample_losses
 
 LONGEST_LOOK = timedelta(hours=2)
 MOST_OVERFLOWS = 30  # in a row: the scaler has halved its 65,536 as often, so that it is not the scale's fault

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from . import random_weights
+from tests.annotators import random_weights
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from controlmill.annotators.base import Network
-from controlmill.annotators.upstream import controlnet_aux
 from safetensors.torch import load_file
+
+from controlmill.annotators.base import Network
+from controlmill.annotators.runtime.upstream import controlnet_aux
 
 SEED = 20261122
 

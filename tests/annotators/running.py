@@ -14,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+
 from controlmill.annotators.base import Annotation, Annotator, Network
 
 NEAR = 1e-4  # of a network's largest output

@@ -1,10 +1,10 @@
 from functools import partial
 
 import numpy as np
-from controlmill.annotators.anime2sketch import Anime2Sketch, CartoonLines
-from controlmill.annotators.upstream import controlnet_aux
 
-from .running import annotate, on_same_scores
+from controlmill.annotators.anime2sketch import Anime2Sketch, CartoonLines
+from controlmill.annotators.runtime.upstream import controlnet_aux
+from tests.annotators.running import annotate, on_same_scores
 
 
 def test_equals_reference(load, photos, weights_folder):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from controlmill.annotators.blip import BaseCaption, BlipBase, BlipBaseBeams, without_nonsense
 
-from .running import annotate
+from controlmill.annotators.blip import BaseCaption, BlipBase, BlipBaseBeams, without_nonsense
+from tests.annotators.running import annotate
 
 # Of log-probabilities, whose spread is 8: of two words so near either may win. With these weights, which amplify last
 # bits, two copies of the network differ by up to 0.11 on one processor or another.

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
+
 from controlmill.annotators.canny import Canny, RandomCanny
 from controlmill.annotators.lineart_standard import LineartStandard
-from controlmill.annotators.upstream import controlnet_aux
-
-from .running import annotate
+from controlmill.annotators.runtime.upstream import controlnet_aux
+from tests.annotators.running import annotate
 
 
 @pytest.mark.parametrize("thresholds", [(100, 200), (50, 151)])

@@ -2,6 +2,7 @@ import re
 
 import numpy as np
 import pytest
+
 from controlmill.annotators.base import Annotator
 from controlmill.annotators.catalogue import VARIANTS, licence_gates, load_class, parse_conditions
 from controlmill.annotators.plan import forward_groups

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-from controlmill.annotators import weights
-from controlmill.annotators.commands import weights_app
-from controlmill.annotators.weights import Found, WeightsFile
-from controlmill.schemas.errors import MillError
 from typer.testing import CliRunner
+
+from controlmill.annotators.commands import weights_app
+from controlmill.annotators.runtime import weights
+from controlmill.annotators.runtime.weights import Found, WeightsFile
+from controlmill.schemas.errors import MillError
 
 OPENPOSE = "body_pose_model.pth"
 

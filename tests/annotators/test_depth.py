@@ -3,12 +3,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+
 from controlmill.annotators.depth import DPT, DPTDepth, MiDaS, MiDaSDepth
 from controlmill.annotators.normals import BaeNormals, DPTNormals, MiDaSNormals, NormalBae
-from controlmill.annotators.upstream import controlnet_aux
-from controlmill.schemas.codecs import check_map
-
-from .running import NEAR, annotate, on_same_scores, outputs
+from controlmill.annotators.runtime.upstream import controlnet_aux
+from controlmill.schemas.images.codecs import check_map
+from tests.annotators.running import NEAR, annotate, on_same_scores, outputs
 
 SIZE = 256
 

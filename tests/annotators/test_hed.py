@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from controlmill.annotators import weights
+
 from controlmill.annotators.base import Placement
 from controlmill.annotators.hed import HED, SafeHED, Scribble, SoftHED, from_keras
-from controlmill.annotators.upstream import controlnet_aux
-
-from .running import annotate, on_same_scores
+from controlmill.annotators.runtime import weights
+from controlmill.annotators.runtime.upstream import controlnet_aux
+from tests.annotators.running import annotate, on_same_scores
 
 
 @pytest.fixture(scope="module", params=["random", "real"])

@@ -5,12 +5,12 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 import pytest
+
 from controlmill.annotators.base import Placement
 from controlmill.annotators.mlsd import MLSD, Lines, MLSDLines
-from controlmill.annotators.upstream import controlnet_aux
-from controlmill.annotators.weights import WeightsFile
-
-from .running import annotate, on_same_scores
+from controlmill.annotators.runtime.upstream import controlnet_aux
+from controlmill.annotators.runtime.weights import WeightsFile
+from tests.annotators.running import annotate, on_same_scores
 
 TINY = Path(__file__).parents[3] / "shared/weights/mlsd_tiny_512_fp32.pth"
 

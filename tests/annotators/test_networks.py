@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from controlmill.annotators.catalogue import VARIANTS, load_class
-from controlmill.schemas.codecs import check_map, encode_map
-from controlmill.schemas.conditions import CONDITIONS
 
-from .running import outputs
+from controlmill.annotators.catalogue import VARIANTS, load_class
+from controlmill.schemas.conditions import CONDITIONS
+from controlmill.schemas.images.codecs import check_map, encode_map
+from tests.annotators.running import outputs
 
 # Networks with the annotators that share them. Faces, hands and beams are slow and add no batching of their own.
 NETWORKED: dict[type, list] = {}

@@ -7,11 +7,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+
 from controlmill.annotators.openpose import BodyPose, FacePose, HandPose, OpenPoseBody, OpenPoseHands
 from controlmill.annotators.pose_decode import LIMBS, PARTS, find_peaks, find_people
-from controlmill.annotators.upstream import controlnet_aux
-
-from .running import annotate, on_same_scores, outputs
+from controlmill.annotators.runtime.upstream import controlnet_aux
+from tests.annotators.running import annotate, on_same_scores, outputs
 
 # Standing, arms a little out: COCO-18 as fractions of the person's box.
 SKELETON = np.array(

@@ -1,11 +1,11 @@
 import cv2
 import numpy as np
 import pytest
+
 from controlmill.annotators.hed import HED
 from controlmill.annotators.scribble import RandomScribble, erase, mean_width, thicken
-from controlmill.schemas.codecs import check_map
-
-from .running import outputs
+from controlmill.schemas.images.codecs import check_map
+from tests.annotators.running import outputs
 
 
 def stripe(width: int) -> np.ndarray:

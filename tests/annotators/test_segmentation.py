@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import torch
+
 from controlmill.annotators import segmentation
+from controlmill.annotators.runtime.upstream import controlnet_aux
 from controlmill.annotators.segmentation import OneFormer, SegFormer, UperNet, UperNetClasses, best_classes
 from controlmill.annotators.upernet_head import head_scores
-from controlmill.annotators.upstream import controlnet_aux
-from controlmill.schemas.codecs import decode_map, encode_map
-
-from .running import annotate, outputs, replayed
+from controlmill.schemas.images.codecs import decode_map, encode_map
+from tests.annotators.running import annotate, outputs, replayed
 
 
 def reference(network, folder, image):

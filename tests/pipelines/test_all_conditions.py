@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
+import controlmill
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.plan import files_of, forward_groups
 from controlmill.pipelines.batching import fastest_batch
-from controlmill.schemas.codecs import LAYOUTS
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.verify import verify
-
-import controlmill
+from controlmill.schemas.images.codecs import LAYOUTS
+from controlmill.schemas.views.verify import verify
 from tests.annotators import random_weights
 from tests.helpers import command, rows, write_photos
 
@@ -92,7 +92,8 @@ def test_the_batch_grows_while_it_pays_and_fits() -> None:
 
 def test_devices_are_dealt_out_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
-    from controlmill.annotators.torch_device import device_of_worker
+
+    from controlmill.annotators.runtime.torch_device import device_of_worker
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     assert [device_of_worker("cuda", worker) for worker in range(4)] == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]

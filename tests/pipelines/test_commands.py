@@ -9,17 +9,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
 from controlmill.annotators.base import Placement
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.hed import HED
-from controlmill.pipelines import build, jobs
-from controlmill.pipelines.ingest import Ingest, IngestConfig
+from controlmill.pipelines import actions as build
+from controlmill.pipelines.engine import console as jobs
+from controlmill.pipelines.stages.ingest import Ingest, IngestConfig
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.verify import verify
-from PIL import Image
-
+from controlmill.schemas.views.verify import verify
 from tests.annotators import random_weights
 from tests.helpers import FRAGILE, command, digests, make, rows, write_photos
 
@@ -90,7 +91,7 @@ def test_bad_use_is_a_clear_error_before_work_starts(
 def test_missing_weights_are_all_listed_with_how_to_get_them(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from controlmill.annotators import weights
+    from controlmill.annotators.runtime import weights
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(weights, "_in_package", lambda _: None)

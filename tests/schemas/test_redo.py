@@ -11,11 +11,12 @@ from typing import Any
 
 import fsspec
 import pytest
-from controlmill.pipelines.ingest import IngestConfig
+from fsspec.implementations.memory import MemoryFileSystem
+
+from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset, index_file, shard_file
-from controlmill.schemas.storage import Storage
-from fsspec.implementations.memory import MemoryFileSystem
+from controlmill.schemas.files.storage import Storage
 
 
 class Cut(BaseException):
@@ -35,7 +36,7 @@ class Killer:
             for name in names:
                 monkeypatch.setattr(owner, name, self.counted(getattr(owner, name)))
         for name in ("replace", "unlink"):
-            monkeypatch.setattr(f"controlmill.schemas.storage.os.{name}", self.counted(getattr(os, name)))
+            monkeypatch.setattr(f"controlmill.schemas.files.storage.os.{name}", self.counted(getattr(os, name)))
 
     def counted(self, change: Any) -> Any:
         def counting(*args: Any, **options: Any) -> Any:

@@ -4,13 +4,13 @@ import math
 import shutil
 
 import pytest
+
+from controlmill.bases.controlnet import make_controlnet
 from controlmill.schemas.dataset import shard_file
 from controlmill.schemas.errors import MillError
-from controlmill.training import run as runs
+from controlmill.training import start as runs
 from controlmill.training.commands import sample, train
-from controlmill.training.connections import make_controlnet
-
-from .conftest import small_unet
+from tests.training.fixtures import small_unet
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ def nothing_loads(monkeypatch):
         "diffusers.loaders.single_file.load_single_file_checkpoint",
         "safetensors.torch.load_file",
         "torch.load",
-        "controlmill.training.checkpoint.load_file",
-        "controlmill.training.base.Base.__init__",
+        "controlmill.training.run.checkpoint.load_file",
+        "controlmill.bases.stable_diffusion.Base.__init__",
     ):
         monkeypatch.setattr(name, refuse)
-    monkeypatch.setattr("controlmill.annotators.weights.hub_answers", lambda: False)
+    monkeypatch.setattr("controlmill.annotators.runtime.weights.hub_answers", lambda: False)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_folder_of_weights_that_is_not_there(refused):
 
 
 def test_what_sample_is_asked_for(nothing_loads, tmp_path, monkeypatch):
-    monkeypatch.setattr("controlmill.training.draw.draw", None)
+    monkeypatch.setattr("controlmill.evaluation.sample.draw", None)
     with pytest.raises(MillError) as found:
         sample(tmp_path, out=tmp_path / "x.xyz", count=0, seed=-1, steps=-1, guidance=math.nan)
     assert str(found.value).split("\n  ") == [

@@ -10,10 +10,10 @@ import sys
 import time
 
 import pytest
-from controlmill.training.saved import steps_saved
 from safetensors.torch import load_file
 
-from .test_resume import assert_equal
+from controlmill.training.run.saved import steps_saved
+from tests.training.run.test_resume import assert_equal
 
 KILLS, STEPS, SECONDS = 20, 12, 0.02
 LOOKS = {"held-out": 0.1, "eval-every": 2, "eval-rows": 2, "probes": 1, "probe-steps": 2, "probe-budget": 0}

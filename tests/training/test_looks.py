@@ -9,22 +9,23 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from controlmill.annotators.base import Network, Placement
-from controlmill.schemas.errors import MillError
-from controlmill.training import rows as rows_of_tables
-from controlmill.training import run as runs
-from controlmill.training.base import DTYPES, Base
-from controlmill.training.connections import choose_trainable, make_controlnet, zero_convolutions
-from controlmill.training.draw import draw
-from controlmill.training.fidelity import Judge, make_judge
-from controlmill.training.keypoints import people_of, within
-from controlmill.training.loader import held_out_samples
-from controlmill.training.log import read_log
-from controlmill.training.looks import Looks
-from controlmill.training.sampling import sample_pictures, start_noise
-from controlmill.training.selection import LOCATION, common_shapes
-from controlmill.training.trainer import Trainer
 from PIL import Image
+
+from controlmill.annotators.base import Network, Placement
+from controlmill.bases.controlnet import choose_trainable, make_controlnet, zero_convolutions
+from controlmill.bases.stable_diffusion import DTYPES, Base
+from controlmill.evaluation.fidelity import Judge, make_judge
+from controlmill.evaluation.keypoints import people_of, within
+from controlmill.evaluation.sample import draw
+from controlmill.evaluation.sampling import sample_pictures, start_noise
+from controlmill.schemas.errors import MillError
+from controlmill.training import start as runs
+from controlmill.training.data.loader import held_out_samples
+from controlmill.training.data.selection import LOCATION, common_shapes
+from controlmill.training.looks import Looks
+from controlmill.training.run.log import read_log
+from controlmill.training.run.prepare import reader as rows_of_tables
+from controlmill.training.trainer import Trainer
 
 LOOKING = {"steps": 2, "held_out": 0.2, "eval_rows": 4, "probe_steps": 1, "probe_budget": 0.0, "eval_every": 2}
 ROWS = [(0, i) for i in range(5)]
@@ -248,7 +249,7 @@ class Placed(Network):
 def test_the_judge_annotates_on_the_device_of_the_run(settings, dataset_folder, monkeypatch):
     prepared = runs.prepare(str(dataset_folder), settings())
     annotator = types.SimpleNamespace(network=Placed)
-    monkeypatch.setattr("controlmill.training.fidelity.find_annotator", lambda *_: (annotator, {}))
+    monkeypatch.setattr("controlmill.evaluation.fidelity.find_annotator", lambda *_: (annotator, {}))
     judge = make_judge(prepared.condition, prepared.provenance(), torch.device("cuda", 1))
     assert judge.network.place == Placement(device="cuda:1", dtype="fp32")
 

@@ -9,17 +9,17 @@ import types
 import numpy as np
 import pytest
 import torch
-from controlmill.schemas.errors import MillError
-from controlmill.training import run as runs
-from controlmill.training.base import Base
-from controlmill.training.config import TYPES, TrainConfig, make_config
-from controlmill.training.connections import make_controlnet
-from controlmill.training.inputs import make_inputs
-from controlmill.training.log import read_log
-from controlmill.training.trainer import Trainer, averaging
 from safetensors.torch import load_file
 
-from .conftest import save_small_base
+from controlmill.bases.controlnet import make_controlnet
+from controlmill.bases.stable_diffusion import Base
+from controlmill.schemas.errors import MillError
+from controlmill.training import start as runs
+from controlmill.training.config import TYPES, TrainConfig, make_config
+from controlmill.training.run.log import read_log
+from controlmill.training.step import make_inputs
+from controlmill.training.trainer import Trainer, averaging
+from tests.training.fixtures import save_small_base
 
 QUANTISED = "__bnb_optimizer_quant_state__"
 

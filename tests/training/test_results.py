@@ -5,20 +5,20 @@ import json
 import numpy as np
 import pytest
 import torch
-from controlmill.schemas.errors import MillError
-from controlmill.training import checkpoint, export
-from controlmill.training import run as runs
-from controlmill.training.config import TrainConfig, make_config, read_recipe
-from controlmill.training.connections import LiteControlNet, zero_convolutions
-from controlmill.training.log import RunLog, read_log
 from diffusers import ControlNetModel, MultiControlNetModel, StableDiffusionControlNetPipeline, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from controlmill.__main__ import app
-
-from .conftest import small_unet
+from controlmill.bases.controlnet import LiteControlNet, zero_convolutions
+from controlmill.schemas.errors import MillError
+from controlmill.training import export
+from controlmill.training import start as runs
+from controlmill.training.config import TrainConfig, make_config, read_recipe
+from controlmill.training.run.log import RunLog, read_log
+from controlmill.training.start import checkpoint
+from tests.training.fixtures import small_unet
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -211,7 +211,7 @@ def test_the_last_checkpoints_are_kept_and_half_written_ones_ignored(train, sett
     assert (offered / WEIGHTS).samefile(last / WEIGHTS)
 
 
-def test_sample_annotates_a_photo_and_draws(run, tmp_path, dataset):
+def test_sample_annotates_a_photo_and_draws(run, tmp_path):
     photo = tmp_path / "photo.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)).save(photo)
     arguments = [
@@ -251,7 +251,7 @@ def test_sample_annotates_a_photo_and_draws(run, tmp_path, dataset):
 )
 def test_bad_use_is_found_before_weights_are_loaded(changes, said, settings, dataset_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("diffusers.ModelMixin.from_pretrained", None)
-    monkeypatch.setattr("controlmill.annotators.weights.hub_answers", lambda: False)
+    monkeypatch.setattr("controlmill.annotators.runtime.weights.hub_answers", lambda: False)
     with pytest.raises(MillError, match=said):
         runs.begin(str(dataset_folder), tmp_path / "run", settings(**changes))
     assert not (tmp_path / "run").exists()

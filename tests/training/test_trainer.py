@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from controlmill.schemas.errors import MillError
-from controlmill.training import checkpoint
-from controlmill.training import run as runs
-from controlmill.training.base import Base
-from controlmill.training.connections import ControlledDenoiser, choose_trainable, make_controlnet
-from controlmill.training.inputs import make_inputs
-from controlmill.training.log import read_log
-from controlmill.training.trainer import Trainer, learning_rate
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from .conftest import ALL_MAPS, save_small_base, small_unet
+from controlmill.bases.controlnet import ControlledDenoiser, choose_trainable, make_controlnet
+from controlmill.bases.stable_diffusion import Base
+from controlmill.schemas.errors import MillError
+from controlmill.training import start as runs
+from controlmill.training.run.log import read_log
+from controlmill.training.start import checkpoint
+from controlmill.training.step import make_inputs
+from controlmill.training.trainer import Trainer, learning_rate
+from tests.training.fixtures import ALL_MAPS, save_small_base, small_unet
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -119,7 +119,7 @@ def test_a_run_does_not_go_on_with_another_base_or_other_captions(
     unet.save_pretrained(base / "unet")
     with pytest.raises(MillError, match="other weights than the base"):
         Trainer(tmp_path / "run", *runs.resume(tmp_path / "run", {}), resume=True)
-    monkeypatch.setattr("controlmill.training.data.captions_of", lambda dataset: "written anew")
+    monkeypatch.setattr("controlmill.training.run.prepare.captions_of", lambda dataset: "written anew")
     with pytest.raises(MillError, match=r"has other captions\."):
         runs.resume(tmp_path / "run", {}, str(dataset_folder))
 

@@ -1,0 +1,1 @@
+"""What networks run on: devices and dtypes, weights, loading, batches of one size."""

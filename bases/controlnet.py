@@ -1,0 +1,209 @@
+"""How a ControlNet joins its base: zero or Gaussian convolutions, the middle alone, lite; and what of both trains."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
+from safetensors import SafetensorError
+from torch import nn
+
+from controlmill.schemas.errors import MillError, error_text
+from controlmill.training.config import Connection, Unlock
+
+from .skips import leave_out_skips
+
+
+class LiteBlock(nn.Module):
+    """What stands for an encoder block: one convolution for each of its outputs, without time or prompt."""
+
+    def __init__(self, inputs: int, outputs: int, layers: int, downsample: bool):
+        super().__init__()
+        widths = [inputs] + [outputs] * layers
+        self.layers = nn.ModuleList(nn.Conv2d(widths[i], outputs, 3, padding=1) for i in range(layers))
+        if downsample:
+            self.layers.append(nn.Conv2d(outputs, outputs, 3, padding=1, stride=2))
+
+    def forward(self, hidden_states: torch.Tensor, temb: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """As a diffusers down block: (last output, all outputs)."""
+        found = []
+        for layer in self.layers:
+            hidden_states = torch.nn.functional.silu(layer(hidden_states))
+            found.append(hidden_states)
+        return hidden_states, tuple(found)
+
+
+class LiteMiddle(nn.Module):
+    """One convolution for the middle block."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.layer = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, sample: torch.Tensor, temb: torch.Tensor) -> torch.Tensor:
+        """float (N, C, h, w) in and out."""
+        out: torch.Tensor = torch.nn.functional.silu(self.layer(sample))
+        return out
+
+
+class LiteControlNet(ControlNetModel):
+    """ControlNet-lite (paper, section 4.2): each block of the trainable copy is replaced by single convolutions.
+
+    A ControlNetModel for the stock pipelines, which check the class; it is loaded by this class's own from_pretrained.
+    """
+
+    @functools.wraps(ControlNetModel.__init__)  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        widths = self.config.block_out_channels
+        before = (widths[0], *widths[:-1])
+        self.down_blocks = nn.ModuleList(
+            LiteBlock(inputs, outputs, self.config.layers_per_block, downsample=i < len(widths) - 1)
+            for i, (inputs, outputs) in enumerate(zip(before, widths, strict=True))
+        )
+        self.mid_block = LiteMiddle(widths[-1])
+
+
+def make_controlnet(
+    unet: UNet2DConditionModel, connection: Connection, vae_factor: int, channels: int, seed: int
+) -> ControlNetModel:
+    """An untrained ControlNet for a base.
+
+    The embedding of the condition halves the picture once for each halving of the VAE:
+    ``(16, 32, 96, 256)[: 1 + log2(vae_factor)]``. Weights drawn here depend on ``seed`` alone.
+    """
+    embedding = (16, 32, 96, 256)[: vae_factor.bit_length()]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if connection == "lite":
+            return LiteControlNet.from_unet(
+                unet,
+                conditioning_embedding_out_channels=embedding,
+                conditioning_channels=channels,
+                load_weights_from_unet=False,
+            )
+        controlnet = ControlNetModel.from_unet(
+            unet, conditioning_embedding_out_channels=embedding, conditioning_channels=channels
+        )
+        if connection == "gaussian":
+            for convolution in zero_convolutions(controlnet):
+                fan_in = convolution.weight[0].numel()
+                nn.init.normal_(convolution.weight, std=fan_in**-0.5)
+    return controlnet
+
+
+def load_controlnet(folder: str, lite: bool = False) -> ControlNetModel:
+    """A trained ControlNet, float32, from a folder or the hub; from .safetensors alone, since pickles can run code.
+
+    Raises:
+        MillError: it cannot be loaded.
+    """
+    kind = LiteControlNet if lite else ControlNetModel
+    try:
+        loaded: ControlNetModel = kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise MillError(f"{folder}: no ControlNet that can be loaded ({error_text(error)})") from error
+    return loaded.eval()
+
+
+def zero_convolutions(controlnet: ControlNetModel) -> list[nn.Conv2d]:
+    """The convolutions that begin at zero: each connection's, and the last one of the condition's embedding."""
+    return [
+        *controlnet.controlnet_down_blocks,
+        controlnet.controlnet_mid_block,
+        controlnet.controlnet_cond_embedding.conv_out,
+    ]
+
+
+class Unconnected(nn.Conv2d):
+    """A zero convolution that stays in the file and is not computed: its output is one zero, which has no gradient."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """One number, which is added to whatever the base has there."""
+        return input.new_zeros(())
+
+
+def is_connected(controlnet: ControlNetModel) -> bool:
+    """Whether anything reaches the base's skip connections."""
+    return any(bool(parameter.any()) for parameter in controlnet.controlnet_down_blocks.parameters())
+
+
+def disconnect(controlnet: ControlNetModel) -> None:
+    """Keep the middle block's connection alone; the others are zero: the stock pipeline does what was trained."""
+    controlnet.controlnet_down_blocks = nn.ModuleList(
+        Unconnected(block.in_channels, block.out_channels, 1, device=block.weight.device, dtype=block.weight.dtype)
+        for block in controlnet.controlnet_down_blocks
+    )
+    for parameter in controlnet.controlnet_down_blocks.parameters():
+        nn.init.zeros_(parameter)
+
+
+def unlocked(unet: UNet2DConditionModel, unlock: Unlock) -> list[nn.Module]:
+    """What is trained of a base.
+
+    ``decoder`` is what the original repository unlocks with ``sd_locked=False``: output blocks and output convolution.
+    ``base`` is all (v1 of the paper, "Improved training").
+    """
+    return {"none": [], "decoder": [unet.up_blocks, unet.conv_norm_out, unet.conv_out], "base": [unet]}[unlock]
+
+
+def choose_trainable(
+    controlnet: ControlNetModel, unet: UNet2DConditionModel, only_mid: bool, unlock: Unlock
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Set ``requires_grad`` everywhere; with ``only_mid`` :func:`disconnect`.
+
+    Nothing of the base before what is trained needs a gradient, and autograd keeps nothing of it.
+
+    Returns:
+        (trainable parameters of the ControlNet, of the base).
+    """
+    unet.requires_grad_(False)
+    controlnet.requires_grad_(True)
+    if only_mid:
+        disconnect(controlnet)
+        controlnet.controlnet_down_blocks.requires_grad_(False)
+        if unlock == "none":
+            leave_out_skips(unet)
+    if isinstance(controlnet, LiteControlNet):
+        controlnet.time_embedding.requires_grad_(False)  # not used
+    for module in unlocked(unet, unlock):
+        module.requires_grad_(True)
+        for parameter in module.parameters():
+            parameter.data = parameter.data.float()
+    trained = [parameter for parameter in controlnet.parameters() if parameter.requires_grad]
+    return trained, [parameter for parameter in unet.parameters() if parameter.requires_grad]
+
+
+def round_frozen(network: nn.Module, dtype: torch.dtype) -> None:
+    """Bring what is not trained of a base to the precision of the run; copies of it were made before."""
+    for parameter in network.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
+
+
+class ControlledDenoiser(nn.Module):
+    """Base and ControlNet as one module, so that one forward pass, and one gradient exchange, holds all that trains."""
+
+    def __init__(self, unet: UNet2DConditionModel, controlnet: ControlNetModel):
+        super().__init__()
+        self.unet, self.controlnet = unet, controlnet
+
+    def forward(
+        self, noisy: torch.Tensor, t: torch.Tensor, text: torch.Tensor, control: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Prediction, float (N, 4, h, w); ``control`` is (N, 3, H, W) in 0 to 1, or None for the base alone."""
+        if control is None:
+            out: torch.Tensor = self.unet(noisy, t, text).sample
+            return out
+        down, mid = self.controlnet(noisy, t, text, control, return_dict=False)
+        dtype = self.unet.dtype
+        controlled: torch.Tensor = self.unet(
+            noisy,
+            t,
+            text,
+            down_block_additional_residuals=[residual.to(dtype) for residual in down],
+            mid_block_additional_residual=mid.to(dtype),
+        ).sample
+        return controlled

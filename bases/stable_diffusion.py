@@ -1,0 +1,161 @@
+"""The base model: what differs between families of bases is in one class. This one is Stable Diffusion 1 and 2."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    DDIMScheduler,
+    DDPMScheduler,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from safetensors import SafetensorError
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging
+
+from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.files.jsonfile import read_as
+
+from . import single_file
+from .configuration import configured_by, is_single_file, read_facts
+from .encoders import location
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """``guidance.json`` of a base: the scale to sample with where no other is given."""
+
+    guidance: float
+
+
+def _read_guidance(card: Path) -> float:
+    try:
+        return read_as(Guidance, card).guidance
+    except ValueError as error:
+        raise MillError(f"{card}: {error}") from error
+
+
+class Base:
+    """A frozen base: encodes pictures and prompts, knows its noise schedule, and runs in the stock pipelines."""
+
+    default_guidance = 9.0  # paper
+
+    def __init__(self, name: str, device: torch.device, precision: str = "fp32", whole_unet: bool = False):
+        """``whole_unet`` leaves the UNet in float32, for what is copied from it and trained."""
+        logging.disable_progress_bar()
+        where = configured_by(name)
+        dtype = DTYPES[precision]
+        self.name, self.device, self.facts, self.dtype = name, device, read_facts(name), dtype
+        self.tokenizer = CLIPTokenizer.from_pretrained(where, subfolder="tokenizer")
+        unet_dtype = torch.float32 if whole_unet else dtype
+        vae_dtype = torch.float32 if precision == "fp16" else dtype  # a VAE in fp16 overflows
+        if is_single_file(name):
+            file = Path(location(name))
+            self.text_encoder, self.unet, self.vae = single_file.load_modules(file, where, unet_dtype, vae_dtype)
+            self.text_encoder.to(dtype)
+        else:
+            self.text_encoder = self._load(CLIPTextModel, where, "text_encoder", dtype)
+            self.unet = self._load(UNet2DConditionModel, where, "unet", unet_dtype)
+            self.vae = self._load(AutoencoderKL, where, "vae", vae_dtype)
+        for module in (self.text_encoder, self.unet, self.vae):
+            module.requires_grad_(False).eval().to(device)
+        self.noise = DDPMScheduler.from_config(self.facts.scheduler)
+        self.alphas = self.noise.alphas_cumprod.to(device)
+        card = Path(where, "guidance.json")
+        self.guidance = _read_guidance(card) if card.is_file() else self.default_guidance
+
+    def _load(self, kind: Any, where: str, part: str, dtype: torch.dtype) -> Any:
+        """A part's weights, from .safetensors alone: without them the libraries would take pickles."""
+        try:
+            return kind.from_pretrained(where, subfolder=part, dtype=dtype, use_safetensors=True)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise MillError(
+                f"--base {self.name}: its {part} cannot be loaded ({error_text(error)}). Weights are read from "
+                ".safetensors files; pickled ones (.bin, .ckpt) can run code, and are not"
+            ) from error
+
+    @property
+    def prediction(self) -> str:
+        """``epsilon`` or ``v_prediction``."""
+        return str(self.noise.config.prediction_type)
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(channels, h, w) of the latents of a picture."""
+        factor = self.facts.vae_factor
+        return self.facts.vae["latent_channels"], height // factor, width // factor
+
+    @torch.no_grad()
+    def encode_images(self, pixels: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Scaled latents, float32, drawn from the VAE's posterior with ``noise``; pixels (N, 3, H, W) in −1 to 1."""
+        posterior = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist
+        latents: torch.Tensor = posterior.mean.float() + posterior.std.float() * noise.to(self.device)
+        return latents * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: list[str]) -> torch.Tensor:
+        """(N, tokens, width), in the base's dtype."""
+        tokens = self.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        encoded: torch.Tensor = self.text_encoder(tokens.to(self.device))[0]
+        return encoded
+
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Latents at time ``t``, int64 (N,)."""
+        noisy: torch.Tensor = self.noise.add_noise(latents, noise, t)
+        return noisy
+
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """What the base was trained to predict."""
+        if self.prediction == "epsilon":
+            return noise
+        velocity: torch.Tensor = self.noise.get_velocity(latents, noise, t)
+        return velocity
+
+    def snr_weight(self, t: torch.Tensor, gamma: float) -> torch.Tensor:
+        """min(SNR, gamma) / SNR, or / (SNR + 1) for velocities (Hang et al. 2023); float32 (N,).
+
+        Where a schedule ends without signal (SNR 0) that is 1, or 0 for velocities.
+        """
+        snr = self.alphas[t] / (1 - self.alphas[t])
+        return (gamma / snr).clamp(max=1) if self.prediction == "epsilon" else snr.clamp(max=gamma) / (snr + 1)
+
+    def pipeline(self, controlnet: ControlNetModel | None = None) -> Any:
+        """The stock pipeline around these modules, with DDIM; without a ControlNet the plain one."""
+        parts = {
+            "vae": self.vae,
+            "text_encoder": self.text_encoder,
+            "tokenizer": self.tokenizer,
+            "unet": self.unet,
+            # as StableDiffusionPipeline mends a scheduler's configuration, the one with a ControlNet does not
+            "scheduler": DDIMScheduler.from_config(self.facts.scheduler, clip_sample=False, steps_offset=1),
+            "safety_checker": None,
+            "feature_extractor": None,
+            "requires_safety_checker": False,
+        }
+        made = (
+            StableDiffusionPipeline(**parts)
+            if controlnet is None
+            else StableDiffusionControlNetPipeline(**parts, controlnet=controlnet)
+        )
+        made.set_progress_bar_config(disable=True)
+        return made
+
+    def fingerprint(self) -> str:
+        """A digest of all weights, configurations and words: a base that differs in anything has another."""
+        said = [self.facts.unet, self.facts.vae, self.facts.scheduler, self.tokenizer.get_vocab()]
+        digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode())
+        for module in (self.unet, self.vae, self.text_encoder):
+            for name, tensor in module.state_dict().items():
+                digest.update(name.encode())
+                digest.update(tensor.detach().float().cpu().contiguous().numpy().data)
+        return digest.hexdigest()

@@ -1,0 +1,111 @@
+"""Fidelity: sampled pictures are annotated again, with the table's own variant and each row's own drawn parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from controlmill.annotators.base import Annotation, Annotator, Network, Placement
+from controlmill.annotators.catalogue import annotator_class
+from controlmill.annotators.runtime.weights import find
+from controlmill.schemas.conditions import Condition
+from controlmill.schemas.errors import MillError, error_text
+from controlmill.training.data.reader import Sample
+
+from .metrics import Measure, measure_of
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Annotates pictures as the table's annotator did, and compares."""
+
+    annotator: Annotator
+    network: Network | None
+    measure: Measure
+
+    def annotation(self, image: np.ndarray, drawn: Mapping[str, Any]) -> Annotation:
+        """What the annotator makes of a picture, uint8 (H, W, 3), with the parameters that were drawn for a row."""
+        output = None
+        if self.network:
+            raw = self.network.forward([self.network.preprocess(image)])[0]
+            output = self.network.postprocess(raw, image)
+        return self.annotator.annotate(image, output, drawn)
+
+    def map_of(self, image: np.ndarray, drawn: Mapping[str, Any]) -> np.ndarray:
+        """The map of a picture."""
+        found = self.annotation(image, drawn).map
+        assert isinstance(found, np.ndarray)
+        return found
+
+    def pair(self, image: np.ndarray, sample: Sample, condition: str) -> tuple[Any, Any]:
+        """(found, true): what the measure compares, maps or a column's values."""
+        made, column = self.annotation(image, sample.columns), self.measure.column
+        return (made.columns[column], sample.columns[column]) if column else (made.map, sample.maps[condition])
+
+    def means(self, images: Sequence[np.ndarray], samples: Sequence[Sample], condition: str) -> dict[str, float]:
+        """Means over pictures: the measure, as ``fidelity``, and the others reported beside it, by name."""
+        pairs = [self.pair(image, sample, condition) for image, sample in zip(images, samples, strict=True)]
+        measures = (("fidelity", self.measure.score), *self.measure.others)
+        return {name.replace(" ", "_"): float(np.mean([score(*pair) for pair in pairs])) for name, score in measures}
+
+
+def find_annotator(
+    condition: Condition, provenance: dict[str, Any], folder: str = ""
+) -> tuple[Annotator, dict[str, Path]] | str:
+    """The annotator that made a table, with its weights' files, or why it is not here. Nothing is loaded.
+
+    ``folder`` is looked for weights in first, where one is given.
+    """
+    said = provenance["annotator"]
+    if said["variant"] == "imported":
+        return f"{condition.name} is imported"
+    kind = annotator_class(condition.name, said["variant"])
+    if kind is None:
+        return f"no annotator here makes {condition.name}={said['variant']}"
+    if kind.version != said["version"]:
+        return f"the table was made by version {said['version']} of its annotator, this is {kind.version}"
+    try:
+        annotator = kind(**said.get("params", {}))
+    except (TypeError, ValueError) as error:
+        return f"the table's settings are none of {condition.name}={said['variant']} ({error_text(error)})"
+    files = _weights(annotator, said, folder)
+    return files if isinstance(files, str) else (annotator, files)
+
+
+def make_judge(condition: Condition, provenance: dict[str, Any], device: Any = "cpu", folder: str = "") -> Judge | str:
+    """The judge of a table, its network loaded onto ``device`` in fp32, or why there is none.
+
+    ``folder`` is looked for weights in first, where one is given.
+    """
+    found, measure = find_annotator(condition, provenance, folder), measure_of(condition)
+    if isinstance(found, str):
+        return found
+    if measure is None:
+        return f"{condition.name} has no measure of fidelity"
+    annotator, files = found
+    return Judge(annotator, annotator.network(files, Placement(str(device))) if annotator.network else None, measure)
+
+
+def _weights(annotator: Annotator, said: dict[str, Any], folder: str) -> dict[str, Path] | str:
+    """The files of an annotator's network by name, the same as made the table; or what is not here."""
+    if annotator.network is None:
+        return {}
+    try:
+        found, _ = find(annotator.network.weights, folder or None, download=False)
+    except MillError as error:
+        return str(error)
+    digests = {file.name: file.sha256 for file in found}
+    for file in said["network"]["weights"]:
+        if digests.get(file["name"]) != file["sha256"]:
+            return f"the weights {file['name']} that made the table are not here (--weights FOLDER)"
+    return {file.name: Path(file.path) for file in found}
+
+
+def stored_columns(condition: Condition, provenance: dict[str, Any]) -> tuple[str, ...]:
+    """Columns that the table's annotator stored beside the maps: what was drawn for each row, and what was measured."""
+    kind = annotator_class(condition.name, provenance["annotator"]["variant"])
+    return tuple(kind.columns) if kind else ()

@@ -1,0 +1,88 @@
+"""One picture for a user: a photo is annotated as the run's maps were (or a map is given), and a picture is sampled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from controlmill.schemas.conditions import stored_condition
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.maps.transforms import control_image, control_picture
+from controlmill.training.run.prepare import controlnet_folder
+from controlmill.training.run.record import RunRecord, read_run
+from controlmill.training.run.saved import steps_saved
+
+from .fidelity import Judge, make_judge
+from .user_pictures import annotated, fitted, given_map, nearest_shape
+
+
+def check(run: Path, image: Path | None, control: Path | None) -> RunRecord:
+    """The record of a run that can draw; torch is not needed to tell.
+
+    Raises:
+        MillError: no run or no checkpoint; neither or both of ``image`` and ``control``; no such file.
+    """
+    said = read_run(run)
+    if said is None:
+        raise MillError(f"{run} is not a run (no run.json)")
+    if (image is None) == (control is None):
+        raise MillError("give --image, a photo to annotate, or --control, a finished map")
+    if not steps_saved(run) and not (run / "config.json").is_file():
+        raise MillError(f"{run} has no checkpoint yet")
+    for flag, path in (("--image", image), ("--control", control)):
+        if path is not None and not path.is_file():
+            raise MillError(f"{flag} {path}: no such file")
+    return said
+
+
+def draw(
+    run: Path,
+    image: Path | None,
+    control: Path | None,
+    prompt: str,
+    seed: int,
+    count: int,
+    steps: int,
+    guidance: float,
+    device: str,
+    weights: str = "",
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """(pictures, the map as a picture), each uint8 (H, W, 3). ``weights`` is the annotators' folder; else the run's.
+
+    Raises:
+        MillError: see :func:`check`; a file that is no picture; a condition that cannot be made here.
+    """
+    said = check(run, image, control)
+    config, provenance = said.config, said.provenance
+    condition = stored_condition(provenance)
+    given = control or image
+    assert given is not None
+    height, width = nearest_shape(given, said.shapes)
+    if control is not None:
+        array = given_map(control, condition, (width, height))
+    else:
+        judge = make_judge(condition, provenance, device, weights or config.weights)
+        if not isinstance(judge, Judge):
+            raise MillError(f"--image cannot be annotated ({judge}): give a finished map with --control")
+        array = annotated(fitted(given, (width, height)), judge, seed)
+    import torch
+    from safetensors.torch import load_file
+
+    from controlmill.bases.controlnet import load_controlnet
+    from controlmill.bases.stable_diffusion import Base
+
+    from .sampling import sample_pictures, start_noise
+
+    folder = Path(controlnet_folder(str(run)))
+    base = Base(config.base, torch.device(device), "fp32")
+    if config.unlock != "none":
+        unet = (folder if folder == run.expanduser() else folder.parent) / "unet"
+        base.unet.load_state_dict(load_file(unet / "diffusion_pytorch_model.safetensors"))
+    controlnet = load_controlnet(str(folder), config.connection == "lite").to(base.device)
+    start = start_noise(base, [(0, i) for i in range(count)], seed, height, width)
+    picture = np.repeat(control_image(condition, array)[None], count, axis=0)
+    pictures = sample_pictures(
+        base, controlnet, [prompt] * count, picture, start, steps or config.probe_steps, guidance or base.guidance
+    )
+    return pictures, control_picture(condition, array)

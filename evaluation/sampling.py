@@ -1,0 +1,72 @@
+"""Pictures from a base with and without a ControlNet, through the stock pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from diffusers import ControlNetModel
+
+from controlmill.bases.stable_diffusion import Base
+from controlmill.training.data.reader import draws
+
+BATCH = 8
+
+
+def start_noise(base: Base, rows: Sequence[tuple[int, int]], seed: int, height: int, width: int) -> torch.Tensor:
+    """Latents that sampling starts from, float32 (N, C, h, w): of the seed and the row alone."""
+    shape = base.latent_shape(height, width)
+    return torch.from_numpy(np.stack([draws(seed, 0, row, "probe").standard_normal(shape, np.float32) for row in rows]))
+
+
+def parts(count: int, size: int) -> list[slice]:
+    """``count`` rows in parts of at most ``size``."""
+    return [slice(first, first + size) for first in range(0, count, size)]
+
+
+@torch.no_grad()
+def sample_pictures(
+    base: Base,
+    controlnet: ControlNetModel | None,
+    prompts: Sequence[str],
+    control: np.ndarray | None,
+    latents: torch.Tensor,
+    steps: int,
+    guidance: float,
+    batch: int = BATCH,
+) -> list[np.ndarray]:
+    """DDIM samples as uint8 (H, W, 3), ``batch`` at a time.
+
+    The base may be of another precision than its ControlNet and its VAE: networks run under autocast as in training,
+    the state of the sampler is float32, and the VAE decodes in its own precision.
+
+    Args:
+        control: float32 (N, 3, H, W) in 0 to 1; None without a ControlNet.
+    """
+    pipeline, dtype = base.pipeline(controlnet), base.dtype
+    size = {"height": latents.shape[2] * base.facts.vae_factor, "width": latents.shape[3] * base.facts.vae_factor}
+    settings = {"num_inference_steps": steps, "guidance_scale": guidance, "output_type": "latent"}
+    pictures: list[np.ndarray] = []
+    for rows in parts(len(latents), batch):
+        given = {"prompt": list(prompts[rows]), "latents": latents[rows].to(base.device)}
+        if control is not None:
+            given["image"] = torch.from_numpy(control[rows]).to(base.device)
+        with torch.autocast(base.device.type, dtype, enabled=dtype != torch.float32):
+            sampled = pipeline(**given, **size, **settings).images
+        decoded = base.vae.decode(sampled.to(base.vae.dtype) / base.vae.config.scaling_factor).sample
+        images = pipeline.image_processor.postprocess(decoded.float(), output_type="np")
+        pictures += [np.rint(image * 255).clip(0, 255).astype(np.uint8) for image in images]
+    return pictures
+
+
+@torch.no_grad()
+def round_trip(base: Base, images: Sequence[np.ndarray], batch: int = BATCH) -> list[np.ndarray]:
+    """Pictures through the VAE and back: the best that sampling could give; uint8 (H, W, 3)."""
+    pictures: list[np.ndarray] = []
+    for rows in parts(len(images), batch):
+        pixels = torch.from_numpy(np.stack(images[rows])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        posterior = base.vae.encode(pixels.to(base.device, base.vae.dtype)).latent_dist
+        decoded = base.vae.decode(posterior.mean).sample.float().cpu().permute(0, 2, 3, 1).numpy()
+        pictures += [np.rint((image + 1) * 127.5).clip(0, 255).astype(np.uint8) for image in decoded]
+    return pictures

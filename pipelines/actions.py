@@ -1,0 +1,304 @@
+"""The jobs as functions: ingest a folder, annotate a dataset. The commands are a thin skin over these.
+
+Everything that can be found wrong is found before work starts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from controlmill.annotators.base import Placement
+from controlmill.annotators.catalogue import Choice
+from controlmill.annotators.plan import ForwardGroup, find_weights, forward_groups
+from controlmill.annotators.runtime.weights import Found
+from controlmill.schemas import redo
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.shardfile import read_rows
+from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.fingerprint import differences
+from controlmill.schemas.images.formats import picture_endings
+from controlmill.schemas.views.accounting import passed_over_lines
+
+from .corpora.corpus import PassedOver, Source, write_listing
+from .corpora.folder import is_as_listed, list_folder
+from .engine.console import Means, run_stage
+from .engine.mend import begin_redo, check_committed, check_listing, mended, redo_aim, set_aside
+from .engine.run_folder import Run, require_alone
+from .engine.shards import Stage
+from .stages.annotate import Annotate
+from .stages.columns import Column
+from .stages.import_maps import Import
+from .stages.ingest import Ingest, IngestConfig
+from .stages.recaption import Recaption
+
+SHARD_SIZE = 512
+SAMPLED_SOURCES = 50
+LISTING = {"kind": "sources", "listing": {"version": 2}}
+
+
+# ingest
+
+
+def check_ingest(
+    photos: str,
+    address: str,
+    config: IngestConfig,
+    shard_size: int,
+    overwrite: Sequence[str],
+    leave_out: Sequence[str] = (),
+) -> None:
+    """Find out what would stop an ingest, before anything is changed.
+
+    ``leave_out`` are folders, of maps, that are not part of the corpus though they may be inside it.
+
+    Raises:
+        MillError: no such folder, no pictures in it, or a dataset that was made in another way.
+    """
+    if next(list_folder(photos, leave_out=(address, *leave_out)), None) is None:
+        raise MillError(_no_pictures(photos, (address, *leave_out)))
+    if not Storage(address).exists("dataset.json") or "images" in overwrite:
+        return
+    dataset = mended(address)
+    before = {**dataset.config["ingest"], "shard_size": dataset.config["shard_size"]}
+    changed = differences(before, {**config.provenance(), "shard_size": shard_size})
+    if changed:
+        raise MillError(
+            f"{address} was made with other settings; what differs:\n  "
+            + "\n  ".join(changed)
+            + "\nask for the same again, or redo the images (and then all that is made from them): --overwrite images"
+        )
+    if dataset.config["segments"]:
+        check_listing(dataset)
+    _check_corpus(dataset, photos)
+
+
+def _no_pictures(photos: str, leave_out: Sequence[str]) -> str:
+    passed = PassedOver()
+    for _ in list_folder(photos, passed, leave_out):
+        pass
+    endings = " ".join(sorted(picture_endings()))
+    said = f"{photos}: no pictures in this folder or below it; files that count end in {endings}"
+    return "\n  ".join([said, *passed_over_lines(passed.said())])
+
+
+def ingest(
+    photos: str,
+    address: str,
+    config: IngestConfig,
+    means: Means,
+    shard_size: int = SHARD_SIZE,
+    overwrite: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
+) -> Dataset:
+    """List a folder and make its ``images`` and ``rejected`` tables; goes on where an earlier run stopped.
+
+    Raises:
+        MillError: see :func:`check_ingest` and :func:`jobs.run_stage`.
+    """
+    check_ingest(photos, address, config, shard_size, overwrite, leave_out)
+    stage = Ingest(os.path.abspath(photos), config)
+    if Storage(address).exists("dataset.json"):
+        dataset = mended(address)
+        aim = {**stage.provenance(), "shard_size": shard_size, "corpus": stage.corpus}
+        if "images" in overwrite and begin_redo(dataset, "images", aim):
+            dataset = dataset.redo_images(config.provenance(), shard_size)
+    else:
+        dataset = Dataset.create(address, config.provenance(), shard_size)
+    if not dataset.config["segments"]:
+        means.process.start()
+        _list(dataset, stage.corpus, leave_out)
+    listed = dataset.index("sources") or dataset.finish("sources")
+    rows = [entry["rows"] for entry in listed["shards"]]
+    _set_lost_aside(dataset, stage)
+    run_stage(dataset, stage, means, rows, {"images": stage.provenance()})
+    return Dataset.open(address)
+
+
+def _set_lost_aside(dataset: Dataset, stage: Ingest) -> None:
+    """What was refused is told by the images' file: where that is lost, both are made again."""
+    set_aside(dataset, "images", check_committed(dataset, "images", stage.provenance()))
+    lost = dataset.committed("rejected") - dataset.committed("images")
+    set_aside(dataset, "rejected", dict.fromkeys(lost, ""))
+
+
+def _list(dataset: Dataset, corpus: str, leave_out: Sequence[str]) -> None:
+    require_alone(dataset.storage)
+    dataset.drop("sources")  # of a run that was cut off while it listed
+    run = Run.start(dataset.storage)
+    passed = PassedOver()
+    try:
+        sources = list_folder(corpus, passed, (dataset.storage.address, *leave_out))
+        shards, rows = write_listing(dataset, run, sources, LISTING)
+    finally:
+        run.end()
+    if not rows:
+        raise MillError(_no_pictures(corpus, (dataset.storage.address, *leave_out)))
+    dataset.list_from(corpus, {"first_shard": 0, "shards": shards, "rows": rows, "passed_over": passed.said()})
+
+
+def _check_corpus(dataset: Dataset, photos: str) -> None:
+    """Another folder's pictures would be refused as missing or changed, or not be looked at without a word.
+
+    Raises:
+        MillError: none of the first pictures still to do (or done, where all are) is in the folder as it was listed.
+    """
+    if not dataset.config["segments"]:
+        return
+    todo = sorted(set(range(dataset.shards)) - dataset.committed("images"))
+    with dataset.parquet("sources", todo[0] if todo else 0) as parquet:
+        rows: Iterator[dict[str, Any]] = read_rows(parquet)
+        sample = [Source(**row) for row, _ in zip(rows, range(SAMPLED_SOURCES), strict=False) if not row["fault"]]
+    if sample and not any(is_as_listed(photos, source) for source in sample):
+        known = f" ({dataset.corpora[0]})" if dataset.corpora else ""
+        raise MillError(
+            f"{photos} is not the folder that {dataset.storage.address} was listed from{known}: it has no "
+            f"{sample[0].source} of {sample[0].size} bytes; choose another dataset for it, or list anew "
+            "(and then redo all that is made from the images): --overwrite images"
+        )
+
+
+# annotate
+
+
+Places = Callable[[Sequence[ForwardGroup], Mapping[str, Found]], Mapping[str, Placement]]
+
+
+def everywhere(place: Placement) -> Places:
+    """The same placement for every network."""
+    return lambda groups, _: {network.name: place for group in groups if (network := group.network())}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages that make the chosen and the imported conditions, and what their files will say."""
+
+    stages: tuple[Stage, ...]
+    wanted: dict[str, dict[str, Any]]
+    folders: tuple[str, ...] = ()  # of imported maps
+
+
+def plan_conditions(
+    choices: Sequence[Choice],
+    places: Places,
+    weights_folder: str | None,
+    imports: Sequence[Column] = (),
+    conditions_from: str | None = None,
+    config: IngestConfig | None = None,
+    captions_from: str | None = None,
+) -> Plan:
+    """Plan the fewest forward passes and find all weights. ``places`` says where the networks run, given them all.
+
+    Raises:
+        MillError: weights are missing, all of them listed; or a condition is both annotated and imported.
+    """
+    taken = {column.name for column in imports} | ({"caption"} if captions_from else set())
+    both = {choice.condition for choice in choices} & taken
+    if both:
+        raise MillError(f"{', '.join(sorted(both))}: annotate it or import it, not both")
+    stages: list[Stage] = []
+    wanted: dict[str, dict[str, Any]] = {}
+    folders: tuple[str, ...] = ()
+    if imports and conditions_from:
+        folder = os.path.abspath(conditions_from)
+        importing = Import(folder, tuple(imports), (config or IngestConfig()).limits)
+        stages.append(importing)
+        folders = (folder, *(os.path.join(folder, column.name) for column in imports))
+        wanted.update({table: dict(output.provenance) for table, output in importing.outputs().items()})
+    if captions_from:
+        recaption = Recaption(os.path.abspath(captions_from))
+        stages.append(recaption)
+        wanted.update({table: dict(output.provenance) for table, output in recaption.outputs().items()})
+    if choices:
+        weights = {found.name: found for found in find_weights(choices, weights_folder)}
+        groups = tuple(forward_groups(choices))
+        stage = Annotate(groups, weights, places(groups, weights))
+        stages.append(stage)
+        for group in stage.groups:
+            wanted.update({table: dict(output.provenance) for table, output in stage.outputs(group).items()})
+    return Plan(tuple(stages), wanted, folders)
+
+
+def check_overwrite(overwrite: Sequence[str], allowed: Sequence[str]) -> None:
+    """Raise MillError where a table to redo is not one that this command makes."""
+    for table in overwrite:
+        if table not in allowed:
+            raise MillError(f"--overwrite {table}: this command makes {', '.join(allowed)}")
+
+
+def check_conditions(address: str, plan: Plan, overwrite: Sequence[str]) -> None:
+    """Find out what would stop the conditions, before anything is changed.
+
+    Raises:
+        MillError: a table was made in another way, is stale, or will be when the images are redone.
+    """
+    if not Storage(address).exists("dataset.json"):
+        return
+    dataset = mended(address)
+    there = [table for table in plan.wanted if table not in overwrite and dataset.committed(table)]
+    if "images" in overwrite and there and "images" not in redo.aims(dataset.storage):
+        raise MillError(f"redoing the images makes {', '.join(there)} stale: --overwrite images,{','.join(there)}")
+    for table in there:
+        check_committed(dataset, table, plan.wanted[table])
+
+
+def _forget_changed(dataset: Dataset, stage: Stage, aims: Mapping[str, Mapping[str, Any]]) -> None:
+    """Of tables that are made anew, what was made from a user's files before they changed again is made once more."""
+    try:
+        stage.check_unchanged(dataset.redo(aims), [table for table in stage.tables if table not in aims])
+    except MillError:
+        for table, aim in aims.items():
+            redo.begin(dataset.storage, table, aim)
+
+
+def load_networks(address: str, plan: Plan, means: Means, overwrite: Sequence[str]) -> None:
+    """Load, once before anything begins, the networks that there is work for.
+
+    Raises:
+        MillError: one cannot be loaded.
+    """
+    dataset = Dataset.open(address) if Storage(address).exists("dataset.json") else None
+    for stage in plan.stages:
+        tables = [
+            table
+            for table in stage.tables
+            if table in overwrite or dataset is None or dataset.state(table).status == "partial"
+        ]
+        if tables and list(stage.devices()):
+            means.process.load(stage, tables)
+
+
+def images_wanted(address: str) -> str:
+    """What is said where tables are to be made of images that are not complete."""
+    return f"the images of {address} are not complete; run the ingest command again to go on with them"
+
+
+def annotate(address: str, plan: Plan, means: Means, overwrite: Sequence[str] = ()) -> Dataset:
+    """Make the planned condition tables of a dataset whose images are complete.
+
+    Raises:
+        MillError: see :func:`check_conditions` and :func:`jobs.run_stage`.
+    """
+    dataset = mended(address)
+    images = dataset.index("images")
+    if images is None:
+        raise MillError(images_wanted(address))
+    check_conditions(address, plan, overwrite)
+    for table, said in plan.wanted.items():
+        if table not in overwrite:
+            set_aside(dataset, table, check_committed(dataset, table, said))
+    for stage in plan.stages:
+        stage.check_unchanged(dataset, overwrite)
+    load_networks(address, plan, means, overwrite)
+    aims = {table: redo_aim(dataset, plan.wanted[table]) for table in overwrite if table in plan.wanted}
+    redone = {table for table, aim in aims.items() if begin_redo(dataset, table, aim)}
+    for stage in plan.stages if redone else ():
+        _forget_changed(dataset, stage, {table: aims[table] for table in redone.intersection(stage.tables)})
+    rows = [entry["rows"] for entry in images["shards"]]
+    for stage in plan.stages:
+        said = {table: plan.wanted[table] for table in stage.tables}
+        run_stage(dataset.redo(redone.intersection(stage.tables)), stage, means, rows, said)
+    return dataset

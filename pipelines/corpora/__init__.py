@@ -1,0 +1,1 @@
+"""Corpora: where pictures and their captions come from."""

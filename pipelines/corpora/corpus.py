@@ -1,0 +1,137 @@
+"""What any corpus gives to ingest: pictures by address, listed once, in one order, in bounded memory.
+
+The listing is written to ``sources/`` before any work starts, so that a job that goes on later works on the same
+shards. How a folder is listed and read is in ``folder``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.files.shardfile import GROUP_ROWS, ShardWriter
+from controlmill.schemas.tables import SOURCES
+
+from ..engine.run_folder import Run
+
+MOST_KINDS = 10_000  # told apart while counting; dataset.json keeps the most frequent
+KINDS_KEPT = 20
+NOTES_KEPT = 5
+T = TypeVar("T")
+
+
+class Source(NamedTuple):
+    """A picture to ingest.
+
+    Args:
+        source: its address below the corpus, with forward slashes.
+        size: bytes; -1 where that could not be seen.
+        etag: changes when the file does.
+        caption: where the corpus says it apart from the picture (a metadata file).
+        texts: endings of the files in its folder that may be captions; see :func:`captions.caption_beside`.
+        fault: why it cannot be taken, where that is known from its name alone.
+    """
+
+    source: str
+    size: int
+    etag: str
+    caption: str | None = None
+    texts: str | None = None
+    fault: str | None = None
+
+
+class Counts:
+    """How many files there are of each kind (an ending, a folder's name); memory is bounded whatever the names are."""
+
+    def __init__(self) -> None:
+        self.files = 0
+        self._kinds: Counter[str] = Counter()
+
+    def add(self, kind: str, files: int = 1) -> None:
+        """Count some."""
+        if not files:
+            return
+        self.files += files
+        if kind in self._kinds or len(self._kinds) < MOST_KINDS:
+            self._kinds[kind] += files
+
+    def said(self) -> dict[str, Any]:
+        """All of them, and the kinds that most are of."""
+        most = sorted(self._kinds.items(), key=lambda item: (-item[1], item[0]))[:KINDS_KEPT]
+        return {"files": self.files, "most": dict(most)}
+
+
+@dataclass
+class PassedOver:
+    """What a listing met beside the pictures that it lists; kept in the segment, in ``dataset.json``.
+
+    Args:
+        texts: files that may be captions.
+        metadata: files that say captions of many pictures.
+        named: pictures that those name; ``absent`` of them are not there.
+        maps: pictures that those name as something else than the photograph (a conditioning image).
+        other: files of other endings, by ending.
+        skipped: hidden files, and files in folders that are passed over, by the folder's name.
+        again: folders that a link leads to, and that were listed before.
+        left_out: the dataset's own folder and those of imported maps, where they are inside the corpus.
+        faults: lines or whole files of metadata that are not understood; ``notes`` tell the first.
+    """
+
+    texts: int = 0
+    metadata: int = 0
+    named: int = 0
+    absent: int = 0
+    maps: int = 0
+    other: Counts = field(default_factory=Counts)
+    skipped: Counts = field(default_factory=Counts)
+    again: int = 0
+    left_out: list[str] = field(default_factory=list)
+    faults: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def leave_out(self, folder: str) -> None:
+        """A folder that is not part of the corpus."""
+        if len(self.left_out) < NOTES_KEPT:
+            self.left_out.append(folder)
+
+    def note(self, text: str) -> None:
+        """Something that was not understood."""
+        self.faults += 1
+        if len(self.notes) < NOTES_KEPT:
+            self.notes.append(text)
+
+    def said(self) -> dict[str, Any]:
+        """As kept; what there is none of is left out."""
+        counted = {name: value.said() if isinstance(value, Counts) else value for name, value in vars(self).items()}
+        return {name: value for name, value in counted.items() if value and value != {"files": 0, "most": {}}}
+
+
+def write_listing(
+    dataset: Dataset, run: Run, sources: Iterator[Source], provenance: Mapping[str, object]
+) -> tuple[int, int]:
+    """Commit the listing shard by shard.
+
+    Returns:
+        (shards, rows).
+    """
+    shards = rows = 0
+    for part in batched(sources, dataset.config["shard_size"]):
+        with dataset.storage.scratch(run.id) as scratch:
+            with ShardWriter(scratch, SOURCES, {"table": "sources", "shard": shards, **provenance}) as writer:
+                for group in batched(part, GROUP_ROWS * 16):
+                    writer.write_group([source._asdict() for source in group])
+                writer.close()
+            dataset.storage.commit(scratch, dataset.file("sources", shards))
+        shards, rows = shards + 1, rows + len(part)
+    return shards, rows
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+    """Tuples of ``size`` items, the last one shorter (itertools has it from Python 3.12)."""
+    iterator = iter(items)
+    while part := tuple(islice(iterator, size)):
+        yield part

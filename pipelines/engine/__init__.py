@@ -1,0 +1,1 @@
+"""How jobs run: shards, rows, Beam runners, the job process, progress."""

@@ -1,0 +1,209 @@
+"""Before a job: a switch that was cut off is ended, files that cannot be what was committed are set aside.
+
+After it: a table that was made anew takes the place of the old one. What is put right here needs no work done again
+but that of the files which are lost.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from controlmill.schemas import redo
+from controlmill.schemas.dataset import BASE_TABLES, SHARD_NAME, SHARDS_PER_FOLDER, Dataset
+from controlmill.schemas.errors import Damaged, MillError
+from controlmill.schemas.fingerprint import differences
+
+from .run_folder import Run, require_alone
+
+ASIDE = f"{redo.REDO}/_damaged"
+
+
+def mended(address: str | os.PathLike[str]) -> Dataset:
+    """A dataset, opened to work on it: with no switch cut off, and with the index of images that are all there.
+
+    Raises:
+        MillError: there is none; or another job works on it and something is to be mended.
+    """
+    dataset = Dataset.open(address)
+    cut = redo.cut_switches(dataset.storage)
+    if cut:
+        switch(dataset, cut)
+        dataset = Dataset.open(address)
+    if dataset.shards and dataset.index("images") is None and len(dataset.committed("images")) == dataset.shards:
+        try:
+            dataset.finish("images")
+        except Damaged:  # ingest makes the file again
+            return dataset
+    return dataset
+
+
+def begin_redo(dataset: Dataset, name: str, wanted: Mapping[str, Any]) -> bool:
+    """Whether a table is to be made anew; not where a command with the same aim did, and was cut off afterwards.
+
+    What was begun with the same aim goes on, what was begun with another is removed.
+
+    Raises:
+        MillError: another job works on the dataset.
+    """
+    state = redo.state(dataset.storage, name, wanted)
+    if state is None:
+        require_alone(dataset.storage)
+        redo.begin(dataset.storage, name, wanted)
+    return state != redo.DONE
+
+
+def redo_aim(dataset: Dataset, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What a redo of an aligned table aims at: its provenance, and the images that it is made from."""
+    images = dataset.index("images")
+    return {"said": said, "images": [entry["sha256"] for entry in images["shards"]] if images else []}
+
+
+def switch(dataset: Dataset, names: list[str]) -> None:
+    """Put tables that are complete in ``_redo`` in their places.
+
+    Raises:
+        MillError: another job works on the dataset; the same command goes on from here.
+    """
+    run = Run.start(dataset.storage)  # so that others see that this one is at it
+    try:
+        try:
+            require_alone(dataset.storage)
+        except MillError as error:
+            raise MillError(f"the new {', '.join(names)} is complete, but not in its place: {error}") from error
+        for name in names:
+            redo.switch(dataset.storage, name)
+    finally:
+        run.end()
+
+
+@dataclass
+class Committed:
+    """What is committed of a table, looked at: (provenance, shard) as made, stale shards, faults of files by shard."""
+
+    made: list[tuple[dict[str, Any], int]] = field(default_factory=list)
+    stale: list[int] = field(default_factory=list)
+    damaged: dict[int, str] = field(default_factory=dict)
+
+
+def look_at(dataset: Dataset, table: str) -> Committed:
+    """How the committed shards of a table were made, and which are damaged: by their sizes, or else their footers.
+
+    Raises:
+        MillError: there are files that belong to no shard.
+    """
+    index, images = dataset.index(table), dataset.index("images")
+    if index is not None and len(index["shards"]) == dataset.shards:
+        stale = dataset.stale_shards(table, index)
+        return Committed([(index["provenance"], 0)], stale, {} if stale else _misfits(dataset, table, index))
+    sums = [entry["sha256"] for entry in images["shards"]] if images else []
+    found = Committed()
+    for shard in sorted(dataset.committed(table)):
+        try:
+            footer = dataset.footer(table, shard)
+        except Damaged as error:
+            found.damaged[shard] = str(error)
+            continue
+        found.made.append((footer.shared, shard))
+        if images and footer.images_sha256 not in (None, *sums[shard : shard + 1]):
+            found.stale.append(shard)
+    return found
+
+
+def _misfits(dataset: Dataset, table: str, index: Mapping[str, Any]) -> dict[int, str]:
+    """Shards whose file has not the size of the index, which a listing tells."""
+    folder = dataset.folder(table)
+    wrong: dict[int, str] = {}
+    surplus: list[str] = []
+    for part in dataset.storage.folders(folder):
+        for name, size in dataset.storage.files(f"{folder}/{part}").items():
+            shard = int(name[:8]) if SHARD_NAME.fullmatch(name) else -1
+            if part != f"{shard // SHARDS_PER_FOLDER:04d}" or not 0 <= shard < len(index["shards"]):
+                surplus += [f"{folder}/{part}/{name}"] if name.endswith(".parquet") else []
+            elif size != index["shards"][shard]["bytes"]:
+                wrong[shard] = f"{folder}/{part}/{name} has {size:,} bytes, not {index['shards'][shard]['bytes']:,}"
+    if surplus:
+        raise MillError(
+            f"{dataset.storage.path(surplus[0])} is no file of the {len(index['shards'])} shards, but readers of the "
+            f"folder take it ({len(surplus)} such in {table}): move it out of the dataset, then run the command again"
+        )
+    return wrong
+
+
+def others_damaged(dataset: Dataset, tables: Sequence[str]) -> list[str]:
+    """What a listing shows to be wrong with complete tables beside those of a command, in lines."""
+    lines = []
+    for table in dataset.tables():
+        index = dataset.index(table)
+        if table in (*tables, *BASE_TABLES) or index is None or len(index["shards"]) != dataset.shards:
+            continue
+        try:
+            wrong = list(_misfits(dataset, table, index).values())
+        except MillError as error:
+            wrong = [str(error)]
+        missing = sorted(set(range(dataset.shards)) - dataset.committed(table))
+        wrong += [f"{dataset.file(table, shard)} is missing" for shard in missing]
+        if wrong:
+            lines.append(f"{table} is damaged: {wrong[0]} ({len(wrong)} such); the command that made it mends it")
+    return lines
+
+
+def check_committed(dataset: Dataset, table: str, wanted: Mapping[str, Any]) -> dict[int, str]:
+    """Look at how the committed shards of a table were made; the damaged ones, with what is wrong.
+
+    Raises:
+        MillError: in another way than ``wanted``, or from other images than are there now; the difference is named.
+    """
+    found = look_at(dataset, table)
+    cost = "; all tables made from them are then to be redone too" if table == "images" else ""
+    for said, shard in found.made:
+        changed = differences(said, wanted)
+        if changed:
+            raise MillError(
+                f"{table} was made in another way (shard {shard}); what differs:\n  "
+                + "\n  ".join(changed)
+                + f"\nask for the same again, or redo it: --overwrite {table}{cost}"
+            )
+    if found.stale:
+        raise MillError(
+            f"{table} is stale: {len(found.stale)} shards were made from other images than are there now; "
+            f"--overwrite {table} redoes it"
+        )
+    return found.damaged
+
+
+def check_listing(dataset: Dataset) -> None:
+    """Look at the listing, which is the one table that cannot be made again.
+
+    Raises:
+        MillError: a file of it is damaged or missing.
+    """
+    found = look_at(dataset, "sources")
+    missing = sorted(set(range(dataset.shards)) - dataset.committed("sources"))
+    wrong = [*found.damaged.values(), *(f"{dataset.file('sources', shard)} is missing" for shard in missing)]
+    if wrong:
+        raise MillError(
+            f"{wrong[0]} ({len(wrong)} such): the listing cannot be made again, restore it from a copy. Without it all "
+            "other tables stay as they are and can be used; --overwrite images lists anew, and makes them stale"
+        )
+
+
+def set_aside(dataset: Dataset, table: str, damaged: Mapping[int, str]) -> None:
+    """Move damaged files away, so that their shards are made again, to the same bytes.
+
+    Raises:
+        MillError: another job works on the dataset.
+    """
+    if damaged:
+        require_alone(dataset.storage)
+    for shard in damaged:
+        dataset.storage.move(dataset.file(table, shard), f"{ASIDE}/{table}/{shard:08d}.parquet")
+
+
+def clear_aside(dataset: Dataset, table: str) -> None:
+    """The table is whole again: what was set aside of it goes."""
+    if dataset.storage.exists(f"{ASIDE}/{table}"):
+        dataset.storage.remove(f"{ASIDE}/{table}")
+        dataset.storage.prune(redo.REDO)

@@ -1,0 +1,253 @@
+"""A shard's rows through a step: loaded ahead, batched by shape, bisected on failure, given back in order.
+
+A batch is always full: tails and the halves of a failed batch are padded by repetition, because the bits of a row
+depend on the size of its batch (not on what else is in it). So one bad row changes nothing for the other seven.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from controlmill.schemas.errors import MillError, Refused, error_text
+from controlmill.schemas.machine import NO_MORE
+
+IN_FLIGHT_BYTES = 512 * 1024 * 1024  # of a process
+CV2_NO_MEMORY = -4
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # what oneDNN, MPS and cuBLAS say
+
+
+class OutOfMemory(Exception):
+    """The batch does not fit. It stops the job: a smaller batch would change the bits of every row."""
+
+
+class DeviceFault(Exception):
+    """The device failed, not the row. It stops the job: whatever comes after it in this process fails as well."""
+
+
+class Pointless(MillError):
+    """No fault of a row: every other row and shard would meet it too. It stops the job."""
+
+
+class Step(Protocol):
+    """What is done to each row. A step is picklable; what it loads, it loads once per process."""
+
+    @property
+    def batch_size(self) -> int:
+        """0 where there is no network: then ``forward`` is never called."""
+
+    def cost(self, row: Any) -> int:
+        """About how many bytes the row takes while it is worked on."""
+
+    def load(self, row: Any) -> Any:
+        """The row's input, decoded. Runs in codec threads."""
+
+    def shape(self, item: Any) -> Hashable:
+        """Items of one shape may share a batch."""
+
+    def forward(self, items: list[Any]) -> list[Any]:
+        """Outputs of a full batch."""
+
+    def finish(self, row: Any, item: Any, output: Any) -> Any:
+        """The row's result. Runs in codec threads."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A row that could not be done: a reason code, and what was raised."""
+
+    reason: str
+    error: str
+
+
+class Inline:
+    """An executor that works at once, in the caller's thread."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """Call now; the future is done."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing to do."""
+
+
+def codec_pool(threads: int) -> ThreadPoolExecutor | Inline:
+    """Threads for decoding and encoding; with one thread they take turns with the network in the caller's."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="codec") if threads > 1 else Inline()
+
+
+def failure_of(error: BaseException) -> Failure:
+    """The failure that an exception makes of its row.
+
+    Raises:
+        OutOfMemory: it was no fault of the row but of the memory.
+        DeviceFault: it was no fault of the row but of the device.
+        Pointless: it was no fault of the row, as whoever raised it knew.
+    """
+    if isinstance(error, Refused):
+        return Failure(error.reason, error.error)
+    if isinstance(error, RuntimeError) and NO_MORE in str(error):
+        raise error
+    if isinstance(error, OutOfMemory | DeviceFault | Pointless):
+        raise error
+    if is_out_of_memory(error):
+        raise OutOfMemory(error_text(error)) from error
+    if type(error).__name__ == "AcceleratorError" or (isinstance(error, RuntimeError) and "CUDA error" in str(error)):
+        raise DeviceFault(error_text(error)) from error
+    if not isinstance(error, Exception) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        raise error
+    return Failure("failed", error_text(error))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory of the host or of a device ran out. Torch and OpenCV are known by name, without importing them."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or "OutOfMemoryError" in kinds
+        or (type(error).__module__ == "cv2" and getattr(error, "code", 0) == CV2_NO_MEMORY)
+        or (isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY))
+    )
+
+
+def run_rows(
+    step: Step, rows: Iterable[Any], threads: int, check: Callable[[], None], sharers: int = 1
+) -> Iterator[Any]:
+    """The result, or the :class:`Failure`, of every row, in order. ``check`` is called for each row and may raise.
+
+    ``sharers`` are the calls that this process has in flight, this one included: they share threads and memory evenly.
+    """
+    threads = -(-threads // sharers)
+    pool = codec_pool(threads)
+    try:
+        yield from _Flow(step, pool, threads, IN_FLIGHT_BYTES // sharers).run(rows, check)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Flow:
+    """Rows on their way: ``ahead`` are being loaded, ``waiting`` for their batch to fill, ``outcomes`` for their turn.
+
+    What they hold is counted in bytes, from the start of loading until the result is there.
+    """
+
+    def __init__(self, step: Step, pool: ThreadPoolExecutor | Inline, threads: int, most_bytes: int):
+        self.step = step
+        self.pool = pool
+        self.limit = 1 if threads == 1 else 2 * threads
+        self.most_bytes = most_bytes
+        self.ahead: deque[tuple[int, Any, Future[Any]]] = deque()
+        self.waiting: dict[Hashable, list[tuple[int, Any, Any]]] = {}
+        self.outcomes: dict[int, Future[Any] | Failure] = {}
+        self.costs: dict[int, int] = {}
+        self.next = 0
+
+    def run(self, rows: Iterable[Any], check: Callable[[], None]) -> Iterator[Any]:
+        for index, row in enumerate(rows):
+            check()
+            cost = self.step.cost(row)
+            while len(self.ahead) >= self.limit:
+                self._advance()
+            while self.costs and self._held() + cost > self.most_bytes:
+                self._free()
+            self.costs[index] = cost
+            self.ahead.append((index, row, self.pool.submit(self._load, row)))
+            if self.limit == 1:
+                self._advance()
+            yield from self._ready(wait_beyond=self.limit)
+        while self.ahead or self.waiting:
+            self._advance()
+            yield from self._ready(wait_beyond=self.limit)
+        yield from self._ready(wait_beyond=0)
+
+    def _held(self) -> int:
+        """Bytes of the rows that have no result yet."""
+        for index in [index for index in self.costs if self._done(index)]:
+            del self.costs[index]
+        return sum(self.costs.values())
+
+    def _done(self, index: int) -> bool:
+        outcome = self.outcomes.get(index)
+        return index < self.next or isinstance(outcome, Failure) or (outcome is not None and outcome.done())
+
+    def _advance(self) -> None:
+        """Bring the rows on their way one step on: the oldest first."""
+        if self.ahead:
+            index, row, loading = self.ahead.popleft()
+            if self.step.batch_size:
+                self._take(index, row, loading)
+            else:
+                self.outcomes[index] = loading
+        elif self.waiting:
+            self._forward(self.waiting.pop(next(iter(self.waiting))))
+        else:
+            wait(self._pending(), return_when=FIRST_COMPLETED)
+
+    def _free(self) -> None:
+        """Bring rows on until some give back their bytes; a batch that is not full runs only if nothing else can."""
+        pending = self._pending()
+        if not self.ahead and pending:
+            wait(pending, return_when=FIRST_COMPLETED)
+        else:
+            self._advance()
+
+    def _pending(self) -> list[Future[Any]]:
+        return [found for found in self.outcomes.values() if isinstance(found, Future) and not found.done()]
+
+    def _load(self, row: Any) -> Any:
+        item = self.step.load(row)
+        return item if self.step.batch_size else self.step.finish(row, item, None)
+
+    def _take(self, index: int, row: Any, loading: Future[Any]) -> None:
+        """Wait for a row's input and run its batch when that is full."""
+        error = loading.exception()
+        if error is not None:
+            self.outcomes[index] = failure_of(error)
+            return
+        item = loading.result()
+        shape = self.step.shape(item)
+        batch = self.waiting.setdefault(shape, [])
+        batch.append((index, row, item))
+        if len(batch) == self.step.batch_size:
+            self._forward(self.waiting.pop(shape))
+
+    def _forward(self, batch: list[tuple[int, Any, Any]]) -> None:
+        items = [item for _, _, item in batch]
+        padded = items + [items[-1]] * (self.step.batch_size - len(items))
+        try:
+            outputs = self.step.forward(padded)
+        except Exception as error:
+            failure = failure_of(error)
+            if len(batch) == 1:
+                self.outcomes[batch[0][0]] = failure
+                return
+            half = len(batch) // 2
+            self._forward(batch[:half])
+            self._forward(batch[half:])
+            return
+        for (index, row, item), output in zip(batch, outputs, strict=False):
+            self.outcomes[index] = self.pool.submit(self.step.finish, row, item, output)
+
+    def _ready(self, wait_beyond: int) -> Iterator[Any]:
+        """Outcomes in order, as far as they are known; waits where more than ``wait_beyond`` are pending."""
+        while (outcome := self.outcomes.get(self.next)) is not None:
+            if isinstance(outcome, Future):
+                if not outcome.done() and len(self.outcomes) <= wait_beyond:
+                    return
+                error = outcome.exception()
+                result = outcome.result() if error is None else failure_of(error)
+            else:
+                result = outcome
+            del self.outcomes[self.next]
+            self.next += 1
+            yield result

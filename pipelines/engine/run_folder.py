@@ -1,0 +1,226 @@
+"""The run folder, ``_run/ID`` inside the dataset: how one live job and its workers tell each other things.
+
+Files only, so that it works on every runner. Nothing in it outlives the job, and nothing in it decides what a table
+holds: resuming looks at committed files alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.documents import Count
+from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.machine import may_live, process_stamp
+
+from .rows import Failure
+
+MAX_ATTEMPTS = 5
+OWNER = {"host": str, "pid": Count(1, 2**31 - 1)}
+STOP = {"why": str}
+FAILURE = {"shard": Count(), "error": str}
+NEW = ".new-"  # begins the name of a run's folder until its owner is in it
+
+
+class Stopped(Exception):
+    """The job was asked to stop, or another shard found that going on is pointless."""
+
+
+NEW_SECONDS = 60.0  # after which a run's folder that never got its name belongs to a dead process
+STOP_SECONDS = 1.0  # between two looks whether a run is to stop: on object storage each one is paid for
+NOTE_SECONDS = {True: 0.5, False: 30.0}  # between two notes of an attempt: in a folder, on an object store
+
+
+@dataclass
+class Run:
+    """One live job."""
+
+    storage: Storage
+    id: str
+    _looked: float = field(default=-math.inf, compare=False)
+
+    @classmethod
+    def start(cls, storage: Storage) -> Run:
+        """A new run. Its folder is there with its owner in it, or not at all."""
+        run = cls(storage, uuid.uuid4().hex[:12])
+        if storage.local:
+            storage.write_json(f"_run/{NEW}{run.id}/owner.json", process_stamp())
+            storage.move(f"_run/{NEW}{run.id}", f"_run/{run.id}")
+        else:
+            storage.write_json(run._name("owner.json"), process_stamp())
+        return run
+
+    def _name(self, name: str) -> str:
+        return f"_run/{self.id}/{name}"
+
+    def end(self) -> None:
+        """Remove the run folder; on a disk that became read-only it stays, until the next run sweeps it."""
+        with suppress(OSError):  # it must not hide what the job ended with
+            self.storage.remove(f"_run/{self.id}")
+            _remove_empty(self.storage)
+
+    # stopping
+
+    def stop(self, why: str) -> None:
+        """Ask every worker to stop before its next row."""
+        self.storage.write_json(self._name("stop.json"), {"why": why})
+
+    def stopped(self) -> str | None:
+        """Why the run is to stop, if it is."""
+        said = self.storage.read_json(self._name("stop.json"), STOP)
+        return said["why"] if said else None
+
+    def check(self) -> None:
+        """Raise :class:`Stopped` where the run is to stop; looks at most once in :data:`STOP_SECONDS`."""
+        now = time.monotonic()
+        if now - self._looked < STOP_SECONDS:
+            return
+        self._looked = now
+        self.storage.require()
+        if self.storage.exists(self._name("stop.json")):
+            raise Stopped(self.stopped() or "")
+
+    # attempts
+
+    def begin(self, shard: int) -> Attempt:
+        """Mark an attempt at a shard. Marks that are there already are of attempts whose worker died.
+
+        Raises:
+            MillError: too many did.
+        """
+        deaths = sum(name.startswith(f"{shard}.") for name in self.storage.files(self._name("attempts")))
+        if deaths >= MAX_ATTEMPTS:
+            raise MillError(f"its worker died {deaths} times")
+        attempt = Attempt(self.storage, self._name(f"attempts/{shard}.{uuid.uuid4().hex[:8]}"), deaths)
+        self.storage.write(attempt.name, attempt.text())
+        return attempt
+
+    def attempts(self) -> dict[int, dict[str, Any]]:
+        """Shard → what its last attempt notes (:class:`Attempt`), of the shards that are being worked on."""
+        found: dict[int, dict[str, Any]] = {}
+        for name in self.storage.files(self._name("attempts")):
+            shard = int(name.split(".")[0])
+            with suppress(OSError, ValueError):  # it ends, or is being written
+                said = json.loads(self.storage.read(self._name(f"attempts/{name}")))
+                if shard not in found or said["deaths"] > found[shard]["deaths"]:
+                    found[shard] = said
+        return found
+
+    def finish(self, shard: int) -> None:
+        """The shard was worked on to an end, good or bad: its marks go."""
+        for name in self.storage.files(self._name("attempts")):
+            if name.startswith(f"{shard}."):
+                self.storage.remove(self._name(f"attempts/{name}"))
+
+    # failures
+
+    def fail(self, shard: int, error: str) -> None:
+        """Note that a shard could not be done."""
+        self.storage.write_json(self._name(f"failed/{shard}.json"), {"shard": shard, "error": error})
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Shards that could not be done, with their errors."""
+        names = sorted(self.storage.files(self._name("failed")), key=lambda name: int(name.split(".")[0]))
+        return [self.storage.read_json(self._name(f"failed/{name}"), FAILURE) for name in names]
+
+
+@dataclass
+class Attempt:
+    """One try at a shard: a file in the run folder, which says now and then how many rows are through.
+
+    ``works`` are tables that are made together, with the rows and seconds that went into them; ``refused`` counts once
+    for each table.
+    """
+
+    storage: Storage
+    name: str
+    deaths: int
+    works: list[dict[str, Any]] = field(default_factory=list)
+    _noted: float = field(default_factory=time.monotonic)
+
+    def text(self) -> bytes:
+        """What the file says."""
+        return json.dumps({"deaths": self.deaths, "works": self.works}).encode()
+
+    def count(self, tables: tuple[str, ...], outcomes: Iterator[Any]) -> Iterator[Any]:
+        """The outcomes, counted on their way."""
+        started = time.monotonic()
+        said: dict[str, Any] = {"tables": list(tables), "rows": 0, "refused": 0, "seconds": 0.0}
+        self.works.append(said)
+        for outcome in outcomes:
+            now = time.monotonic()
+            said["rows"] += 1
+            said["refused"] += _refused(outcome, len(tables))
+            said["seconds"] = round(now - started, 6)
+            if now - self._noted >= NOTE_SECONDS[self.storage.local]:
+                self._note()
+                self._noted = now
+            yield outcome
+
+    def _note(self) -> None:
+        """Bring the file up to date. Nothing depends on it, so that nothing may fail by it."""
+        with suppress(Exception):
+            if self.storage.local:
+                with open(self.storage.path(self.name), "r+b") as file:  # not made anew where the run has ended
+                    file.write(self.text())
+                    file.truncate()
+            else:
+                self.storage.write(self.name, self.text())
+
+
+def _refused(outcome: Any, tables: int) -> int:
+    if isinstance(outcome, Failure):
+        return tables
+    return sum(isinstance(value, Failure) for value in outcome.values()) if isinstance(outcome, dict) else 0
+
+
+def sweep(storage: Storage) -> None:
+    """Remove what dead runs of this machine left behind."""
+    storage.sweep()
+    for other in storage.folders("_run"):
+        if other.startswith(NEW) and storage.age(f"_run/{other}") < NEW_SECONDS:
+            continue
+        if not may_live(_owner(storage, other)):
+            storage.remove(f"_run/{other}")
+    _remove_empty(storage)
+
+
+def _owner(storage: Storage, run: str) -> dict[str, Any]:
+    """Host and process of a run, empty where it does not say them (yet).
+
+    Raises:
+        MillError: what it says is malformed.
+    """
+    advice = f"if no job works on the dataset, remove {storage.path(f'_run/{run}')}"
+    owner: dict[str, Any] | None = storage.read_json(f"_run/{run}/owner.json", OWNER, advice)
+    return owner or {}
+
+
+def _remove_empty(storage: Storage) -> None:
+    if storage.local:
+        with suppress(OSError):  # another run is live
+            os.rmdir(storage.path("_run"))
+
+
+def require_alone(storage: Storage) -> None:
+    """Before something is removed: make sure that no other job works on the dataset.
+
+    Raises:
+        MillError: one does, as far as can be seen from here.
+    """
+    for other in storage.folders("_run"):
+        owner = _owner(storage, other)
+        if may_live(owner):
+            raise MillError(
+                f"another job works on {storage.address} (process {owner.get('pid')} on {owner.get('host')}): wait for "
+                "it or stop it first; "
+                f"if it is long dead, remove {storage.path(f'_run/{other}')}"
+            )

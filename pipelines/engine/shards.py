@@ -1,0 +1,168 @@
+"""One shard from start to commit. Beam carries shard numbers only; this is what happens to each.
+
+    skip what is committed → mark the attempt → rows through the step → write → commit → unmark
+
+A step that fails on a row gives a row that says so. A worker that dies leaves its mark, and whoever does the shard
+next keeps each row in a process of its own (``quarantine``).
+"""
+
+from __future__ import annotations
+
+import errno
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import Gone, MillError
+from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.machine import MORE_MEMORY, MORE_THREADS, NO_MORE
+
+from .quarantine import run_rows_apart
+from .rows import DeviceFault, OutOfMemory, Pointless, Step, run_rows
+from .run_folder import Run, Stopped
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@dataclass
+class Work:
+    """Tables of a shard that are made together: rows through a step, and what writes the outcomes."""
+
+    tables: tuple[str, ...]
+    step: Step
+    rows: Iterable[Any]
+    write: Callable[[Iterator[Any]], None]
+
+
+class Stage(ABC):
+    """A kind of job: ingest, annotate… Picklable. ``tables`` are all that it commits for each shard."""
+
+    name: str
+    tables: tuple[str, ...]
+
+    @abstractmethod
+    def work(self, dataset: Dataset, run: Run, shard: int, missing: set[str]) -> Iterator[Work]:
+        """What is to be done for the missing tables of a shard, one group after another."""
+
+    def devices(self) -> Iterable[str]:
+        """Where its networks run."""
+        return ()
+
+    def load(self, tables: Iterable[str], here: bool) -> None:  # noqa: B027 most need none
+        """Load the networks that make some tables, to find out whether they can be.
+
+        Args:
+            tables: what is to be made.
+            here: whether this process is the one that works with them; else they are let go of.
+
+        Raises:
+            Pointless: one cannot be loaded.
+        """
+
+    def check_unchanged(self, dataset: Dataset, overwrite: Sequence[str]) -> None:  # noqa: B027 most read none
+        """Compare a user's files with those that the committed tables were made from.
+
+        Raises:
+            MillError: they are others, or not there.
+        """
+
+    def said(self) -> Iterable[str]:
+        """What a user is to know of it before it starts, in lines."""
+        return ()
+
+
+def shards_in_flight(devices: Iterable[str]) -> int:
+    """Shards that a worker has in flight: on a GPU two, so that it has work while one decodes, encodes or commits."""
+    return 2 if any(device.startswith("cuda") for device in devices) else 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage on a dataset, as it travels to workers.
+
+    ``threads`` are a worker's codec threads, which its shards ``in_flight`` share; ``redone`` are tables made anew.
+    """
+
+    storage: Storage
+    run: str
+    stage: Stage
+    threads: int
+    in_flight: int = 1
+    redone: frozenset[str] = frozenset()
+
+
+def run_shard(job: Job, shard: int) -> dict[str, Any]:
+    """Do one shard and commit its tables. What goes wrong is noted in the run folder, for the console to read.
+
+    Returns:
+        What was done, as plain values.
+
+    Raises:
+        MillError: what went wrong could not be noted (the disk is full); an engine that fails is the one other way to
+            tell it.
+    """
+    run = Run(job.storage, job.run)
+    try:
+        run.check()
+        committed = _do(job, run, shard)
+        return {"shard": shard, "status": "done", "committed": committed}
+    except (Stopped, Gone):
+        return {"shard": shard, "status": "stopped"}
+    except Exception as error:
+        _note(run, job.stage, shard, error)
+        return {"shard": shard, "status": "failed"}
+
+
+def _note(run: Run, stage: Stage, shard: int, error: Exception) -> None:
+    """Note an error in the run folder; where that cannot be done, raise what it says."""
+    networks = bool(list(stage.devices()))
+    advice = _advice(error, networks)
+    try:
+        run.finish(shard)
+        run.fail(shard, advice)
+        if isinstance(error, OutOfMemory | DeviceFault | Pointless) or _is_disk_full(error) or NO_MORE in advice:
+            run.stop(advice)
+    except Gone:  # which the console sees too
+        return
+    except Exception as second:
+        both_full = _is_disk_full(error) and _is_disk_full(second)
+        said = advice if both_full else f"{advice}; this could not be noted: {_advice(second, networks)}"
+        raise MillError(f"shard {shard}: {said}") from error
+
+
+def _do(job: Job, run: Run, shard: int) -> list[str]:
+    dataset = Dataset.open(job.storage.address, job.redone)
+    missing = {table for table in job.stage.tables if not dataset.has(table, shard)}
+    if not missing:
+        return []
+    attempt = run.begin(shard)
+    for work in job.stage.work(dataset, run, shard, missing):
+        if attempt.deaths:
+            outcomes = run_rows_apart(work.step, work.rows, run.check)
+        else:
+            outcomes = run_rows(work.step, work.rows, job.threads, run.check, job.in_flight)
+        work.write(attempt.count(work.tables, outcomes))
+    run.finish(shard)
+    return sorted(missing)
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    return getattr(error, "errno", None) in FULL_DISK
+
+
+def _advice(error: BaseException, networks: bool) -> str:
+    """An error's text, with what to do about it where that is known. ``networks``: whether the stage has any."""
+    if isinstance(error, OutOfMemory):
+        smaller = "choose a smaller --batch-size; " if networks else ""
+        return f"out of memory ({error}): {smaller}{MORE_MEMORY}"
+    if NO_MORE in str(error):
+        return f"no more threads can be started ({error}): {MORE_THREADS}"
+    if isinstance(error, DeviceFault):
+        return f"the device failed ({error}): run the same command again to go on"
+    if _is_disk_full(error):
+        return f"the disk is full or read-only ({error}): make room, then run the same command again"
+    if isinstance(error, MillError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

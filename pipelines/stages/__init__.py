@@ -1,0 +1,1 @@
+"""Stages of a job: ingest, annotate, import maps, encode, captions."""

@@ -1,0 +1,271 @@
+"""Encode: pictures and captions through a base's encoders, into the caches that training reads (``schemas.caches``).
+
+A stage like annotate's: the same steps, batches, bisection, commit and provenance.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from controlmill.annotators.base import Placement
+from controlmill.bases.encoders import ENCODERS, TextEncoder, VaeEncoder, location, provenance
+from controlmill.schemas.caches import CACHES, EMBEDDINGS, LATENTS, SCHEMAS, captions_of, pack
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.images.codecs import decode_image
+
+from ..actions import Plan, images_wanted
+from ..engine.mend import mended
+from ..engine.rows import Pointless
+from ..engine.run_folder import Run
+from ..engine.shards import Stage, Work
+from .aligned import ROW_COLUMNS, aligned_work
+from .annotate import forward_lock, worker_index
+
+VERSION = 1
+GPU_BATCH = 8
+
+
+@dataclass(frozen=True)
+class CacheOutput:
+    """A cache that is being made; as :class:`annotate.Output`."""
+
+    name: str
+    provenance: Mapping[str, Any]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the table."""
+        return SCHEMAS[self.name]
+
+
+@dataclass(frozen=True)
+class EncodeStep:
+    """What both caches share: an encoder that is loaded once per process."""
+
+    base: str
+    sha256: str
+    place: Placement
+    stored: str
+    mirror: bool = False
+
+    table = ""
+
+    @property
+    def batch_size(self) -> int:
+        """The encoder's batch."""
+        return self.place.batch_size
+
+    def encoder(self) -> Any:
+        """The encoder, loaded."""
+        return loaded(self.table, self.base, self.place)
+
+    def prepare(self) -> None:
+        """Load the encoder.
+
+        Raises:
+            Pointless: it cannot be loaded, or is not the one that the job started with.
+        """
+        try:
+            found = self.encoder().digest
+        except MillError as error:
+            raise Pointless(str(error)) from error
+        if found != self.sha256:
+            raise Pointless(f"the base {self.base} is another one here than where the job was started")
+
+
+@dataclass(frozen=True)
+class EncodeImages(EncodeStep):
+    """A picture → moments, and those of its mirror image."""
+
+    table = LATENTS
+
+    def cost(self, row: Mapping[str, Any]) -> int:
+        """Decoded pixels and their float copies."""
+        return int(row["width"] * row["height"] * (27 if self.mirror else 15))
+
+    def load(self, row: Mapping[str, Any]) -> np.ndarray:
+        """float32 (3, H, W) in −1 to 1.
+
+        Raises:
+            ValueError: the sides are no multiples of the VAE's factor.
+        """
+        image = decode_image(row["image"]["bytes"], (row["height"], row["width"]))
+        factor = self.encoder().factor
+        if image.shape[0] % factor or image.shape[1] % factor:
+            raise ValueError(
+                f"the picture is {image.shape[1]}x{image.shape[0]}, the VAE takes sides in multiples of {factor}"
+            )
+        return np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+    def shape(self, item: np.ndarray) -> Hashable:
+        """(height, width)."""
+        return item.shape[1:]
+
+    def forward(self, items: list[np.ndarray]) -> list[Any]:
+        """(moments, moments of the mirrored picture or None) of a full batch."""
+        with forward_lock:
+            moments = self.encoder().forward(items)
+            flipped = [np.ascontiguousarray(item[:, :, ::-1]) for item in items] if self.mirror else []
+            mirrored = self.encoder().forward(flipped) if flipped else [None] * len(items)
+        return list(zip(moments, mirrored, strict=True))
+
+    def finish(self, row: Mapping[str, Any], item: Any, output: Any) -> dict[str, Any]:
+        """The table's row."""
+        moments, mirrored = output
+        value = {"shape": list(moments.shape), "moments": pack(moments, self.stored)}
+        return {self.table: {**value, "mirrored": None if mirrored is None else pack(mirrored, self.stored)}}
+
+
+@dataclass(frozen=True)
+class EncodeCaptions(EncodeStep):
+    """A caption → its embedding; no caption → a null, which stands for the empty prompt's."""
+
+    table = EMBEDDINGS
+
+    def cost(self, row: Mapping[str, Any]) -> int:
+        """About what an embedding takes."""
+        return 1 << 18
+
+    def load(self, row: Mapping[str, Any]) -> str:
+        """The caption."""
+        return row["caption"] or ""
+
+    def shape(self, item: str) -> Hashable:
+        """Prompts are padded to one length."""
+        return 0
+
+    def forward(self, items: list[str]) -> list[Any]:
+        """Embeddings of a full batch."""
+        with forward_lock:
+            found: list[Any] = self.encoder().forward(items)
+        return found
+
+    def finish(self, row: Mapping[str, Any], item: str, output: np.ndarray) -> dict[str, Any]:
+        """The table's row."""
+        return {self.table: {"shape": list(output.shape), "embedding": pack(output, self.stored) if item else None}}
+
+
+_loading = threading.Lock()
+
+
+def loaded(table: str, base: str, place: Placement) -> VaeEncoder | TextEncoder:
+    """The encoder of a table, loaded once per process, on this worker's device; the process is prepared for it."""
+    with _loading:
+        return _loaded(table, base, place)
+
+
+@functools.cache
+def _loaded(table: str, base: str, place: Placement) -> VaeEncoder | TextEncoder:
+    from controlmill.annotators.runtime.torch_device import device_of_worker, prepare_process
+
+    prepare_process(place)
+    return ENCODERS[table](base, replace(place, device=device_of_worker(place.device, worker_index())))
+
+
+@dataclass(frozen=True)
+class Encode(Stage):
+    """The stage. ``steps`` are the caches by table; ``wanted`` is what their files say of themselves."""
+
+    steps: Mapping[str, EncodeStep]
+    wanted: Mapping[str, Mapping[str, Any]]
+
+    name = "encode"
+
+    @property
+    def tables(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The caches that are made."""
+        return tuple(self.steps)
+
+    def devices(self) -> list[str]:
+        """Where its encoders run."""
+        return [step.place.device for step in self.steps.values()]
+
+    def work(self, dataset: Dataset, run: Run, shard: int, missing: set[str]) -> Iterator[Work]:
+        """The missing caches, one after another: a network at a time."""
+        for table in sorted(missing, key=CACHES.index):
+            step = self.steps[table]
+            step.prepare()
+            outputs = {table: CacheOutput(table, self.wanted[table])}
+            if table == LATENTS:
+                yield aligned_work(dataset, run, shard, outputs, step, ROW_COLUMNS)
+            else:
+                captions = self.wanted[table]["captions"]["table"]
+                yield aligned_work(dataset, run, shard, outputs, step, ("key", "caption"), captions)
+
+
+def check_encode(address: str, base: str, text: bool) -> None:
+    """Find out what would stop an encode, before an encoder is loaded.
+
+    Raises:
+        MillError: no dataset, its images or captions are not complete, or no such base.
+    """
+    dataset = mended(address)
+    if dataset.index("images") is None:
+        raise MillError(images_wanted(address))
+    location(base)
+    if text:
+        captions_of(dataset)
+
+
+def plan_encode(
+    address: str,
+    base: str,
+    place: Placement,
+    batch_size: int,
+    text: bool,
+    mirror: bool,
+    stored: str,
+    redo: Sequence[str] = (),
+) -> Plan:
+    """What is to be made, with which encoders; they are loaded here once, to know what they are.
+
+    Args:
+        address: the dataset.
+        base: the base whose encoders are used.
+        place: where they run.
+        batch_size: pictures or captions in a forward pass; 0 for what a cache was begun with, else 1 on a CPU and 8.
+        text: make ``embeddings`` too.
+        mirror: store the moments of mirrored pictures too.
+        stored: fp32 or fp16.
+        redo: caches that are made anew.
+
+    Raises:
+        MillError: an encoder cannot be loaded, or the captions are not complete or stale.
+    """
+    dataset = Dataset.open(address)
+    where = location(base)
+    base = str(Path(where).resolve()) if Path(where).exists() else where
+    steps: dict[str, EncodeStep] = {}
+    wanted: dict[str, dict[str, Any]] = {}
+    for table in CACHES if text else (LATENTS,):
+        begun = _begun_with(dataset.redo(redo), table)
+        size = batch_size or begun or (1 if place.device == "cpu" else GPU_BATCH)
+        here = Placement(place.device, place.dtype, size, place.threads)
+        encoder = ENCODERS[table](base, Placement())  # to know it: what works is loaded by the workers
+        said: dict[str, Any] = {"table": table, "kind": table}
+        said["encoder"] = {"version": VERSION, **provenance(encoder, here, stored)}
+        if table == LATENTS:
+            said["mirrored"] = mirror
+            steps[table] = EncodeImages(base, encoder.digest, here, stored, mirror)
+        else:
+            said["captions"] = captions_of(dataset)
+            steps[table] = EncodeCaptions(base, encoder.digest, here, stored)
+        wanted[table] = said
+    return Plan((Encode(steps, wanted),), wanted)
+
+
+def _begun_with(dataset: Dataset, table: str) -> int:
+    committed = dataset.committed(table)
+    if not committed:
+        return 0
+    size: int = dataset.footer(table, min(committed)).provenance["encoder"]["placement"]["batch_size"]
+    return size

@@ -1,0 +1,228 @@
+"""Ingest: listed files to the ``images`` and ``rejected`` tables.
+
+The images file is a shard's one commit. What was refused is told in its footer too, and the rejected file is made
+from that: so the two always agree, whoever wrote which, and listed = kept + rejected.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import Refused, error_text
+from controlmill.schemas.files.documents import LIMITS
+from controlmill.schemas.files.shardfile import GROUP_BYTES, GROUP_PIXELS, GROUP_ROWS, ShardWriter, read_rows
+from controlmill.schemas.fingerprint import package_versions, row_key, sha256_bytes
+from controlmill.schemas.images.formats import Limits
+from controlmill.schemas.images.pixels import Fit, load_picture
+from controlmill.schemas.tables import IMAGES, REJECTED
+
+from ..corpora.captions import caption_beside
+from ..corpora.corpus import Source, batched
+from ..corpora.files import read_regular
+from ..corpora.folder import check_reachable, inside
+from ..engine.rows import Failure, Pointless
+from ..engine.run_folder import Run
+from ..engine.shards import Stage, Work
+
+MAX_CAPTION_ERROR = 300  # characters
+TOO_MANY_GONE = 8  # pictures: a shard of at least so many, all gone, is a fault of the disk or of the listing
+VERSION = 2  # goes up whenever the same file would give other pixels
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    """What decides the pixels; kept in ``dataset.json`` and never changed afterwards."""
+
+    resolution: int = 512
+    fit: Fit = "crop"
+    limits: Limits = Limits()
+    white: int | None = None  # in 16-bit greys that do not say it
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> IngestConfig:
+        """What a dataset was made with."""
+        said = dataset.config["ingest"]
+        return cls(
+            said["resolution"], said["fit"], Limits(**{name: said["limits"][name] for name in LIMITS}), said["white"]
+        )
+
+    def provenance(self) -> dict[str, Any]:
+        """As stored in files."""
+        return {"version": VERSION, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class IngestStep:
+    """One listed file → one row of ``images``."""
+
+    corpus: str
+    config: IngestConfig
+    batch_size: int = 0
+
+    def cost(self, row: Source) -> int:
+        """Compressed pictures unfold about fifteenfold; those that unfold to more wait for memory in ``load``."""
+        return min(max(row.size, 0) * 15, self.config.limits.max_pixels * 3)
+
+    def load(self, row: Source) -> dict[str, Any]:
+        """Read, decode, fit, encode.
+
+        Raises:
+            Refused: any reason of :func:`pixels.load_picture`, or missing, unreadable, changed.
+            Pointless: the corpus itself, or the picture's folder, cannot be read any more.
+        """
+        if row.fault:
+            raise Refused("missing", row.fault)
+        path = inside(self.corpus, row.source)
+        data = self._read(path, row)
+        picture = load_picture(data, self.config.limits, self.config.resolution, self.config.fit, self.config.white)
+        caption, caption_error = self._caption(path, row)
+        digest = sha256_bytes(data)
+        key = row_key(row.source, digest)
+        x, y, w, h = picture.crop
+        return {
+            "key": key,
+            "source": row.source,
+            "image": {"bytes": picture.data, "path": f"{key}.{picture.ending}"},
+            "width": picture.width,
+            "height": picture.height,
+            "original_width": picture.original_width,
+            "original_height": picture.original_height,
+            "crop_x": x,
+            "crop_y": y,
+            "crop_w": w,
+            "crop_h": h,
+            "sha256": digest,
+            "several": picture.several,
+            "caption": caption,
+            "caption_error": caption_error,
+        }
+
+    def _read(self, path: Path, row: Source) -> bytes:
+        limit = self.config.limits.max_bytes
+        if row.size > limit:
+            raise Refused("too_many_bytes", f"{row.size} bytes; the cap is {limit}")
+        try:
+            data = read_regular(path, max(row.size, 0))
+        except OSError as error:
+            check_reachable(self.corpus, error, row.source)
+            if isinstance(error, FileNotFoundError):
+                raise Refused("missing", "no such file: gone since it was listed, or a link to nothing") from error
+            raise Refused("unreadable", error_text(error)) from error
+        if row.size < 0:
+            raise Refused("changed", "it could not be seen when it was listed")
+        if len(data) != row.size:
+            raise Refused(
+                "changed", f"{len(data)} bytes{' or more' * (len(data) > row.size)} now, {row.size} when it was listed"
+            )
+        return data
+
+    def _caption(self, path: Path, row: Source) -> tuple[str | None, str | None]:
+        """(the caption beside the picture, else the listing's; why what is there could not be read).
+
+        A caption that cannot be read costs the caption, not the picture, whose maps need none.
+        """
+        try:
+            return caption_beside(path, row.texts) or row.caption, None
+        except OSError as error:
+            check_reachable(self.corpus, error, row.source)
+            return None, error_text(error)
+        except ValueError as error:
+            return None, " ".join(str(error).split())[:MAX_CAPTION_ERROR]
+
+    def shape(self, item: Any) -> None:
+        """No batches."""
+
+    def forward(self, items: list[Any]) -> list[Any]:
+        """No network."""
+        return items
+
+    def finish(self, row: Source, item: dict[str, Any], output: Any) -> dict[str, Any]:
+        """The row, as loaded."""
+        return item
+
+
+@dataclass(frozen=True)
+class Ingest(Stage):
+    """The stage. ``corpus`` is the folder that the listing was made of."""
+
+    corpus: str
+    config: IngestConfig
+
+    name = "ingest"
+    tables = ("images", "rejected")
+
+    def provenance(self) -> dict[str, Any]:
+        """What all images files of a dataset share."""
+        return {
+            "table": "images",
+            "kind": "images",
+            "ingest": self.config.provenance(),
+            "packages": package_versions("pillow", "numpy"),
+        }
+
+    def work(self, dataset: Dataset, run: Run, shard: int, missing: set[str]) -> Iterator[Work]:
+        """Images first; then the rejected file, from the footer of whichever images file won."""
+        if "images" in missing:
+            with dataset.parquet("sources", shard) as parquet:
+                sources = [Source(**row) for row in read_rows(parquet)]
+
+            def write(outcomes: Iterator[Any]) -> None:
+                self._write_images(dataset, run, shard, sources, outcomes)
+
+            yield Work(("images",), IngestStep(self.corpus, self.config), sources, write)
+        write_rejected(dataset, run, shard)
+
+    def _write_images(
+        self, dataset: Dataset, run: Run, shard: int, sources: list[Source], outcomes: Iterator[Any]
+    ) -> None:
+        rejects: list[dict[str, Any]] = []
+        captions = {"given": 0, "unread": 0}
+        group: list[Mapping[str, Any]] = []
+        pixels = held = several = 0
+        with dataset.storage.scratch(run.id) as scratch:
+            with ShardWriter(scratch, IMAGES, {**self.provenance(), "shard": shard}) as writer:
+                for source, outcome in zip(sources, outcomes, strict=True):
+                    if isinstance(outcome, Failure):
+                        rejects.append({"source": source.source, "reason": outcome.reason, "error": outcome.error})
+                        continue
+                    several += outcome["several"]
+                    captions["given"] += outcome["caption"] is not None
+                    captions["unread"] += outcome["caption_error"] is not None
+                    size = outcome["width"] * outcome["height"]
+                    length = len(outcome["image"]["bytes"])
+                    full = len(group) == GROUP_ROWS or pixels + size > GROUP_PIXELS or held + length > GROUP_BYTES
+                    if group and full:
+                        writer.write_group(group)
+                        group, pixels, held = [], 0, 0
+                    group.append(outcome)
+                    pixels, held = pixels + size, held + length
+                writer.write_group(group)
+                reasons = Counter(reject["reason"] for reject in rejects)
+                seen = sum(source.size >= 0 and not source.fault for source in sources)
+                gone = reasons["missing"] + reasons["changed"]
+                if seen >= TOO_MANY_GONE and gone == len(sources):
+                    raise Pointless(
+                        f"{self.corpus}: none of {len(sources)} pictures from {sources[0].source} on is as it was "
+                        "listed: when they are back, run the same command again; or list anew (and then redo all that "
+                        "is made from the images) with --overwrite images"
+                    )
+                writer.close({"rejects": rejects, "reasons": dict(reasons), "captions": captions, "several": several})
+            dataset.storage.commit(scratch, dataset.file("images", shard))
+
+
+def write_rejected(dataset: Dataset, run: Run, shard: int) -> None:
+    """Commit the rejected file of a shard whose images are committed."""
+    rejects = dataset.footer("images", shard).summary["rejects"]
+    provenance = {"table": "rejected", "kind": "rejected", "shard": shard}
+    reasons = Counter(reject["reason"] for reject in rejects)
+    with dataset.storage.scratch(run.id) as scratch:
+        with ShardWriter(scratch, REJECTED, provenance) as writer:
+            for group in batched(rejects, GROUP_ROWS * 16):
+                writer.write_group([{**reject, "detail": None} for reject in group])
+            writer.close({"reasons": dict(reasons)})
+        dataset.storage.commit(scratch, dataset.file("rejected", shard))

@@ -1,0 +1,195 @@
+"""Captions as they are in a folder now, into the table ``captions``, which training takes before those of ``images``.
+
+So that captions that were edited, or came later, cost no picture and no map. They are found as when a folder is listed:
+in files beside the pictures, else in metadata files.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from controlmill.schemas.conditions import CONDITIONS
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError, Refused
+from controlmill.schemas.files.shardfile import read_rows
+
+from ..corpora.captions import caption_beside
+from ..corpora.corpus import PassedOver
+from ..corpora.folder import Walk, check_reachable, inside
+from ..corpora.metadata import Metadata
+from ..engine.rows import failure_of
+from ..engine.run_folder import Run
+from ..engine.shards import Stage, Work
+from .aligned import Output, aligned_work
+
+VERSION = 1
+CAPTION = CONDITIONS["caption"]
+SAMPLED = 200  # rows, of which one at least must be found
+MAX_ERROR = 300
+
+
+class CaptionFiles:
+    """Where captions of pictures below ``root`` are, as a walk finds them; for threads. It keeps a line a folder."""
+
+    def __init__(self, root: str):
+        self.root = root
+        passed = PassedOver()
+        self._walk = Walk(passed, Metadata(passed))
+        self._texts: dict[str, str | None] = {}
+        self._lock = threading.Lock()
+
+    def of(self, source: str) -> tuple[str | None, str | None]:
+        """(endings of text files in a picture's folder, the caption that metadata files say); see :class:`Source`.
+
+        Raises:
+            Refused: the source is not below the folder.
+        """
+        inside(self.root, source)
+        with self._lock:
+            texts = self._look_at(source.rpartition("/")[0])
+            assert self._walk.metadata is not None
+            return texts, self._walk.metadata.look_up(source)[1]
+
+    def _look_at(self, folder: str) -> str | None:
+        if folder not in self._texts:
+            if folder:
+                self._look_at(folder.rpartition("/")[0])  # metadata names pictures below its folder too
+            path = os.path.join(self.root, folder)
+            prefix = f"{folder}/" if folder else ""
+            self._texts[folder] = self._walk.open(path, prefix).texts if os.path.isdir(path) else None
+        return self._texts[folder]
+
+
+@functools.lru_cache(maxsize=1)
+def caption_files(folder: str, run: str) -> CaptionFiles:
+    """What is known of a folder, once for each run and process."""
+    return CaptionFiles(folder)
+
+
+@dataclass(frozen=True)
+class RecaptionStep:
+    """One row of ``images`` and the files beside its source → one row of ``captions``."""
+
+    folder: str
+    run: str
+    batch_size: int = 0
+
+    def cost(self, row: Mapping[str, Any]) -> int:
+        """A caption at its largest."""
+        return 1 << 17
+
+    def load(self, row: Mapping[str, Any]) -> None:
+        """Nothing is shared."""
+
+    def shape(self, item: Any) -> None:
+        """No batches."""
+
+    def forward(self, items: list[Any]) -> list[Any]:
+        """No network."""
+        return items
+
+    def finish(self, row: Mapping[str, Any], item: Any, output: Any) -> dict[str, Any]:
+        """The caption, or why there is none."""
+        try:
+            return {CAPTION.name: {"caption": caption_now(caption_files(self.folder, self.run), row["source"])}}
+        except Exception as error:
+            return {CAPTION.name: failure_of(error)}
+
+
+def caption_now(files: CaptionFiles, source: str) -> str:
+    """The caption of a picture.
+
+    Raises:
+        Refused: there is none, or what is there cannot be read.
+        Pointless: the folder cannot be read any more.
+    """
+    try:
+        texts, said = files.of(source)
+        caption = caption_beside(inside(files.root, source), texts) or said
+    except OSError as error:
+        check_reachable(files.root, error)
+        raise Refused("unreadable", error.strerror or type(error).__name__) from error
+    except ValueError as error:
+        raise Refused("bad_caption", " ".join(str(error).split())[:MAX_ERROR]) from error
+    if caption is None:
+        raise Refused("missing", "no caption in a file beside it or in metadata")
+    return caption
+
+
+@dataclass(frozen=True)
+class Recaption(Stage):
+    """The stage. ``folder`` is that of the pictures, or one with text files at the same paths."""
+
+    folder: str
+
+    name = "captions"
+    tables = (CAPTION.table,)
+
+    def outputs(self) -> dict[str, Output]:
+        """Table → what is made."""
+        annotator = {"condition": CAPTION.name, "variant": "files", "version": VERSION}
+        said = {"table": CAPTION.table, "kind": CAPTION.kind, "annotator": annotator}
+        return {CAPTION.table: Output(CAPTION, {}, said)}
+
+    def work(self, dataset: Dataset, run: Run, shard: int, missing: set[str]) -> Iterator[Work]:
+        """The shard's captions."""
+        step = RecaptionStep(self.folder, run.id)
+        yield aligned_work(dataset, run, shard, self.outputs(), step, ("key", "source"))
+
+    def check(self, dataset: Dataset) -> None:
+        """Another folder would make a table of nulls.
+
+        Raises:
+            MillError: neither a caption nor a picture of the first rows is in the folder.
+        """
+        if not os.path.isdir(self.folder):
+            raise MillError(f"--captions-from {self.folder}: no such folder")
+        files = CaptionFiles(self.folder)
+        sample = list(islice(_sources(dataset, range(dataset.shards)), SAMPLED))
+        if sample and not any(inside(self.folder, source).exists() or _found(files, source) for source in sample):
+            raise MillError(
+                f"--captions-from {self.folder}: it has neither a caption nor a picture at the place of {sample[0]} or "
+                f"of the {len(sample) - 1} rows after it"
+            )
+
+    def check_unchanged(self, dataset: Dataset, overwrite: Sequence[str]) -> None:
+        """Compare what is there with what the table was made from.
+
+        Raises:
+            MillError: captions were edited, or came, or went since.
+        """
+        self.check(dataset)
+        if CAPTION.table in overwrite:
+            return
+        files = CaptionFiles(self.folder)
+        changed = 0
+        for shard in sorted(dataset.committed(CAPTION.table)):
+            with dataset.parquet(CAPTION.table, shard) as parquet:
+                before = [row["caption"] for row in read_rows(parquet, ["caption"])]
+            now = (_found(files, source) for source in _sources(dataset, [shard]))
+            changed += sum(old != new for old, new in zip(before, now, strict=True))
+        if changed:
+            raise MillError(
+                f"{changed:,} captions in {self.folder} are not those that the table was made from: "
+                f"--overwrite {CAPTION.table} takes them in"
+            )
+
+
+def _sources(dataset: Dataset, shards: Sequence[int]) -> Iterator[str]:
+    for shard in shards:
+        with dataset.parquet("images", shard) as parquet:
+            for row in read_rows(parquet, ["source"]):
+                yield row["source"]
+
+
+def _found(files: CaptionFiles, source: str) -> str | None:
+    try:
+        return caption_now(files, source)
+    except Refused:
+        return None

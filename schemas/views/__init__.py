@@ -1,0 +1,1 @@
+"""Views of a dataset: rows, report, contact sheet, dataset card, verify."""

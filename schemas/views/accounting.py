@@ -1,0 +1,99 @@
+"""What became of every file in a corpus, for people: kept, refused, or not looked at and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..dataset import Dataset
+from ..files.shardfile import read_rows
+from ..images.formats import HEIF_ENDINGS, reads_heif
+from ..terminal.printing import printable
+
+SHOWN = 10  # kinds of files in a line
+
+
+def accounting(dataset: Dataset) -> list[str]:
+    """Lines that account for everything that was listed, or met in listing; captions included.
+
+    Empty while the images are not complete.
+    """
+    index = dataset.index("images")
+    if index is None:
+        return []
+    lines = []
+    for segment in dataset.config["segments"]:
+        entries = index["shards"][segment["first_shard"] :][: segment["shards"]]
+        kept = sum(entry["rows"] for entry in entries)
+        refused = sum(sum(entry.get("reasons", {}).values()) for entry in entries)
+        listed = [(kept, "kept"), (refused, "refused")]
+        lines += passed_over_lines(segment.get("passed_over", {}), listed, _captions(entries, kept))
+        several = sum(entry.get("several", 0) for entry in entries)
+        if several:
+            lines.append(f"files of several pictures (an animation, pages), of which the first is taken: {several:,}")
+    return lines
+
+
+def _captions(entries: Sequence[Mapping[str, Any]], kept: int) -> str:
+    given, unread = (sum(entry.get("captions", {}).get(name, 0) for entry in entries) for name in ("given", "unread"))
+    said = f"captions: {kept - given:,} of {kept:,} pictures have none" if given else "captions: none"
+    return f"{said}, {unread:,} of them because it cannot be read" if unread else said
+
+
+def passed_over_lines(said: Mapping[str, Any], listed: Sequence[tuple[int, str]] = (), captions: str = "") -> list[str]:
+    """What a listing passed over, as kept in a segment: one line for all files, then what is to be done about some.
+
+    Args:
+        said: of :class:`sources.PassedOver`.
+        listed: what became of the files that were listed, as (how many, what).
+        captions: how many pictures have one.
+    """
+    other, skipped = said.get("other", {"files": 0}), said.get("skipped", {"files": 0})
+    passed = [
+        (said.get("texts", 0) + said.get("metadata", 0), "caption files"),
+        (said.get("maps", 0), "that metadata names, but not as the picture"),
+        (other["files"], f"not looked at ({_kinds(other)})"),
+        (skipped["files"], f"in hidden or skipped folders ({_kinds(skipped)})"),
+    ]
+    parts = [*listed, *((count, what) for count, what in passed if count)]
+    if not parts:
+        return []
+    line = f"{sum(count for count, _ in parts):,} files: {', '.join(f'{count:,} {what}' for count, what in parts)}"
+    lines = [f"{line}; {captions}" if captions else line]
+    if not reads_heif() and HEIF_ENDINGS & set(other.get("most", ())):
+        lines.append("HEIF pictures (.heic, .heif) are read with: pip install 'controlmill[heif]'")
+    if said.get("again"):
+        lines.append(f"links to folders that are listed already, not followed: {said['again']:,}")
+    if said.get("left_out"):
+        folders = ", ".join(map(printable, said["left_out"]))
+        lines.append(f"not part of the corpus (the dataset itself, or maps to import): {folders}")
+    if said.get("absent"):
+        lines.append(f"metadata names {said['named']:,} pictures, of which {said['absent']:,} are not there")
+    if said.get("faults"):
+        lines.append(f"{said['faults']:,} lines or files of metadata were not understood:")
+        lines += [f"  {printable(note)}" for note in said.get("notes", ())]
+    return lines
+
+
+def _kinds(said: Mapping[str, Any]) -> str:
+    most = sorted(said.get("most", {}).items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{printable(kind)} {count:,}" for kind, count in most[:SHOWN]]
+    rest = said["files"] - sum(count for _, count in most[:SHOWN])
+    return ", ".join(shown + ([f"{rest:,} more"] if rest else []))
+
+
+def unread_captions(dataset: Dataset, count: int) -> list[str]:
+    """The first pictures whose caption could not be read, and why."""
+    index = dataset.index("images")
+    lines: list[str] = []
+    for shard, entry in enumerate(index["shards"] if index else ()):
+        if len(lines) >= count:
+            break
+        if entry.get("captions", {}).get("unread"):
+            with dataset.parquet("images", shard) as parquet:
+                lines += [
+                    f"  no caption for {printable(row['source'])}: {printable(row['caption_error'])}"
+                    for row in read_rows(parquet, ["source", "caption_error"])
+                    if row["caption_error"]
+                ]
+    return lines[:count]

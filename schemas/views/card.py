@@ -1,0 +1,127 @@
+"""The dataset card: README.md with one Hugging Face config for each finished table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..caches import CACHES
+from ..conditions import CONDITIONS
+from ..fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from ..dataset import TableState
+
+SUMMARIES = {
+    "images": "the pictures, final: oriented, sRGB, RGB, fitted",
+    "rejected": "what ingest refused, and why",
+    **{condition.table: condition.summary for condition in CONDITIONS.values()},
+    "latents": "for training: moments of a VAE's posterior",
+    "embeddings": "for training: captions through a text encoder; null is the empty prompt",
+}
+INDEX_WORDS = "sha256 of the index"
+STATED = re.compile(rf"^  description: {INDEX_WORDS} ([0-9a-f]{{64}})$", re.MULTILINE)
+
+READING = """
+```python
+from datasets import load_dataset
+images = load_dataset("path/to/this/folder", "images", split="train")
+```
+
+DuckDB joins two tables by position, and the keys prove it:
+
+```sql
+SELECT i.key, i.image, c.*
+FROM read_parquet('images/*/*.parquet') i POSITIONAL JOIN read_parquet('{example}/*/*.parquet') c
+WHERE i.key = c.key;
+```
+
+`caption` is null where a picture has none, and a map, with `reason` and `error`, where it could not be made. Most
+training scripts, and torch's collate, stop at a null. The rows that have both:
+
+```python
+maps = load_dataset("path/to/this/folder", "{example}", split="train")
+taken = [row for row, said in enumerate(zip(images["caption"], maps["reason"])) if said[0] and not said[1]]
+images, maps = images.select(taken), maps.select(taken)
+```
+"""
+
+DEEP = """
+Maps of {tables} have 16 bits. Pillow's `convert("RGB")`, which diffusers and others call, clips them at 255: nearly all
+of such a map turns white. At 8 bits, as RGB:
+
+```python
+import numpy as np
+from PIL import Image
+row = load_dataset("path/to/this/folder", "{example}", split="train")[0]
+rgb = Image.fromarray((np.asarray(row["map"]) >> 8).astype(np.uint8)).convert("RGB")
+```
+"""
+
+
+def _captions(tables: Sequence[TableState]) -> list[str]:
+    """How many pictures have a caption."""
+    images = next((state for state in tables if state.table == "images"), None)
+    if images is None or images.index is None:
+        return []
+    given = sum(entry.get("captions", {}).get("given", 0) for entry in images.index["shards"])
+    return [f"{given} of {images.rows} pictures have a caption in `images`."]
+
+
+def dataset_card(config: Mapping[str, Any], tables: Sequence[TableState]) -> str:
+    """The text of README.md. A table that is not in ``tables``, or has no rows, is not offered to readers."""
+    offered = [state for state in tables if state.rows]
+    ingest = config["ingest"]
+    lines = [
+        "---",
+        *_configs(offered),
+        *("task_categories:", "- text-to-image", "tags:", "- controlnet", "---"),
+        *("", "# A ControlNet dataset", ""),
+        f"Made by ControlMill: pictures fitted to {ingest['resolution']} pixels ({ingest['fit']}), one table a folder.",
+        "A condition has the rows of `images` in the same order, shard by shard; `key` says so. What could not be made",
+        "is null in its row, with the reason.",
+        *_captions(tables),
+        *("", "| table | rows | refused | what it is |", "|---|---|---|---|"),
+    ]
+    for state in tables:
+        refused = sum(state.reasons.values()) if state.table not in ("images", "rejected") else 0
+        lines.append(f"| {state.table} | {state.rows} | {refused} | {SUMMARIES.get(state.table, 'imported')} |")
+    maps = [state for state in offered if state.table not in ("images", "rejected", *CACHES)]
+    deep = [state.table for state in maps if state.index and state.index["provenance"]["kind"] == "gray16"]
+    text = "\n".join(lines) + "\n" + READING.format(example=maps[0].table if maps else "CONDITION")
+    return text + DEEP.format(tables=", ".join(f"`{table}`" for table in deep), example=deep[0]) if deep else text
+
+
+def stated_indexes(card: str) -> set[str]:
+    """Fingerprints of the tables that a card was written for."""
+    return set(STATED.findall(card))
+
+
+def _configs(tables: Sequence[TableState]) -> list[str]:
+    """How `datasets` and the Hub read each table.
+
+    `datasets` keeps what it has read by the text of a config, not by the files behind it: without the fingerprint,
+    another dataset in a folder of the same name, or a table that was redone, would be read as the one before. A number
+    of rows that is not the files' is an error there.
+    """
+    configs, infos = ["configs:"], ["dataset_info:"]
+    for state in tables:
+        configs += [
+            f"- config_name: {state.table}",
+            *(["  default: true"] if state.table == "images" else []),
+            f"  description: {INDEX_WORDS} {fingerprint(state.index)}",
+            "  data_files:",
+            "  - split: train",
+            f"    path: {state.table}/*/*.parquet",
+        ]
+        infos += [
+            f"- config_name: {state.table}",
+            "  splits:",
+            "  - name: train",
+            f"    num_bytes: {state.bytes}",
+            f"    num_examples: {state.rows}",
+            f"  download_size: {state.bytes}",
+            f"  dataset_size: {state.bytes}",
+        ]
+    return [*configs, *infos] if tables else []

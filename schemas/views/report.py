@@ -1,0 +1,105 @@
+"""Tables of a dataset for people: what is there, how far it is, what was refused and why."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from ..conditions import stored_condition
+from ..dataset import Dataset, TableState
+from ..files.shardfile import read_rows
+from ..maps.meaning import Reading
+from ..terminal.printing import printable
+
+
+def table_report(dataset: Dataset, tables: Sequence[str]) -> Table:
+    """One line a table; empty maps (coverage 0), refused rows by reason."""
+    report = Table(box=None, header_style="bold", pad_edge=False)
+    for column, justify in (
+        ("table", "left"),
+        ("made", "left"),
+        ("rows", "right"),
+        ("size", "right"),
+        ("empty", "right"),
+        ("refused", "left"),
+    ):
+        report.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for name in tables:
+        state = dataset.state(name)
+        reasons = dataset.state("rejected").reasons if name == "images" else state.reasons
+        made = state.status if state.status != "partial" else f"{state.committed} of {dataset.shards} shards"
+        refused = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items())) or "–"
+        cells = (
+            name,
+            made,
+            f"{state.rows:,}",
+            size_text(state.bytes),
+            f"{state.empty:,}" if state.empty else "–",
+            refused,
+        )
+        report.add_row(*(Text(printable(cell)) for cell in cells))
+    return report
+
+
+def empty_lines(dataset: Dataset, tables: Sequence[str]) -> list[str]:
+    """A line for each table with maps that show nothing."""
+    states = [dataset.state(table) for table in tables]
+    return [
+        f"{state.table}: {state.empty:,} of {state.rows:,} maps are empty (their coverage is 0); "
+        f"train --where '{state.table}.coverage>0' leaves them out"
+        for state in states
+        if state.empty
+    ]
+
+
+def first_rejects(dataset: Dataset, count: int) -> list[str]:
+    """The first refused files: source, reason, error."""
+    rows = itertools.islice(_rejects(dataset), count)
+    return [f"  refused {row['source']}: {row['reason']}, {row['error']}" for row in rows]
+
+
+def _rejects(dataset: Dataset) -> Iterator[dict[str, Any]]:
+    for shard in sorted(dataset.committed("rejected")):
+        with dataset.parquet("rejected", shard) as parquet:
+            yield from read_rows(parquet, ("source", "reason", "error"))
+
+
+def size_text(count: int) -> str:
+    """Bytes for people."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def provenance_text(state: TableState) -> str:
+    """How a finished table was made, in one line."""
+    if state.index is None:
+        return ""
+    said: dict[str, Any] = state.index["provenance"]
+    annotator = said.get("annotator")
+    encoder = said.get("encoder")
+    if encoder is not None:
+        place = encoder["placement"]
+        mirrored = ", mirrored too" if said.get("mirrored") else ""
+        where = f"{place['device']} {place['dtype']}, batch {place['batch_size']}"
+        return f"encoder sha256 {encoder['sha256'][:12]}, stored as {encoder['stored']}{mirrored}; {where}"
+    if annotator is None:
+        ingest = said.get("ingest")
+        return f"{ingest['resolution']} px, fit {ingest['fit']}" if ingest else ""
+    params = ", ".join(f"{name} {value}" for name, value in annotator.get("params", {}).items())
+    parts = [f"{annotator['condition']}={annotator['variant']} v{annotator.get('version')}", params]
+    if annotator["variant"] == "imported":
+        parts.append(Reading.of(stored_condition(said)).described())
+    if "network" in annotator:
+        files = annotator["network"]["weights"]
+        parts.append(", ".join(f"{file['name']} from {file['origin']}, sha256 {file['sha256'][:12]}" for file in files))
+        place = annotator["placement"]
+        parts.append(f"{place['device']} {place['dtype']}, batch {place['batch_size']}")
+    return "; ".join(part for part in parts if part)

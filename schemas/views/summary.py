@@ -1,0 +1,58 @@
+"""A dataset as plain values, for other programs: what ``inspect --json`` and ``verify --json`` print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..dataset import VERSION, Dataset
+
+if TYPE_CHECKING:
+    from .verify import Fault
+
+
+def dataset_summary(dataset: Dataset) -> dict[str, Any]:
+    """What is there and how it was made.
+
+    Returns:
+        ``address``; ``version`` of the schema; ``shard_size``, ``shards`` and ``listed`` (pictures); ``ingest``, the
+        settings; ``captions``, with ``given`` and ``unread``; ``segments``, as in dataset.json, with what a listing
+        passed over; ``tables``, a list in the design's order. A table has ``table``, ``status`` (complete, stale or
+        partial), ``committed`` (shards), ``rows``, ``bytes``, ``empty`` (maps without anything), ``refused`` (reason →
+        rows; of images the files that became none) and ``provenance`` (null while it is partial).
+    """
+    images = dataset.index("images")
+    entries = images["shards"] if images else ()
+    captions = {name: sum(entry.get("captions", {}).get(name, 0) for entry in entries) for name in ("given", "unread")}
+    return {
+        "address": dataset.storage.address,
+        "version": VERSION,
+        "shard_size": dataset.config["shard_size"],
+        "shards": dataset.shards,
+        "listed": sum(segment["rows"] for segment in dataset.config["segments"]),
+        "ingest": dataset.config["ingest"],
+        "captions": captions,
+        "segments": dataset.config["segments"],
+        "tables": [_table(dataset, name) for name in dataset.tables() if name != "sources"],
+    }
+
+
+def _table(dataset: Dataset, name: str) -> dict[str, Any]:
+    state = dataset.state(name)
+    reasons = dataset.state("rejected").reasons if name == "images" else state.reasons
+    return {
+        "table": name,
+        "status": state.status,
+        "committed": state.committed,
+        "rows": state.rows,
+        "bytes": state.bytes,
+        "empty": state.empty or 0,
+        "refused": dict(sorted(reasons.items())),
+        "provenance": state.index["provenance"] if state.index else None,
+    }
+
+
+def verify_summary(dataset: Dataset, faults: Iterable[Fault]) -> dict[str, Any]:
+    """``faults``, each with ``promise``, ``where`` and ``found``; how many ``tables`` and ``shards`` were looked at."""
+    said = [{"promise": fault.promise, "where": fault.where, "found": fault.found} for fault in faults]
+    return {"faults": said, "tables": len(dataset.tables()), "shards": dataset.shards}

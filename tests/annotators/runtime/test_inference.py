@@ -1,0 +1,108 @@
+import copy
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from controlmill.annotators.base import Placement
+from controlmill.annotators.runtime import inference
+from controlmill.annotators.runtime.inference import compiled, ready
+from controlmill.annotators.runtime.torch_device import autocast
+from controlmill.schemas.errors import MillError
+
+
+class Standardised(torch.nn.Conv2d):
+    """Standardises its weights in every pass, as the backbones of MiDaS and DPT do."""
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return torch.nn.functional.conv2d(x, weight, self.bias, padding=1)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, padding=1),
+        torch.nn.BatchNorm2d(8),
+        Standardised(8, 8, 3),
+        torch.nn.ReLU(),
+        torch.nn.ConvTranspose2d(8, 4, 2, stride=2),
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_weights_cast_once_give_the_bits_of_autocast(network, pixels):
+    place = Placement(dtype="bf16")
+    once = ready(copy.deepcopy(network), place)
+    with torch.inference_mode(), autocast(place):
+        assert torch.equal(once(pixels), network(pixels))
+    assert [once[layer].weight.dtype for layer in (0, 4)] == [torch.bfloat16] * 2
+    assert once[2].weight.dtype == torch.float32, "what it does with its weights is done in float32"
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_compiled_by_inductor(network, pixels, dtype):
+    if not shutil.which("g++"):
+        pytest.skip("no C++ compiler")
+    place = Placement(dtype=dtype, compile=True)
+    model = ready(copy.deepcopy(network), place)
+    run = compiled(model, place, "small")
+    with torch.inference_mode(), autocast(place):
+        plain, fast = model(pixels).float(), run(pixels).float()
+        assert torch.equal(run(pixels).float(), fast)
+    assert (plain - fast).abs().max() <= (1e-6 if dtype == "fp32" else 0.02) * plain.abs().max()
+
+
+def test_bf16_runs_on_a_processor_that_cannot_pack_it(monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    monkeypatch.setattr(inference, "PackedLinear", None)  # which raises there
+    layer = ready(torch.nn.Sequential(torch.nn.Linear(8, 8)), Placement(dtype="bf16"))
+    with torch.inference_mode(), autocast(Placement(dtype="bf16")):
+        assert layer(torch.ones(2, 8)).isfinite().all()
+
+
+def test_only_what_is_asked_for_is_compiled(network):
+    assert compiled(network, Placement(), "small") is network
+
+
+@pytest.fixture
+def by_eager(monkeypatch):
+    """Traced as ever, without a C++ compiler."""
+    compile = torch.compile
+    monkeypatch.setattr("torch.compile", lambda run, **options: compile(run, backend="eager", **options))
+
+
+def test_what_does_not_compile_is_an_error_not_slow(by_eager, pixels):
+    def splits(x):
+        torch._dynamo.graph_break()
+        return x + 1
+
+    run = compiled(splits, Placement(compile=True), "split")
+    with pytest.raises(MillError, match=r"torch\.compile cannot compile split: leave --compile away"):
+        run(pixels)
+
+
+def test_a_compiler_that_fails_is_an_error(monkeypatch, pixels):
+    def broken(graph, inputs):
+        raise RuntimeError("no compiler here")
+
+    compile = torch.compile
+    monkeypatch.setattr("torch.compile", lambda run, **options: compile(run, backend=broken, **options))
+    run = compiled(lambda x: x + 1, Placement(compile=True), "small")
+    with pytest.raises(MillError, match=r"cannot compile small.*no compiler here"):
+        run(pixels)
+
+
+def test_each_shape_is_compiled_and_too_many_are_an_error(by_eager, monkeypatch):
+    monkeypatch.setattr(inference, "MOST_SHAPES", 10)
+    run = compiled(lambda x: x * 2, Placement(compile=True), "small")
+    for width in range(3, 13):
+        assert np.array_equal(run(torch.ones(width)), np.full(width, 2.0))
+    with pytest.raises(MillError, match="small met more than 10 shapes"):
+        run(torch.ones(13))

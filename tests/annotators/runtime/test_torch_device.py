@@ -1,0 +1,80 @@
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from controlmill.annotators.base import Placement
+from controlmill.annotators.runtime.torch_device import finite, load_state_dict, resolve_device, resolve_dtype, upload
+from controlmill.schemas.errors import MillError
+
+
+def test_dtype_is_bf16_only_where_the_processor_has_it(monkeypatch):
+    for amx, avx, expected in ((True, False, "bf16"), (False, True, "bf16"), (False, False, "fp32")):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx, raising=False)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx=avx: avx, raising=False)
+        assert resolve_dtype("auto", "cpu") == expected
+    assert resolve_dtype("fp16", "cpu") == "fp16"
+    assert resolve_dtype("auto", "mps") == "fp32"
+    with pytest.raises(MillError, match="--dtype int8"):
+        resolve_dtype("int8", "cpu")
+
+
+@pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_dtype_on_cuda(monkeypatch, supported, expected):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    assert resolve_dtype("auto", "cuda:1") == expected
+
+
+def test_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("auto") == "cuda"
+    assert resolve_device("cuda:1") == "cuda:1"
+    for wrong in ("cuda:2", "tpu"):
+        with pytest.raises(MillError, match=wrong):
+            resolve_device(wrong)
+
+
+def test_upload_layout():
+    batch = list(np.random.default_rng(0).random((2, 3, 8, 6), np.float32))
+    for dtype, layout in (("fp32", torch.contiguous_format), ("bf16", torch.channels_last)):
+        tensor = upload(batch, Placement(dtype=dtype))
+        assert tensor.is_contiguous(memory_format=layout)
+        assert np.array_equal(tensor.numpy(), batch)
+    assert upload(batch, Placement(), channels_last=True).is_contiguous(memory_format=torch.channels_last)
+
+
+FAULTS = """
+import resource
+from controlmill.annotators.runtime.torch_device import keep_freed_memory
+keep_freed_memory()
+for round in range(6):
+    if round == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    b'x' * 2**26
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what is set is glibc's")
+def test_freed_memory_is_used_again():
+    faults = int(subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True).stdout)
+    assert faults < 1_000  # 4 times 16,384 pages where each array asks the system anew
+
+
+def test_finite():
+    assert finite(np.zeros(3)).shape == (3,)
+    with pytest.raises(ValueError, match="not finite"):
+        finite(np.array([0.0, np.inf]))
+
+
+def test_a_pickle_of_more_than_tensors_is_refused_in_our_words(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"a": Path("x")}, path)
+    with pytest.raises(MillError, match="could run code: it is not loaded") as found:
+        load_state_dict(path)
+    assert "weights_only" not in str(found.value)

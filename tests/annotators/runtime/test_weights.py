@@ -1,0 +1,104 @@
+import errno
+import hashlib
+
+import pytest
+
+from controlmill.annotators.runtime import weights
+from controlmill.annotators.runtime.transformers_model import model_files
+from controlmill.annotators.runtime.weights import PackageWeights, WeightsFile
+from controlmill.schemas.errors import MillError
+
+
+def test_files_of_a_repository_lie_in_their_folder(tmp_path):
+    config, model = model_files("someone/some-model", "0" * 40, "MIT", ("model.safetensors", 3.0), model="1" * 64)
+    assert (config.name, config.hub_name) == ("some-model/config.json", "config.json")
+    assert (model.name, model.hub_name) == ("some-model/model.safetensors", "model.safetensors")
+    (tmp_path / "some-model").mkdir()
+    (tmp_path / config.name).write_text("{}")
+    found, missing = weights.find([config, model], str(tmp_path), download=False)
+    assert missing == [model]
+    assert found[0].sha256 == hashlib.sha256(b"{}").hexdigest()
+    # nothing ties the user's own file to that repository
+    assert (found[0].origin, found[0].licence) == ("custom, sum not pinned", "unknown")
+
+
+def test_an_unpinned_file_of_the_cache_is_the_repositorys(tmp_path, monkeypatch):
+    (tmp_path / "w.pth").write_bytes(b"weights")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: str(tmp_path / "w.pth"))
+    (found,), _ = weights.find([WeightsFile("w.pth", "someone/a", "0" * 40, None, 1.0, "MIT")], None, download=False)
+    assert (found.origin, found.licence) == (f"someone/a@{'0' * 40}, sum not pinned", "MIT")
+
+
+def test_a_file_of_the_users_folder_may_be_another_whatever_the_folder_is_called(tmp_path):
+    folder = tmp_path / "huggingface"
+    folder.mkdir()
+    (folder / "w.pth").write_bytes(b"trained at home")
+    file = WeightsFile("w.pth", "someone/a", "0" * 40, "1" * 64, 1.0, "MIT")
+    (found,), _ = weights.find([file], str(folder), download=False)
+    assert (found.origin, found.licence) == ("custom", "unknown")
+
+
+def test_a_file_of_the_cache_or_a_package_must_be_the_pinned_one(tmp_path, monkeypatch):
+    (tmp_path / "w.pth").write_bytes(b"cut off")
+    package = PackageWeights("some-package", "1", "data/other-name.pth", "2" * 64, "MIT", "")
+    file = WeightsFile("w.pth", "someone/a", "0" * 40, "1" * 64, 1.0, "MIT", package=package)
+    for place in ("_in_cache", "_in_package"):
+        with monkeypatch.context() as patched:
+            patched.setattr(weights, "_in_cache", lambda _: None)
+            patched.setattr(weights, place, lambda _: tmp_path / "w.pth")
+            with pytest.raises(MillError, match="is damaged"):
+                weights.find([file], None, download=False)
+
+
+def test_missing_weights_say_what_the_hub_answered(monkeypatch):
+    def refuse(*_, **__):
+        raise ValueError("429 Too Many Requests")
+
+    monkeypatch.setattr(weights, "hub_answers", lambda: True)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
+    file = WeightsFile("w.pth", "someone/a", "0" * 40, "1" * 64, 1.0, "MIT")
+    found, missing = weights.find([file], None)
+    assert (found, missing) == ([], [file])
+    assert "the hub: ValueError: 429 Too Many Requests" in weights.missing_message([("depth", missing[0])], None)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_no_missing_file(monkeypatch, number):
+    def full(*_, **__):
+        raise OSError(number, "no room")
+
+    monkeypatch.setattr(weights, "hub_answers", lambda: True)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", full)
+    with pytest.raises(OSError, match="no room"):
+        weights.find([WeightsFile("w.pth", "someone/a", "0" * 40, "1" * 64, 1.0, "MIT")], None)
+
+
+def test_the_cache_is_asked_for_the_name_on_the_hub(monkeypatch):
+    asked = []
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args, **kwargs: asked.append((args, kwargs)))
+    file = WeightsFile("a/model.safetensors", "someone/a", "0" * 40, None, 1.0, "MIT", remote="model.safetensors")
+    weights.find([file], None, download=False)
+    assert asked == [(("someone/a", "model.safetensors"), {"revision": "0" * 40})]
+
+
+def test_missing_weights_say_where_they_go():
+    file = WeightsFile("a/model.safetensors", "someone/a", "0" * 40, None, 1.0, "MIT", remote="model.safetensors")
+    message = weights.missing_message([("depth", file)], "folder")
+    assert "model.safetensors of someone/a at revision 000" in message
+    assert "FOLDER/a/model.safetensors" in message
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+    from transformers import SegformerConfig
+
+    from controlmill.annotators.base import Placement
+    from controlmill.annotators.segmentation import SegFormer
+
+    folder = tmp_path / "segformer-b0-finetuned-ade-512-512"
+    SegformerConfig(num_labels=150).save_pretrained(folder)
+    save_file({"nothing": torch.zeros(1)}, folder / "model.safetensors")
+    files = {file.name: tmp_path / file.name for file in SegFormer.weights}
+    with pytest.raises(MillError, match="does not fit SegformerForSemanticSegmentation"):
+        SegFormer(files, Placement())

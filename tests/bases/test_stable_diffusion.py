@@ -1,0 +1,72 @@
+"""What a base is known by, and that it samples alike with and without a ControlNet."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler
+
+from controlmill.bases.controlnet import make_controlnet
+from controlmill.bases.stable_diffusion import Base, read_facts
+from controlmill.evaluation.sampling import sample_pictures, start_noise
+from controlmill.schemas.errors import MillError
+
+
+@pytest.fixture
+def copied(small_base, tmp_path):
+    """A copy of the small base, to be changed."""
+    return shutil.copytree(small_base, tmp_path / "base")
+
+
+def base_in(folder):
+    return Base(str(folder), torch.device("cpu"))
+
+
+def test_an_untrained_controlnet_changes_no_sample_whatever_scheduler_the_base_was_saved_with(copied):
+    shutil.rmtree(copied / "scheduler")
+    EulerDiscreteScheduler(beta_schedule="scaled_linear").save_pretrained(copied / "scheduler")
+    base = base_in(copied)
+    start = start_noise(base, [(0, 0)], 0, 32, 32)
+    controlnet = make_controlnet(base.unet, "zero", base.facts.vae_factor, 3, 0)
+    control = np.ones((1, 3, 32, 32), np.float32)
+    floor = sample_pictures(base, None, ["a house"], None, start, 2, 3.0)
+    np.testing.assert_array_equal(floor, sample_pictures(base, controlnet, ["a house"], control, start, 2, 3.0))
+
+
+def test_a_base_that_differs_in_anything_has_another_fingerprint(copied):
+    found = [base_in(copied).fingerprint()]
+    scheduler = copied / "scheduler/scheduler_config.json"
+    scheduler.write_text(json.dumps({**json.loads(scheduler.read_text()), "prediction_type": "v_prediction"}))
+    found.append(base_in(copied).fingerprint())
+    base = base_in(copied)
+    weight = base.unet.conv_out.weight.view(-1)
+    weight[len(weight) // 2] += 1
+    found.append(base.fingerprint())
+    assert len(set(found)) == 3
+
+
+def test_a_base_for_inpainting_is_refused(copied):
+    config = copied / "unet/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "in_channels": 9}))
+    with pytest.raises(MillError, match="inpainting"):
+        read_facts(str(copied))
+
+
+@pytest.mark.parametrize(("part", "name"), [("unet", "diffusion_pytorch_model"), ("text_encoder", "model")])
+def test_pickled_weights_of_a_base_are_not_taken(part, name, copied):
+    (copied / part / f"{name}.safetensors").unlink()
+    torch.save({}, copied / part / ("pytorch_model.bin" if name == "model" else f"{name}.bin"))
+    with pytest.raises(
+        MillError, match=rf"its {part} cannot be loaded .*from \.safetensors files; pickled ones"
+    ) as found:
+        base_in(copied)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"guidance": "3"}', "[" * 100_000])
+def test_a_card_of_guidance_from_elsewhere(text, copied):
+    (copied / "guidance.json").write_text(text)
+    with pytest.raises(MillError, match=r"guidance\.json: "):
+        base_in(copied)

@@ -1,0 +1,229 @@
+"""A user's own pictures in the probe grids, what annotates them, and Weights & Biases beside TensorBoard."""
+
+import hashlib
+import importlib.machinery
+import json
+import sys
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from controlmill.annotators.hed import SoftHED
+from controlmill.evaluation.fidelity import find_annotator, make_judge, stored_columns
+from controlmill.evaluation.sample import draw
+from controlmill.evaluation.user_pictures import given_map, nearest_shape, probe_samples
+from controlmill.schemas.conditions import CONDITIONS, stored_condition
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.maps.label_files import named_set
+from controlmill.training import start as runs
+from controlmill.training.run.log import read_log
+from controlmill.training.trainer import Trainer
+
+LOOKING = {"steps": 2, "held_out": 0.2, "eval_rows": 4, "probe_steps": 1, "probe_budget": 0.0, "eval_every": 2}
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    picture = np.zeros((90, 120, 3), np.uint8)
+    picture[30:60, 40:80] = 200, 50, 50
+    Image.fromarray(picture).save(path)
+    return path
+
+
+def provenance_of(condition, settings, dataset_folder):
+    prepared = runs.prepare(str(dataset_folder), settings(condition=condition))
+    return prepared.condition, prepared.provenance()
+
+
+def test_own_pictures_are_fitted_and_annotated_as_the_table_was(photo, settings, dataset_folder):
+    condition, provenance = provenance_of("cartoon", settings, dataset_folder)
+    judge = make_judge(condition, provenance)
+    (sample,) = probe_samples([str(photo)], condition, judge, (64, 64), 0)
+    assert sample.image.shape == (64, 64, 3)
+    np.testing.assert_array_equal(sample.maps["cartoon"], judge.map_of(sample.image, {}))
+    assert sample.maps["cartoon"].std() > 0
+
+
+def test_a_given_map_is_read_as_imports_are(tmp_path):
+    """A mask of 0 and 1, lines of black ink, and labels in the colours of their set or the numbers of the table's."""
+    lines = np.zeros((64, 64), np.uint8)
+    lines[20, 8:40] = 1
+    ink = np.dstack([lines * 0, lines * 255])
+    for number, array in enumerate((lines, ink)):
+        Image.fromarray(array).save(tmp_path / f"{number}.png")
+        found = given_map(tmp_path / f"{number}.png", CONDITIONS["canny"], (64, 64))
+        np.testing.assert_array_equal(found, lines * 255)
+    np.save(tmp_path / "metres.npy", np.linspace(1, 4, 64 * 96).reshape(64, 96))
+    assert nearest_shape(tmp_path / "metres.npy", [(64, 64), (64, 96), (96, 64)]) == (64, 96)
+    reading = {"depth": {"meaning": "metric", "scale": 1.0, "invalid": []}}
+    depth = {"table": "depth", "kind": "gray16", "annotator": {"variant": "imported", "reading": reading}}
+    found = given_map(tmp_path / "metres.npy", stored_condition(depth), (96, 64))
+    assert found[0, 0] == 65535
+    assert found[-1, -1] == 1
+    said = {"table": "segmentation", "kind": "labels", "annotator": {"variant": "upernet"}}
+    Image.new("RGB", (64, 64), (120, 120, 120)).save(tmp_path / "wall.png")
+    assert not given_map(tmp_path / "wall.png", stored_condition(said), (64, 64)).any()
+    said["annotator"] = {"variant": "imported", "reading": {"label_set": named_set("ade20k-150").provenance()}}
+    Image.fromarray(lines).save(tmp_path / "wall.png")
+    found = given_map(tmp_path / "wall.png", stored_condition(said), (64, 64))
+    np.testing.assert_array_equal(found, np.where(lines, 0, 255))
+
+
+def test_own_pictures_are_in_the_grids_and_in_no_measure(photo, train, settings, tmp_path):
+    train(tmp_path / "with", settings(**LOOKING, probes=2, probe_image=[str(photo), str(photo)]))
+    train(tmp_path / "without", settings(**LOOKING, probes=2))
+    wide, narrow = (Image.open(tmp_path / name / "probes/00000002.png") for name in ("with", "without"))
+    assert wide.size[0] - narrow.size[0] == narrow.size[0] - 84  # four columns, not two, beside the labels
+    a, b = ([line for line in read_log(tmp_path / name) if "gain" in line] for name in ("with", "without"))
+    assert [line["fidelity"] for line in a] == pytest.approx([line["fidelity"] for line in b], abs=1e-3)
+
+
+def test_own_pictures_alone_are_drawn_without_held_out_ones(photo, train, settings, tmp_path):
+    train(tmp_path / "run", settings(**LOOKING, probes=0, probe_image=[str(photo)], probe_prompt="a red circle"))
+    assert (tmp_path / "run" / "probes" / "00000002.png").is_file()
+
+
+def test_where_the_table_is_imported_the_file_is_the_map(settings, dataset_folder, tmp_path):
+    ids = np.repeat(np.arange(4, dtype=np.uint8), 16)[None].repeat(64, axis=0)
+    Image.fromarray(ids).save(tmp_path / "ids.png")
+    condition, provenance = provenance_of("segmentation", settings, dataset_folder)
+    (sample,) = probe_samples([str(tmp_path / "ids.png")], condition, make_judge(condition, provenance), (64, 64), 0)
+    np.testing.assert_array_equal(sample.maps["segmentation"], ids)
+    assert sample.image.shape == (64, 64, 3)
+
+
+def test_bad_own_pictures_are_found_before_weights_are_loaded(photo, settings, dataset_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("diffusers.ModelMixin.from_pretrained", None)
+
+    def refused(said, **changes):
+        with pytest.raises(MillError, match=said):
+            runs.begin(str(dataset_folder), tmp_path / "run", settings(**{"held_out": 0.2, **changes}))
+        assert not (tmp_path / "run").exists()
+
+    refused("cannot be read as a picture", probe_image=[str(tmp_path / "nowhere.png")])
+    (tmp_path / "text.png").write_text("no picture")
+    refused("cannot be read as a picture", probe_image=[str(photo), str(tmp_path / "text.png")])
+    refused("is not of the label set ade20k-150", condition="segmentation", probe_image=[str(photo)])
+    refused("--held-out above 0", probe_image=[str(photo)], held_out=0.0)
+    monkeypatch.setattr("controlmill.evaluation.user_pictures.find_annotator", lambda *_: "the weights are not here")
+    refused("cannot be annotated: the weights are not here", probe_image=[str(photo)])
+
+
+def test_weights_are_looked_for_in_the_users_folder(tmp_path):
+    (file,) = SoftHED.network.weights
+    (tmp_path / file.name).write_bytes(b"weights of the user's own")
+    digest = hashlib.sha256(b"weights of the user's own").hexdigest()
+    said = {
+        "variant": "soft",
+        "version": SoftHED.version,
+        "network": {"weights": [{"name": file.name, "sha256": digest}]},
+    }
+    assert "not here" in find_annotator(CONDITIONS["hed"], {"annotator": said})
+    assert find_annotator(CONDITIONS["hed"], {"annotator": said}, str(tmp_path)) == (
+        SoftHED(),
+        {file.name: tmp_path / file.name},
+    )
+
+
+def test_the_folder_of_weights_reaches_probes_judge_and_sample(photo, train, settings, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("controlmill.evaluation.user_pictures.find_annotator", lambda *given: asked.append(given[2]))
+    for name in ("looks", "draw"):
+        monkeypatch.setattr(f"controlmill.training.{name}.make_judge", lambda *given: asked.append(given[3]) or "away")
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    run = tmp_path / "run"
+    train(run, settings(steps=1, held_out=0.2, probe_image=[str(photo)], probes=1, probe_steps=1, weights=str(first)))
+    for weights in ("", str(second)):
+        with pytest.raises(MillError, match="cannot be annotated"):
+            draw(run, photo, None, "", 0, 1, 1, 1.0, "cpu", weights)
+    assert asked == [str(folder) for folder in (first, first, first, second)]
+    config, _ = runs.resume(run, {"weights": str(second)})
+    assert config.weights == str(second)
+
+
+def test_a_run_from_before_there_was_the_setting_goes_on(photo, train, settings, tmp_path):
+    train(tmp_path / "run", settings(steps=1))
+    path = tmp_path / "run" / "run.json"
+    said = json.loads(path.read_text())
+    del said["config"]["weights"]
+    path.write_text(json.dumps(said))
+    draw(tmp_path / "run", photo, None, "", 0, 1, 1, 1.0, "cpu")
+    config, _ = runs.resume(tmp_path / "run", {})
+    assert config.weights == ""
+
+
+def test_columns_that_were_stored(settings, dataset_folder):
+    assert stored_columns(*provenance_of("canny", settings, dataset_folder)) == ("low", "high")
+    assert stored_columns(CONDITIONS["hough"], {"annotator": {"variant": "mlsd"}}) == ("n_lines",)
+    assert stored_columns(*provenance_of("segmentation", settings, dataset_folder)) == ()
+
+
+class FakeWandb(types.ModuleType):
+    """What the trainer uses of W&B's interface, remembering what it was told."""
+
+    def __init__(self):
+        super().__init__("wandb")
+        self.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
+        self.begun, self.logged, self.finished = [], [], 0
+
+    def init(self, **settings):
+        self.begun.append(settings)
+        self.id = settings["id"] or "abc123"
+        return self
+
+    def define_metric(self, name, step_metric):
+        assert (name, step_metric) == ("*", "step")
+
+    def log(self, values):
+        self.logged.append(values)
+
+    def finish(self):
+        self.finished += 1
+
+    class Image:
+        def __init__(self, picture):
+            self.picture = picture
+
+
+def test_wandb_is_told_what_tensorboard_is_told(train, settings, tmp_path, monkeypatch):
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    board = []
+    monkeypatch.setattr(
+        "torch.utils.tensorboard.SummaryWriter.add_scalar",
+        lambda self, name, value, step: board.append((name, value, step)),
+    )
+    config = settings(**LOOKING, probes=2, wandb="my-project")
+    train(tmp_path / "run", config)
+    scalars = [
+        (name, value, values["step"])
+        for values in fake.logged
+        for name, value in values.items()
+        if name != "step" and not isinstance(value, fake.Image)
+    ]
+    assert scalars == board
+    assert {"loss", "rate", "gain", "fidelity"} <= {name for name, _, _ in scalars}
+    grids = [(values["step"], values["probes"].picture) for values in fake.logged if "probes" in values]
+    assert [step for step, _ in grids] == [0, 2]
+    np.testing.assert_array_equal(grids[1][1], np.asarray(Image.open(tmp_path / "run/probes/00000002.png")))
+    assert fake.begun[0]["project"] == "my-project"
+    assert fake.begun[0]["config"]["rate"] == config.rate
+    config, prepared = runs.resume(tmp_path / "run", {"steps": 3})
+    Trainer(tmp_path / "run", config, prepared, resume=True).train()
+    assert [settings["id"] for settings in fake.begun] == [None, "abc123"]
+    assert fake.finished == 2
+
+
+def test_wandb_that_is_not_installed_is_found_before_weights_are_loaded(
+    settings, dataset_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("diffusers.ModelMixin.from_pretrained", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MillError, match=r"--wandb mine needs the package wandb.*pip install wandb"):
+        runs.begin(str(dataset_folder), tmp_path / "run", settings(wandb="mine"))
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,178 @@
+"""The job's process cleans up after itself, however it or its console ends; what the machine lacks is said at once."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from controlmill.pipelines.engine import console as jobs
+from controlmill.pipelines.engine.console import Engine, JobProcess, Means
+from controlmill.pipelines.engine.rows import OutOfMemory, failure_of
+from controlmill.pipelines.engine.run_folder import Run, require_alone, sweep
+from controlmill.pipelines.engine.shards import _advice
+from controlmill.schemas import machine
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.storage import Storage
+
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 60) -> bool:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if what():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def semaphores(group: int) -> set[str]:
+    """Named semaphores that processes of a group have open."""
+    found: set[str] = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getpgid(int(folder.name)) == group:
+                found.update(re.findall(r"/dev/shm/(sem\.mp-\w+)", (folder / "maps").read_text()))
+        except OSError:
+            continue
+    return found
+
+
+@LINUX
+def test_workers_leave_nothing_in_shared_memory() -> None:
+    process = JobProcess(Engine(workers=1))
+    group, folder = process.start().pid, Path(process._temporary)
+    used: set[str] = set()
+    assert wait_for(lambda: used.update(semaphores(group)) or len(used) >= 4)
+    process.end()
+    assert not [name for name in used if Path("/dev/shm", name).exists()]
+    assert not folder.exists()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(group, 0)
+
+
+def test_the_folder_of_a_job_goes_with_a_killed_console(tmp_path: Path) -> None:
+    says = (
+        "from controlmill.pipelines.engine.console import *; import time\n"
+        "JobProcess(Engine()).start(); print('started', flush=True); time.sleep(600)"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    console = subprocess.Popen([sys.executable, "-c", says], stdout=subprocess.PIPE, env=environment)
+    assert console.stdout and console.stdout.readline()
+    assert list(tmp_path.iterdir())
+    console.send_signal(signal.SIGKILL)
+    console.wait()
+    assert wait_for(lambda: not list(tmp_path.iterdir()))
+
+
+def test_a_full_shared_memory_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def Lock(self) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: Full())
+    with pytest.raises(MillError, match=r"--workers: .*No space left on device: /dev/shm.*--shm-size"):
+        Means(Engine(workers=2))
+    Means(Engine())  # needs none
+
+
+def test_a_process_that_cannot_be_started_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(jobs.subprocess, "Popen", refuse)
+    monkeypatch.setattr(jobs.tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(MillError, match=r"the job's process cannot be started .*ulimit -u"):
+        JobProcess(Engine()).start()
+    assert not list(tmp_path.iterdir())
+
+
+def test_advice_is_of_what_the_job_has() -> None:
+    assert "--batch-size" not in _advice(OutOfMemory("x"), networks=False)
+    assert "--threads" in _advice(OutOfMemory("x"), networks=False)
+    assert "--batch-size" in _advice(OutOfMemory("x"), networks=True)
+    assert "ulimit -u" in _advice(RuntimeError("can't start new thread"), networks=False)
+
+
+def test_what_the_machine_lacks_refuses_no_row() -> None:
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        failure_of(RuntimeError("can't start new thread"))
+    with pytest.raises(OutOfMemory):
+        failure_of(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
+
+
+# whose a run folder is
+
+
+def left_behind(storage: Storage, **changes: object) -> Path:
+    storage.write_json("dataset.json", {})
+    run = Run.start(storage)
+    owner = Path(storage.path(f"_run/{run.id}/owner.json"))
+    owner.write_text(json.dumps({**json.loads(owner.read_text()), **changes}))
+    return owner
+
+
+@LINUX
+def test_a_run_of_a_process_before_one_with_its_number_is_swept(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    storage.write_json("dataset.json", {})
+    before = left_behind(storage)  # as process 1 of a container that was started again
+    other = left_behind(storage, pid=os.getppid(), started=1)
+    reboot = left_behind(storage, pid=os.getppid(), started=machine._started(os.getppid()), boot="another")
+    alive = left_behind(storage, pid=os.getppid(), started=machine._started(os.getppid()))
+    elsewhere = left_behind(storage, host="another machine")
+    sweep(storage)
+    assert [path.exists() for path in (before, other, reboot, alive, elsewhere)] == [False, False, False, True, True]
+    with pytest.raises(MillError, match="another job works on"):
+        require_alone(storage)
+
+
+def test_a_run_that_names_nobody_is_swept(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    (tmp_path / "_run/begun").mkdir(parents=True)
+    sweep(storage)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_small_write_of_a_process_before_this_one_is_swept(tmp_path: Path) -> None:
+    (tmp_path / f"README.md.{os.getpid()}-0123abcd~").write_text("half")
+    Storage(tmp_path).sweep()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pool_whose_thread_died_ends_the_process_which_would_wait_for_ever() -> None:
+    says = (
+        "import logging, sys, time; from controlmill.pipelines import jobprocess\n"
+        "logging.getLogger('concurrent.futures').addHandler(jobprocess._EndWithThread())\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "class Dies:\n"
+        "    def set_running_or_notify_cancel(self): raise SystemError('error return without exception set')\n"
+        "pool = ThreadPoolExecutor(1)\n"
+        "pool._work_queue.put(type('Item', (), {'run': lambda self: Dies().set_running_or_notify_cancel()})())\n"
+        "pool.submit(print)\n"
+        "time.sleep(600)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", says], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "error return without exception set" in done.stderr
+
+
+def test_what_the_last_lines_mean_is_said() -> None:
+    process = JobProcess(Engine())
+    for lines, meaning in (("x.so: failed to map segment", "ulimit -v"), ("can't start new thread", "ulimit -u")):
+        process._log = io.BytesIO(lines.encode())
+        assert meaning in process.cause()
+    process._log = io.BytesIO(b"another error")
+    assert process.cause() == ""

@@ -1,0 +1,89 @@
+"""Kills at random instants, of every job that makes or remakes a table: the files of an undisturbed run in the end."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from controlmill.schemas import redo
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.views.verify import verify
+from tests.helpers import digests, write_photos
+
+KILLS = 60
+MOST_OF_A_JOB = 4  # then it may end
+
+
+def jobs_of(photos: Path, dataset: Path) -> list[list[str]]:
+    """Build, encode, a table redone in another way, and everything redone at another size."""
+    build = ["build", str(photos), str(dataset), "--conditions", "canny,hough=lsd,cartoon=standard"]
+    build += ["--shard-size", "4", "--min-side", "16", "--resolution"]
+    return [
+        [*build, "128"],
+        ["encode", str(dataset), "--base", "tiny", "--text"],
+        ["annotate", str(dataset), "--conditions", "canny=100:200", "--overwrite", "canny"],
+        [*build, "96", "--overwrite", "images,canny,hough,cartoon"],
+    ]
+
+
+def start(words: list[str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as file:
+        return subprocess.Popen([sys.executable, "-m", "controlmill", *words], stdout=file, stderr=file)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """All of a job at once, as where a machine goes down."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        psutil.wait_procs(family, timeout=30)
+    process.wait()
+
+
+@pytest.mark.long
+def test_jobs_killed_at_any_instant_end_in_the_same_bytes(tmp_path: Path) -> None:
+    draw = random.Random(9)
+    photos, dataset, log = write_photos(tmp_path / "photos", 24), tmp_path / "dataset", tmp_path / "log"
+    jobs = jobs_of(photos, dataset)
+    wanted, seconds = [], []
+    for words in jobs:
+        began = time.monotonic()
+        assert start(words, log).wait() == 0, log.read_text()
+        wanted.append(digests(dataset))
+        seconds.append(time.monotonic() - began)
+    kills = 0
+    while kills < KILLS:
+        shutil.rmtree(dataset)
+        for words, files, took in zip(jobs, wanted, seconds, strict=True):
+            for left in range(MOST_OF_A_JOB, -1, -1):
+                process = start(words, log)
+                if left and kills < KILLS:
+                    try:
+                        process.wait(draw.uniform(0, took))
+                    except subprocess.TimeoutExpired:
+                        kill(process)
+                        kills += 1
+                        look_in_between(dataset, words)
+                        continue
+                assert process.wait() == 0, log.read_text()
+                break
+            assert digests(dataset) == files
+            assert not [fault for fault in verify(Dataset.open(dataset)) if "stale" not in fault.found]
+
+
+def look_in_between(dataset: Path, words: list[str]) -> None:
+    """What is redone is there, old or new, unless just the switch was cut off."""
+    if "--overwrite" in words and not redo.cut_switches(Dataset.open(dataset).storage):
+        opened = Dataset.open(dataset)
+        assert opened.state("images").status == "complete"
+        assert {opened.state(table).status for table in ("canny", "hough", "cartoon")} <= {"complete", "stale"}

@@ -1,0 +1,177 @@
+"""Rows through a step: order, full batches, bisection, bounded queues, memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controlmill.pipelines.engine import rows as rows_module
+from controlmill.pipelines.engine.rows import Failure, OutOfMemory, run_rows
+
+
+class Step:
+    """Rows are (number, shape, fault); results are number * 10."""
+
+    def __init__(self, batch_size: int):
+        self.batch_size = batch_size
+        self.batches: list[list[Any]] = []
+        self.loading = self.most = 0
+        self.lock = threading.Lock()
+
+    def cost(self, row: Any) -> int:
+        return 1000
+
+    def load(self, row: Any) -> Any:
+        with self.lock:
+            self.loading += 1
+            self.most = max(self.most, self.loading)
+        if row[2] == "load":
+            raise ValueError("bad input")
+        return row
+
+    def shape(self, item: Any) -> Any:
+        return item[1]
+
+    def forward(self, items: list[Any]) -> list[Any]:
+        assert len(items) == self.batch_size
+        assert len({item[1] for item in items}) == 1
+        self.batches.append(items)
+        if any(item[2] == "memory" for item in items):
+            raise MemoryError("too large")
+        if any(item[2] == "forward" for item in items):
+            raise RuntimeError("bad row")
+        return [item[0] * 10 for item in items]
+
+    def finish(self, row: Any, item: Any, output: Any) -> Any:
+        with self.lock:
+            self.loading -= 1
+        if row[2] == "finish":
+            raise KeyError("late")
+        return row[0] * 10 if output is None else output
+
+
+FAULTS = st.sampled_from(["", "", "", "", "load", "forward", "finish"])
+
+
+@settings(max_examples=200)
+@given(
+    rows=st.lists(st.tuples(st.sampled_from("abc"), FAULTS), max_size=40),
+    batch_size=st.integers(0, 8),
+    threads=st.integers(1, 4),
+)
+def test_every_row_has_one_outcome_in_its_place(rows: list[tuple[str, str]], batch_size: int, threads: int) -> None:
+    numbered = [(number, shape, fault) for number, (shape, fault) in enumerate(rows)]
+    found = list(run_rows(Step(batch_size), numbered, threads, lambda: None))
+    assert len(found) == len(rows)
+    for (number, _, fault), outcome in zip(numbered, found, strict=True):
+        if fault and not (fault == "forward" and not batch_size):
+            assert isinstance(outcome, Failure)
+            assert outcome.reason == "failed"
+        else:
+            assert outcome == number * 10
+
+
+def test_batches_are_always_full_and_a_bad_row_is_bisected_out() -> None:
+    step = Step(8)
+    found = list(run_rows(step, [(n, "a", "forward" if n == 5 else "") for n in range(11)], 1, lambda: None))
+    assert [n for n, outcome in enumerate(found) if isinstance(outcome, Failure)] == [5]
+    assert found[5] == Failure("failed", "RuntimeError: bad row")
+    assert len(step.batches) == 1 + 2 * 3 + 1  # whole; halves down to the row; the tail
+
+
+def test_running_out_of_memory_stops_the_job_instead_of_changing_the_batch() -> None:
+    with pytest.raises(OutOfMemory, match="too large"):
+        list(run_rows(Step(4), [(n, "a", "memory" if n == 2 else "") for n in range(8)], 1, lambda: None))
+
+
+@pytest.mark.parametrize("said", ["CUDA error: an illegal memory access", "MPS backend out of memory", "ALLOC_FAILED"])
+def test_a_fault_of_the_device_is_no_fault_of_the_row(said: str) -> None:
+    """A sticky error fails every later forward pass of the process: nulls for rows that are sound."""
+
+    class Broken(Step):
+        def forward(self, items: list[Any]) -> list[Any]:
+            raise RuntimeError(said)
+
+    with pytest.raises(rows_module.DeviceFault if "CUDA" in said else OutOfMemory, match=said):
+        list(run_rows(Broken(4), [(n, "a", "") for n in range(8)], 1, lambda: None))
+
+
+def test_a_batch_waits_for_bytes_rather_than_be_padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results that are being encoded hold the memory; running a part of a batch would give none back."""
+    monkeypatch.setattr(rows_module, "IN_FLIGHT_BYTES", 6_000)
+
+    class Slow(Step):
+        def finish(self, row: Any, item: Any, output: Any) -> Any:
+            time.sleep(0.01)
+            return super().finish(row, item, output)
+
+    step = Slow(4)
+    assert len(list(run_rows(step, [(n, "a", "") for n in range(40)], 4, lambda: None))) == 40
+    assert len(step.batches) == 10
+
+
+def test_queues_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit, most in ((10**9, 20), (3000, 10)):
+        monkeypatch.setattr(rows_module, "IN_FLIGHT_BYTES", limit)
+        step = Step(2)
+        for _ in run_rows(step, [(n, "a", "") for n in range(200)], 4, lambda: None):
+            pass
+        assert step.most <= most
+
+
+def test_shards_in_flight_share_one_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_module, "IN_FLIGHT_BYTES", 10_000)
+    step = Step(2)
+
+    def run() -> None:
+        for _ in run_rows(step, [(n, "a", "") for n in range(200)], 8, lambda: None, sharers=2):
+            pass
+
+    shards = [threading.Thread(target=run) for _ in range(2)]
+    for shard in shards:
+        shard.start()
+    for shard in shards:
+        shard.join()
+    assert len(step.batches) >= 200
+    assert step.most <= 10
+
+
+def test_pictures_of_many_shapes_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_module, "IN_FLIGHT_BYTES", 10_000)
+    for threads in (1, 4):
+        step = Step(4)
+        found = list(run_rows(step, [(n, n % 50, "") for n in range(200)], threads, lambda: None))
+        assert found == [n * 10 for n in range(200)]
+        assert step.most <= 10
+
+
+def test_running_out_of_memory_in_a_codec_thread_stops_the_job_too() -> None:
+    import cv2
+
+    class NoMemory(Step):
+        def finish(self, row: Any, item: Any, output: Any) -> Any:
+            error = cv2.error("Insufficient memory")
+            error.code = -4
+            return rows_module.failure_of(error)  # as a step with several results does
+
+    for threads in (1, 3):
+        with pytest.raises(OutOfMemory, match="Insufficient memory"):
+            list(run_rows(NoMemory(2), [(n, "a", "") for n in range(4)], threads, lambda: None))
+
+
+def test_a_stop_is_noticed_before_the_next_row() -> None:
+    seen = []
+
+    def check() -> None:
+        if len(seen) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        for outcome in run_rows(Step(0), [(n, "a", "") for n in range(100)], 1, check):
+            seen.append(outcome)
+    assert seen == [0, 10, 20]

@@ -1,0 +1,210 @@
+"""One shard: races, full disks, files cut short, all rows refused."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+from PIL import Image
+
+from controlmill.annotators.catalogue import parse_conditions
+from controlmill.annotators.plan import forward_groups
+from controlmill.pipelines import actions as build
+from controlmill.pipelines.engine.console import Means
+from controlmill.pipelines.engine.run_folder import Run
+from controlmill.pipelines.engine.shards import Job, run_shard
+from controlmill.pipelines.stages.annotate import Annotate
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.files import shardfile, storage
+from controlmill.schemas.views.verify import verify
+from tests.helpers import SMALL, digests, make, rows, scene, write_hostile, write_photos
+
+
+@pytest.fixture
+def images(photos: Path, tmp_path: Path) -> Dataset:
+    """A dataset with images alone."""
+    with Means(threads=1) as means:
+        return build.ingest(str(photos), str(tmp_path / "dataset"), SMALL, means, 4)
+
+
+def canny_job(dataset: Dataset, run: Run) -> Job:
+    return Job(dataset.storage, run.id, Annotate(tuple(forward_groups(parse_conditions("canny"))), {}, {}), 1)
+
+
+def test_two_workers_racing_for_one_shard_leave_one_commit(images: Dataset, dataset: Path) -> None:
+    run = Run.start(images.storage)
+    job, barrier, said = canny_job(images, run), threading.Barrier(2), []
+
+    def work() -> None:
+        barrier.wait()
+        said.append(run_shard(job, 0)["status"])
+
+    twins = [threading.Thread(target=work) for _ in range(2)]
+    for twin in twins:
+        twin.start()
+    for twin in twins:
+        twin.join()
+    assert said == ["done", "done"]
+    assert run.failures() == []
+    name = "canny/0000/00000000.parquet"
+    assert digests(Path(images.storage.root))[name] == digests(dataset)[name]
+
+
+def test_the_first_commit_wins_and_a_late_twin_discards_its_own(images: Dataset) -> None:
+    run = Run.start(images.storage)
+    first = Path(images.storage.path("canny/0000/00000000.parquet"))
+    original = storage.Storage.commit
+
+    def late(self: storage.Storage, scratch: Path, name: str) -> bool:
+        first.parent.mkdir(parents=True)
+        first.write_bytes(b"the first")
+        return original(self, scratch, name)
+
+    storage.Storage.commit = late  # type: ignore[method-assign]
+    try:
+        assert run_shard(canny_job(images, run), 0)["status"] == "done"
+    finally:
+        storage.Storage.commit = original  # type: ignore[method-assign]
+    assert first.read_bytes() == b"the first"
+
+
+def test_an_exception_in_mid_write_leaves_nothing_under_the_final_name(
+    images: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.start(images.storage)
+    write_group = shardfile.ShardWriter.write_group
+
+    def fail(self: shardfile.ShardWriter, group: Any) -> None:
+        write_group(self, group)
+        raise RuntimeError("in mid-write")
+
+    monkeypatch.setattr(shardfile.ShardWriter, "write_group", fail)
+    assert run_shard(canny_job(images, run), 0)["status"] == "failed"
+    assert run.failures() == [{"shard": 0, "error": "RuntimeError: in mid-write"}]
+    assert not images.has("canny", 0)
+    assert not list(Path(images.storage.path(f"_run/{run.id}/scratch")).iterdir())
+
+
+def test_a_full_disk_stops_the_job_with_advice(images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run.start(images.storage)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", full)
+    assert run_shard(canny_job(images, run), 0)["status"] == "failed"
+    assert "make room, then run the same command again" in (run.stopped() or "")
+    assert run_shard(canny_job(images, run), 1)["status"] == "stopped"
+
+
+@pytest.mark.parametrize(("since", "code"), [("the start", errno.ENOSPC), ("the commit", errno.EROFS)])
+def test_a_disk_that_takes_no_notes_either_is_said_by_the_engine(
+    images: Dataset, monkeypatch: pytest.MonkeyPatch, since: str, code: int
+) -> None:
+    run = Run.start(images.storage)
+
+    def full(*_: Any) -> None:
+        for name in ("write", "commit", "scratch", *(["remove"] if code == errno.EROFS else [])):
+            monkeypatch.setattr(storage.Storage, name, full)
+        raise OSError(code, os.strerror(code))
+
+    for name in ("write", "commit") if since == "the start" else ("commit",):
+        monkeypatch.setattr(storage.Storage, name, full)
+    with pytest.raises(MillError, match=r"shard 0: the disk is full .* make room, then run the same command again$"):
+        run_shard(canny_job(images, run), 0)
+    run.end()  # hides nothing of it
+    monkeypatch.undo()
+    assert run_shard(canny_job(images, run), 0) == {"shard": 0, "status": "done", "committed": ["canny"]}
+
+
+def test_another_error_on_a_full_disk_is_said_with_it(images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run.start(images.storage)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fail(*_: Any) -> None:
+        monkeypatch.setattr(storage.Storage, "write", full)
+        raise RuntimeError("in mid-write")
+
+    monkeypatch.setattr(shardfile.ShardWriter, "write_group", fail)
+    with pytest.raises(MillError, match="RuntimeError: in mid-write; this could not be noted: the disk is full"):
+        run_shard(canny_job(images, run), 0)
+
+
+def test_a_shard_that_is_refused_whole_is_still_a_table(tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    photos = write_photos(tmp_path / "photos", 4)
+    write_hostile(photos / "aaa")  # listed first: with two to a shard the first shard holds nothing else
+    made = make(photos, tmp_path / "dataset", "canny", shard_size=2)
+    assert made.footer("images", 0).rows == made.footer("canny", 0).rows == 0
+    assert not list(verify(made))
+    for table in ("images", "canny", "rejected"):
+        loaded = load_dataset(str(tmp_path / "dataset"), table, split="train", cache_dir=str(tmp_path / "cache"))
+        assert len(loaded) == {"images": 4, "canny": 4, "rejected": 3}[table]
+
+
+def test_a_corpus_of_damaged_files_crashes_nothing_and_is_all_accounted_for(tmp_path: Path) -> None:
+    rng = np.random.default_rng(20261122)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(160):
+        kind = ("jpeg", "png", "webp", "gif", "tiff", "bmp", "avif")[number % 7]
+        out = io.BytesIO()
+        scene(number, 48, 40).save(out, kind)
+        data = bytearray(out.getvalue())
+        for at in rng.integers(0, len(data), int(rng.integers(0, 20))).tolist():
+            data[at] = int(rng.integers(256))
+        end = len(data) if rng.random() < 0.7 else int(rng.integers(len(data)))
+        (photos / f"{number:03d}.{kind}").write_bytes(data[:end])
+    made = make(photos, tmp_path / "dataset", "canny", shard_size=50)
+    kept, refused = (len(rows(tmp_path / "dataset", table)) for table in ("images", "rejected"))
+    assert kept + refused == 160
+    assert kept > 20
+    assert refused > 20
+    assert not list(verify(made))
+
+
+def test_the_tables_are_read_by_datasets_and_duckdb(dataset: Path, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    loaded = {
+        table: load_dataset(str(dataset), table, split="train", cache_dir=str(tmp_path / "cache"))
+        for table in ("images", "canny")
+    }
+    assert loaded["images"]["key"][:] == loaded["canny"]["key"][:]
+    picture, edges = loaded["images"][3]["image"], loaded["canny"][3]["map"]
+    assert isinstance(picture, Image.Image)
+    assert (picture.mode, picture.size, edges.mode, edges.size) == ("RGB", (128, 128), "1", (128, 128))
+    joined = duckdb.sql(
+        f"SELECT i.key = c.key AS same FROM read_parquet('{dataset}/images/*/*.parquet') i "
+        f"POSITIONAL JOIN read_parquet('{dataset}/canny/*/*.parquet') c"
+    ).fetchall()
+    assert joined == [(True,)] * 10
+
+
+def test_what_is_stored_has_the_names_of_the_contract(dataset: Path) -> None:
+    names = {table: list(rows(dataset, table)[0]) for table in ("sources", "images", "rejected", "canny", "hough")}
+    head = ["key", "map", "reason", "error", "coverage"]
+    assert names == {
+        "sources": ["source", "size", "etag", "caption", "texts", "fault"],
+        "images": [
+            *("key", "source", "image", "width", "height", "original_width", "original_height"),
+            *("crop_x", "crop_y", "crop_w", "crop_h", "sha256", "several", "caption", "caption_error"),
+        ],
+        "rejected": ["source", "reason", "error", "detail"],
+        "canny": [*head, "low", "high"],
+        "hough": [*head, "n_lines"],
+    }
+    drawn = {(row["low"], row["high"]) for row in rows(dataset, "canny")}
+    assert len(drawn) > 5
+    assert all(50 <= low <= 150 <= high <= 250 for low, high in drawn)

@@ -1,0 +1,218 @@
+"""Encode: the caches say what the base's encoders say, and the job keeps the promises of the others."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from controlmill.annotators.base import Placement
+from controlmill.bases import encoders
+from controlmill.pipelines import actions as build
+from controlmill.pipelines.engine import console as jobs
+from controlmill.pipelines.engine.rows import Failure, run_rows
+from controlmill.pipelines.stages.encode import plan_encode
+from controlmill.schemas.caches import SCHEMAS, fault, pack, unpack
+from controlmill.schemas.dataset import Dataset, index_file, shard_file
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer
+from controlmill.schemas.images.codecs import decode_image, encode_map
+from controlmill.schemas.views.verify import verify
+from tests.helpers import command, digests, make, rows, write_photos
+from tests.schemas.views.test_verify import write_captions
+from tests.training.fixtures import save_small_base
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_small_base(tmp_path_factory.mktemp("base") / "small")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten pictures in three shards, every other one with a caption."""
+    folder = tmp_path_factory.mktemp("encode")
+    make(write_photos(folder / "photos"), folder / "dataset", "canny")
+    return folder / "dataset"
+
+
+@pytest.fixture(scope="module")
+def encoded(plain: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = shutil.copytree(plain, tmp_path_factory.mktemp("encoded") / "dataset")
+    done = command("encode", str(folder), "--base", str(base), "--text", "--mirror", "--batch-size", "3")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_command_makes_aligned_caches_and_changes_nothing_else(plain: Path, encoded: Path) -> None:
+    before, after = digests(plain), digests(encoded)
+    assert {name for name, digest in before.items() if after[name] != digest} == {"README.md"}
+    made = Dataset.open(encoded)
+    assert not list(verify(made))
+    assert {"latents", "embeddings"} < set(made.tables())
+    assert made.condition_tables() == ["canny"]
+    assert [row["key"] for row in rows(encoded, "latents")] == [row["key"] for row in rows(encoded, "images")]
+    shown = command("inspect", str(encoded), "--contact-sheet", str(encoded.parent / "sheet.png"))
+    assert shown.returncode == 0, shown.stderr
+    assert "mirrored too; cpu fp32, batch 3" in shown.stdout
+
+
+def test_moments_are_those_of_the_vae_and_of_the_mirrored_picture(encoded: Path, base: Path) -> None:
+    vae = encoders.load_vae(str(base))
+    for image, row in zip(rows(encoded, "images"), rows(encoded, "latents"), strict=True):
+        pixels = torch.from_numpy(decode_image(image["image"]["bytes"])).permute(2, 0, 1)[None].float() / 127.5 - 1
+        for name, given in (("moments", pixels), ("mirrored", pixels.flip(3))):
+            posterior = vae.encode(given).latent_dist
+            mean, std = unpack(row[name], row["shape"], "fp32")
+            np.testing.assert_allclose(mean, posterior.mean[0].numpy(), atol=1e-5)
+            np.testing.assert_allclose(std, posterior.std[0].numpy(), atol=1e-5)
+
+
+def test_embeddings_are_those_of_the_captions_and_nulls_stand_for_none(encoded: Path, base: Path) -> None:
+    encoder, tokenizer = encoders.load_text(str(base))
+    found = rows(encoded, "embeddings")
+    captions = [row["caption"] for row in rows(encoded, "images")]
+    assert [row["embedding"] is None for row in found] == [not caption for caption in captions]
+    for caption, row in zip(captions, found, strict=True):
+        if caption:
+            tokens = tokenizer([caption], padding="max_length", truncation=True, return_tensors="pt").input_ids
+            want = encoder(tokens)[0][0].detach().numpy()
+            np.testing.assert_allclose(unpack(row["embedding"], row["shape"], "fp32"), want, atol=1e-5)
+
+
+def test_provenance_says_which_encoder_and_which_images(encoded: Path, base: Path) -> None:
+    made = Dataset.open(encoded)
+    images, latents = made.index("images"), made.index("latents")
+    assert images and latents
+    said = latents["provenance"]
+    assert said["encoder"]["sha256"] == encoders.vae_digest(encoders.load_vae(str(base)))
+    assert said["encoder"]["placement"] == {"device": "cpu", "dtype": "fp32", "batch_size": 3, "threads": 1}
+    assert [entry["images_sha256"] for entry in latents["shards"]] == [entry["sha256"] for entry in images["shards"]]
+    assert str(base) not in str(said)
+
+
+def test_run_again_changes_nothing_and_another_base_is_an_error(encoded: Path, base: Path, tmp_path: Path) -> None:
+    before = digests(encoded)
+    again = command("encode", str(encoded), "--base", str(base), "--text", "--mirror")  # with the batch it was begun
+    assert again.returncode == 0, again.stderr
+    assert digests(encoded) == before
+    moved = shutil.copytree(base, tmp_path / "moved")  # where a base lies is nothing
+    again = command("encode", str(encoded), "--base", str(moved), "--text", "--mirror")
+    assert again.returncode == 0, again.stderr
+    vae = encoders.load_vae(str(moved))
+    with torch.no_grad():
+        vae.encoder.conv_in.weight.mul_(1.01)
+    vae.save_pretrained(moved / "vae")
+    refused = command("encode", str(encoded), "--base", str(moved), "--text", "--mirror")
+    assert refused.returncode == 1
+    assert "latents was made in another way" in refused.stderr and "encoder.sha256" in refused.stderr
+    assert digests(encoded) == before
+
+
+def test_killed_and_run_again_ends_in_the_same_bytes(plain: Path, encoded: Path, base: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(plain, tmp_path / "dataset")
+    words = ("encode", str(folder), "--base", str(base), "--text", "--mirror", "--batch-size", "3")
+    job = subprocess.Popen([sys.executable, "-m", "controlmill", *words], stderr=subprocess.DEVNULL)
+    while job.poll() is None and not (folder / shard_file("latents", 0)).exists():
+        time.sleep(0.005)
+    os.kill(job.pid, signal.SIGKILL)
+    job.wait()
+    done = command(*words)
+    assert done.returncode == 0, done.stderr
+    assert digests(folder) == digests(encoded)
+
+
+def test_two_shards_in_flight_make_the_same_bytes(
+    plain: Path, encoded: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "shards_in_flight", lambda _: 2)
+    folder = shutil.copytree(plain, tmp_path / "dataset")
+    plan = plan_encode(str(folder), str(base), Placement(), 3, True, True, "fp32")
+    with jobs.Means(threads=1) as means:
+        build.annotate(str(folder), plan, means)
+    assert digests(folder) == digests(encoded)
+
+
+def test_captions_that_are_not_complete_are_not_encoded(plain: Path, base: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(plain, tmp_path / "dataset")
+    write_captions(folder)
+    plan = plan_encode(str(folder), str(base), Placement(), 1, True, False, "fp32")
+    assert plan.wanted["embeddings"]["captions"]["table"] == "captions"
+    (folder / index_file("captions")).unlink()
+    (folder / shard_file("captions", 2)).unlink()
+    with pytest.raises(MillError, match=r"captions is not complete \(2 of 3 shards\): run the annotate command again"):
+        plan_encode(str(folder), str(base), Placement(), 1, True, False, "fp32")
+    assert plan_encode(str(folder), str(base), Placement(), 1, False, False, "fp32").wanted.keys() == {"latents"}
+
+
+def test_half_is_half_the_bytes(plain: Path, encoded: Path, base: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(plain, tmp_path / "dataset")
+    done = command("encode", str(folder), "--base", str(base), "--half", "--batch-size", "3")
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "embeddings").exists()
+    assert not list(verify(Dataset.open(folder)))
+    for small, whole in zip(rows(folder, "latents"), rows(encoded, "latents"), strict=True):
+        assert small["mirrored"] is None
+        assert 2 * len(small["moments"]) == len(whole["moments"])
+        values = unpack(whole["moments"], whole["shape"], "fp32")
+        np.testing.assert_allclose(unpack(small["moments"], small["shape"], "fp16"), values, rtol=1e-3, atol=1e-6)
+
+
+def test_one_bad_picture_is_one_null_with_a_reason(encoded: Path, base: Path) -> None:
+    stage = plan_encode(str(encoded), str(base), Placement(), 2, False, False, "fp32").stages[0]
+    step = stage.steps["latents"]  # type: ignore[attr-defined]
+    good, bad, other = rows(encoded, "images")[:3]
+    bad["image"]["bytes"] = bad["image"]["bytes"][:100]
+    odd = {
+        **other,
+        "width": 66,
+        "height": 62,
+        "image": {"bytes": encode_map("rgb", np.zeros((62, 66, 3), np.uint8), (62, 66))},
+    }
+    found = list(run_rows(step, [good, bad, odd, other], 1, lambda: None))
+    assert [isinstance(row, Failure) for row in found] == [False, True, True, False]
+    assert "sides in multiples of 4" in found[2].error
+    assert fault("latents", {"reason": None, **found[0]["latents"]}, "fp32") is None
+    cut = {**found[0]["latents"], "moments": b"1234"}
+    assert "moments: not" in (fault("latents", {"reason": None, **cut}, "fp32") or "")
+    with pytest.raises(ValueError, match="not finite in fp16"):
+        pack(np.float32([1e6]), "fp16")
+
+
+def test_verify_finds_a_cache_that_was_changed(encoded: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(encoded, tmp_path / "dataset")
+    path = folder / shard_file("latents", 1)
+    with path.open("rb") as file, open_parquet(file) as parquet:
+        footer, cut = read_footer(parquet), parquet.read().to_pylist()
+    cut[1]["moments"] = cut[1]["moments"][:-4]
+    with ShardWriter(path, SCHEMAS["latents"], footer.provenance) as writer:
+        for end, size in zip(itertools.accumulate(footer.groups), footer.groups, strict=True):
+            writer.write_group(cut[end - size : end])
+        writer.close(footer.summary)
+    found = [fault.found for fault in verify(Dataset.open(folder))]
+    assert any("by its index" in text for text in found), found
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--base", "./nowhere"), "--base ./nowhere: no such file or folder"),
+        (("--base", "tiny", "--dtype", "fp16"), "--dtype fp16: fp32 or bf16"),
+        (("--overwrite", "canny"), "--overwrite canny: this command makes latents"),
+    ],
+)
+def test_bad_use_is_a_clear_error(plain: Path, base: Path, words: tuple[str, ...], message: str) -> None:
+    given = words if "--base" in words else ("--base", str(base), *words)
+    done = command("encode", str(plain), *given)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert not (plain / "latents").exists()

@@ -1,0 +1,25 @@
+from recipes.reproduce import Scale, reproduce
+
+
+def test_the_reproduction_runs_from_photos_to_the_page(small_base, tmp_path, monkeypatch):
+    """A few dozen steps through the same commands."""
+    monkeypatch.setattr("recipes.reproduce.SEEDS", (0,))
+    monkeypatch.setattr("recipes.reproduce.find_weights", _none)
+    scale = Scale(130, (20, 60), steps=10, batch_size=4, looks=2, rows=4, probes=2, base=str(small_base))
+    page = tmp_path / "docs" / "reproduce.md"
+    page.parent.mkdir()
+    reproduce(tmp_path / "work", page, scale)
+    text = page.read_text()
+    for name in ("canny-seed0", "canny-gaussian", "canny-lite", "canny-20", "segmentation", "depth"):
+        assert f"| {name} |" in text
+    for name in ("seeds", "ablations", "conditions", "probes_canny-seed0", "probes_depth"):
+        assert (page.parent / "reproduce" / f"{name}.png").stat().st_size > 1000
+    before = page.stat().st_mtime_ns
+    reproduce(tmp_path / "work", page, scale)  # nothing is trained again
+    assert page.stat().st_mtime_ns > before
+
+
+def _none(choices, folder):
+    from controlmill.schemas.errors import MillError
+
+    raise MillError("no weights")

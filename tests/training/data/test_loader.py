@@ -1,0 +1,274 @@
+import io
+import itertools
+import shutil
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from controlmill.schemas.conditions import CONDITIONS
+from controlmill.schemas.dataset import Dataset, index_file, shard_file
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.shardfile import open_parquet
+from controlmill.schemas.maps.transforms import Augment
+from controlmill.training.data.loader import Loader, LoaderConfig, held_out_samples
+from controlmill.training.data.order import LANES
+from controlmill.training.data.selection import LOCATION, Filter, Selection, check_tables, select
+from controlmill.training.run.prepare import processes as readers
+from tests.training.fixtures import ALL_MAPS, SCENES, WITHOUT_SCRIBBLE
+
+
+def make_loader(dataset, conditions=("canny",), threads=2, **changes):
+    return Loader(
+        dataset,
+        check_tables(dataset, conditions),
+        select(dataset, conditions),
+        LoaderConfig(**{"seed": 3, "batch_size": 10, **changes}),
+        threads,
+    )
+
+
+def first(batches, count):
+    return list(itertools.islice(batches, count))
+
+
+def identity(batch):
+    return [(s.epoch, s.row, s.caption, s.image.tobytes(), *(m.tobytes() for m in s.maps.values())) for s in batch]
+
+
+def test_all_conditions_come_aligned_with_their_picture(scenes):
+    loader = make_loader(scenes, ALL_MAPS)
+    batch = first(loader.batches(), 1)[0]
+    for sample in batch:
+        assert set(sample.maps) == set(ALL_MAPS)
+        assert {array.shape[:2] for array in sample.maps.values()} == {sample.image.shape[:2]} == {(64, 64)}
+        assert " ground" in sample.caption
+    assert {name: batch[0].maps[name].dtype.name for name in ("depth", "canny")} == {
+        "depth": "uint16",
+        "canny": "uint8",
+    }
+
+
+def test_from_any_step_batches_are_the_same(scenes):
+    loader = make_loader(scenes, augment=Augment(crop=48, mirror=True))
+    everything = [identity(batch) for batch in first(loader.batches(), 25)]
+    assert [identity(batch) for batch in first(loader.batches(17), 8)] == everything[17:]
+    seen = [row for batch in everything for epoch, row, *_ in batch if epoch == 0]
+    assert len(seen) == len(set(seen)) == SCENES
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_reader_processes_do_not_change_batches(scenes, workers):
+    loader = make_loader(scenes, threads=1)
+    expected = [identity(batch) for batch in first(loader.batches(2), 4)]
+    assert [identity(batch) for batch in first(readers.batches(loader, 2, workers=workers), 4)] == expected
+
+
+def test_ranks_share_each_batch(scenes):
+    loader = make_loader(scenes)
+    whole = identity(first(loader.batches(), 1)[0])
+    parts = [identity(first(loader.batches(0, rank, 2), 1)[0]) for rank in range(2)]
+    assert [parts[i % 2][i // 2] for i in range(len(whole))] == whole
+
+
+class Many(Dataset):
+    """In memory, one file of many row groups of 8."""
+
+    GROUPS, ROWS = 80, 8
+
+    def __init__(self, wide=0):
+        """Pictures are 8×8; every so many of them, beginning with the first, are twice as wide."""
+        keys = [str(row) for row in range(self.GROUPS * self.ROWS)]
+        widths = np.full(len(keys), 8)
+        if wide:
+            widths[::wide] = 16
+        made = {width: self._made(width) for width in (8, 16)}
+        self.open_bytes = LANES * self.ROWS * sum(len(stored["bytes"]) for stored in made[8])
+        self.files = {}
+        for number, (table, column) in enumerate((("images", "image"), ("canny", "map"))):
+            rows = [
+                {"key": key, column: made[width][number], "caption": key}
+                for key, width in zip(keys, widths, strict=True)
+            ]
+            pq.write_table(pa.Table.from_pylist(rows), file := io.BytesIO(), row_group_size=self.ROWS)
+            self.files[table] = file
+        self.train = np.zeros(len(keys), LOCATION)
+        self.train["row"] = np.arange(len(keys))
+        self.train["group"] = self.train["row"] // self.ROWS
+        self.train["height"], self.train["width"] = 8, widths
+
+    @staticmethod
+    def _made(width):
+        """A picture and its map."""
+        pixels = np.random.default_rng(0).integers(0, 256, (8, width, 3), np.uint8)
+        edges = np.where(pixels[..., 0] > 127, 255, 0).astype(np.uint8)
+        return [{"bytes": cv2.imencode(".png", array)[1].tobytes(), "path": None} for array in (pixels, edges)]
+
+    def index(self, table):
+        return None
+
+    @contextmanager
+    def parquet(self, table, shard):
+        yield open_parquet(self.files[table])
+
+    def loader(self, cache_bytes, train=None):
+        train = self.train if train is None else train
+        selection, config = Selection(train, train[:0]), LoaderConfig(seed=3, batch_size=8)
+        return Loader(self, {"canny": CONDITIONS["canny"]}, selection, config, cache_bytes=cache_bytes)
+
+
+def reads(loader, epochs=2, readers_=1):
+    """(reads of a row group by each reader in an epoch, most bytes that one held)."""
+    found, most = [], 0
+    for reader in range(readers_):
+        turns = loader.turns(0, reader, readers_)
+        rows = loader.reader(turns)
+        for number in range(reader, epochs * len(loader.streams[0]), readers_):
+            turns.now[0] = number
+            ((_, index),) = loader.orders[0].samples(number, 1)
+            assert rows.take(loader.streams[0][index])["caption"] == str(index)
+            turns.now[0] = number + 1
+            most = max(most, rows._held)
+        found.append(rows.group_reads / epochs / Many.GROUPS)
+        assert not rows._rows
+    return sum(found), most
+
+
+def test_each_row_group_is_read_once_an_epoch_where_what_is_to_come_fits():
+    dataset = Many()
+    loader = dataset.loader(dataset.open_bytes)
+    assert reads(loader)[0] < 1.1
+    assert reads(loader, readers_=4)[0] < 2.1  # lanes begin and end within a group
+
+
+@pytest.mark.parametrize(("share_kept", "times"), [(0.5, 2.0), (0.25, 3.5), (0.0, 8.0)])
+def test_where_it_does_not_fit_row_groups_are_read_a_few_times_more_and_that_is_said(share_kept, times):
+    dataset = Many()
+    loader = dataset.loader(max(1, int(share_kept * dataset.open_bytes)))
+    found, most = reads(loader, epochs=1)
+    assert found <= times
+    assert most <= share_kept * dataset.open_bytes
+    if share_kept == 0.25:
+        assert "each row group is read up to 4 times an epoch" in loader.notes(1)[0]
+    assert not dataset.loader(dataset.open_bytes).notes(1)
+
+
+def test_the_bound_changes_no_batch():
+    batches_of = [
+        [identity(batch) for batch in first(Many().loader(bound).batches(3), 85)] for bound in (1, 10_000, 10**9)
+    ]
+    assert batches_of[0] == batches_of[1] == batches_of[2]
+
+
+def test_shapes_are_streams_that_share_row_groups():
+    dataset = Many(wide=3)
+    loader = dataset.loader(dataset.open_bytes)
+    assert [len(stream) for stream in loader.streams] == [426, 214]
+    everything = [identity(batch) for batch in first(loader.batches(), 90)]
+    assert [identity(batch) for batch in first(dataset.loader(1).batches(70), 20)] == everything[70:]
+    seen = [row for batch in everything for epoch, row, *_ in batch if epoch == 0]
+    assert len(seen) == len(set(seen)) == len(dataset.train)
+
+
+def test_nulls_are_found_without_reading_maps_and_counted_by_reason(scenes, monkeypatch):
+    asked = set()
+    read = pq.ParquetFile.read
+
+    def noted(self, columns=None, **options):
+        asked.update(columns)
+        return read(self, columns=columns, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read", noted)
+    found = select(scenes, ["scribble", "segmentation"])
+    assert asked == {"key", "sha256", "width", "height", "map.path", "reason", "caption"}
+    assert dict(found.left_out) == {"scribble: missing": len(WITHOUT_SCRIBBLE)}
+    assert len(found.train) == SCENES - len(WITHOUT_SCRIBBLE)
+
+
+def test_filters_take_columns_of_any_table(scenes):
+    lines = Filter.parse("hough.n_lines > 4")
+    found = select(scenes, ["canny"], [lines, Filter.parse("width == 64")])
+    assert len(found.train) + found.left_out["where"] == SCENES
+    assert 0 < len(found.train) < SCENES
+    samples = held_out_samples(scenes, {"hough": scenes.condition("hough")}, found.train, columns=("n_lines",))
+    assert all(sample.columns["n_lines"] > 4 for sample in samples)
+
+
+@pytest.mark.parametrize("text", ["n_lines", "canny.nothing > 3", "nowhere.x > 3", "canny.map > 3"])
+def test_bad_filters_say_what_there_is(scenes, text):
+    with pytest.raises(MillError, match="--where"):
+        select(scenes, ["canny"], [Filter.parse(text)])
+
+
+def test_subsets_nest_and_share_one_held_out_set(scenes):
+    chosen = [select(scenes, ["canny"], held_out=0.2, limit=limit) for limit in (10, 30, 0)]
+    rows = [{tuple(row) for row in found.train[["shard", "row"]].tolist()} for found in chosen]
+    held = [{tuple(row) for row in found.held_out[["shard", "row"]].tolist()} for found in chosen]
+    assert len(rows[0]) == 10
+    assert rows[0] < rows[1] < rows[2]
+    assert held[0] == held[1] == held[2]
+    assert not held[0] & rows[2]
+    assert 5 < len(held[0]) < 40
+
+
+def test_an_empty_selection_is_an_error(scenes):
+    with pytest.raises(MillError, match=r"no rows are left.*96 where"):
+        select(scenes, ["canny"], [Filter.parse("width > 64")])
+
+
+def test_a_missing_a_partial_and_a_stale_table_are_errors(dataset_folder, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(dataset_folder, folder)
+    dataset = Dataset.open(folder)
+    with pytest.raises(MillError, match="no condition 'sketch'; it has: canny, hough"):
+        check_tables(dataset, ["sketch"])
+    (folder / shard_file("canny", 1)).unlink()
+    with pytest.raises(MillError, match=r"canny is not complete \(2 of 3 shards\)"):
+        check_tables(dataset, ["canny"])
+    index = dataset.index("hough")
+    index["shards"][0]["images_sha256"] = "0" * 64
+    dataset.storage.write_json(index_file("hough"), index)
+    with pytest.raises(MillError, match="made from other images"):
+        check_tables(dataset, ["hough"])
+
+
+def test_a_window_larger_than_the_pictures_is_an_error(scenes):
+    with pytest.raises(MillError, match="--crop 65"):
+        make_loader(scenes, augment=Augment(crop=65))
+
+
+def test_blocks_of_reader_processes_are_used_again_only_when_no_view_is_left(scenes):
+    packer = readers._Packer()
+    batch = first(make_loader(scenes, ALL_MAPS).batches(), 1)[0]
+    kept = readers._unpacked(*packer(batch))
+    others = readers._unpacked(*packer(batch[::-1]))
+    assert len(packer.blocks) == 2
+    assert identity(kept) == identity(batch)
+    one = others[0].image
+    del others
+    packer(batch)
+    assert len(packer.blocks) == 3
+    assert np.array_equal(one, batch[-1].image)
+    del one
+    packer(batch)
+    assert len(packer.blocks) == 3
+
+
+def test_a_table_that_cannot_be_read_is_one_message_also_from_another_process(dataset_folder, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset_folder, copy)
+    loader = make_loader(Dataset.open(copy))
+    for shard in range(3):
+        path = copy / shard_file("canny", shard)
+        data = bytearray(path.read_bytes())
+        data[4:400] = bytes(396)  # the first page
+        path.write_bytes(data)
+    monkeypatch.setattr(readers, "get_worker_info", lambda: SimpleNamespace(id=0, num_workers=1))
+    packer = readers._Packer()
+    with pytest.raises(MillError, match=r"canny/0000/.* is damaged") as found:
+        readers._next(packer(share) for share in readers._Shares(loader, 0, 0, 1))
+    assert "Traceback" not in str(found.value)

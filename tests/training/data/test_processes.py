@@ -1,0 +1,27 @@
+"""Reader processes that fail end with an error, and leave no process that the trainer would wait for."""
+
+import gc
+import multiprocessing
+
+import pytest
+
+from controlmill.schemas.errors import MillError
+from controlmill.training.data.processes import batches
+
+
+class Full:
+    """A loader whose worker finds no room."""
+
+    def batches(self, *_):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+
+def test_a_full_shared_memory_is_one_message_and_ends_the_readers():
+    read = batches(Full(), workers=1)
+    with pytest.raises(MillError, match=r"--loader-workers: no room in /dev/shm.*No space left on device.*--shm-size"):
+        next(read)
+    gc.disable()  # what is still referred to by the error is ended all the same
+    try:
+        assert not multiprocessing.active_children()
+    finally:
+        gc.enable()

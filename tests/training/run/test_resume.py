@@ -1,0 +1,102 @@
+"""A run that goes on has the bits of one that was never stopped, whatever else the process did in between."""
+
+import random
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+
+from controlmill.evaluation.fidelity import Judge
+from controlmill.training import start as runs
+from controlmill.training.trainer import Trainer
+
+LOOKS = {"held_out": 0.2, "eval_rows": 2, "probe_steps": 1, "probe_budget": 0.0, "eval_every": 2, "probes": 2}
+
+
+def go_on(run, **changes):
+    Trainer(run, *runs.resume(run, changes), resume=True).train()
+
+
+def files(run, step):
+    folder = run / "checkpoints" / f"{step:08d}"
+    return {str(path.relative_to(folder)): load_file(path) for path in sorted(folder.rglob("*.safetensors"))}
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    for file in a:
+        assert a[file].keys() == b[file].keys()
+        assert [name for name in a[file] if not torch.equal(a[file][name], b[file][name])] == []
+
+
+def state_of_the_process(trainer):
+    """What a step may depend on beside weights, as plain values."""
+    trained, base = trainer.trained, trainer.base
+    networks = [base.unet, base.vae, base.text_encoder, trained.controlnet, trained.average]
+    return {
+        "modes": [(name, part.training) for network in networks for name, part in network.named_modules()],
+        "gradients": [(name, p.requires_grad) for network in networks for name, p in network.named_parameters()],
+        "python": random.getstate(),
+        "numpy": str(np.random.get_state()),  # noqa: NPY002
+        "torch": torch.get_rng_state().tolist(),
+        "threads": (torch.get_num_threads(), cv2.getNumThreads()),
+        "dtype": torch.get_default_dtype(),
+        "grad": torch.is_grad_enabled(),
+        "matmul": torch.get_float32_matmul_precision(),
+        "exact": (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic),
+        "kernels": (torch.backends.mkldnn.enabled, torch.backends.cuda.flash_sdp_enabled()),
+    }
+
+
+def disturb(judge, image, drawn):
+    """As the worst annotator could: it changes everything, and fails."""
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    torch.manual_seed(1)
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    cv2.setNumThreads(cv2.getNumThreads() + 1)
+    torch.set_default_dtype(torch.float64)
+    torch.set_grad_enabled(False)
+    torch.set_float32_matmul_precision("medium")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.mkldnn.enabled = False
+    torch.backends.cuda.enable_flash_sdp(False)
+    raise RuntimeError("broken")
+
+
+def test_neither_a_look_nor_a_checkpoint_changes_what_a_step_depends_on(
+    settings, dataset_folder, tmp_path, monkeypatch
+):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    config = settings(**{**LOOKS, "eval_every": 1}, steps=3, checkpoint_every=1, ema=0.9)
+    run = tmp_path / "run"
+    trainer = Trainer(run, config, runs.begin(str(dataset_folder), run, config), resume=False)
+    annotation, one_step, states = Judge.annotation, trainer._one_step, []
+
+    def noted(samples):
+        states.append(state_of_the_process(trainer))
+        monkeypatch.setattr(Judge, "annotation", disturb if trainer.step == 1 else annotation)
+        return one_step(samples)
+
+    monkeypatch.setattr(trainer, "_one_step", noted)
+    before = state_of_the_process(trainer)
+    trainer.train()
+    assert "broken" in (run / "metrics.jsonl").read_text()
+    assert states == [before] * 3
+    assert {mode for _, mode in before["modes"]} == {True, False}  # the encoders are not in the steps' mode
+
+
+@pytest.mark.parametrize("changes", [{**LOOKS, "probes": 0, "unlock": "decoder"}, {"start_from": True}])
+def test_a_run_killed_after_the_look_at_its_checkpoint_goes_on_exactly(changes, train, settings, tmp_path):
+    changes = {**changes, "base": "tiny", "batch_size": 2}  # a smaller base's layouts do not depend on its mode
+    if "start_from" in changes:
+        train(tmp_path / "first", settings(steps=1, base="tiny", batch_size=2))
+        changes["start_from"] = str(tmp_path / "first")
+    train(tmp_path / "whole", settings(steps=3, **changes))
+    train(tmp_path / "cut", settings(steps=2, **changes))  # its last step is looked at, and is a checkpoint's
+    go_on(tmp_path / "cut", steps=3)
+    assert_equal(files(tmp_path / "whole", 3), files(tmp_path / "cut", 3))

@@ -1,0 +1,251 @@
+"""A run folder as a thing that is damaged, copied, published, or comes from elsewhere."""
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from diffusers import ControlNetModel
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from controlmill.evaluation.sample import draw
+from controlmill.schemas.errors import MillError
+from controlmill.training import export
+from controlmill.training import start as runs
+from controlmill.training.run.log import read_log
+from controlmill.training.run.prepare import controlnet_folder
+from controlmill.training.run.record import read_run
+from controlmill.training.start import saved
+from controlmill.training.trainer import Trainer
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def run(finished, train, settings, tmp_path):
+    """A copy of a run of two steps with a checkpoint each, an average and pictures."""
+    if not (finished / "run").exists():
+        looks = {"held_out": 0.2, "eval_rows": 2, "probes": 1, "probe_steps": 1, "eval_every": 2, "probe_budget": 0.0}
+        train(finished / "run", settings(steps=2, checkpoint_every=1, ema=0.9, **looks))
+    shutil.copytree(finished / "run", tmp_path / "run", symlinks=True)
+    return tmp_path / "run"
+
+
+def go_on(run):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Trainer(run, *runs.resume(run, {}), resume=True)
+
+
+def flip(path: Path, position: int = -1):
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.unlink()  # the file in the run's own folder is the same one
+    path.write_bytes(data)
+
+
+# checkpoints
+
+
+def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_named_before_anything_is_trained(run):
+    last = run / "checkpoints" / "00000002"
+    files = sorted(path for path in last.rglob("*") if path.is_file())
+    assert len(files) == 6
+    for path in files:
+        whole = path.read_bytes()
+        flip(path, len(whole) // 2)
+        with pytest.raises(MillError, match=rf"{path} is damaged .*Remove .*{last} to go on from step 1, the check"):
+            go_on(run)
+        path.write_bytes(whole)
+    assert go_on(run).step == 2
+
+
+def test_damaged_weights_are_neither_sampled_from_nor_exported_nor_started_from(
+    run, tmp_path, settings, dataset_folder
+):
+    Image.new("RGB", (64, 64)).save(tmp_path / "map.png")
+    flip(run / "checkpoints" / "00000002" / "ema" / WEIGHTS)
+    said = rf"ema/{WEIGHTS} is damaged .*sha256"
+    with pytest.raises(MillError, match=said):
+        draw(run, None, tmp_path / "map.png", "", 0, 1, 1, 1.0, "cpu")
+    with pytest.raises(MillError, match=said):
+        export.export_weights(Path(controlnet_folder(str(run))), tmp_path / "out.safetensors", "original", "fp32")
+    with pytest.raises(MillError, match=said):
+        runs.begin(str(dataset_folder), tmp_path / "new", settings(start_from=str(run)))
+
+
+def test_a_weight_that_is_no_number_is_neither_saved_nor_gone_on_from(run):
+    trainer = go_on(run)
+    path = run / "checkpoints" / "00000002" / "controlnet" / WEIGHTS
+    tensors = load_file(path)
+    with torch.no_grad():
+        tensors["conv_in.bias"][0] = torch.nan
+        trainer.trained.controlnet.conv_in.bias[0] = torch.nan
+    trainer.step = 3
+    with pytest.raises(MillError, match=r"step 3: the weight conv_in\.bias of controlnet has values that are no num"):
+        trainer._save()
+    assert saved.steps_saved(run) == [1, 2]
+    path.unlink()
+    save_file(tensors, path)
+    last, state = path.parent.parent, saved.read_state(run)
+    (last / "state.json").unlink()
+    saved.write_state(last, dataclasses.replace(state, files=saved.digests(last)))  # as if it had been saved so
+    with pytest.raises(MillError, match=rf"{path} is damaged .*conv_in\.bias has values that are no numbers.* step 1"):
+        go_on(run)
+
+
+def test_checkpoints_have_names_of_eight_digits(run):
+    for name in ("²", "٣", "00000003\n", "000000004", "x"):
+        (run / "checkpoints" / name).mkdir()
+        (run / "checkpoints" / name / "state.json").write_text("{}")
+    assert saved.steps_saved(run) == [1, 2]
+
+
+# from elsewhere
+
+
+def config(**changes):
+    return lambda said: said["config"].update(changes)
+
+
+RECORDS = {
+    "no list": (lambda said: [said], "should be an object"),
+    "nothing": (lambda said: said.clear(), "config: Field required"),
+    "settings that are none": (lambda said: said.update(config=3), "config: "),
+    "text for a number": (config(rate="1"), "config.rate: .*valid number"),
+    "yes for a number": (config(batch_size=True), "config.batch_size: .*valid integer"),
+    "a number for a list": (config(where=1), "config.where: .*valid array"),
+    "an unknown setting": (config(speed=1), "config.speed: Unexpected"),
+    "a batch of a billion": (config(batch_size=10**9), "--batch-size"),
+    "a step of many digits": (config(steps=10**400), "--steps"),
+    "no number": (config(rate=float("nan")), "--rate is a finite number"),
+    "another connection": (config(connection="x"), "config.connection: "),
+    "shapes of text": (lambda said: said.update(shapes=["ab"]), "shapes.0: "),
+    "a base of ten thousand letters": (config(base="x" * 10_000, batch_size=0), "--batch-size"),
+    "no version": (lambda said: said["provenance"]["annotator"].pop("version"), "no version in"),
+    "no shapes": (lambda said: said.update(shapes=[]), "shapes"),
+    "fewer rows than none": (lambda said: said.update(rows=-1), r"rows\.0 is -1"),
+    "no annotator": (lambda said: said["provenance"].pop("annotator"), "no annotator in provenance"),
+}
+
+
+@pytest.mark.parametrize("case", RECORDS)
+def test_a_run_of_another_shape_is_one_line_with_the_files_name(case, run):
+    change, said = RECORDS[case]
+    path = run / "run.json"
+    values = json.loads(path.read_text())
+    other = change(values)
+    path.write_text(json.dumps(other if isinstance(other, list) else values))
+    with pytest.raises(MillError, match=said) as found:
+        runs.resume(run, {})
+    assert str(found.value).startswith(f"{path} is damaged, or of another version")
+    assert "\n" not in str(found.value)
+
+
+STATES = {
+    "no object": ("[]", "should be an object"),
+    "empty": ("{}", "Field required"),
+    "deep": ("[" * 100_000, "recursion limit"),
+    "text for a step": ('{"state": {"step": "2"}, "sha256": ""}', "state.step: .*valid integer"),
+    "no text": ("\udcff", "Invalid JSON"),
+}
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_files_that_are_no_json_of_a_run(case, run):
+    text, said = STATES[case]
+    for path in (run / "checkpoints" / "00000002" / "state.json", run / "_local.json", run / "run.json"):
+        before = path.read_bytes()
+        path.write_bytes(text.encode(errors="surrogateescape"))
+        with pytest.raises(MillError, match=said if path.name == "state.json" else "damaged") as found:
+            runs.resume(run, {})
+        assert str(found.value).startswith(f"{path} is damaged")
+        assert "\n" not in str(found.value)
+        path.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    "line", [b"[1]", b"\xff\xfe", b"[" * 100_000, b'{"step": 1, "loss": []}', b'{"step": 1, "gain": 1}']
+)
+def test_a_log_that_is_none_names_its_line(line, tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    log.write_bytes(b'{"step": 1, "loss": 0.5}\n' + line + b'\n{"step": 2, "loss": 0.5}\n')
+    with pytest.raises(MillError, match=rf"{log}, line 2: no line of a run's log") as found:
+        read_log(tmp_path)
+    assert "\n" not in str(found.value)
+    log.write_bytes(b'{"step": 1, "loss": 0.5}\n{"step": 2, "lo')  # cut off while it was written
+    assert read_log(tmp_path) == [{"step": 1, "loss": 0.5}]
+
+
+# copied, published
+
+
+def test_a_run_folder_is_a_controlnets_folder_also_where_it_was_copied(run, tmp_path):
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (run / WEIGHTS).stat().st_mode & 0o777 == 0o666 & ~umask
+    shutil.copytree(run, tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy" / "checkpoints")  # what nobody uploads
+    loaded = ControlNetModel.from_pretrained(tmp_path / "copy").state_dict()
+    average = load_file(run / "checkpoints" / "00000002" / "ema" / WEIGHTS)
+    assert loaded.keys() == average.keys()
+    assert all(torch.equal(loaded[name], average[name]) for name in average)
+    assert controlnet_folder(str(tmp_path / "copy")) == str(tmp_path / "copy")
+    Image.new("RGB", (64, 64)).save(tmp_path / "map.png")
+    drawn = [
+        draw(folder, None, tmp_path / "map.png", "a", 0, 1, 1, 1.0, "cpu")[0][0] for folder in (run, tmp_path / "copy")
+    ]
+    assert (drawn[0] == drawn[1]).all()
+
+
+def test_a_run_without_its_last_checkpoint_offers_the_one_before(run):
+    shutil.rmtree(run / "checkpoints" / "00000002")
+    go_on(run)
+    assert (run / WEIGHTS).samefile(run / "checkpoints" / "00000001" / "ema" / WEIGHTS)
+    assert not list(run.rglob("*~"))
+
+
+def test_nothing_that_is_published_holds_a_path_of_this_machine(train, settings, dataset_folder, tmp_path):
+    train(tmp_path / "first", settings(steps=1))
+    changes = {"start_from": str(tmp_path / "first"), "unlock": "decoder", "weights": str(tmp_path), "held_out": 0.2}
+    config = settings(steps=1, eval_rows=2, **changes)
+    run = tmp_path / "run"
+    train(run, config)
+    ignored = (run / ".gitignore").read_text().split()
+    assert "_local.json" in ignored
+    published = [path for path in run.rglob("*") if path.is_file() and path.name not in ignored]
+    folders = [str(Path(folder).parent).encode() for folder in (config.base, dataset_folder, tmp_path / "first")]
+    assert [path for path in published for folder in folders if folder in path.read_bytes()] == []
+    record = read_run(run)
+    assert record.config == config
+    assert record.dataset == str(dataset_folder)
+    (run / "_local.json").unlink()  # as it comes from the Hub: the same base, elsewhere
+    assert read_run(run).config.base == "small"
+    assert runs.resume(run, {"base": config.base}, str(dataset_folder))[0].base == config.base
+
+
+def test_the_card_draws_a_picture_with_the_stock_pipeline(train, settings, small_base, tmp_path):
+    looks = {"held_out": 0.2, "eval_rows": 2, "probes": 1, "probe_steps": 1, "eval_every": 1, "probe_budget": 0.0}
+    run = tmp_path / "run"
+    train(run, settings(steps=1, unlock="decoder", **looks))
+    text = (run / "README.md").read_text()
+    assert "![samples](probes/00000001.png)" in text
+    assert (run / "probes" / "00000001.png").is_file()
+    assert "base_model" not in text  # a folder is no model of the Hub
+    Image.new("RGB", (64, 64)).save(tmp_path / "map.png")
+    code = text.split("```python\n")[1].split("```")[0]
+    for said, here in (("this/folder", run), ('"small"', f'"{small_base}"'), ("map.png", tmp_path / "map.png")):
+        assert said in code
+        code = code.replace(said, str(here))
+    found = {}
+    exec(code, found)
+    assert found["image"].size == (64, 64)

@@ -1,0 +1,125 @@
+"""What a plan says: against real steps, for bases that are not here, for several processes."""
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from torch.utils.flop_counter import FlopCounterMode
+
+from controlmill.bases.configuration import Facts
+from controlmill.bases.controlnet import ControlledDenoiser, choose_trainable, make_controlnet
+from controlmill.bases.stable_diffusion import Base
+from controlmill.schemas.errors import MillError
+from controlmill.training import start as runs
+from controlmill.training.data.cache_use import Caches
+from controlmill.training.estimate import make_plan, plan_text
+from controlmill.training.step import Inputs, sample_losses
+
+WITHOUT_ENCODERS = Caches({"latents": "float32", "embeddings": "float32"})
+
+
+@pytest.fixture(scope="module")
+def base(small_base) -> Base:
+    return Base(str(small_base), torch.device("cpu"))
+
+
+def stable_diffusion() -> Facts:
+    """The architecture of 1.5."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
+    vae = {
+        "block_out_channels": (128, 256, 512, 512),
+        "layers_per_block": 2,
+        "latent_channels": 4,
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+    }
+    text = {"hidden_size": 768, "num_hidden_layers": 12, "max_position_embeddings": 77, "num_attention_heads": 12}
+    return Facts(dict(unet.config), vae, text, {})
+
+
+def test_a_plan_agrees_with_a_step(settings, base):
+    config = settings(batch_size=4)
+    plan = make_plan(config, base.facts, 64, 64, caches=WITHOUT_ENCODERS)
+    controlnet = make_controlnet(base.unet, "zero", 4, 3, 0)
+    own, _ = choose_trainable(controlnet, base.unet, only_mid=False, unlock="none")
+    assert plan.trained == plan.gradients == sum(p.numel() for p in own) * 4
+    assert plan.optimizer == 2 * plan.trained
+    kept = {}
+
+    def note(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    inputs = Inputs(
+        torch.randn(4, 4, 16, 16),
+        torch.randn(4, 4, 16, 16),
+        torch.tensor([1, 2, 3, 4]),
+        torch.randn(4, 24, 32),
+        torch.rand(4, 3, 64, 64),
+    )
+    denoiser = ControlledDenoiser(base.unet, controlnet).train()
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+    ):
+        sample_losses(base, denoiser, inputs, config).sum().backward()
+    parameters = {p.untyped_storage().data_ptr() for p in denoiser.parameters()}
+    measured = sum(size for pointer, size in kept.items() if pointer not in parameters)
+    assert 0.9 < plan.activations / measured < 1.3
+    assert 1 <= plan.flops / counter.get_total_flops() < 1.2  # the counter does not know attention on a CPU
+
+
+def test_a_plan_for_stable_diffusion_says_what_is_known_of_it(settings):
+    facts = stable_diffusion()
+    plan, mid, whole = (
+        make_plan(settings(batch_size=1, **changes), facts, 512, 512, caches=WITHOUT_ENCODERS)
+        for changes in ({}, {"only_mid": True}, {"unlock": "base"})
+    )
+    assert plan.trained == pytest.approx(361e6 * 4, rel=0.01)  # 361 M parameters
+    assert whole.trained - plan.trained == pytest.approx(860e6 * 4, rel=0.01)
+    assert 8 < plan.total / 2**30 < 24
+    one_matrix_of_attention = 8 * 4096**2 * 4
+    assert plan.activations < 4 * one_matrix_of_attention  # no kernel of training keeps one of its ten
+    assert 1.03 < plan.flops / mid.flops < 1.05  # all that connections to skips are
+    assert 1.3 < whole.flops / plan.flops < 1.5  # the base's weights have gradients too
+
+
+def test_a_plan_counts_what_caches_save_and_what_is_computed_again(settings, base):
+    facts = base.facts
+    plain = make_plan(settings(), facts, 64, 64)
+    cached = [
+        make_plan(settings(), facts, 64, 64, caches=Caches(dict.fromkeys(tables, "float32"))).flops
+        for tables in (["latents"], ["latents", "embeddings"])
+    ]
+    assert plain.flops > cached[0] > cached[1]
+    again = make_plan(settings(gradient_checkpointing=True), facts, 64, 64)
+    assert again.flops > plain.flops
+    assert again.activations < plain.activations
+
+
+def test_a_plan_is_for_one_of_several_processes(settings, base):
+    alone, one_of_two = (make_plan(settings(batch_size=8), base.facts, 64, 64, processes) for processes in (1, 2))
+    assert one_of_two.flops == pytest.approx(alone.flops / 2)
+    assert one_of_two.activations == pytest.approx(alone.activations / 2, rel=0.1)
+    assert one_of_two.gradients == 2 * alone.gradients  # and the buckets that they are exchanged in
+    with pytest.raises(MillError, match="--batch-size 8 does not divide among 3 processes"):
+        make_plan(settings(batch_size=8), base.facts, 64, 64, 3)
+
+
+def test_what_a_plan_says_of_processes_and_looks_without_a_warning(settings, dataset_folder, monkeypatch):
+    warnings = []
+    monkeypatch.setattr("diffusers.models.modeling_utils.logger.warning", lambda *given, **how: warnings.append(given))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    config = settings(held_out=0.2, probes=2, steps=20, probe_budget=0.0, precision="bf16")
+    prepared = runs.prepare(str(dataset_folder), config)
+    text = plan_text(prepared, config)
+    assert "20 steps of 4, 2 in each of 2 processes are" in text
+    assert "looks at held-out rows: 2 of" in text
+    config.eval_every = 1
+    assert "looks at held-out rows: 21 of" in plan_text(prepared, config)
+    config.probe_budget = 0.05
+    assert "fewer than the 21 asked for: --probe-budget 0.05" in plan_text(prepared, config)
+    assert warnings == []
+    monkeypatch.setenv("WORLD_SIZE", "many")
+    with pytest.raises(MillError, match="WORLD_SIZE is 'many'"):
+        plan_text(prepared, config)

@@ -1,0 +1,1 @@
+"""From tables to batches: which rows, in which order, read and decoded."""

@@ -1,0 +1,159 @@
+"""Which caches of a dataset a run may use, and why not the others; and a step's latents from cached moments.
+
+A cache is used when it was made from these images and captions by encoders equal to the base's, weight by weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from controlmill.bases.encoders import load_text, load_vae, location, text_digest, vae_digest
+from controlmill.schemas.caches import CACHES, EMBEDDINGS, LATENTS, captions_of
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError
+
+if TYPE_CHECKING:
+    from controlmill.bases.configuration import Facts
+
+    from ..config import TrainConfig
+
+WITHOUT = "--caches off trains without it"
+AGAIN = "controlmill encode … --overwrite"
+
+
+@dataclass(frozen=True)
+class Caches:
+    """What is read instead of encoded. ``stored`` is the dtype by table; ``unused`` is the reason by table."""
+
+    stored: dict[str, str] = field(default_factory=dict)
+    mirrored: bool = False
+    unused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def latents(self) -> bool:
+        """Whether moments are read, and pictures are not."""
+        return LATENTS in self.stored
+
+    @property
+    def text(self) -> bool:
+        """Whether embeddings are read."""
+        return EMBEDDINGS in self.stored
+
+    @property
+    def tables(self) -> list[str]:
+        """The tables that are used."""
+        return [table for table in CACHES if table in self.stored]
+
+    def said(self) -> str:
+        """One line for people; empty where the dataset has no caches."""
+        used = f"caches: {' and '.join(self.tables)} are used" if self.stored else ""
+        if self.latents:
+            used += ": a step decodes and encodes no picture"
+        unused = [f"{table} not used: {why}" for table, why in self.unused.items()]
+        return "; ".join([*([used] if used else []), *unused])
+
+
+NONE = Caches()
+
+
+def find_caches(dataset: Dataset, config: TrainConfig, facts: Facts, wanted: Sequence[str] | None = None) -> Caches:
+    """The caches that fit.
+
+    Args:
+        dataset: where they are.
+        config: whether they are to be used, the base, crop and mirror.
+        facts: of the base.
+        wanted: what a run that goes on began with: just these are used.
+
+    Raises:
+        MillError: a cache was made for a base of other sizes; it cannot serve ``--crop`` or ``--mirror``; or one that
+            the run began with cannot be used now.
+    """
+    if config.caches == "off":
+        return NONE
+    stored: dict[str, str] = {}
+    unused: dict[str, str] = {}
+    mirrored = False
+    for table in CACHES if wanted is None else wanted:
+        if table not in dataset.tables():
+            if wanted is not None:
+                unused[table] = "it is gone"
+            continue
+        state = dataset.state(table)
+        if state.index is None:
+            unused[table] = f"it is {state.status}; run the encode command again to go on with it"
+            continue
+        said = state.index["provenance"]
+        reason = _misfit(dataset, state.status, said) or _check(table, said, config, facts)
+        if reason:
+            unused[table] = f"{reason} ({AGAIN} {table} makes it anew)"
+            continue
+        stored[table] = said["encoder"]["stored"]
+        mirrored = mirrored or bool(said.get("mirrored"))
+    if wanted is not None and unused:
+        lines = "".join(f"\n  {table}: {why}" for table, why in unused.items())
+        raise MillError(f"the run began with caches that cannot be used now:{lines}")
+    return Caches(stored, mirrored, unused)
+
+
+def _misfit(dataset: Dataset, status: str, said: dict[str, Any]) -> str:
+    """Why a finished cache is not of these images and captions; empty where it is."""
+    if status == "stale":
+        return "it was made from other images than are there now"
+    if "captions" in said and said["captions"] != captions_of(dataset):
+        return "it was made from other captions than are there now"
+    return ""
+
+
+def _check(table: str, said: dict[str, Any], config: TrainConfig, facts: Facts) -> str:
+    """Why a cache is of another base of the same sizes; empty where it is of this one.
+
+    What is wrong whatever the weights is found before any is loaded.
+    """
+    encoder, base = said["encoder"], f"the base {config.base}"
+    if table == LATENTS:
+        made, here = (encoder["channels"], encoder["factor"]), (facts.vae["latent_channels"], facts.vae_factor)
+        if made != here:
+            raise MillError(
+                f"the cache {table} was made by a VAE of {made[0]} channels and factor {made[1]}, {base} has one of "
+                f"{here[0]} and {here[1]}: encode again with --base {config.base} --overwrite {table}; {WITHOUT}"
+            )
+        if config.crop:
+            raise MillError(
+                f"--crop {config.crop} with the cache {table}: its moments are of whole pictures, and those of a "
+                f"window are not a window of them; {WITHOUT}"
+            )
+        if config.mirror and not said["mirrored"]:
+            raise MillError(
+                f"--mirror with the cache {table}: it lacks the moments of mirrored pictures, which are not the "
+                f"mirrored moments: encode again with --mirror --overwrite {table}; {WITHOUT}"
+            )
+    elif encoder["width"] != (width := facts.unet["cross_attention_dim"]):
+        raise MillError(
+            f"the cache {table} has embeddings of width {encoder['width']}, {base} attends to {width}: "
+            f"encode again with --base {config.base} --text --overwrite {table}; {WITHOUT}"
+        )
+    if encoder["sha256"] != base_digest(table, config.base):
+        return f"it was made by another {'VAE' if table == LATENTS else 'text encoder'} than that of {base}"
+    return ""
+
+
+def base_digest(table: str, name: str) -> str:
+    """Digest of the encoder of a base that fills a cache; that encoder alone is loaded, on the CPU."""
+    from controlmill.bases.configuration import configured_by, is_single_file
+
+    if is_single_file(name):
+        import torch
+        from transformers import CLIPTokenizer
+
+        from controlmill.bases.single_file import load_modules
+
+        folder = configured_by(name)
+        text, _, vae = load_modules(Path(location(name)), folder, torch.float32, torch.float32)
+        if table == LATENTS:
+            return vae_digest(vae)
+        return text_digest(text, CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer"))
+    return vae_digest(load_vae(name)) if table == LATENTS else text_digest(*load_text(name))

@@ -1,0 +1,164 @@
+"""Rows of the tables: read by row group, kept as bytes until they are taken, decoded to samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from controlmill.schemas.caches import EMBEDDINGS, LATENTS, unpack
+from controlmill.schemas.conditions import Condition
+from controlmill.schemas.dataset import Dataset, shard_file
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.shardfile import read_table
+from controlmill.schemas.images.codecs import decode_image, decode_map
+from controlmill.schemas.maps.transforms import Augment, augment
+
+from .cache_use import NONE, Caches
+
+CACHE_BYTES = 1024**3  # that a reader keeps
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One decoded row. ``image`` is uint8 (H, W, 3) RGB; ``maps`` are as their kinds say; ``row`` is (shard, row).
+
+    From caches come ``moments``, float32 (2, C, h, w) of the picture or its mirror image, which is then not decoded
+    (``image`` is empty); and ``text``, float32 (tokens, width), None for the empty prompt's.
+    """
+
+    epoch: int
+    row: tuple[int, int]
+    image: np.ndarray
+    maps: dict[str, np.ndarray]
+    caption: str
+    columns: dict[str, Any]
+    moments: np.ndarray | None = None
+    text: np.ndarray | None = None
+
+
+def draws(seed: int, epoch: int, row: tuple[int, int], use: str) -> np.random.Generator:
+    """The random numbers of one sample. ``use`` keeps crops, noise and dropout apart."""
+    return np.random.default_rng((seed, epoch, *row, int.from_bytes(use.encode()[:8], "big")))
+
+
+class RowReader:
+    """Reads rows by (shard, row group, row); the bytes of a group's other rows are kept until they are taken.
+
+    ``due`` says which rows of a group are yet to be taken, and when. Of more than ``cache_bytes`` those that are due
+    last are dropped, and their groups are read again. ``columns`` asks for scalar columns of the condition's table
+    beside its map: what was drawn for the row.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        conditions: dict[str, Condition],
+        due: Callable[[int, int], dict[int, float]],
+        cache_bytes: int = CACHE_BYTES,
+        columns: Sequence[str] = (),
+        caches: Caches = NONE,
+    ):
+        self.caches = caches
+        self.dataset, self.conditions, self.columns = dataset, conditions, tuple(columns)
+        self.captions = "captions" if dataset.index("captions") else "images"
+        self.due, self.cache_bytes = due, cache_bytes
+        self.group_reads = 0
+        self._rows: dict[tuple[int, int], dict[str, Any]] = {}
+        self._held = 0
+
+    def take(self, location: np.void) -> dict[str, Any]:
+        """The stored bytes of one row; they are forgotten once taken."""
+        row = int(location["shard"]), int(location["row"])
+        if row not in self._rows:
+            for number, found in self.read(row[0], int(location["group"])).items():
+                if (row[0], number) not in self._rows:
+                    self._rows[row[0], number] = found
+                    self._held += found["size"]
+        taken = self._rows.pop(row)
+        self._held -= taken["size"]
+        if self._held > self.cache_bytes:
+            self._drop()
+        return taken
+
+    def _drop(self) -> None:
+        for row in sorted(self._rows, key=lambda row: self._rows[row]["due"], reverse=True):
+            self._held -= self._rows.pop(row)["size"]
+            if self._held <= self.cache_bytes:
+                break
+
+    def read(self, shard: int, group: int) -> dict[int, dict[str, Any]]:
+        """What is due of a row group, by row."""
+        self.group_reads += 1
+        image_columns = ["key"] if self.caches.latents else ["key", "image.bytes"]
+        tables = {"images": image_columns, **{name: ["key", "map.bytes"] for name in self.conditions}}
+        tables.update({table: ["key", "shape", *CACHED[table]] for table in self.caches.tables})
+        if self.caches.latents and self.caches.mirrored:
+            tables[LATENTS].append("mirrored")
+        for name in self.conditions:
+            tables[name] += self.columns
+        tables.setdefault(self.captions, ["key"]).append("caption")
+        parts: dict[str, dict[str, list[Any]]] = {}
+        for table, columns in tables.items():
+            with self.dataset.parquet(table, shard) as parquet:
+                read = read_table(parquet, columns, group)
+                first = sum(parquet.metadata.row_group(g).num_rows for g in range(group))
+                parts[table] = {name: read.column(name).to_pylist() for name in read.column_names}
+            if parts[table]["key"] != parts["images"]["key"]:
+                raise MillError(f"{shard_file(table, shard)}, row group {group}: its keys are not those of the images")
+        rows: dict[int, dict[str, Any]] = {}
+        for row, due in self.due(shard, group).items():
+            i = row - first
+            maps = {name: (parts[name]["map"][i] or {}).get("bytes") or b"" for name in self.conditions}
+            image = b"" if self.caches.latents else (parts["images"]["image"][i] or {}).get("bytes") or b""
+            cached = {table: {name: values[i] for name, values in parts[table].items()} for table in self.caches.tables}
+            rows[row] = {
+                "due": due,
+                "image": image,
+                "cached": cached,
+                "maps": maps,
+                "caption": parts[self.captions]["caption"][i] or "",
+                "columns": {name: parts[table][name][i] for table in self.conditions for name in self.columns},
+                "size": len(image) + sum(len(data or b"") for data in maps.values()) + _bytes_of(cached),
+            }
+        return rows
+
+    def decode(self, location: np.void, stored: dict[str, Any], epoch: int, seed: int, change: Augment) -> Sample:
+        """Decode and augment; safe in threads.
+
+        Raises:
+            MillError: the stored bytes are damaged, or are not of the size that the row says.
+        """
+        row = int(location["shard"]), int(location["row"])
+        try:
+            moments, text = self._cached(stored["cached"])
+            size = int(location["height"]), int(location["width"])
+            image = np.zeros((0, 0, 3), np.uint8) if moments else decode_image(stored["image"], size)
+            maps = {name: decode_map(self.conditions[name].kind, data, size) for name, data in stored["maps"].items()}
+        except (ValueError, OSError) as error:
+            raise MillError(f"shard {row[0]}, row {row[1]} cannot be decoded: {error}") from error
+        window = change.draw(draws(seed, epoch, row, "augment"), *size)
+        image, maps = augment(image, maps, self.conditions, window)
+        side = moments[window[-1]] if moments else None
+        return Sample(epoch, row, image, maps, stored["caption"], stored["columns"], side, text)
+
+    def _cached(self, stored: dict[str, dict[str, Any]]) -> tuple[dict[bool, np.ndarray] | None, np.ndarray | None]:
+        """(moments by whether mirrored, embedding), as far as there are caches."""
+        moments, text = None, None
+        if LATENTS in stored:
+            row, kind = stored[LATENTS], self.caches.stored[LATENTS]
+            sides = {False: row["moments"], True: row.get("mirrored")}
+            moments = {side: unpack(data, row["shape"], kind) for side, data in sides.items() if data is not None}
+        if EMBEDDINGS in stored and stored[EMBEDDINGS]["embedding"] is not None:
+            row = stored[EMBEDDINGS]
+            text = unpack(row["embedding"], row["shape"], self.caches.stored[EMBEDDINGS])
+        return moments, text
+
+
+CACHED = {LATENTS: ["moments"], EMBEDDINGS: ["embedding"]}
+
+
+def _bytes_of(cached: dict[str, dict[str, Any]]) -> int:
+    return sum(len(value) for row in cached.values() for value in row.values() if isinstance(value, bytes))

@@ -1,0 +1,243 @@
+"""How much memory and time a run will take, before a weight is loaded: a step is traced, see :mod:`tracing`."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from controlmill.bases.configuration import Facts
+from controlmill.bases.controlnet import ControlledDenoiser, choose_trainable, make_controlnet, round_frozen
+from controlmill.bases.stable_diffusion import DTYPES
+from controlmill.evaluation.convergence import TIMES
+from controlmill.schemas.errors import MillError
+
+from .config import TrainConfig
+from .data.cache_use import NONE, Caches
+from .run.prepare import Prepared
+from .tracing import Traced, traced, unreal
+
+EFFICIENCY = 0.5  # of the speed of a large matrix product
+MOST_TOKENS = 77  # CLIP's, where a configuration does not say
+GUIDED = 2  # forward passes of a sampling step: with the prompt and without
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Of one process: bytes by use, and floating-point operations of a step; those of looks are the first one's."""
+
+    frozen: int
+    trained: int
+    gradients: int
+    optimizer: int
+    average: int
+    activations: int
+    flops: float
+    look: float
+    first_look: float
+
+    @property
+    def total(self) -> int:
+        """Bytes."""
+        return self.frozen + self.trained + self.gradients + self.optimizer + self.average + self.activations
+
+
+class _Networks:
+    """A run's networks, without weights."""
+
+    def __init__(self, config: TrainConfig, facts: Facts):
+        self.config, self.facts = config, facts
+        self.dtype = DTYPES[config.precision]
+        with torch.device("meta"):
+            self.unet = UNet2DConditionModel.from_config(facts.unet)
+            self.vae = AutoencoderKL.from_config(facts.vae).requires_grad_(False)
+            self.text = CLIPTextModel(CLIPTextConfig.from_dict(facts.text_encoder)).requires_grad_(False)
+            self.controlnet = make_controlnet(self.unet, config.connection, facts.vae_factor, 3, config.seed)
+        own, of_base = choose_trainable(self.controlnet, self.unet, config.only_mid, config.unlock)
+        round_frozen(self.unet, self.dtype)
+        round_frozen(self.text, self.dtype)
+        round_frozen(self.vae, self.dtype if config.precision != "fp16" else torch.float32)
+        self.trained = sum(parameter.numel() for parameter in own + of_base)
+        self.frozen = sum(
+            parameter.numel() * parameter.element_size()
+            for network in (self.unet, self.vae, self.text, self.controlnet)
+            for parameter in network.parameters()
+            if not parameter.requires_grad
+        )
+        if config.gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
+            self.controlnet.enable_gradient_checkpointing()
+
+    def step(self, batch: int, height: int, width: int) -> Traced:
+        """Forward and backward."""
+        denoiser, given = self._denoiser(batch, height, width)
+        with traced(denoiser, *given) as found:
+            with torch.autocast("cpu", self.dtype, self.dtype != torch.float32):
+                predicted = denoiser(*given)
+            predicted.float().square().mean().backward()
+        return found
+
+    def forward(self, height: int, width: int, controlled: bool) -> float:
+        """Operations for one picture."""
+        denoiser, given = self._denoiser(1, height, width)
+        autocast = torch.autocast("cpu", self.dtype, self.dtype != torch.float32)
+        with torch.no_grad(), traced(denoiser, *given) as found, autocast:
+            denoiser(*given[:3], given[3] if controlled else None)
+        return found.operations
+
+    def _denoiser(self, batch: int, height: int, width: int) -> tuple[nn.Module, list[torch.Tensor]]:
+        latents = batch, self.facts.vae["latent_channels"], *self._latent_size(height, width)
+        inputs = [
+            torch.zeros(latents, dtype=self.unet.dtype),
+            torch.zeros(batch, dtype=torch.int64),
+            torch.zeros(batch, self._tokens, int(self.facts.unet["cross_attention_dim"]), dtype=self.dtype),
+            torch.zeros(batch, 3, height, width),
+        ]
+        return ControlledDenoiser(self.unet, self.controlnet).train(), inputs
+
+    @torch.no_grad()
+    def encode(self, batch: int, height: int, width: int, pictures: bool, text: bool) -> Traced:
+        """The VAE's encoder, the text encoder, or both."""
+        pixels = torch.zeros(batch, 3, height, width, dtype=self.vae.dtype)
+        tokens = torch.zeros(batch, self._tokens, dtype=torch.int64)
+        with traced(nn.ModuleList([self.vae, self.text]), pixels, tokens) as found:
+            if pictures:
+                self.vae.encode(pixels)
+            if text:
+                self.text(tokens)
+        return found
+
+    @torch.no_grad()
+    def decode(self, height: int, width: int) -> float:
+        """Operations for one picture."""
+        latents = torch.zeros(1, self.facts.vae["latent_channels"], *self._latent_size(height, width))
+        with traced(self.vae, latents) as found:
+            self.vae.decode(latents.to(self.vae.dtype))
+        return found.operations
+
+    def _latent_size(self, height: int, width: int) -> tuple[int, int]:
+        return height // self.facts.vae_factor, width // self.facts.vae_factor
+
+    @property
+    def _tokens(self) -> int:
+        return int(self.facts.text_encoder.get("max_position_embeddings", MOST_TOKENS))
+
+
+def make_plan(
+    config: TrainConfig,
+    facts: Facts,
+    height: int,
+    width: int,
+    processes: int = 1,
+    caches: Caches = NONE,
+    held_out: int = 0,
+) -> Plan:
+    """The plan for one of ``processes``.
+
+    Args:
+        height, width: of the pictures; encoded in each step where no cache has them.
+        held_out: rows that can be looked at.
+    """
+    share = config.share(processes)
+    micro = min(config.micro_batch or share, share)
+    networks = _Networks(config, facts)
+    with unreal(networks.unet, networks.vae, networks.text, networks.controlnet):
+        step = networks.step(micro, height, width)
+        encoding = networks.encode(micro, height, width, pictures=not caches.latents, text=not caches.text)
+        look, first_look = _looks(networks, config, height, width, held_out) if held_out > 1 else (0.0, 0.0)
+    trained = networks.trained
+    return Plan(
+        frozen=networks.frozen,
+        trained=trained * 4,
+        gradients=trained * 4 * (2 if processes > 1 else 1),  # processes exchange them in buckets of as many bytes
+        optimizer=trained * (8 if config.optimizer == "adamw" else 2),
+        average=sum(p.numel() for p in networks.controlnet.parameters()) * 4 if config.ema else 0,
+        activations=max(step.bytes, encoding.bytes),
+        flops=(step.operations + encoding.operations) * share / micro,
+        look=look,
+        first_look=first_look,
+    )
+
+
+def _looks(networks: _Networks, config: TrainConfig, height: int, width: int, held_out: int) -> tuple[float, float]:
+    """Operations of a look, and of what is fixed before the first; annotators are not counted."""
+    rows, probes = min(config.eval_rows, held_out), min(config.probes, held_out)
+    shown = probes + len(config.probe_image)
+    controlled, alone = (networks.forward(height, width, both) for both in (True, False))
+    encoded = networks.encode(1, height, width, pictures=True, text=True).operations
+    decoded = networks.decode(height, width)
+    sampling = config.probe_steps * GUIDED
+    look = 2 * rows * len(TIMES) * controlled + shown * (sampling * controlled + decoded)
+    fixed = rows * (encoded + len(TIMES) * alone) + shown * (sampling * alone + decoded) + probes * (encoded + decoded)
+    return look, fixed
+
+
+def matmul_speed(device: str, precision: str) -> float:
+    """Operations per second of a matrix product here."""
+    size = 512 if device == "cpu" else 4096
+    a = torch.randn(size, size, device=device, dtype=DTYPES[precision])
+    best = float("inf")
+    for _ in range(4):
+        started = time.perf_counter()
+        float((a @ a)[0, 0])
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+def processes_asked() -> int:
+    """How many processes train together: what ``accelerate launch`` and ``torchrun`` say, or the user in their place.
+
+    Raises:
+        MillError: ``WORLD_SIZE`` is no such number.
+    """
+    said = os.environ.get("WORLD_SIZE", "1")
+    if not said.isdecimal() or int(said) < 1:
+        raise MillError(f"WORLD_SIZE is {said!r} in the environment: it should be the number of processes")
+    return int(said)
+
+
+def plan_text(prepared: Prepared, config: TrainConfig) -> str:
+    """The plan as a table for people."""
+    from controlmill.annotators.runtime.torch_device import resolve_device
+
+    device, processes = resolve_device(config.device), processes_asked()
+    chosen = prepared.selection
+    shapes = [(config.crop, config.crop)] if config.crop else chosen.shapes()
+    height, width = max(shapes, key=lambda shape: shape[0] * shape[1])
+    plan = make_plan(config, prepared.facts, height, width, processes, prepared.caches, len(chosen.held_out))
+    seconds_of = 1 / (matmul_speed(device, config.precision) * EFFICIENCY)
+    rows, seconds = len(chosen.train), plan.flops * seconds_of
+    among = f", {config.share(processes)} in each of {processes} processes" if processes > 1 else ""
+    lines = [
+        f"{rows:,} rows of at most {width}x{height}; {config.steps:,} steps of {config.batch_size}{among} are "
+        f"{config.steps * config.batch_size / rows:.1f} epochs",
+        *(f"{name:<12}{getattr(plan, name) / 2**30:10.3f} GiB" for name in PARTS),
+        f"{'together':<12}{plan.total / 2**30:10.3f} GiB{' a process' if among else ''}, "
+        "and what the framework and the device's driver hold",
+        f"{plan.flops / 1e12:.3f} TFLOP a step{' and process' if among else ''}: about {seconds:.2g} s on this machine "
+        f"({device}), {seconds * config.steps / 3600:.2g} hours in all (within a factor of two)",
+    ]
+    if plan.look:
+        lines.append(_looks_text(plan, config, seconds_of))
+    return "\n".join(lines)
+
+
+def _looks_text(plan: Plan, config: TrainConfig, seconds_of: float) -> str:
+    """How often held-out rows are looked at, and for how long."""
+    look, first = plan.look * seconds_of, plan.first_look * seconds_of
+    asked = 2 + (config.steps - 1) // config.look_every  # the first, the last, and between
+    between = config.probe_budget * config.steps * plan.flops * seconds_of / look if config.probe_budget else asked
+    count = min(asked, 2 + int(between))
+    bound = f", fewer than the {asked} asked for: --probe-budget {config.probe_budget:g}" if count < asked else ""
+    return (
+        f"looks at held-out rows: {count} of {plan.look / 1e12:.3f} TFLOP{bound}, about {look:.2g} s each, "
+        f"{(first + count * look) / 3600:.2g} hours in all, without annotators"
+    )
+
+
+PARTS = ("frozen", "trained", "gradients", "optimizer", "average", "activations")

@@ -1,0 +1,91 @@
+"""The model card of a run: what it was trained on, how, how far, and what was measured."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..config import TrainConfig
+from .log import read_log
+from .record import RunRecord, is_path, published, read_run
+from .saved import steps_saved
+
+HERE = "this/folder"
+CALL = """import torch
+from diffusers import {imports}
+from diffusers.utils import load_image
+{own}
+controlnet = {kind}.from_pretrained("{here}", dtype=torch.float32)
+{unet}pipeline = StableDiffusionControlNetPipeline.from_pretrained(
+    "{base}", controlnet=controlnet, {argument}safety_checker=None, dtype=torch.float32
+)
+pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+image = pipeline("a prompt", image=load_image("map.png"), num_inference_steps={steps}).images[0]"""
+UNET = f'unet = UNet2DConditionModel.from_pretrained("{HERE}/unet", dtype=torch.float32)  # it is trained as well\n'
+LITE = "from controlmill.bases.controlnet import LiteControlNet\n"
+MEASURED = ("held_out_loss", "base_loss", "gain", "benefit", "fidelity", "floor", "ceiling", "fraction")
+
+
+def write(run: Path) -> None:
+    """Write ``README.md`` of a run folder."""
+    record = read_run(run)
+    assert record is not None
+    looked = [line for line in read_log(run) if "gain" in line]
+    saved = steps_saved(run)
+    grids = sorted(path.name for path in (run / "probes").glob("*.png"))
+    text = card_text(record, looked[-1] if looked else {}, saved[-1] if saved else 0, grids[-1] if grids else "")
+    (run / "README.md").write_text(text, encoding="utf-8")
+
+
+def call_text(config: TrainConfig) -> str:
+    """Python that draws a picture with the run's ControlNet in the stock pipeline."""
+    lite, unlocked = config.connection == "lite", config.unlock != "none"
+    names = {"DDIMScheduler", "StableDiffusionControlNetPipeline"}
+    names |= ({"UNet2DConditionModel"} if unlocked else set()) | (set() if lite else {"ControlNetModel"})
+    return CALL.format(
+        imports=", ".join(sorted(names)),
+        own=LITE if lite else "",
+        kind="LiteControlNet" if lite else "ControlNetModel",
+        here=HERE,
+        unet=UNET if unlocked else "",
+        base="the/tiny/base" if config.base == "tiny" else published(config).base,
+        argument="unet=unet, " if unlocked else "",
+        steps=config.probe_steps,
+    )
+
+
+def card_text(record: RunRecord, looked: dict[str, Any], step: int, grid: str) -> str:
+    """The text, in the form of a Hugging Face model card; ``grid`` is the last picture in ``probes/``."""
+    config, annotator = record.config, record.provenance["annotator"]
+    on_the_hub = "/" in config.base and not is_path(config.base)
+    lines = [
+        "---",
+        "library_name: diffusers",
+        *([f"base_model: {config.base}"] if on_the_hub else []),
+        "tags: [controlnet, text-to-image]",
+        "---",
+        "",
+        f"# A ControlNet for {config.condition}",
+        "",
+        f"Trained by ControlMill for {step} steps of {config.batch_size} on {record.rows:,} rows "
+        f"({record.held_out:,} held out), on the base {published(config).base}.",
+        f"Maps: {config.condition}, {annotator['variant']}, version {annotator['version']}"
+        f"{', ' + json.dumps(annotator['params']) if annotator.get('params') else ''}.",
+        f"Fingerprint of the data: `{record.fingerprint}`.",
+        "",
+        "```python",
+        *call_text(config).split("\n"),
+        "```",
+        "",
+    ]
+    if grid:
+        lines += [f"Samples at step {int(grid.removesuffix('.png'))}:", "", f"![samples](probes/{grid})", ""]
+    if looked:
+        lines += [f"Measured on held-out rows at step {looked['step']}:", "", "| | |", "|---|---|"]
+        lines += [f"| {name.replace('_', ' ')} | {looked[name]:.4f} |" for name in MEASURED if name in looked]
+        lines += ["", "![curves](curves.png)", ""]
+    settings = json.dumps(asdict(published(config)), indent=1, sort_keys=True)
+    lines += ["## Settings", "", "```json", settings, "```", ""]
+    return "\n".join(lines)

@@ -1,0 +1,116 @@
+"""What a run trains on, checked before any weight is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controlmill.bases.configuration import Facts, read_config, read_facts
+from controlmill.schemas.caches import captions_of
+from controlmill.schemas.conditions import Condition
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.fingerprint import fingerprint
+from controlmill.schemas.maps.transforms import Augment, check_mirror
+
+from ..config import TrainConfig
+from ..data.cache_use import Caches, find_caches
+from ..data.loader import Loader, LoaderConfig
+from ..data.selection import Filter, Selection, check_tables, select
+from .saved import offered, steps_saved
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows, condition and base of a run. ``digests`` are of the tables' bytes, the captions and the chosen rows."""
+
+    dataset: Dataset
+    condition: Condition
+    selection: Selection
+    facts: Facts
+    start_folder: str
+    digests: dict[str, str]
+    caches: Caches
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that is trained on."""
+        return fingerprint(self.digests)
+
+    def loader(self, config: TrainConfig) -> Loader:
+        """Batches of the training rows."""
+        settings = LoaderConfig(config.seed, config.batch_size, Augment(config.crop, config.mirror))
+        conditions = {self.condition.name: self.condition}
+        return Loader(self.dataset, conditions, self.selection, settings, config.threads, caches=self.caches)
+
+    def provenance(self) -> dict[str, Any]:
+        """How the condition's table was made."""
+        index = self.dataset.index(self.condition.table)
+        assert index is not None
+        said: dict[str, Any] = index["provenance"]
+        return said
+
+
+def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = None) -> Prepared:
+    """Open the dataset, choose the rows, and find out what does not fit.
+
+    ``caches`` are those that a run which goes on began with; what it started from is not asked for again.
+
+    Raises:
+        MillError: a table is missing, not complete or stale; no rows are left; sizes do not fit the base; the
+            ControlNet to start from belongs to another base.
+    """
+    config.check()
+    dataset = Dataset.open(address)
+    conditions = check_tables(dataset, [config.condition])
+    facts = read_facts(config.base)
+    filters = [Filter.parse(text) for text in config.where]
+    used = find_caches(dataset, config, facts, caches)
+    if config.mirror:
+        check_mirror(conditions[config.condition])
+    selection = select(dataset, [config.condition], filters, config.held_out, config.limit, used.tables)
+    facts.check_sizes([(config.crop, config.crop)] if config.crop else selection.shapes())
+    start = controlnet_folder(config.start_from) if config.start_from and caches is None else ""
+    if start:
+        facts.check_controlnet(read_controlnet_config(start), config.start_from)
+    parts = {
+        "images": _digests(dataset, "images"),
+        "captions": captions_of(dataset),
+        config.condition: _digests(dataset, conditions[config.condition].table),
+        "rows": selection.train[["shard", "row"]].tolist(),
+        **{table: _digests(dataset, table) for table in used.tables},
+    }
+    digests = {part: fingerprint(said) for part, said in parts.items()}
+    return Prepared(dataset, conditions[config.condition], selection, facts, start, digests, used)
+
+
+def _digests(dataset: Dataset, table: str) -> Sequence[str]:
+    index = dataset.index(table)
+    return [entry["sha256"] for entry in index["shards"]] if index else []
+
+
+def controlnet_folder(name: str) -> str:
+    """A ControlNet's folder: of a run, as it is, or a name on the hub."""
+    path = Path(name).expanduser()
+    if steps_saved(path):
+        return str(offered(path))
+    if path.exists() and not (path / "config.json").is_file():
+        raise MillError(f"{name} is neither a run with a checkpoint nor a ControlNet's folder")
+    return str(path) if path.exists() else name
+
+
+def read_controlnet_config(folder: str) -> dict[str, Any]:
+    """The configuration of a ControlNet.
+
+    Raises:
+        MillError: there is none, or it is a lite one, which cannot be started from.
+    """
+    try:
+        config = read_config(folder, "config.json")
+    except (OSError, ValueError) as error:
+        raise MillError(f"{folder}: no ControlNet there ({str(error).splitlines()[0]})") from error
+    if config.get("_class_name") != "ControlNetModel":
+        raise MillError(f"{folder} holds a {config.get('_class_name')}, not a ControlNetModel")
+    return config

@@ -1,0 +1,103 @@
+"""A run folder: begun, gone on with, finished. Everything wrong is found before weights are loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from controlmill.annotators.runtime.torch_device import resolve_device
+from controlmill.evaluation.user_pictures import check_probes
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.machine import check_semaphores
+
+from .config import TrainConfig, check_same
+from .data.selection import common_shapes
+from .run.log import check_wandb
+from .run.prepare import Prepared, prepare
+from .run.record import RunRecord, published, read_run, write_run
+from .run.saved import read_state, steps_saved
+
+
+def begin(address: str, run: Path, config: TrainConfig) -> Prepared:
+    """Check everything and write ``run.json``.
+
+    Raises:
+        MillError: see :func:`data.prepare`; or the folder holds another run, or one that is to be resumed.
+    """
+    config.check()
+    if not _is_first_process():
+        return prepare(address, config)
+    before = read_run(run)
+    if before is None and run.exists() and any(run.iterdir()):
+        raise MillError(f"{run} is not empty and not a run; choose another folder")
+    prepared = prepare(address, config)
+    _check_extras(config, prepared)
+    if before is not None:
+        check_same(asdict(published(before.config)), published(config), str(run))
+        if saved := steps_saved(run):
+            raise MillError(f"{run} is a run of {saved[-1]} steps: go on with --resume")
+    write_run(run, _record(prepared, config))
+    return prepared
+
+
+def resume(run: Path, changes: dict[str, Any], address: str | None = None) -> tuple[TrainConfig, Prepared]:
+    """The configuration and data of a run that goes on; ``changes`` may only be of machine settings.
+
+    Raises:
+        MillError: no run, no checkpoint, other settings, other data.
+    """
+    before = read_run(run)
+    if before is None:
+        raise MillError(f"{run} is not a run (no run.json)")
+    config = replace(before.config, **{name: value for name, value in changes.items() if value is not None})
+    check_same(asdict(published(before.config)), published(config), str(run))
+    read_state(run)
+    prepared = prepare(address or before.dataset, config, before.caches)
+    old, new = before.digests, prepared.digests
+    changed = [part for part in {**old, **new} if old.get(part) != new.get(part)]
+    if changed:
+        raise MillError(
+            f"{before.dataset} changed since {run} began: it has other {', '.join(changed)}. Begin a new run "
+            "(--start-from takes this one's weights)"
+        )
+    _check_extras(config, prepared)
+    if _is_first_process():
+        write_run(run, _record(prepared, config))
+    return config, prepared
+
+
+def _check_extras(config: TrainConfig, prepared: Prepared) -> None:
+    check_wandb(config.wandb)
+    if config.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
+        raise MillError("--optimizer adamw8bit needs the package bitsandbytes, which is not installed")
+    if config.weights and not Path(config.weights).is_dir():
+        raise MillError(f"--weights {config.weights}: no such folder")
+    check_probes(config.probe_image, prepared.condition, prepared.provenance(), config.weights)
+    if config.loader_workers:
+        check_semaphores("--loader-workers")
+    device = resolve_device(config.device)  # last: it loads torch
+    if config.precision == "fp16" and device == "cpu":
+        raise MillError("--precision fp16 needs a GPU; on the CPU use bf16 or fp32")
+
+
+def _is_first_process() -> bool:
+    """Of a run by ``accelerate launch`` or ``torchrun``."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _record(prepared: Prepared, config: TrainConfig) -> RunRecord:
+    return RunRecord(
+        config,
+        prepared.dataset.storage.address,
+        prepared.fingerprint,
+        prepared.digests,
+        prepared.caches.tables,
+        prepared.provenance(),
+        [(config.crop, config.crop)] if config.crop else common_shapes(prepared.selection.train),
+        len(prepared.selection.train),
+        len(prepared.selection.held_out),
+        dict(prepared.selection.left_out),
+    )
