@@ -25,8 +25,8 @@ from controlmill.annotators.base import Placement
 from controlmill.annotators.catalogue import Choice, parse_conditions
 from controlmill.annotators.plan import find_weights, forward_groups
 from controlmill.annotators.runtime.upstream import controlnet_aux
-from controlmill.pipelines import actions as build
-from controlmill.pipelines.engine.console import Means
+from controlmill.pipelines import actions
+from controlmill.pipelines.engine.console import Resources
 from controlmill.pipelines.engine.run_folder import Run
 from controlmill.pipelines.engine.shards import Job, run_shard
 from controlmill.pipelines.stages.annotate import Annotate
@@ -192,8 +192,8 @@ def main() -> None:
         folder = Path(temporary)
         write_weights(folder)
         photos = write_photographs(folder / "photos", count)
-        with Means(threads=1) as means:
-            build.ingest(str(photos), str(folder / "dataset"), IngestConfig(), means)
+        with Resources(threads=1) as resources:
+            actions.ingest(str(photos), str(folder / "dataset"), IngestConfig(), resources)
         hed = next(found for found in find_weights(parse_conditions("hed"), str(folder)))
         theirs = time_reference(folder / "dataset", reference_calls(folder, Path(hed.path)))
         shutil.rmtree(folder / "dataset/cache")

@@ -43,9 +43,9 @@ from benchmarks.corpus import write_photographs
 from controlmill.schemas.dataset import Dataset, index_file, shard_file
 from controlmill.schemas.fingerprint import processor_name
 from controlmill.schemas.images.codecs import decode_image, decode_map
+from controlmill.training.data import processes
 from controlmill.training.data.loader import Loader, LoaderConfig
 from controlmill.training.data.selection import check_tables, select
-from controlmill.training.run.prepare import processes as readers
 
 OURS = "ControlMill"
 BATCH = 16
@@ -283,7 +283,7 @@ def measure(dataset: Path, workers: int, rounds: int, batches: int, others: dict
     ahead = 3 * workers + 4
     address = str(dataset)
     makers: dict[str, Callable[[], Iterator[Any]]] = {
-        OURS: lambda: readers.batches(our_loader(address), workers=workers),
+        OURS: lambda: processes.batches(our_loader(address), workers=workers),
         f"{OURS}, threads alone": lambda: our_loader(address, workers).batches(),
         **{name: functools.partial(peer, name, str(folder), workers) for name, folder in others.items()},
     }

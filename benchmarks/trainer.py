@@ -32,8 +32,8 @@ from controlmill.schemas.dataset import Dataset, shard_file
 from controlmill.schemas.fingerprint import processor_name
 from controlmill.training import start as run
 from controlmill.training.config import TrainConfig
+from controlmill.training.data import processes
 from controlmill.training.run.log import RunLog
-from controlmill.training.run.prepare import processes as readers
 from controlmill.training.trainer import Trainer
 from recipes.tiny_base.make import make_parts, save_pipeline
 from recipes.tiny_base.scenes import write_corpus
@@ -68,7 +68,7 @@ def our_step(dataset: Path, folder: Path, base: Path, caches: str) -> Callable[[
     if bool(prepared.caches.tables) != (caches == "auto"):
         raise RuntimeError(f"caches {caches}: the trainer uses {prepared.caches.tables}")
     trainer = Trainer(folder, config, prepared, resume=False)
-    source, log = readers.batches(prepared.loader(config)), RunLog(folder, 0)
+    source, log = processes.batches(prepared.loader(config)), RunLog(folder, 0)
 
     def step() -> None:
         started = time.monotonic()

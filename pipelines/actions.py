@@ -25,7 +25,7 @@ from controlmill.schemas.views.accounting import passed_over_lines
 
 from .corpora.corpus import PassedOver, Source, write_listing
 from .corpora.folder import is_as_listed, list_folder
-from .engine.console import Means, run_stage
+from .engine.console import Resources, run_stage
 from .engine.mend import begin_redo, check_committed, check_listing, mended, redo_aim, set_aside
 from .engine.run_folder import Run, require_alone
 from .engine.shards import Stage
@@ -89,7 +89,7 @@ def ingest(
     photos: str,
     address: str,
     config: IngestConfig,
-    means: Means,
+    resources: Resources,
     shard_size: int = SHARD_SIZE,
     overwrite: Sequence[str] = (),
     leave_out: Sequence[str] = (),
@@ -109,12 +109,12 @@ def ingest(
     else:
         dataset = Dataset.create(address, config.provenance(), shard_size)
     if not dataset.config["segments"]:
-        means.process.start()
+        resources.process.start()
         _list(dataset, stage.corpus, leave_out)
     listed = dataset.index("sources") or dataset.finish("sources")
     rows = [entry["rows"] for entry in listed["shards"]]
     _set_lost_aside(dataset, stage)
-    run_stage(dataset, stage, means, rows, {"images": stage.provenance()})
+    run_stage(dataset, stage, resources, rows, {"images": stage.provenance()})
     return Dataset.open(address)
 
 
@@ -254,7 +254,7 @@ def _forget_changed(dataset: Dataset, stage: Stage, aims: Mapping[str, Mapping[s
             redo.begin(dataset.storage, table, aim)
 
 
-def load_networks(address: str, plan: Plan, means: Means, overwrite: Sequence[str]) -> None:
+def load_networks(address: str, plan: Plan, resources: Resources, overwrite: Sequence[str]) -> None:
     """Load, once before anything begins, the networks that there is work for.
 
     Raises:
@@ -268,7 +268,7 @@ def load_networks(address: str, plan: Plan, means: Means, overwrite: Sequence[st
             if table in overwrite or dataset is None or dataset.state(table).status == "partial"
         ]
         if tables and list(stage.devices()):
-            means.process.load(stage, tables)
+            resources.process.load(stage, tables)
 
 
 def images_wanted(address: str) -> str:
@@ -276,7 +276,7 @@ def images_wanted(address: str) -> str:
     return f"the images of {address} are not complete; run the ingest command again to go on with them"
 
 
-def annotate(address: str, plan: Plan, means: Means, overwrite: Sequence[str] = ()) -> Dataset:
+def annotate(address: str, plan: Plan, resources: Resources, overwrite: Sequence[str] = ()) -> Dataset:
     """Make the planned condition tables of a dataset whose images are complete.
 
     Raises:
@@ -292,7 +292,7 @@ def annotate(address: str, plan: Plan, means: Means, overwrite: Sequence[str] = 
             set_aside(dataset, table, check_committed(dataset, table, said))
     for stage in plan.stages:
         stage.check_unchanged(dataset, overwrite)
-    load_networks(address, plan, means, overwrite)
+    load_networks(address, plan, resources, overwrite)
     aims = {table: redo_aim(dataset, plan.wanted[table]) for table in overwrite if table in plan.wanted}
     redone = {table for table, aim in aims.items() if begin_redo(dataset, table, aim)}
     for stage in plan.stages if redone else ():
@@ -300,5 +300,5 @@ def annotate(address: str, plan: Plan, means: Means, overwrite: Sequence[str] = 
     rows = [entry["rows"] for entry in images["shards"]]
     for stage in plan.stages:
         said = {table: plan.wanted[table] for table in stage.tables}
-        run_stage(dataset.redo(redone.intersection(stage.tables)), stage, means, rows, said)
+        run_stage(dataset.redo(redone.intersection(stage.tables)), stage, resources, rows, said)
     return dataset

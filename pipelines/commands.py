@@ -43,7 +43,7 @@ from .options import (
     White,
     Workers,
     ingest_config,
-    job_means,
+    job_resources,
     map_options,
     tables_to_redo,
 )
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from controlmill.schemas.dataset import Dataset
 
     from .actions import Plan
-    from .engine.console import Means
+    from .engine.console import Resources
     from .stages.columns import Column, MapOptions
     from .stages.ingest import IngestConfig
 
@@ -97,7 +97,7 @@ def build(
     dry_run: DryRun = False,
 ) -> None:
     """A folder of pictures becomes a dataset: ingest, then annotate. Run it again to go on after a stop."""
-    from . import actions as jobs
+    from . import actions
 
     started = time.monotonic()
     redo = tables_to_redo(overwrite)
@@ -106,20 +106,20 @@ def build(
     if conditions is None:
         conditions = "" if conditions_from else "canny"
     maps = map_options(conditions_from, condition_column, label_set, depth, invalid, invert)
-    means = job_means(runner, workers, threads, beam_option)
+    resources = job_resources(runner, workers, threads, beam_option)
     if dry_run:
-        _rehearse(str(photos), dataset, config, conditions, maps, networks, means, shard_size, redo)
+        _rehearse(str(photos), dataset, config, conditions, maps, networks, resources, shard_size, redo)
         return
     plan = _plan(conditions, maps, networks, config)
-    jobs.check_overwrite(redo, ("images", *plan.wanted))
-    jobs.check_ingest(str(photos), dataset, config, shard_size, redo, plan.folders)
-    jobs.check_conditions(dataset, plan, redo)
+    actions.check_overwrite(redo, ("images", *plan.wanted))
+    actions.check_ingest(str(photos), dataset, config, shard_size, redo, plan.folders)
+    actions.check_conditions(dataset, plan, redo)
     _say_listing(dataset, redo)
     _say_sources(plan)
-    with means:
-        jobs.load_networks(dataset, plan, means, redo)
-        jobs.ingest(str(photos), dataset, config, means, shard_size, redo, plan.folders)
-        done = jobs.annotate(dataset, plan, means, redo)
+    with resources:
+        actions.load_networks(dataset, plan, resources, redo)
+        actions.ingest(str(photos), dataset, config, resources, shard_size, redo, plan.folders)
+        done = actions.annotate(dataset, plan, resources, redo)
     _summary(done, ["images", *plan.wanted], time.monotonic() - started)
 
 
@@ -146,23 +146,23 @@ def ingest(
     overwrite: Overwrite = None,
 ) -> None:
     """Make the images table of a dataset (and import maps that you have already)."""
-    from . import actions as jobs
+    from . import actions
 
     started = time.monotonic()
     redo = tables_to_redo(overwrite)
     config = ingest_config(resolution, fit, max_megapixels, max_megabytes, min_side, white)
     maps = map_options(conditions_from, condition_column, label_set, depth, invalid, invert)
     plan = _plan(None, maps, config=config)
-    means = job_means(runner, workers, threads, beam_option)
-    jobs.check_overwrite(redo, ("images", *plan.wanted))
-    jobs.check_ingest(str(photos), dataset, config, shard_size, redo, plan.folders)
-    jobs.check_conditions(dataset, plan, redo)
+    resources = job_resources(runner, workers, threads, beam_option)
+    actions.check_overwrite(redo, ("images", *plan.wanted))
+    actions.check_ingest(str(photos), dataset, config, shard_size, redo, plan.folders)
+    actions.check_conditions(dataset, plan, redo)
     _say_listing(dataset, redo)
     _say_sources(plan)
-    with means:
-        done = jobs.ingest(str(photos), dataset, config, means, shard_size, redo, plan.folders)
+    with resources:
+        done = actions.ingest(str(photos), dataset, config, resources, shard_size, redo, plan.folders)
         if plan.stages:
-            done = jobs.annotate(dataset, plan, means, redo)
+            done = actions.annotate(dataset, plan, resources, redo)
     _summary(done, ["images", *plan.wanted], time.monotonic() - started)
 
 
@@ -189,7 +189,7 @@ def annotate(
     overwrite: Overwrite = None,
 ) -> None:
     """Add condition tables to a dataset, or redo them. The images are not touched."""
-    from . import actions as jobs
+    from . import actions
     from .engine.mend import mended
     from .stages.ingest import IngestConfig
 
@@ -199,10 +199,10 @@ def annotate(
     networks = networks_of(weights, device, dtype, batch_size, compile, accept_license, dataset, redo, config)
     maps = map_options(conditions_from, condition_column, label_set, depth, invalid, invert)
     plan = _plan(conditions, maps, networks, config, captions_from)
-    jobs.check_overwrite(redo, tuple(plan.wanted))
+    actions.check_overwrite(redo, tuple(plan.wanted))
     _say_sources(plan)
-    with job_means(runner, workers, threads, beam_option) as means:
-        done = jobs.annotate(dataset, plan, means, redo)
+    with job_resources(runner, workers, threads, beam_option) as resources:
+        done = actions.annotate(dataset, plan, resources, redo)
     _summary(done, list(plan.wanted), time.monotonic() - started)
 
 
@@ -229,7 +229,7 @@ def encode(
     from controlmill.schemas.caches import CACHES, LATENTS
     from controlmill.schemas.errors import MillError
 
-    from . import actions as jobs
+    from . import actions
     from .stages.encode import check_encode, plan_encode
 
     started = time.monotonic()
@@ -237,12 +237,12 @@ def encode(
     check_device(device)
     if dtype not in ("fp32", "bf16"):
         raise MillError(f"--dtype {dtype}: fp32 or bf16")
-    jobs.check_overwrite(redo, CACHES if text else (LATENTS,))
+    actions.check_overwrite(redo, CACHES if text else (LATENTS,))
     check_encode(dataset, base, text)
     place = Placement(resolve_device(device), dtype)
     plan = plan_encode(dataset, base, place, batch_size, text, mirror, "fp16" if half else "fp32", redo)
-    with job_means(runner, workers, threads, beam_option) as means:
-        done = jobs.annotate(dataset, plan, means, redo)
+    with job_resources(runner, workers, threads, beam_option) as resources:
+        done = actions.annotate(dataset, plan, resources, redo)
     _summary(done, list(plan.wanted), time.monotonic() - started)
 
 
@@ -289,7 +289,7 @@ def _rehearse(
     conditions: str,
     maps: MapOptions,
     networks: Networks,
-    means: Means,
+    resources: Resources,
     shard_size: int,
     redo: list[str],
 ) -> None:
@@ -301,7 +301,9 @@ def _rehearse(
     def plan() -> Plan:
         return plan_conditions(choices, networks.places, networks.weights, imports, maps.folder, config)
 
-    for line in rehearse(photos, dataset, config, choices, imports, plan, networks.weights, means, shard_size, redo):
+    for line in rehearse(
+        photos, dataset, config, choices, imports, plan, networks.weights, resources, shard_size, redo
+    ):
         output.say(line)
 
 

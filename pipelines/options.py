@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from .engine.console import Means
+    from .engine.console import Resources
     from .stages.columns import MapOptions
     from .stages.ingest import IngestConfig
 
@@ -121,11 +121,11 @@ def map_options(
     return options
 
 
-def job_means(runner: str, workers: int, threads: int, options: list[str] | None) -> Means:
+def job_resources(runner: str, workers: int, threads: int, options: list[str] | None) -> Resources:
     """An engine and threads; raises MillError where they do not go together."""
     from controlmill.schemas.errors import MillError
 
-    from .engine.console import Engine, Means
+    from .engine.console import Engine, Resources
 
     if workers and runner != "FnApiRunner":
         raise MillError("--workers is for this machine; on another --runner its own options set the parallelism")
@@ -133,7 +133,7 @@ def job_means(runner: str, workers: int, threads: int, options: list[str] | None
         raise MillError("--runner DirectRunner may download another runner and hang: use FnApiRunner")
     if workers < 0 or threads < 0:
         raise MillError("--workers and --threads are 0 or more")
-    return Means(Engine(runner, workers, tuple(options or ())), threads)
+    return Resources(Engine(runner, workers, tuple(options or ())), threads)
 
 
 def tables_to_redo(overwrite: list[str] | None) -> list[str]:

@@ -17,7 +17,7 @@ from controlmill.schemas.views.accounting import passed_over_lines
 from .actions import Plan, check_conditions, check_ingest, check_overwrite
 from .corpora.corpus import PassedOver
 from .corpora.folder import list_folder
-from .engine.console import Means
+from .engine.console import Resources
 from .stages.annotate import Annotate
 from .stages.columns import Column
 from .stages.ingest import IngestConfig
@@ -31,7 +31,7 @@ def rehearse(
     imports: Sequence[Column],
     make_plan: Callable[[], Plan],
     weights: str | None,
-    means: Means,
+    resources: Resources,
     shard_size: int,
     overwrite: Sequence[str],
 ) -> list[str]:
@@ -68,9 +68,9 @@ def rehearse(
                 for name, place in stage.places.items()
             ]
     lines += [f"to be fetched: {file.name}, {source_of(file)}" for file in missing]
-    engine = means.process.engine
+    engine = resources.process.engine
     where = f"{engine.workers} processes of this machine" if engine.workers else engine.runner
-    return [*lines, f"by {where}, {means.codec_threads()} codec threads each"]
+    return [*lines, f"by {where}, {resources.codec_threads()} codec threads each"]
 
 
 def _is_cut(dataset: Dataset) -> bool:

@@ -17,8 +17,8 @@ from PIL import Image
 
 from controlmill.annotators.base import Annotation, Annotator, Network, Placement
 from controlmill.annotators.catalogue import Choice, parse_conditions
-from controlmill.pipelines import actions as build
-from controlmill.pipelines.engine.console import Engine, Means
+from controlmill.pipelines import actions
+from controlmill.pipelines.engine.console import Engine, Resources
 from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.fingerprint import sha256_file
@@ -81,10 +81,10 @@ def make(
 ) -> Dataset:
     """Ingest and annotate, as the command does."""
     choices = parse_conditions(conditions) if isinstance(conditions, str) else list(conditions)
-    plan = build.plan_conditions(choices, build.everywhere(place or Placement()), None)
-    with Means(engine, threads) as means:
-        build.ingest(str(photos), str(dataset), config, means, shard_size)
-        return build.annotate(str(dataset), plan, means)
+    plan = actions.plan_conditions(choices, actions.everywhere(place or Placement()), None)
+    with Resources(engine, threads) as resources:
+        actions.ingest(str(photos), str(dataset), config, resources, shard_size)
+        return actions.annotate(str(dataset), plan, resources)
 
 
 def digests(dataset: Path) -> dict[str, str]:

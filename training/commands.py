@@ -49,14 +49,14 @@ def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool,
     if resume:
         if recipe:
             raise MillError("--resume goes on with the run's own settings; leave --recipe out")
-        from . import start as runs
+        from . import start
 
-        config, prepared = runs.resume(run, given, dataset)
+        config, prepared = start.resume(run, given, dataset)
     else:
         config = _config(dataset, recipe, given)
-        from . import start as runs
+        from . import start
 
-        prepared = runs.begin(dataset, run, config)
+        prepared = start.begin(dataset, run, config)
     from controlmill.annotators.runtime.torch_device import resolve_device
 
     from .data.selection import captions_said

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.images.formats import picture_endings
 
-from ..engine.rows import Pointless
+from ..engine.rows import JobFault
 from .captions import ENDINGS as CAPTION_ENDINGS
 from .corpus import PassedOver, Source
 from .files import FULL_DISK, MAKE_ROOM, open_regular
@@ -283,14 +283,14 @@ def check_reachable(folder: str, error: OSError, source: str = "") -> None:
         source: the file's address below ``folder``, where the folders between were there when it was listed.
 
     Raises:
-        Pointless: a folder is gone or empty (as where a disk was unmounted), or ``error`` is one of the machine.
+        JobFault: a folder is gone or empty (as where a disk was unmounted), or ``error`` is one of the machine.
     """
     above = [Path(folder)]
     for part in PurePosixPath(source).parts[:-1]:
         above.append(above[-1] / part)
     gone = [path for path in above if not _holds(path)]
     if gone or error.errno in NOT_OF_A_FILE:
-        raise Pointless(
+        raise JobFault(
             f"{gone[0] if gone else folder} cannot be read any more ({error.strerror or error}): "
             "when it can, run the same command again"
         ) from error

@@ -20,7 +20,7 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 from .console import ENGINE_FAILED, NOT_LOADED, Loading
-from .rows import Pointless
+from .rows import JobFault
 from .runners import open_engine
 
 
@@ -81,7 +81,7 @@ def main() -> None:
                 else:
                     run_graph(job, shards)
                 status = 0
-            except Pointless as error:
+            except JobFault as error:
                 job.answer.write_text(str(error), "utf-8")
                 status = NOT_LOADED
             except Exception:

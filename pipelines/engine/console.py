@@ -59,7 +59,7 @@ class Engine:
 def run_stage(
     dataset: Dataset,
     stage: Stage,
-    means: Means,
+    resources: Resources,
     rows_of_shard: list[int],
     wanted: Mapping[str, Mapping[str, Any]],
 ) -> None:
@@ -68,7 +68,7 @@ def run_stage(
     Args:
         dataset: where; of its ``redone`` tables the new ones are made, and take the old ones' places.
         stage: what.
-        means: with what.
+        resources: with what.
         rows_of_shard: rows that each shard takes in, for progress.
         wanted: what the files of a table must say of themselves; see :func:`mend.check_committed`.
 
@@ -84,7 +84,7 @@ def run_stage(
     done = set.intersection(*committed.values())
     todo = [shard for shard in range(dataset.shards) if shard not in done]
     if todo:
-        failures = _do(dataset, stage, means, rows_of_shard, committed, todo)
+        failures = _do(dataset, stage, resources, rows_of_shard, committed, todo)
         _account(dataset, stage, failures)
     for table in stage.tables:
         if not committed[table].issuperset(range(dataset.shards)) or dataset.index(table) is None:
@@ -99,17 +99,17 @@ def run_stage(
 def _do(
     dataset: Dataset,
     stage: Stage,
-    means: Means,
+    resources: Resources,
     rows_of_shard: list[int],
     committed: Mapping[str, set[int]],
     todo: list[int],
 ) -> list[dict[str, Any]]:
     """Have shards done; what failed."""
     run = Run.start(dataset.storage)
-    job = Job(dataset.storage, run.id, stage, means.codec_threads(), means.in_flight(stage), dataset.redone)
+    job = Job(dataset.storage, run.id, stage, resources.codec_threads(), resources.in_flight(stage), dataset.redone)
     try:
         with Progress(dataset, stage.name, rows_of_shard, committed, run) as progress, _terminable():
-            _supervise(job, run, todo, means.process, progress)
+            _supervise(job, run, todo, resources.process, progress)
         return run.failures()
     except FileNotFoundError:
         dataset.storage.require()
@@ -305,7 +305,7 @@ def _wait_for_group(leader: int, seconds: float) -> None:
             time.sleep(0.01)
 
 
-class Means:
+class Resources:
     """What jobs work with: an engine in a process of its own, and codec threads in each worker.
 
     ``threads`` 0 shares the machine's cores out among the workers.
@@ -323,7 +323,7 @@ class Means:
         """Shards of a stage that each worker has in flight; on a runner with options of its own, those decide."""
         return shards_in_flight(stage.devices()) if self.process.engine.runner == "FnApiRunner" else 1
 
-    def __enter__(self) -> Means:
+    def __enter__(self) -> Resources:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -29,7 +29,7 @@ class DeviceFault(Exception):
     """The device failed, not the row. It stops the job: whatever comes after it in this process fails as well."""
 
 
-class Pointless(MillError):
+class JobFault(MillError):
     """No fault of a row: every other row and shard would meet it too. It stops the job."""
 
 
@@ -91,13 +91,13 @@ def failure_of(error: BaseException) -> Failure:
     Raises:
         OutOfMemory: it was no fault of the row but of the memory.
         DeviceFault: it was no fault of the row but of the device.
-        Pointless: it was no fault of the row, as whoever raised it knew.
+        JobFault: it was no fault of the row, as whoever raised it knew.
     """
     if isinstance(error, Refused):
         return Failure(error.reason, error.error)
     if isinstance(error, RuntimeError) and NO_MORE in str(error):
         raise error
-    if isinstance(error, OutOfMemory | DeviceFault | Pointless):
+    if isinstance(error, OutOfMemory | DeviceFault | JobFault):
         raise error
     if is_out_of_memory(error):
         raise OutOfMemory(error_text(error)) from error

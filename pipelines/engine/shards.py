@@ -20,7 +20,7 @@ from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.machine import MORE_MEMORY, MORE_THREADS, NO_MORE
 
 from .quarantine import run_rows_apart
-from .rows import DeviceFault, OutOfMemory, Pointless, Step, run_rows
+from .rows import DeviceFault, JobFault, OutOfMemory, Step, run_rows
 from .run_folder import Run, Stopped
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -58,7 +58,7 @@ class Stage(ABC):
             here: whether this process is the one that works with them; else they are let go of.
 
         Raises:
-            Pointless: one cannot be loaded.
+            JobFault: one cannot be loaded.
         """
 
     def check_unchanged(self, dataset: Dataset, overwrite: Sequence[str]) -> None:  # noqa: B027 most read none
@@ -122,7 +122,7 @@ def _note(run: Run, stage: Stage, shard: int, error: Exception) -> None:
     try:
         run.finish(shard)
         run.fail(shard, advice)
-        if isinstance(error, OutOfMemory | DeviceFault | Pointless) or _is_disk_full(error) or NO_MORE in advice:
+        if isinstance(error, OutOfMemory | DeviceFault | JobFault) or _is_disk_full(error) or NO_MORE in advice:
             run.stop(advice)
     except Gone:  # which the console sees too
         return

@@ -21,7 +21,7 @@ from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.shardfile import ShardWriter, read_footer, read_rows, read_table
 from controlmill.schemas.tables import condition_schema
 
-from ..engine.rows import Failure, Pointless
+from ..engine.rows import Failure, JobFault
 from ..engine.run_folder import Run
 from ..engine.shards import Work
 
@@ -96,7 +96,7 @@ def _write(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any], o
     """Write and commit one file for each table, with the keys and row groups of the images file.
 
     Raises:
-        Pointless: no row could be done.
+        JobFault: no row could be done.
     """
     images_sha256 = image_digests(dataset.storage.address, run.id)[shard]
     with ExitStack() as stack:
@@ -135,7 +135,7 @@ def _write(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any], o
         for table, writer in writers.items():
             faults = reasons[table]["failed"] + reasons[table]["killed_worker"]
             if rows >= TOO_MANY_FAILURES and faults == rows:
-                raise Pointless(f"{table}: every row of the shard failed, the annotator is at fault: {errors[table]}")
+                raise JobFault(f"{table}: every row of the shard failed, the annotator is at fault: {errors[table]}")
             writer.close({"reasons": dict(reasons[table]), **({"empty": empty[table]} if empty[table] else {})})
         for table in outputs:
             dataset.storage.commit(scratches[table], dataset.file(table, shard))

@@ -24,7 +24,7 @@ from controlmill.schemas.fingerprint import row_seed
 from controlmill.schemas.images.codecs import decode_image, encode_map
 from controlmill.schemas.maps.user_maps import coverage
 
-from ..engine.rows import Pointless, failure_of, is_out_of_memory
+from ..engine.rows import JobFault, failure_of, is_out_of_memory
 from ..engine.run_folder import Run
 from ..engine.shards import Stage, Work
 from .aligned import ROW_COLUMNS, Output, aligned_work
@@ -85,7 +85,7 @@ class AnnotateStep:
             shape: (height, width) of a picture that a compiled network is to be ready for.
 
         Raises:
-            Pointless: it cannot be loaded, or compiled.
+            JobFault: it cannot be loaded, or compiled.
         """
         with _what_loading_says(self.group):
             if self._network() and self.place.compile and shape:
@@ -105,7 +105,7 @@ def _what_loading_says(group: ForwardGroup) -> Iterator[None]:
             raise
         names = ", ".join(choice.condition for choice in group.choices)
         text = str(error) if isinstance(error, MillError) else error_text(error)
-        raise Pointless(f"the network of {names} cannot be loaded: {text}") from error
+        raise JobFault(f"the network of {names} cannot be loaded: {text}") from error
 
 
 forward_lock = threading.Lock()

@@ -24,7 +24,7 @@ from controlmill.schemas.images.codecs import decode_image
 
 from ..actions import Plan, images_wanted
 from ..engine.mend import mended
-from ..engine.rows import Pointless
+from ..engine.rows import JobFault
 from ..engine.run_folder import Run
 from ..engine.shards import Stage, Work
 from .aligned import ROW_COLUMNS, aligned_work
@@ -72,14 +72,14 @@ class EncodeStep:
         """Load the encoder.
 
         Raises:
-            Pointless: it cannot be loaded, or is not the one that the job started with.
+            JobFault: it cannot be loaded, or is not the one that the job started with.
         """
         try:
             found = self.encoder().digest
         except MillError as error:
-            raise Pointless(str(error)) from error
+            raise JobFault(str(error)) from error
         if found != self.sha256:
-            raise Pointless(f"the base {self.base} is another one here than where the job was started")
+            raise JobFault(f"the base {self.base} is another one here than where the job was started")
 
 
 @dataclass(frozen=True)

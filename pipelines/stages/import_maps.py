@@ -101,7 +101,7 @@ def find_file(folder: str, column: Column, source: str) -> Path:
 
     Raises:
         Refused: missing, with the name of what is there instead.
-        Pointless: the folder cannot be read any more.
+        JobFault: the folder cannot be read any more.
     """
     base = inside(os.path.join(folder, column.name), source)
     for ending in (*column.endings, *(ending.upper() for ending in column.endings)):

@@ -25,7 +25,7 @@ from ..corpora.captions import caption_beside
 from ..corpora.corpus import Source, batched
 from ..corpora.files import read_regular
 from ..corpora.folder import check_reachable, inside
-from ..engine.rows import Failure, Pointless
+from ..engine.rows import Failure, JobFault
 from ..engine.run_folder import Run
 from ..engine.shards import Stage, Work
 
@@ -73,7 +73,7 @@ class IngestStep:
 
         Raises:
             Refused: any reason of :func:`pixels.load_picture`, or missing, unreadable, changed.
-            Pointless: the corpus itself, or the picture's folder, cannot be read any more.
+            JobFault: the corpus itself, or the picture's folder, cannot be read any more.
         """
         if row.fault:
             raise Refused("missing", row.fault)
@@ -206,7 +206,7 @@ class Ingest(Stage):
                 seen = sum(source.size >= 0 and not source.fault for source in sources)
                 gone = reasons["missing"] + reasons["changed"]
                 if seen >= TOO_MANY_GONE and gone == len(sources):
-                    raise Pointless(
+                    raise JobFault(
                         f"{self.corpus}: none of {len(sources)} pictures from {sources[0].source} on is as it was "
                         "listed: when they are back, run the same command again; or list anew (and then redo all that "
                         "is made from the images) with --overwrite images"

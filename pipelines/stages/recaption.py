@@ -107,7 +107,7 @@ def caption_now(files: CaptionFiles, source: str) -> str:
 
     Raises:
         Refused: there is none, or what is there cannot be read.
-        Pointless: the folder cannot be read any more.
+        JobFault: the folder cannot be read any more.
     """
     try:
         texts, said = files.of(source)

@@ -16,7 +16,7 @@ from controlmill.__main__ import app
 from controlmill.bases import single_file
 from controlmill.bases.stable_diffusion import Base, read_facts
 from controlmill.schemas.errors import MillError
-from controlmill.training import start as runs
+from controlmill.training import start
 from controlmill.training.export import RESNET, original_modules
 
 VAE_NAMES = (("conv_shortcut", "nin_shortcut"), ("conv_norm_out", "norm_out"), ("group_norm", "norm"))
@@ -123,7 +123,7 @@ def changed(file, target, **changes):
 def test_files_that_are_no_such_base_are_refused_with_what_is_wrong(file, settings, dataset_folder, tmp_path):
     def refused(path, said):
         with pytest.raises(MillError, match=said):
-            runs.begin(str(dataset_folder), tmp_path / "run", settings(base=str(path)))
+            start.begin(str(dataset_folder), tmp_path / "run", settings(base=str(path)))
 
     refused(tmp_path / "nothing.safetensors", "no such file")
     (tmp_path / "text.safetensors").write_text("this is no weights file")

@@ -17,7 +17,7 @@ from controlmill.evaluation.user_pictures import given_map, nearest_shape, probe
 from controlmill.schemas.conditions import CONDITIONS, stored_condition
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.maps.label_files import named_set
-from controlmill.training import start as runs
+from controlmill.training import start
 from controlmill.training.run.log import read_log
 from controlmill.training.trainer import Trainer
 
@@ -34,7 +34,7 @@ def photo(tmp_path):
 
 
 def provenance_of(condition, settings, dataset_folder):
-    prepared = runs.prepare(str(dataset_folder), settings(condition=condition))
+    prepared = start.prepare(str(dataset_folder), settings(condition=condition))
     return prepared.condition, prepared.provenance()
 
 
@@ -100,7 +100,7 @@ def test_bad_own_pictures_are_found_before_weights_are_loaded(photo, settings, d
 
     def refused(said, **changes):
         with pytest.raises(MillError, match=said):
-            runs.begin(str(dataset_folder), tmp_path / "run", settings(**{"held_out": 0.2, **changes}))
+            start.begin(str(dataset_folder), tmp_path / "run", settings(**{"held_out": 0.2, **changes}))
         assert not (tmp_path / "run").exists()
 
     refused("cannot be read as a picture", probe_image=[str(tmp_path / "nowhere.png")])
@@ -142,7 +142,7 @@ def test_the_folder_of_weights_reaches_probes_judge_and_sample(photo, train, set
         with pytest.raises(MillError, match="cannot be annotated"):
             draw(run, photo, None, "", 0, 1, 1, 1.0, "cpu", weights)
     assert asked == [str(folder) for folder in (first, first, first, second)]
-    config, _ = runs.resume(run, {"weights": str(second)})
+    config, _ = start.resume(run, {"weights": str(second)})
     assert config.weights == str(second)
 
 
@@ -153,7 +153,7 @@ def test_a_run_from_before_there_was_the_setting_goes_on(photo, train, settings,
     del said["config"]["weights"]
     path.write_text(json.dumps(said))
     draw(tmp_path / "run", photo, None, "", 0, 1, 1, 1.0, "cpu")
-    config, _ = runs.resume(tmp_path / "run", {})
+    config, _ = start.resume(tmp_path / "run", {})
     assert config.weights == ""
 
 
@@ -213,7 +213,7 @@ def test_wandb_is_told_what_tensorboard_is_told(train, settings, tmp_path, monke
     np.testing.assert_array_equal(grids[1][1], np.asarray(Image.open(tmp_path / "run/probes/00000002.png")))
     assert fake.begun[0]["project"] == "my-project"
     assert fake.begun[0]["config"]["rate"] == config.rate
-    config, prepared = runs.resume(tmp_path / "run", {"steps": 3})
+    config, prepared = start.resume(tmp_path / "run", {"steps": 3})
     Trainer(tmp_path / "run", config, prepared, resume=True).train()
     assert [settings["id"] for settings in fake.begun] == [None, "abc123"]
     assert fake.finished == 2
@@ -225,5 +225,5 @@ def test_wandb_that_is_not_installed_is_found_before_weights_are_loaded(
     monkeypatch.setattr("diffusers.ModelMixin.from_pretrained", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MillError, match=r"--wandb mine needs the package wandb.*pip install wandb"):
-        runs.begin(str(dataset_folder), tmp_path / "run", settings(wandb="mine"))
+        start.begin(str(dataset_folder), tmp_path / "run", settings(wandb="mine"))
     assert not (tmp_path / "run").exists()

@@ -14,8 +14,8 @@ from PIL import Image
 from controlmill.annotators.base import Placement
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.hed import HED
-from controlmill.pipelines import actions as build
-from controlmill.pipelines.engine import console as jobs
+from controlmill.pipelines import actions
+from controlmill.pipelines.engine import console
 from controlmill.pipelines.stages.ingest import Ingest, IngestConfig
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
@@ -127,11 +127,11 @@ def test_overwrite_redoes_one_table_and_leaves_the_others(copy: Path) -> None:
 
 def test_a_redo_that_was_cut_off_goes_on_with_the_same_command(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = digests(copy)
-    plan = build.plan_conditions(parse_conditions("canny=100:200"), build.everywhere(Placement()), None)
+    plan = actions.plan_conditions(parse_conditions("canny=100:200"), actions.everywhere(Placement()), None)
     with monkeypatch.context() as cut:
-        cut.setattr(jobs, "switch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt), jobs.Means(threads=1) as means:
-            build.annotate(str(copy), plan, means, ["canny"])
+        cut.setattr(console, "switch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt), console.Resources(threads=1) as resources:
+            actions.annotate(str(copy), plan, resources, ["canny"])
     made = (copy / "_redo/canny/0000/00000000.parquet").stat().st_ino
     (copy / "_redo/canny/0000/00000001.parquet").unlink()
     assert {name: digest for name, digest in digests(copy).items() if not name.startswith("_redo/")} == before
@@ -139,8 +139,8 @@ def test_a_redo_that_was_cut_off_goes_on_with_the_same_command(copy: Path, monke
     # another table's command in between does not end this redo, and the old table is the one that is there
     assert command("annotate", str(copy), "--conditions", "hough=lsd").returncode == 0
     assert command("annotate", str(copy), "--conditions", "canny").returncode == 0
-    with jobs.Means(threads=1) as means:
-        build.annotate(str(copy), plan, means, ["canny"])
+    with console.Resources(threads=1) as resources:
+        actions.annotate(str(copy), plan, resources, ["canny"])
     assert (copy / "canny/0000/00000000.parquet").stat().st_ino == made
     again = command("annotate", str(copy), "--conditions", "canny=100:200", "--overwrite", "canny")
     assert again.returncode == 0, again.stderr  # which ends the command that was cut off after its switch

@@ -17,7 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.maps.transforms import POSE_COLOURS
-from controlmill.training import start as runs
+from controlmill.training import start
 from controlmill.training.config import TrainConfig
 from controlmill.training.trainer import Trainer
 from recipes.tiny_base.scenes import caption_words, draw_scene, write_corpus
@@ -156,7 +156,7 @@ def train(dataset_folder):
 
     def go(folder: Path, config: TrainConfig) -> Trainer:
         AcceleratorState._reset_state(reset_partial_state=True)  # one process, runs of several precisions
-        trainer = Trainer(folder, config, runs.begin(str(dataset_folder), folder, config), resume=False)
+        trainer = Trainer(folder, config, start.begin(str(dataset_folder), folder, config), resume=False)
         trainer.train()
         return trainer
 

@@ -8,7 +8,7 @@ import pytest
 from controlmill.bases.controlnet import make_controlnet
 from controlmill.schemas.dataset import shard_file
 from controlmill.schemas.errors import MillError
-from controlmill.training import start as runs
+from controlmill.training import start
 from controlmill.training.commands import sample, train
 from tests.training.fixtures import small_unet
 
@@ -39,7 +39,7 @@ def refused(nothing_loads, dataset_folder, settings, tmp_path):
 
     def begin(said, dataset=dataset_folder, **changes):
         with pytest.raises(MillError, match=said):
-            runs.begin(str(dataset), tmp_path / "never", settings(**changes))
+            start.begin(str(dataset), tmp_path / "never", settings(**changes))
         assert not (tmp_path / "never").exists()
 
     return begin
@@ -120,6 +120,6 @@ def test_a_run_folder_of_other_settings(train, settings, dataset_folder, tmp_pat
     train(tmp_path / "run", settings(steps=1))
     request.getfixturevalue("nothing_loads")
     with pytest.raises(MillError, match=r"rate: 0.001, now 0.1"):
-        runs.begin(str(dataset_folder), tmp_path / "run", settings(steps=1, rate=0.1))
+        start.begin(str(dataset_folder), tmp_path / "run", settings(steps=1, rate=0.1))
     with pytest.raises(MillError, match="batch_size: 4, now 8"):
-        runs.resume(tmp_path / "run", {"batch_size": 8})
+        start.resume(tmp_path / "run", {"batch_size": 8})

@@ -9,7 +9,7 @@ from controlmill.bases.configuration import Facts
 from controlmill.bases.controlnet import ControlledDenoiser, choose_trainable, make_controlnet
 from controlmill.bases.stable_diffusion import Base
 from controlmill.schemas.errors import MillError
-from controlmill.training import start as runs
+from controlmill.training import start
 from controlmill.training.data.cache_use import Caches
 from controlmill.training.estimate import make_plan, plan_text
 from controlmill.training.step import Inputs, sample_losses
@@ -111,7 +111,7 @@ def test_what_a_plan_says_of_processes_and_looks_without_a_warning(settings, dat
     monkeypatch.setattr("diffusers.models.modeling_utils.logger.warning", lambda *given, **how: warnings.append(given))
     monkeypatch.setenv("WORLD_SIZE", "2")
     config = settings(held_out=0.2, probes=2, steps=20, probe_budget=0.0, precision="bf16")
-    prepared = runs.prepare(str(dataset_folder), config)
+    prepared = start.prepare(str(dataset_folder), config)
     text = plan_text(prepared, config)
     assert "20 steps of 4, 2 in each of 2 processes are" in text
     assert "looks at held-out rows: 2 of" in text

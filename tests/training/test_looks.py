@@ -19,12 +19,12 @@ from controlmill.evaluation.keypoints import people_of, within
 from controlmill.evaluation.sample import draw
 from controlmill.evaluation.sampling import sample_pictures, start_noise
 from controlmill.schemas.errors import MillError
-from controlmill.training import start as runs
+from controlmill.training import start
+from controlmill.training.data import reader
 from controlmill.training.data.loader import held_out_samples
 from controlmill.training.data.selection import LOCATION, common_shapes
 from controlmill.training.looks import Looks
 from controlmill.training.run.log import read_log
-from controlmill.training.run.prepare import reader as rows_of_tables
 from controlmill.training.trainer import Trainer
 
 LOOKING = {"steps": 2, "held_out": 0.2, "eval_rows": 4, "probe_steps": 1, "probe_budget": 0.0, "eval_every": 2}
@@ -49,7 +49,7 @@ def trainer_of(dataset_folder, tmp_path):
 
     def go(config) -> Trainer:
         AcceleratorState._reset_state(reset_partial_state=True)
-        return Trainer(tmp_path / "run", config, runs.begin(str(dataset_folder), tmp_path / "run", config), False)
+        return Trainer(tmp_path / "run", config, start.begin(str(dataset_folder), tmp_path / "run", config), False)
 
     return go
 
@@ -162,7 +162,7 @@ def test_probes_may_be_sampled_without_a_prompt(seen, train, settings, tmp_path)
 def test_a_run_that_goes_on_may_be_looked_at_otherwise(train, settings, tmp_path):
     train(tmp_path / "run", settings(**LOOKING, probes=2))
     changes = {"probes": 0, "eval_rows": 6, "probe_steps": 2, "guidance": 3.0, "probe_prompt": "a", "steps": 3}
-    Trainer(tmp_path / "run", *runs.resume(tmp_path / "run", changes), resume=True).train()
+    Trainer(tmp_path / "run", *start.resume(tmp_path / "run", changes), resume=True).train()
     assert [line["step"] for line in looked(tmp_path / "run")] == [0, 2, 3]
     assert "fidelity" not in looked(tmp_path / "run")[-1]
 
@@ -172,7 +172,7 @@ def test_a_run_that_cannot_go_on_is_left_as_it_was(train, settings, tmp_path):
     before = (tmp_path / "run" / "run.json").read_text()
     for changes in ({"device": "cuda:99"}, {"wandb": "mine", "rate": 0.5}, {"probe_image": ["nowhere.png"]}):
         with pytest.raises(MillError):
-            runs.resume(tmp_path / "run", changes)
+            start.resume(tmp_path / "run", changes)
         assert (tmp_path / "run" / "run.json").read_text() == before
 
 
@@ -185,8 +185,8 @@ def test_with_crop_looks_are_at_the_middle_of_every_picture_that_is_large_enough
     def tall(decode):  # the dataset's pictures are all 64x64
         return lambda *given: np.concatenate([square := decode(*given[:-1], (64, 64))] * (given[-1][0] // len(square)))
 
-    monkeypatch.setattr(rows_of_tables, "decode_image", tall(rows_of_tables.decode_image))
-    monkeypatch.setattr(rows_of_tables, "decode_map", tall(rows_of_tables.decode_map))
+    monkeypatch.setattr(reader, "decode_image", tall(reader.decode_image))
+    monkeypatch.setattr(reader, "decode_map", tall(reader.decode_map))
     trainer = trainer_of(settings(**{**LOOKING, "eval_rows": 99}, probes=2, crop=32))
     prepared = trainer.prepared
     rows = prepared.selection.held_out
@@ -247,7 +247,7 @@ class Placed(Network):
 
 
 def test_the_judge_annotates_on_the_device_of_the_run(settings, dataset_folder, monkeypatch):
-    prepared = runs.prepare(str(dataset_folder), settings())
+    prepared = start.prepare(str(dataset_folder), settings())
     annotator = types.SimpleNamespace(network=Placed)
     monkeypatch.setattr("controlmill.evaluation.fidelity.find_annotator", lambda *_: (annotator, {}))
     judge = make_judge(prepared.condition, prepared.provenance(), torch.device("cuda", 1))
@@ -278,7 +278,7 @@ def test_a_run_without_time_for_looks_does_not_read_its_log_at_each_step(train, 
     train(tmp_path / "run", config)
     assert [line["step"] for line in looked(tmp_path / "run")] == [0, 6]
     assert len(calls) == 3  # at the beginning, and for the curves of each look
-    Trainer(tmp_path / "run", *runs.resume(tmp_path / "run", {}), resume=True).train()
+    Trainer(tmp_path / "run", *start.resume(tmp_path / "run", {}), resume=True).train()
     assert [line["step"] for line in looked(tmp_path / "run")] == [0, 6]
 
 

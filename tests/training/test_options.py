@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from controlmill.bases.controlnet import make_controlnet
 from controlmill.bases.stable_diffusion import Base
 from controlmill.schemas.errors import MillError
-from controlmill.training import start as runs
+from controlmill.training import start
 from controlmill.training.config import TYPES, TrainConfig, make_config
 from controlmill.training.run.log import read_log
 from controlmill.training.step import make_inputs
@@ -110,7 +110,7 @@ def test_min_snr_weights_are_those_of_the_paper(prediction, tmp_path):
 def test_noise_offset_is_constant_over_a_picture_and_differs_by_channel(settings, dataset_folder, small_base):
     base = Base(str(small_base), torch.device("cpu"))
     config = settings()
-    prepared = runs.prepare(str(dataset_folder), config)
+    prepared = start.prepare(str(dataset_folder), config)
     samples = next(prepared.loader(config).batches())
     plain = make_inputs(base, samples, prepared.condition, config).noise
     offset = make_inputs(base, samples, prepared.condition, settings(noise_offset=0.5)).noise - plain
@@ -182,6 +182,6 @@ def test_the_8_bit_optimiser_is_that_of_bitsandbytes(train, settings, tmp_path, 
     assert isinstance(used, AdamW8bit)
     assert used.param_groups[0]["weight_decay"] == 0.03
     whole = train(tmp_path / "whole", settings(steps=3, optimizer="adamw8bit", weight_decay=0.03))
-    goes_on = Trainer(tmp_path / "run", *runs.resume(tmp_path / "run", {"steps": 3}), resume=True)
+    goes_on = Trainer(tmp_path / "run", *start.resume(tmp_path / "run", {"steps": 3}), resume=True)
     goes_on.train()
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters, goes_on.parameters, strict=True))

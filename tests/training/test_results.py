@@ -13,11 +13,10 @@ from typer.testing import CliRunner
 from controlmill.__main__ import app
 from controlmill.bases.controlnet import LiteControlNet, zero_convolutions
 from controlmill.schemas.errors import MillError
-from controlmill.training import export
-from controlmill.training import start as runs
+from controlmill.training import export, start
 from controlmill.training.config import TrainConfig, make_config, read_recipe
+from controlmill.training.run import checkpoint
 from controlmill.training.run.log import RunLog, read_log
-from controlmill.training.start import checkpoint
 from tests.training.fixtures import small_unet
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -253,7 +252,7 @@ def test_bad_use_is_found_before_weights_are_loaded(changes, said, settings, dat
     monkeypatch.setattr("diffusers.ModelMixin.from_pretrained", None)
     monkeypatch.setattr("controlmill.annotators.runtime.weights.hub_answers", lambda: False)
     with pytest.raises(MillError, match=said):
-        runs.begin(str(dataset_folder), tmp_path / "run", settings(**changes))
+        start.begin(str(dataset_folder), tmp_path / "run", settings(**changes))
     assert not (tmp_path / "run").exists()
 
 
@@ -262,23 +261,23 @@ def test_a_controlnet_of_another_base_is_refused(settings, dataset_folder, tmp_p
         other = ControlNetModel.from_unet(small_unet(), conditioning_embedding_out_channels=(16, 32, 96, 256))
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(MillError, match="VAE of factor 8, not 4"):
-        runs.begin(str(dataset_folder), tmp_path / "run", settings(start_from=str(tmp_path / "other")))
+        start.begin(str(dataset_folder), tmp_path / "run", settings(start_from=str(tmp_path / "other")))
     other.register_to_config(cross_attention_dim=768)
     other.save_config(tmp_path / "other")
     with pytest.raises(MillError, match="cross_attention_dim is 768, the base's 32"):
-        runs.begin(str(dataset_folder), tmp_path / "run", settings(start_from=str(tmp_path / "other")))
+        start.begin(str(dataset_folder), tmp_path / "run", settings(start_from=str(tmp_path / "other")))
 
 
 def test_a_run_folder_of_other_settings_is_refused(train, settings, dataset_folder, tmp_path):
     train(tmp_path / "run", settings(steps=1))
     with pytest.raises(MillError, match=r"rate: 0.001, now 0.1"):
-        runs.begin(str(dataset_folder), tmp_path / "run", settings(steps=1, rate=0.1))
+        start.begin(str(dataset_folder), tmp_path / "run", settings(steps=1, rate=0.1))
     with pytest.raises(MillError, match="go on with --resume"):
-        runs.begin(str(dataset_folder), tmp_path / "run", settings(steps=1))
+        start.begin(str(dataset_folder), tmp_path / "run", settings(steps=1))
     with pytest.raises(MillError, match="batch_size: 4, now 8"):
-        runs.resume(tmp_path / "run", {"batch_size": 8})
+        start.resume(tmp_path / "run", {"batch_size": 8})
     with pytest.raises(MillError, match="is not a run"):
-        runs.resume(tmp_path / "nothing", {})
+        start.resume(tmp_path / "nothing", {})
 
 
 # configuration and plan

@@ -22,9 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from controlmill.bases.controlnet import ControlledDenoiser, choose_trainable, make_controlnet
 from controlmill.bases.stable_diffusion import Base
 from controlmill.schemas.errors import MillError
-from controlmill.training import start as runs
+from controlmill.training import start
+from controlmill.training.run import checkpoint
 from controlmill.training.run.log import read_log
-from controlmill.training.start import checkpoint
 from controlmill.training.step import make_inputs
 from controlmill.training.trainer import Trainer, learning_rate
 from tests.training.fixtures import ALL_MAPS, save_small_base, small_unet
@@ -56,7 +56,7 @@ def base(small_base) -> Base:
 def test_a_resumed_run_is_equal_bit_for_bit(stop, workers, changes, train, settings, dataset_folder, tmp_path):
     train(tmp_path / "whole", settings(steps=7, **changes))
     train(tmp_path / "cut", settings(steps=stop, **changes))
-    config, prepared = runs.resume(tmp_path / "cut", {"steps": 7, "loader_workers": workers})
+    config, prepared = start.resume(tmp_path / "cut", {"steps": 7, "loader_workers": workers})
     assert Trainer(tmp_path / "cut", config, prepared, resume=True).train() == 7
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     last = [tmp_path / name / "checkpoints" / "00000007" for name in ("whole", "cut")]
@@ -80,7 +80,7 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on_exactly(train, settings,
     watcher.join()
     assert 5 <= done < 30
     assert checkpoint.steps_saved(tmp_path / "cut")[-1] == done
-    config, prepared = runs.resume(tmp_path / "cut", {})
+    config, prepared = start.resume(tmp_path / "cut", {})
     Trainer(tmp_path / "cut", config, prepared, resume=True).train()
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
 
@@ -113,15 +113,15 @@ def test_a_run_does_not_go_on_with_another_base_or_other_captions(
     save_small_base(base)
     config = settings(base=str(base), steps=1, unlock="decoder")
     train(tmp_path / "run", config)
-    going = runs.resume(tmp_path / "run", {"steps": 2})
+    going = start.resume(tmp_path / "run", {"steps": 2})
     Trainer(tmp_path / "run", *going, resume=True).train()  # the decoder is another, the base is not
     unet = small_unet()
     unet.save_pretrained(base / "unet")
     with pytest.raises(MillError, match="other weights than the base"):
-        Trainer(tmp_path / "run", *runs.resume(tmp_path / "run", {}), resume=True)
+        Trainer(tmp_path / "run", *start.resume(tmp_path / "run", {}), resume=True)
     monkeypatch.setattr("controlmill.training.run.prepare.captions_of", lambda dataset: "written anew")
     with pytest.raises(MillError, match=r"has other captions\."):
-        runs.resume(tmp_path / "run", {}, str(dataset_folder))
+        start.resume(tmp_path / "run", {}, str(dataset_folder))
 
 
 def test_a_run_goes_on_without_what_it_started_from(train, settings, tmp_path):
@@ -129,7 +129,7 @@ def test_a_run_goes_on_without_what_it_started_from(train, settings, tmp_path):
     config = settings(steps=2, start_from=str(tmp_path / "first"))
     train(tmp_path / "run", config)
     shutil.rmtree(tmp_path / "first")
-    Trainer(tmp_path / "run", *runs.resume(tmp_path / "run", {"steps": 3}), resume=True).train()
+    Trainer(tmp_path / "run", *start.resume(tmp_path / "run", {"steps": 3}), resume=True).train()
     assert checkpoint.steps_saved(tmp_path / "run")[-1] == 3
 
 
@@ -148,7 +148,7 @@ def test_there_are_no_more_reader_processes_than_samples_and_uneven_ones_are_sai
     monkeypatch.setattr("controlmill.training.trainer.batches", noted)
     for batch_size, workers in ((2, 8), (6, 3)):
         run, config = tmp_path / str(workers), settings(steps=1, batch_size=batch_size, loader_workers=workers)
-        Trainer(run, config, runs.begin(str(dataset_folder), run, config), resume=False).train()
+        Trainer(run, config, start.begin(str(dataset_folder), run, config), resume=False).train()
     assert asked == [2, 3]
     assert "3 readers do not share the 64 lanes of the order evenly: each row group is read 3.0 times" in (
         capsys.readouterr().err
@@ -169,7 +169,7 @@ def test_two_processes_equal_one(train, settings, dataset_folder, tmp_path):
 
 def test_inputs_of_a_sample_do_not_depend_on_what_it_is_batched_with(settings, dataset_folder, base):
     config = settings(batch_size=6, noise_offset=0.1)
-    prepared = runs.prepare(str(dataset_folder), config)
+    prepared = start.prepare(str(dataset_folder), config)
     samples = next(prepared.loader(config).batches(5))
     whole = make_inputs(base, samples, prepared.condition, config)
     for part in (samples[0::2], samples[1::2]):
@@ -188,7 +188,7 @@ def test_micro_batches_give_the_gradient_of_the_batch(train, settings, tmp_path)
 
 def test_prompt_dropout_is_drawn_anew_each_epoch(settings, dataset_folder, base):
     config = settings(batch_size=96)
-    prepared = runs.prepare(str(dataset_folder), config)
+    prepared = start.prepare(str(dataset_folder), config)
     empty = base.encode_prompts([""])[0]
     dropped = []
     for epoch, samples in zip(range(2), prepared.loader(config).batches(), strict=False):
@@ -353,7 +353,9 @@ def test_options_of_the_loss_and_the_optimiser(train, settings, tmp_path):
 def test_what_is_trained_starts_unrounded_whatever_the_precision(settings, dataset_folder, small_base, tmp_path):
     config = settings(precision="bf16", unlock="decoder")
     AcceleratorState._reset_state(reset_partial_state=True)
-    trainer = Trainer(tmp_path / "run", config, runs.begin(str(dataset_folder), tmp_path / "run", config), resume=False)
+    trainer = Trainer(
+        tmp_path / "run", config, start.begin(str(dataset_folder), tmp_path / "run", config), resume=False
+    )
     exact = Base(str(small_base), torch.device("cpu"))
     assert equal(trainer.trained.controlnet.state_dict(), make_controlnet(exact.unet, "zero", 4, 3, 0).state_dict())
     for name, value in exact.unet.state_dict().items():
@@ -396,7 +398,9 @@ def test_what_a_new_run_does_not_take_is_said(train, settings, tmp_path):
 def test_fp16_gradients_that_are_never_finite_stop_the_run(settings, dataset_folder, tmp_path, monkeypatch):
     AcceleratorState._reset_state(reset_partial_state=True)
     config = settings(steps=99)
-    trainer = Trainer(tmp_path / "run", config, runs.begin(str(dataset_folder), tmp_path / "run", config), resume=False)
+    trainer = Trainer(
+        tmp_path / "run", config, start.begin(str(dataset_folder), tmp_path / "run", config), resume=False
+    )
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu", enabled=False)
     norms = iter([np.inf, np.nan, 1.0, np.inf, np.inf, np.inf])
     monkeypatch.setattr(trainer.accelerator, "clip_grad_norm_", lambda *given: next(norms))
@@ -409,7 +413,7 @@ def test_fp16_gradients_that_are_never_finite_stop_the_run(settings, dataset_fol
 def test_an_error_costs_no_whole_step(where, saved, settings, dataset_folder, tmp_path, monkeypatch):
     AcceleratorState._reset_state(reset_partial_state=True)
     run, config = tmp_path / "run", settings(steps=5, checkpoint_every=100)
-    trainer = Trainer(run, config, runs.begin(str(dataset_folder), run, config), resume=False)
+    trainer = Trainer(run, config, start.begin(str(dataset_folder), run, config), resume=False)
 
     def after_three_steps(do):
         def go(*given):
@@ -448,7 +452,7 @@ def test_steps_kept_from_an_error_are_those_of_a_whole_run(train, settings, tmp_
     with monkeypatch.context() as patch, pytest.raises(OSError, match="the disk is gone"):
         patch.setattr("controlmill.training.trainer.batches", cut)
         train(tmp_path / "cut", settings(steps=5, checkpoint_every=100))
-    Trainer(tmp_path / "cut", *runs.resume(tmp_path / "cut", {}), resume=True).train()
+    Trainer(tmp_path / "cut", *start.resume(tmp_path / "cut", {}), resume=True).train()
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
 
 
@@ -501,14 +505,14 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(train, setting
         said = (run / last / name).read_bytes()
         (run / last / name).write_bytes(said[: len(said) // 2])
         with pytest.raises(MillError, match=rf"{last / name} is damaged.*Remove .*{last} to go on from step 1,"):
-            Trainer(run, *runs.resume(run, {}), resume=True)
+            Trainer(run, *start.resume(run, {}), resume=True)
     (run / last / name).unlink()
     with pytest.raises(MillError, match=rf"{last / name} is damaged or missing .*No such file"):
-        Trainer(run, *runs.resume(run, {}), resume=True)
+        Trainer(run, *start.resume(run, {}), resume=True)
     shutil.rmtree(run / last)
-    Trainer(run, *runs.resume(run, {}), resume=True).train()
+    Trainer(run, *start.resume(run, {}), resume=True).train()
     assert equal(weights(run), weights(whole))
     (run / last / "state.json").write_text("{}")
     shutil.rmtree(run / "checkpoints" / "00000001")
     with pytest.raises(MillError, match=r"state\.json is damaged .*begin anew: there is none before"):
-        runs.resume(run, {})
+        start.resume(run, {})

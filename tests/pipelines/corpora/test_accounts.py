@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from controlmill.pipelines import actions as build
+from controlmill.pipelines import actions
 from controlmill.pipelines.corpora.folder import list_folder
-from controlmill.pipelines.engine.console import Means
-from controlmill.pipelines.engine.rows import Failure, Pointless, run_rows
+from controlmill.pipelines.engine.console import Resources
+from controlmill.pipelines.engine.rows import Failure, JobFault, run_rows
 from controlmill.pipelines.stages import ingest
 from controlmill.pipelines.stages.ingest import IngestStep
 from controlmill.schemas.dataset import Dataset
@@ -32,10 +32,10 @@ def test_a_folder_that_is_gone_or_was_unmounted_is_no_fault_of_its_pictures(tmp_
     (photos / sources[1].source).unlink()
     assert reasons(photos, sources) == ["kept", "missing", "kept", "kept"]
     shutil.rmtree(photos)
-    with pytest.raises(Pointless, match="photos cannot be read any more"):
+    with pytest.raises(JobFault, match="photos cannot be read any more"):
         reasons(photos, sources)
     photos.mkdir()  # the mount point that is left
-    with pytest.raises(Pointless, match="when it can, run the same command again"):
+    with pytest.raises(JobFault, match="when it can, run the same command again"):
         reasons(photos, sources)
 
 
@@ -47,10 +47,10 @@ def test_a_subfolder_that_is_gone_or_was_unmounted_is_no_fault_of_its_pictures(t
     part = photos / "part1"
     for path in part.iterdir():  # a disk below the corpus, which leaves its mount point
         path.unlink()
-    with pytest.raises(Pointless, match=r"photos/part1 cannot be read any more .*: when it can, run the same"):
+    with pytest.raises(JobFault, match=r"photos/part1 cannot be read any more .*: when it can, run the same"):
         reasons(photos, sources)
     part.rmdir()
-    with pytest.raises(Pointless, match="photos/part1 cannot be read any more"):
+    with pytest.raises(JobFault, match="photos/part1 cannot be read any more"):
         reasons(photos, sources)
 
 
@@ -74,7 +74,7 @@ def test_an_error_of_the_machine_is_no_fault_of_a_picture(tmp_path, monkeypatch,
         raise OSError(number, "said by the machine")
 
     monkeypatch.setattr(ingest, "read_regular", refuse)
-    with pytest.raises(Pointless, match="said by the machine"):
+    with pytest.raises(JobFault, match="said by the machine"):
         reasons(photos, sources)
 
 
@@ -119,8 +119,8 @@ def test_images_redone_from_another_folder_are_of_that_folder(tmp_path):
     other = write_photos(tmp_path / "other" / "deeper", 3).parent
     make(photos, dataset, "canny")
     for folder in (photos, other):  # the first redo is not ended, as where it was cut off
-        with Means(threads=1) as means:
-            build.ingest(str(folder), str(dataset), SMALL, means, 4, ["images"])
+        with Resources(threads=1) as resources:
+            actions.ingest(str(folder), str(dataset), SMALL, resources, 4, ["images"])
     assert {row["source"].split("/")[0] for row in rows(dataset, "images")} == {"deeper"}
 
 

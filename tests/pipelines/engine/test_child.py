@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from controlmill.pipelines.engine import console as jobs
-from controlmill.pipelines.engine.console import Engine, JobProcess, Means
+from controlmill.pipelines.engine import console
+from controlmill.pipelines.engine.console import Engine, JobProcess, Resources
 from controlmill.pipelines.engine.rows import OutOfMemory, failure_of
 from controlmill.pipelines.engine.run_folder import Run, require_alone, sweep
 from controlmill.pipelines.engine.shards import _advice
@@ -84,16 +84,16 @@ def test_a_full_shared_memory_is_one_message(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(multiprocessing, "get_context", lambda _: Full())
     with pytest.raises(MillError, match=r"--workers: .*No space left on device: /dev/shm.*--shm-size"):
-        Means(Engine(workers=2))
-    Means(Engine())  # needs none
+        Resources(Engine(workers=2))
+    Resources(Engine())  # needs none
 
 
 def test_a_process_that_cannot_be_started_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    monkeypatch.setattr(jobs.subprocess, "Popen", refuse)
-    monkeypatch.setattr(jobs.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(console.subprocess, "Popen", refuse)
+    monkeypatch.setattr(console.tempfile, "tempdir", str(tmp_path))
     with pytest.raises(MillError, match=r"the job's process cannot be started .*ulimit -u"):
         JobProcess(Engine()).start()
     assert not list(tmp_path.iterdir())

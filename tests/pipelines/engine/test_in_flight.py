@@ -16,8 +16,8 @@ import pytest
 
 from controlmill.annotators.base import Network, Placement
 from controlmill.annotators.catalogue import Choice, parse_conditions
-from controlmill.pipelines.engine import console as jobs
-from controlmill.pipelines.engine.console import Engine, Means
+from controlmill.pipelines.engine import console
+from controlmill.pipelines.engine.console import Engine, Resources
 from controlmill.pipelines.engine.shards import shards_in_flight
 from controlmill.pipelines.stages.annotate import Annotate
 from controlmill.schemas.views.verify import verify
@@ -61,7 +61,7 @@ CHOICES = [*parse_conditions("canny"), Choice("cartoon", "met", f"{__name__}:Met
 @pytest.fixture
 def two(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU."""
-    monkeypatch.setattr(jobs, "shards_in_flight", lambda _: 2)
+    monkeypatch.setattr(console, "shards_in_flight", lambda _: 2)
 
 
 @pytest.fixture(scope="module")
@@ -108,5 +108,5 @@ def test_of_two_shards_only_the_row_that_kills_their_process_is_refused(tmp_path
 def test_shards_in_flight_follow_from_where_networks_run(devices: list[str], shards: int) -> None:
     assert shards_in_flight(devices) == shards
     stage = Annotate((), {}, {str(number): Placement(device) for number, device in enumerate(devices)})
-    assert Means().in_flight(stage) == shards
-    assert Means(Engine("FlinkRunner")).in_flight(stage) == 1
+    assert Resources().in_flight(stage) == shards
+    assert Resources(Engine("FlinkRunner")).in_flight(stage) == 1

@@ -12,10 +12,10 @@ import pytest
 
 from controlmill.annotators.base import Placement
 from controlmill.annotators.catalogue import Choice
-from controlmill.pipelines import actions as build
-from controlmill.pipelines.engine import console as jobs
+from controlmill.pipelines import actions
+from controlmill.pipelines.engine import console
 from controlmill.pipelines.engine.mend import mended, others_damaged
-from controlmill.pipelines.engine.rows import Pointless
+from controlmill.pipelines.engine.rows import JobFault
 from controlmill.pipelines.engine.run_folder import Run, sweep
 from controlmill.pipelines.engine.shards import Job, run_shard
 from controlmill.pipelines.stages.ingest import Ingest
@@ -52,9 +52,9 @@ def test_without_the_index_of_images_no_map_is_called_stale(photos: Path, copy: 
     for table in ("images", "canny"):
         (copy / index_file(table)).unlink()
     assert Dataset.open(copy).state("hough").status == "complete"
-    plan = build.plan_conditions([], build.everywhere(Placement()), None)
+    plan = actions.plan_conditions([], actions.everywhere(Placement()), None)
     plan.wanted["hough"] = Dataset.open(copy).footer("hough", 0).shared
-    build.check_conditions(str(copy), plan, ())
+    actions.check_conditions(str(copy), plan, ())
     make(photos, copy)
     assert digests(copy) == before
 
@@ -125,9 +125,9 @@ def test_a_removed_dataset_is_not_made_again(photos: Path, copy: Path, monkeypat
 
     shutil.copytree(kept, copy)
     (copy / shard_file("images", 0)).unlink()
-    monkeypatch.setattr(jobs.JobProcess, "run", removing)
-    with pytest.raises(Gone, match="was removed"), jobs.Means() as means:
-        build.ingest(str(photos), str(copy), SMALL, means, 4)
+    monkeypatch.setattr(console.JobProcess, "run", removing)
+    with pytest.raises(Gone, match="was removed"), console.Resources() as resources:
+        actions.ingest(str(photos), str(copy), SMALL, resources, 4)
     assert not copy.exists()
 
 
@@ -175,15 +175,15 @@ class Broken(Fragile):
 
 def test_weights_that_do_not_load_cost_nothing(copy: Path) -> None:
     before = digests(copy)
-    plan = build.plan_conditions(
-        [Choice("cartoon", "fragile", f"{__name__}:Broken")], build.everywhere(Placement()), None
+    plan = actions.plan_conditions(
+        [Choice("cartoon", "fragile", f"{__name__}:Broken")], actions.everywhere(Placement()), None
     )
     said = "the network of cartoon cannot be loaded: the weights do not fit"
-    with pytest.raises(MillError, match=said), jobs.Means() as means:
-        build.annotate(str(copy), plan, means, ["cartoon"])
+    with pytest.raises(MillError, match=said), console.Resources() as resources:
+        actions.annotate(str(copy), plan, resources, ["cartoon"])
     assert digests(copy) == before
     for here in (True, False):
-        with pytest.raises(Pointless, match=said):
+        with pytest.raises(JobFault, match=said):
             plan.stages[0].load(["cartoon"], here)
         plan.stages[0].load(["canny"], here)  # which it does not make
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.plan import forward_groups
-from controlmill.pipelines import actions as build
-from controlmill.pipelines.engine.console import Means
+from controlmill.pipelines import actions
+from controlmill.pipelines.engine.console import Resources
 from controlmill.pipelines.engine.run_folder import Run
 from controlmill.pipelines.engine.shards import Job, run_shard
 from controlmill.pipelines.stages.annotate import Annotate
@@ -31,8 +31,8 @@ from tests.helpers import SMALL, digests, make, rows, scene, write_hostile, writ
 @pytest.fixture
 def images(photos: Path, tmp_path: Path) -> Dataset:
     """A dataset with images alone."""
-    with Means(threads=1) as means:
-        return build.ingest(str(photos), str(tmp_path / "dataset"), SMALL, means, 4)
+    with Resources(threads=1) as resources:
+        return actions.ingest(str(photos), str(tmp_path / "dataset"), SMALL, resources, 4)
 
 
 def canny_job(dataset: Dataset, run: Run) -> Job:

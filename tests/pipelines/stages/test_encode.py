@@ -17,8 +17,8 @@ import torch
 
 from controlmill.annotators.base import Placement
 from controlmill.bases import encoders
-from controlmill.pipelines import actions as build
-from controlmill.pipelines.engine import console as jobs
+from controlmill.pipelines import actions
+from controlmill.pipelines.engine import console
 from controlmill.pipelines.engine.rows import Failure, run_rows
 from controlmill.pipelines.stages.encode import plan_encode
 from controlmill.schemas.caches import SCHEMAS, fault, pack, unpack
@@ -134,11 +134,11 @@ def test_killed_and_run_again_ends_in_the_same_bytes(plain: Path, encoded: Path,
 def test_two_shards_in_flight_make_the_same_bytes(
     plain: Path, encoded: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "shards_in_flight", lambda _: 2)
+    monkeypatch.setattr(console, "shards_in_flight", lambda _: 2)
     folder = shutil.copytree(plain, tmp_path / "dataset")
     plan = plan_encode(str(folder), str(base), Placement(), 3, True, True, "fp32")
-    with jobs.Means(threads=1) as means:
-        build.annotate(str(folder), plan, means)
+    with console.Resources(threads=1) as resources:
+        actions.annotate(str(folder), plan, resources)
     assert digests(folder) == digests(encoded)
 
 

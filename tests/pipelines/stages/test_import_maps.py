@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from controlmill.annotators.base import Placement
-from controlmill.pipelines import actions as build
-from controlmill.pipelines.engine.console import Means
+from controlmill.pipelines import actions
+from controlmill.pipelines.engine.console import Resources
 from controlmill.pipelines.stages.columns import MapOptions, parse_columns
 from controlmill.pipelines.stages.import_maps import refit
 from controlmill.pipelines.stages.ingest import IngestConfig
@@ -69,10 +69,10 @@ def made(corpus: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.
     target = tmp_path_factory.mktemp("made") / "dataset"
     config = IngestConfig(128, request.param, Limits(min_side=16))
     imports = parse_columns(MapOptions(str(corpus / "maps"), KINDS))
-    plan = build.plan_conditions([], build.everywhere(Placement()), None, imports, str(corpus / "maps"), config)
-    with Means(threads=1) as means:
-        build.ingest(str(corpus / "photos"), str(target), config, means)
-        return build.annotate(str(target), plan, means)
+    plan = actions.plan_conditions([], actions.everywhere(Placement()), None, imports, str(corpus / "maps"), config)
+    with Resources(threads=1) as resources:
+        actions.ingest(str(corpus / "photos"), str(target), config, resources)
+        return actions.annotate(str(target), plan, resources)
 
 
 def test_every_kind_lies_on_its_picture(made: Dataset) -> None:
@@ -184,20 +184,20 @@ def save(path: Path, array: np.ndarray) -> None:
     Image.fromarray(array).save(path)
 
 
-def planned(folder: Path, **options: tuple[str, ...]) -> build.Plan:
+def planned(folder: Path, **options: tuple[str, ...]) -> actions.Plan:
     """The import of a folder's maps."""
     config = IngestConfig(64, "crop", Limits(min_side=16))
     words = {"columns": ("edges=binary",), "label_set": ("ade20k-150",), **options}
     columns = parse_columns(MapOptions(str(folder / "maps"), **words))
-    return build.plan_conditions([], build.everywhere(Placement()), None, columns, str(folder / "maps"), config)
+    return actions.plan_conditions([], actions.everywhere(Placement()), None, columns, str(folder / "maps"), config)
 
 
 def imported(folder: Path, overwrite: tuple[str, ...] = (), **options: tuple[str, ...]) -> Dataset:
     """The maps of a folder, imported into a dataset of its photographs."""
     config = IngestConfig(64, "crop", Limits(min_side=16))
-    with Means(threads=1) as means:
-        build.ingest(str(folder / "photos"), str(folder / "dataset"), config, means)
-        return build.annotate(str(folder / "dataset"), planned(folder, **options), means, overwrite)
+    with Resources(threads=1) as resources:
+        actions.ingest(str(folder / "photos"), str(folder / "dataset"), config, resources)
+        return actions.annotate(str(folder / "dataset"), planned(folder, **options), resources, overwrite)
 
 
 def test_empty_maps_are_stored_and_counted(maps: Path) -> None:
@@ -227,7 +227,7 @@ def test_imported_segmentation_has_the_colours_and_ids_of_made_one(maps: Path) -
     said = made.footer("segmentation", 0).provenance["annotator"]["reading"]["label_set"]
     assert (said["name"], said["void"]) == ("ade20k-150", [0])
     with pytest.raises(MillError, match=r"reading\.label_set"):
-        build.check_conditions(str(maps / "dataset"), planned(maps, label_set=()), ())
+        actions.check_conditions(str(maps / "dataset"), planned(maps, label_set=()), ())
 
 
 def test_rows_without_lines_are_left_out_by_coverage(maps: Path) -> None:

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from controlmill.pipelines import actions as build
-from controlmill.pipelines.engine.console import Means
+from controlmill.pipelines import actions
+from controlmill.pipelines.engine.console import Resources
 from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas.dataset import Dataset, shard_file
 from controlmill.schemas.errors import Refused
@@ -68,8 +68,8 @@ def corpus(tmp_path: Path) -> Path:
 def test_mutated_pictures_make_the_same_bytes_on_every_run(corpus: Path, tmp_path: Path) -> None:
     config = IngestConfig(64, "crop", Limits(max_pixels=1_000_000))
     for name in ("first", "second"):
-        with Means(threads=2) as means:
-            build.ingest(str(corpus), str(tmp_path / name), config, means)
+        with Resources(threads=2) as resources:
+            actions.ingest(str(corpus), str(tmp_path / name), config, resources)
     first = Dataset.open(str(tmp_path / "first"))
     assert not list(verify(first))
     for table in ("images", "rejected"):

@@ -11,8 +11,8 @@ import pytest
 
 from controlmill.annotators.base import Placement
 from controlmill.annotators.catalogue import parse_conditions
-from controlmill.pipelines import actions as build
-from controlmill.pipelines.engine.console import Means
+from controlmill.pipelines import actions
+from controlmill.pipelines.engine.console import Resources
 from controlmill.pipelines.engine.mend import redo_aim
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
@@ -22,9 +22,9 @@ from tests.helpers import digests, rows
 
 
 def recaption(dataset: Path, folder: Path, overwrite: Sequence[str] = ()) -> None:
-    plan = build.plan_conditions([], build.everywhere(Placement()), None, captions_from=str(folder))
-    with Means(threads=2) as means:
-        build.annotate(str(dataset), plan, means, overwrite)
+    plan = actions.plan_conditions([], actions.everywhere(Placement()), None, captions_from=str(folder))
+    with Resources(threads=2) as resources:
+        actions.annotate(str(dataset), plan, resources, overwrite)
 
 
 def test_captions_are_refreshed_alone(photos: Path, dataset: Path, tmp_path: Path) -> None:
@@ -75,4 +75,4 @@ def test_a_folder_that_is_of_another_dataset_is_an_error(dataset: Path, tmp_path
     with pytest.raises(MillError, match="no such folder"):
         recaption(dataset, tmp_path / "none")
     with pytest.raises(MillError, match="caption: annotate it or import it, not both"):
-        build.plan_conditions(parse_conditions("caption"), build.everywhere(Placement()), None, captions_from="x")
+        actions.plan_conditions(parse_conditions("caption"), actions.everywhere(Placement()), None, captions_from="x")

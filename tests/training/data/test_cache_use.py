@@ -19,10 +19,10 @@ from controlmill.bases import encoders
 from controlmill.bases.stable_diffusion import Base
 from controlmill.schemas.dataset import index_file, shard_file
 from controlmill.schemas.errors import MillError
-from controlmill.training import start as runs
+from controlmill.training import start
+from controlmill.training.data import reader
 from controlmill.training.data.cache_use import base_digest
 from controlmill.training.run.log import read_log
-from controlmill.training.run.prepare import reader as row_reading
 from controlmill.training.step import make_inputs
 from controlmill.training.trainer import Trainer
 from tests.schemas.views.test_verify import write_captions
@@ -42,7 +42,7 @@ def begin(cached_folder):
 
     def go(folder: Path, config, dataset: Path = cached_folder) -> Trainer:
         AcceleratorState._reset_state(reset_partial_state=True)
-        return Trainer(folder, config, runs.begin(str(dataset), folder, config), resume=False)
+        return Trainer(folder, config, start.begin(str(dataset), folder, config), resume=False)
 
     return go
 
@@ -76,7 +76,7 @@ def test_no_picture_is_decoded_and_no_encoder_runs(begin, settings, tmp_path, mo
     def forbidden(*_):
         raise AssertionError("called while training")
 
-    monkeypatch.setattr(row_reading, "decode_image", forbidden)
+    monkeypatch.setattr(reader, "decode_image", forbidden)
     monkeypatch.setattr(Base, "encode_images", forbidden)
     monkeypatch.setattr(Base, "encode_prompts", forbidden)
     assert made.train() == 4
@@ -85,7 +85,7 @@ def test_no_picture_is_decoded_and_no_encoder_runs(begin, settings, tmp_path, mo
 def test_a_resumed_run_is_equal_bit_for_bit(begin, settings, tmp_path):
     begin(tmp_path / "whole", settings(steps=7, mirror=True)).train()
     begin(tmp_path / "cut", settings(steps=3, mirror=True)).train()
-    config, prepared = runs.resume(tmp_path / "cut", {"steps": 7, "loader_workers": 2})
+    config, prepared = start.resume(tmp_path / "cut", {"steps": 7, "loader_workers": 2})
     Trainer(tmp_path / "cut", config, prepared, resume=True).train()
     one, two = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -99,17 +99,17 @@ def test_a_run_goes_on_with_the_caches_that_it_began_with(begin, settings, datas
     for table in ("latents", "embeddings"):
         shutil.copytree(cached_folder / table, folder / table)
         shutil.copy(cached_folder / index_file(table), folder / index_file(table))
-    _, prepared = runs.resume(tmp_path / "without", {"steps": 2})
+    _, prepared = start.resume(tmp_path / "without", {"steps": 2})
     assert not prepared.caches.tables
     begin(tmp_path / "with", settings(steps=1), folder).train()
     shutil.rmtree(folder / "latents")
     with pytest.raises(MillError, match="latents: it is gone"):
-        runs.resume(tmp_path / "with", {"steps": 2})
+        start.resume(tmp_path / "with", {"steps": 2})
 
 
 def test_a_dropped_prompt_gets_the_embedding_of_the_empty_one(settings, cached_folder, small_base):
     config = settings(batch_size=48)
-    prepared = runs.prepare(str(cached_folder), config)
+    prepared = start.prepare(str(cached_folder), config)
     base = Base(str(small_base), torch.device("cpu"))
     empty = base.encode_prompts([""])[0]
     dropped = []
@@ -127,9 +127,9 @@ def test_a_dropped_prompt_gets_the_embedding_of_the_empty_one(settings, cached_f
 def test_a_mirrored_sample_has_the_moments_of_the_mirrored_picture(settings, cached_folder):
     seen = {False: 0, True: 0}
     config = settings(batch_size=24, mirror=True)
-    cached = next(runs.prepare(str(cached_folder), config).loader(config).batches())
+    cached = next(start.prepare(str(cached_folder), config).loader(config).batches())
     plain = settings(batch_size=24, mirror=True, caches="off")
-    decoded = next(runs.prepare(str(cached_folder), plain).loader(plain).batches())
+    decoded = next(start.prepare(str(cached_folder), plain).loader(plain).batches())
     base = Base(config.base, torch.device("cpu"))
     for with_cache, without in zip(cached, decoded, strict=True):
         assert with_cache.row == without.row
@@ -143,7 +143,7 @@ def test_a_mirrored_sample_has_the_moments_of_the_mirrored_picture(settings, cac
 
 def test_a_base_with_another_vae_trains_without_and_says_why(settings, cached_folder, small_base, tmp_path):
     other = changed_base(small_base, tmp_path / "other", "encoder")
-    prepared = runs.prepare(str(cached_folder), settings(base=str(other)))
+    prepared = start.prepare(str(cached_folder), settings(base=str(other)))
     assert prepared.caches.tables == ["embeddings"]
     assert "latents not used: it was made by another VAE" in prepared.caches.said()
     other = changed_base(small_base, tmp_path / "decoder", "decoder")  # has no say in moments
@@ -168,7 +168,7 @@ def test_images_or_captions_that_changed_are_said(settings, cached_folder, tmp_p
         else:
             index["shards"][1]["images_sha256"] = "0" * 64
         path.write_text(json.dumps(index))
-        caches = runs.prepare(str(folder), settings()).caches
+        caches = start.prepare(str(folder), settings()).caches
         assert table not in caches.tables
         assert f"made from other {'captions' if change == 'captions' else 'images'}" in caches.unused[table]
 
@@ -176,25 +176,25 @@ def test_images_or_captions_that_changed_are_said(settings, cached_folder, tmp_p
 def test_captions_that_are_stale_or_half_made_are_not_trained_on(settings, dataset_folder, tmp_path):
     folder = shutil.copytree(dataset_folder, tmp_path / "dataset")
     config = settings(caches="off")
-    before = runs.prepare(str(folder), config).digests["captions"]
+    before = start.prepare(str(folder), config).digests["captions"]
     write_captions(folder)
-    assert runs.prepare(str(folder), config).digests["captions"] != before
+    assert start.prepare(str(folder), config).digests["captions"] != before
     path = folder / index_file("captions")
     index = json.loads(path.read_text())
     index["shards"][1]["images_sha256"] = "0" * 64
     path.write_text(json.dumps(index))
     with pytest.raises(MillError, match="captions is stale, made from earlier images: redo it first"):
-        runs.prepare(str(folder), config)
+        start.prepare(str(folder), config)
     path.unlink()
     (folder / shard_file("captions", 0)).unlink()
     with pytest.raises(MillError, match=r"captions is not complete \(2 of 3 shards\): run the annotate command again"):
-        runs.prepare(str(folder), config)
+        start.prepare(str(folder), config)
 
 
 def test_crop_and_mirror_are_refused_where_the_cache_cannot_serve(settings, cached_folder, tmp_path):
     with pytest.raises(MillError, match="--crop 32 with the cache latents: its moments are of whole pictures"):
-        runs.prepare(str(cached_folder), settings(crop=32))
-    assert runs.prepare(str(cached_folder), settings(crop=32, caches="off")).selection
+        start.prepare(str(cached_folder), settings(crop=32))
+    assert start.prepare(str(cached_folder), settings(crop=32, caches="off")).selection
     folder = tmp_path / "dataset"
     shutil.copytree(cached_folder, folder)
     path = folder / index_file("latents")
@@ -202,8 +202,8 @@ def test_crop_and_mirror_are_refused_where_the_cache_cannot_serve(settings, cach
     index["provenance"]["mirrored"] = False
     path.write_text(json.dumps(index))
     with pytest.raises(MillError, match="lacks the moments of mirrored pictures"):
-        runs.prepare(str(folder), settings(mirror=True))
-    assert runs.prepare(str(folder), settings()).caches.latents
+        start.prepare(str(folder), settings(mirror=True))
+    assert start.prepare(str(folder), settings()).caches.latents
 
 
 def test_a_base_of_other_sizes_is_an_error_before_anything_is_loaded(
@@ -225,7 +225,7 @@ def test_a_base_of_other_sizes_is_an_error_before_anything_is_loaded(
                 patched.setattr(encoders, "_load", forbidden)
             patched.setattr(UNet2DConditionModel, "from_pretrained", forbidden)
             with pytest.raises(MillError, match=message):
-                runs.prepare(str(cached_folder), settings(base=str(other)))
+                start.prepare(str(cached_folder), settings(base=str(other)))
 
 
 def test_rows_that_could_not_be_encoded_are_left_out_and_counted(begin, settings, cached_folder, tmp_path):

@@ -15,10 +15,10 @@ from controlmill.schemas.dataset import Dataset, index_file, shard_file
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.shardfile import open_parquet
 from controlmill.schemas.maps.transforms import Augment
+from controlmill.training.data import processes
 from controlmill.training.data.loader import Loader, LoaderConfig, held_out_samples
 from controlmill.training.data.order import LANES
 from controlmill.training.data.selection import LOCATION, Filter, Selection, check_tables, select
-from controlmill.training.run.prepare import processes as readers
 from tests.training.fixtures import ALL_MAPS, SCENES, WITHOUT_SCRIBBLE
 
 
@@ -65,7 +65,7 @@ def test_from_any_step_batches_are_the_same(scenes):
 def test_reader_processes_do_not_change_batches(scenes, workers):
     loader = make_loader(scenes, threads=1)
     expected = [identity(batch) for batch in first(loader.batches(2), 4)]
-    assert [identity(batch) for batch in first(readers.batches(loader, 2, workers=workers), 4)] == expected
+    assert [identity(batch) for batch in first(processes.batches(loader, 2, workers=workers), 4)] == expected
 
 
 def test_ranks_share_each_batch(scenes):
@@ -242,10 +242,10 @@ def test_a_window_larger_than_the_pictures_is_an_error(scenes):
 
 
 def test_blocks_of_reader_processes_are_used_again_only_when_no_view_is_left(scenes):
-    packer = readers._Packer()
+    packer = processes._Packer()
     batch = first(make_loader(scenes, ALL_MAPS).batches(), 1)[0]
-    kept = readers._unpacked(*packer(batch))
-    others = readers._unpacked(*packer(batch[::-1]))
+    kept = processes._unpacked(*packer(batch))
+    others = processes._unpacked(*packer(batch[::-1]))
     assert len(packer.blocks) == 2
     assert identity(kept) == identity(batch)
     one = others[0].image
@@ -267,8 +267,8 @@ def test_a_table_that_cannot_be_read_is_one_message_also_from_another_process(da
         data = bytearray(path.read_bytes())
         data[4:400] = bytes(396)  # the first page
         path.write_bytes(data)
-    monkeypatch.setattr(readers, "get_worker_info", lambda: SimpleNamespace(id=0, num_workers=1))
-    packer = readers._Packer()
+    monkeypatch.setattr(processes, "get_worker_info", lambda: SimpleNamespace(id=0, num_workers=1))
+    packer = processes._Packer()
     with pytest.raises(MillError, match=r"canny/0000/.* is damaged") as found:
-        readers._next(packer(share) for share in readers._Shares(loader, 0, 0, 1))
+        processes._next(packer(share) for share in processes._Shares(loader, 0, 0, 1))
     assert "Traceback" not in str(found.value)

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from controlmill.schemas.terminal.console import Output
+from controlmill.training.run import progress
 from controlmill.training.run.progress import StepProgress
-from controlmill.training.start import progress
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from controlmill.evaluation.fidelity import Judge
-from controlmill.training import start as runs
+from controlmill.training import start
 from controlmill.training.trainer import Trainer
 
 LOOKS = {"held_out": 0.2, "eval_rows": 2, "probe_steps": 1, "probe_budget": 0.0, "eval_every": 2, "probes": 2}
 
 
 def go_on(run, **changes):
-    Trainer(run, *runs.resume(run, changes), resume=True).train()
+    Trainer(run, *start.resume(run, changes), resume=True).train()
 
 
 def files(run, step):
@@ -74,7 +74,7 @@ def test_neither_a_look_nor_a_checkpoint_changes_what_a_step_depends_on(
     AcceleratorState._reset_state(reset_partial_state=True)
     config = settings(**{**LOOKS, "eval_every": 1}, steps=3, checkpoint_every=1, ema=0.9)
     run = tmp_path / "run"
-    trainer = Trainer(run, config, runs.begin(str(dataset_folder), run, config), resume=False)
+    trainer = Trainer(run, config, start.begin(str(dataset_folder), run, config), resume=False)
     annotation, one_step, states = Judge.annotation, trainer._one_step, []
 
     def noted(samples):

@@ -15,12 +15,11 @@ from safetensors.torch import load_file, save_file
 
 from controlmill.evaluation.sample import draw
 from controlmill.schemas.errors import MillError
-from controlmill.training import export
-from controlmill.training import start as runs
+from controlmill.training import export, start
+from controlmill.training.run import saved
 from controlmill.training.run.log import read_log
 from controlmill.training.run.prepare import controlnet_folder
 from controlmill.training.run.record import read_run
-from controlmill.training.start import saved
 from controlmill.training.trainer import Trainer
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -43,7 +42,7 @@ def run(finished, train, settings, tmp_path):
 
 def go_on(run):
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Trainer(run, *runs.resume(run, {}), resume=True)
+    return Trainer(run, *start.resume(run, {}), resume=True)
 
 
 def flip(path: Path, position: int = -1):
@@ -80,7 +79,7 @@ def test_damaged_weights_are_neither_sampled_from_nor_exported_nor_started_from(
     with pytest.raises(MillError, match=said):
         export.export_weights(Path(controlnet_folder(str(run))), tmp_path / "out.safetensors", "original", "fp32")
     with pytest.raises(MillError, match=said):
-        runs.begin(str(dataset_folder), tmp_path / "new", settings(start_from=str(run)))
+        start.begin(str(dataset_folder), tmp_path / "new", settings(start_from=str(run)))
 
 
 def test_a_weight_that_is_no_number_is_neither_saved_nor_gone_on_from(run):
@@ -146,7 +145,7 @@ def test_a_run_of_another_shape_is_one_line_with_the_files_name(case, run):
     other = change(values)
     path.write_text(json.dumps(other if isinstance(other, list) else values))
     with pytest.raises(MillError, match=said) as found:
-        runs.resume(run, {})
+        start.resume(run, {})
     assert str(found.value).startswith(f"{path} is damaged, or of another version")
     assert "\n" not in str(found.value)
 
@@ -167,7 +166,7 @@ def test_files_that_are_no_json_of_a_run(case, run):
         before = path.read_bytes()
         path.write_bytes(text.encode(errors="surrogateescape"))
         with pytest.raises(MillError, match=said if path.name == "state.json" else "damaged") as found:
-            runs.resume(run, {})
+            start.resume(run, {})
         assert str(found.value).startswith(f"{path} is damaged")
         assert "\n" not in str(found.value)
         path.write_bytes(before)
@@ -230,7 +229,7 @@ def test_nothing_that_is_published_holds_a_path_of_this_machine(train, settings,
     assert record.dataset == str(dataset_folder)
     (run / "_local.json").unlink()  # as it comes from the Hub: the same base, elsewhere
     assert read_run(run).config.base == "small"
-    assert runs.resume(run, {"base": config.base}, str(dataset_folder))[0].base == config.base
+    assert start.resume(run, {"base": config.base}, str(dataset_folder))[0].base == config.base
 
 
 def test_the_card_draws_a_picture_with_the_stock_pipeline(train, settings, small_base, tmp_path):
