@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["MillError", "OpenDataset", "Row", "__version__", "open_dataset"]
-_HOMES = {"MillError": "errors", "OpenDataset": "reading", "Row": "reading", "open_dataset": "reading"}
+_HOMES = {"MillError": "errors", "OpenDataset": "views.rows", "Row": "views.rows", "open_dataset": "views.rows"}
 
 
 def __getattr__(name: str) -> Any:
