@@ -48,6 +48,7 @@ EXTRAS = {
         "mypy>=1.15",
         "pytest>=8.3",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
         "ruff>=0.11",
         "psutil>=6",
         "torchmetrics>=1.6",
