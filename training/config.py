@@ -93,6 +93,7 @@ class TrainConfig:
     noise_offset: float = option(0.0, "Strength of noise that is constant over a picture; 0: none (paper).")
 
     precision: Precision = option("fp32", "Arithmetic: fp32, bf16 or fp16; trained weights are fp32.")
+    tf32: bool = option(False, "fp32 on NVIDIA GPUs with 10-bit mantissas in products: faster; off: exact.")
     gradient_checkpointing: bool = option(False, "Less memory, about a quarter slower.")
     compile: bool = option(False, "torch.compile the networks.")
     deterministic: bool = option(False, "Only deterministic kernels, for exact resume on CUDA.")

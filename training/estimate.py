@@ -203,8 +203,9 @@ def processes_asked() -> int:
 
 def plan_text(prepared: Prepared, config: TrainConfig) -> str:
     """The plan as a table for people."""
-    from controlmill.annotators.runtime.torch_device import resolve_device
+    from controlmill.annotators.runtime.torch_device import allow_tf32, resolve_device
 
+    allow_tf32(config.tf32)
     device, processes = resolve_device(config.device), processes_asked()
     chosen = prepared.selection
     shapes = [(config.crop, config.crop)] if config.crop else chosen.shapes()

@@ -23,6 +23,7 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from diffusers import ControlNetModel
 
+from controlmill.annotators.runtime.torch_device import allow_tf32
 from controlmill.bases.controlnet import (
     ControlledDenoiser,
     LiteControlNet,
@@ -72,6 +73,7 @@ class Trainer:
         waits = InitProcessGroupKwargs(timeout=LONGEST_LOOK)  # the other processes, while the first one looks
         self.accelerator = Accelerator(mixed_precision=precision, cpu=config.device == "cpu", kwargs_handlers=[waits])
         self.share = config.share(self.accelerator.num_processes)
+        allow_tf32(config.tf32)
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
             torch.use_deterministic_algorithms(True)

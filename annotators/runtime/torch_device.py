@@ -84,10 +84,20 @@ def prepare_process(place: Placement) -> None:
 
     torch.set_num_threads(place.threads)
     keep_freed_memory()
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    allow_tf32(False)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Whether NVIDIA GPUs may round float32 inputs of products and convolutions to 10-bit mantissas, for speed.
+
+    PyTorch's own default is neither: convolutions do, products do not.
+    """
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def keep_freed_memory() -> None:

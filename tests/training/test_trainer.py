@@ -330,6 +330,16 @@ def test_memory_that_runs_out_is_told_with_what_to_do(train, settings, tmp_path,
         train(tmp_path / "run", settings(steps=2))
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tf32_is_used_in_products_and_convolutions_or_in_neither(allowed, train, settings, tmp_path):
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        train(tmp_path / "run", settings(steps=1, tf32=allowed))
+        assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == allowed
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
 def test_a_deterministic_run_asks_all_libraries(train, settings, tmp_path, monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     try:
