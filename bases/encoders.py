@@ -45,7 +45,7 @@ def location(name: str) -> str:
         if not (TINY / "model_index.json").is_file():
             raise MillError(
                 f"the tiny base is missing from this installation ({TINY}): install controlmill again, "
-                "or make one with python -m recipes.tiny_base.make FOLDER (hours on a CPU), then --base FOLDER"
+                "or make one with python -m recipes.tiny_base FOLDER (hours on a CPU), then --base FOLDER"
             )
         return str(TINY)
     if name.startswith((".", "/", "~")) or name.endswith((".safetensors", ".ckpt")):

@@ -180,7 +180,7 @@ class Loading:
 
 
 class JobProcess:
-    """The process that runs Beam graphs (``jobprocess``), started when it is first needed and kept for the next job.
+    """The process that runs Beam graphs (``child``), started when it is first needed and kept for the next job.
 
     Raises:
         MillError: the engine has workers, and this machine does not let processes work together.

@@ -154,8 +154,8 @@ def test_a_small_write_of_a_process_before_this_one_is_swept(tmp_path: Path) -> 
 
 def test_a_pool_whose_thread_died_ends_the_process_which_would_wait_for_ever() -> None:
     says = (
-        "import logging, sys, time; from controlmill.pipelines import jobprocess\n"
-        "logging.getLogger('concurrent.futures').addHandler(jobprocess._EndWithThread())\n"
+        "import logging, sys, time; from controlmill.pipelines.engine import child\n"
+        "logging.getLogger('concurrent.futures').addHandler(child._EndWithThread())\n"
         "from concurrent.futures import ThreadPoolExecutor\n"
         "class Dies:\n"
         "    def set_running_or_notify_cancel(self): raise SystemError('error return without exception set')\n"
