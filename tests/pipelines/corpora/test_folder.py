@@ -192,7 +192,7 @@ def test_no_such_folder() -> None:
 
 MILLION = """
     import os, resource, sys
-    from controlmill.pipelines import folder
+    from controlmill.pipelines.corpora import folder
     class Entry:
         def __init__(self, name, folder): self.name, self.folder = name, folder
         def is_dir(self): return self.folder
