@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import pyarrow as pa
+
 from .caches import CACHES
 from .conditions import CONDITIONS, NAME, Condition, stored_condition
 from .errors import MillError
 from .files import documents
-from .files.shardfile import Footer, ShardFile, open_parquet, read_footer
+from .files.shardfile import Footer, ShardFile, ShardWriter, open_parquet, read_footer
 from .files.storage import Storage
 from .index import TableState, describe_file, stale_shards, table_index
 from .redo import LISTED, REDO
@@ -230,6 +232,27 @@ class Dataset:
         index = table_index(table, described, redo)
         self.storage.write_json(f"{REDO}/{index_file(table)}" if table in self.redone else index_file(table), index)
         return index
+
+    @contextmanager
+    def committing(
+        self, run: str, table: str, shard: int, schema: pa.Schema, provenance: Mapping[str, Any]
+    ) -> Iterator[ShardWriter]:
+        """Write a shard's file of a table: it is committed where the block ends, and dropped where the block raises.
+
+        Args:
+            run: the id of the run that writes it.
+            table: which table.
+            shard: which shard; the file's provenance says it too.
+            schema: the table's columns.
+            provenance: how the file is made.
+
+        Raises:
+            MillError: see :meth:`Storage.commit`. Where another commit was first, its file stays.
+        """
+        with self.storage.scratch(run) as scratch:
+            with ShardWriter(scratch, schema, {**provenance, "shard": shard}) as writer:
+                yield writer
+            self.storage.commit(scratch, self.file(table, shard))
 
     def _describe(self, table: str, shard: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """(what all files of the table share, this file's entry in the shard index)."""

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.files.shardfile import GROUP_ROWS, ShardWriter
+from controlmill.schemas.files.shardfile import LISTED_GROUP_ROWS
 from controlmill.schemas.tables import SOURCES
 
 from ..engine.run_folder import Run
@@ -120,12 +120,10 @@ def write_listing(
     """
     shards = rows = 0
     for part in batched(sources, dataset.config["shard_size"]):
-        with dataset.storage.scratch(run.id) as scratch:
-            with ShardWriter(scratch, SOURCES, {"table": "sources", "shard": shards, **provenance}) as writer:
-                for group in batched(part, GROUP_ROWS * 16):
-                    writer.write_group([source._asdict() for source in group])
-                writer.close()
-            dataset.storage.commit(scratch, dataset.file("sources", shards))
+        made = {"table": "sources", **provenance}
+        with dataset.committing(run.id, "sources", shards, SOURCES, made) as writer:
+            for group in batched(part, LISTED_GROUP_ROWS):
+                writer.write_group([source._asdict() for source in group])
         shards, rows = shards + 1, rows + len(part)
     return shards, rows
 

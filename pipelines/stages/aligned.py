@@ -18,7 +18,7 @@ import pyarrow as pa
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files.shardfile import ShardWriter, read_footer, read_rows, read_table
+from controlmill.schemas.files.shardfile import read_footer, read_rows, read_table
 from controlmill.schemas.tables import condition_schema
 
 from ..engine.rows import Failure, JobFault
@@ -101,13 +101,10 @@ def _write(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any], o
     images_sha256 = image_digests(dataset.storage.address, run.id)[shard]
     with ExitStack() as stack:
         parquet = stack.enter_context(dataset.parquet("images", shard))
-        scratches = {table: stack.enter_context(dataset.storage.scratch(run.id)) for table in outputs}
         writers = {
             table: stack.enter_context(
-                ShardWriter(
-                    scratches[table],
-                    output.schema,
-                    {**output.provenance, "shard": shard, "images_sha256": images_sha256},
+                dataset.committing(
+                    run.id, table, shard, output.schema, {**output.provenance, "images_sha256": images_sha256}
                 )
             )
             for table, output in outputs.items()
@@ -137,5 +134,3 @@ def _write(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any], o
             if rows >= TOO_MANY_FAILURES and faults == rows:
                 raise JobFault(f"{table}: every row of the shard failed, the annotator is at fault: {errors[table]}")
             writer.close({"reasons": dict(reasons[table]), **({"empty": empty[table]} if empty[table] else {})})
-        for table in outputs:
-            dataset.storage.commit(scratches[table], dataset.file(table, shard))

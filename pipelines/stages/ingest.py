@@ -15,7 +15,7 @@ from typing import Any
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import Refused, error_text
 from controlmill.schemas.files.documents import LIMITS
-from controlmill.schemas.files.shardfile import GROUP_BYTES, GROUP_PIXELS, GROUP_ROWS, ShardWriter, read_rows
+from controlmill.schemas.files.shardfile import GROUP_BYTES, GROUP_PIXELS, GROUP_ROWS, LISTED_GROUP_ROWS, read_rows
 from controlmill.schemas.fingerprint import package_versions, row_key, sha256_bytes
 from controlmill.schemas.images.formats import Limits
 from controlmill.schemas.images.pixels import Fit, load_picture
@@ -184,45 +184,41 @@ class Ingest(Stage):
         captions = {"given": 0, "unread": 0}
         group: list[Mapping[str, Any]] = []
         pixels = held = several = 0
-        with dataset.storage.scratch(run.id) as scratch:
-            with ShardWriter(scratch, IMAGES, {**self.provenance(), "shard": shard}) as writer:
-                for source, outcome in zip(sources, outcomes, strict=True):
-                    if isinstance(outcome, Failure):
-                        rejects.append({"source": source.source, "reason": outcome.reason, "error": outcome.error})
-                        continue
-                    several += outcome["several"]
-                    captions["given"] += outcome["caption"] is not None
-                    captions["unread"] += outcome["caption_error"] is not None
-                    size = outcome["width"] * outcome["height"]
-                    length = len(outcome["image"]["bytes"])
-                    full = len(group) == GROUP_ROWS or pixels + size > GROUP_PIXELS or held + length > GROUP_BYTES
-                    if group and full:
-                        writer.write_group(group)
-                        group, pixels, held = [], 0, 0
-                    group.append(outcome)
-                    pixels, held = pixels + size, held + length
-                writer.write_group(group)
-                reasons = Counter(reject["reason"] for reject in rejects)
-                seen = sum(source.size >= 0 and not source.fault for source in sources)
-                gone = reasons["missing"] + reasons["changed"]
-                if seen >= TOO_MANY_GONE and gone == len(sources):
-                    raise JobFault(
-                        f"{self.corpus}: none of {len(sources)} pictures from {sources[0].source} on is as it was "
-                        "listed: when they are back, run the same command again; or list anew (and then redo all that "
-                        "is made from the images) with --overwrite images"
-                    )
-                writer.close({"rejects": rejects, "reasons": dict(reasons), "captions": captions, "several": several})
-            dataset.storage.commit(scratch, dataset.file("images", shard))
+        with dataset.committing(run.id, "images", shard, IMAGES, self.provenance()) as writer:
+            for source, outcome in zip(sources, outcomes, strict=True):
+                if isinstance(outcome, Failure):
+                    rejects.append({"source": source.source, "reason": outcome.reason, "error": outcome.error})
+                    continue
+                several += outcome["several"]
+                captions["given"] += outcome["caption"] is not None
+                captions["unread"] += outcome["caption_error"] is not None
+                size = outcome["width"] * outcome["height"]
+                length = len(outcome["image"]["bytes"])
+                full = len(group) == GROUP_ROWS or pixels + size > GROUP_PIXELS or held + length > GROUP_BYTES
+                if group and full:
+                    writer.write_group(group)
+                    group, pixels, held = [], 0, 0
+                group.append(outcome)
+                pixels, held = pixels + size, held + length
+            writer.write_group(group)
+            reasons = Counter(reject["reason"] for reject in rejects)
+            seen = sum(source.size >= 0 and not source.fault for source in sources)
+            gone = reasons["missing"] + reasons["changed"]
+            if seen >= TOO_MANY_GONE and gone == len(sources):
+                raise JobFault(
+                    f"{self.corpus}: none of {len(sources)} pictures from {sources[0].source} on is as it was "
+                    "listed: when they are back, run the same command again; or list anew (and then redo all that "
+                    "is made from the images) with --overwrite images"
+                )
+            writer.close({"rejects": rejects, "reasons": dict(reasons), "captions": captions, "several": several})
 
 
 def write_rejected(dataset: Dataset, run: Run, shard: int) -> None:
     """Commit the rejected file of a shard whose images are committed."""
     rejects = dataset.footer("images", shard).summary["rejects"]
-    provenance = {"table": "rejected", "kind": "rejected", "shard": shard}
+    provenance = {"table": "rejected", "kind": "rejected"}
     reasons = Counter(reject["reason"] for reject in rejects)
-    with dataset.storage.scratch(run.id) as scratch:
-        with ShardWriter(scratch, REJECTED, provenance) as writer:
-            for group in batched(rejects, GROUP_ROWS * 16):
-                writer.write_group([{**reject, "detail": None} for reject in group])
-            writer.close({"reasons": dict(reasons)})
-        dataset.storage.commit(scratch, dataset.file("rejected", shard))
+    with dataset.committing(run.id, "rejected", shard, REJECTED, provenance) as writer:
+        for group in batched(rejects, LISTED_GROUP_ROWS):
+            writer.write_group([{**reject, "detail": None} for reject in group])
+        writer.close({"reasons": dict(reasons)})
