@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-from tests.helpers import make, write_hostile, write_photos
+from tests.helpers import KeptResources, make, write_hostile, write_photos
 from tests.training.fixtures import cached_folder, dataset_folder, scenes, settings, small_base, train  # noqa: F401
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # timings decide nothing
 hypothesis.settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _jobs_end() -> Iterator[None]:
+    """Ends the job processes that tests share."""
+    yield
+    KeptResources.end()
 
 
 @pytest.fixture(scope="session")

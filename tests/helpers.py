@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -10,19 +12,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from controlmill.__main__ import main
 from controlmill.annotators.base import Annotation, Annotator, Network, Placement
 from controlmill.annotators.catalogue import Choice, parse_conditions
 from controlmill.pipelines import actions
-from controlmill.pipelines.engine.console import Engine, Resources
+from controlmill.pipelines.engine.console import Engine, JobProcess, Resources
 from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.fingerprint import sha256_file
 from controlmill.schemas.images.formats import Limits
+from controlmill.schemas.terminal.console import output
 
 SMALL = IngestConfig(resolution=128, limits=Limits(max_pixels=1_000_000, min_side=16))
 RED, GREEN = (250, 10, 10), (10, 250, 10)
@@ -69,6 +74,25 @@ def write_hostile(folder: Path) -> int:
     return 3
 
 
+class KeptResources(Resources):
+    """Resources whose job process is kept for the next job, since starting one takes seconds."""
+
+    processes: ClassVar[dict[Engine, JobProcess]] = {}
+
+    def __init__(self, engine: Engine | None = None, threads: int = 0):
+        super().__init__(engine, threads)
+        self.process = self.processes.setdefault(self.process.engine, self.process)
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @classmethod
+    def end(cls) -> None:
+        """End the processes."""
+        while cls.processes:
+            cls.processes.popitem()[1].end()
+
+
 def make(
     photos: Path,
     dataset: Path,
@@ -79,10 +103,10 @@ def make(
     place: Placement | None = None,
     threads: int = 1,
 ) -> Dataset:
-    """Ingest and annotate, as the command does."""
+    """Ingest and annotate, as the command does; with an engine that is given, in a process of its own."""
     choices = parse_conditions(conditions) if isinstance(conditions, str) else list(conditions)
     plan = actions.plan_conditions(choices, actions.everywhere(place or Placement()), None)
-    with Resources(engine, threads) as resources:
+    with Resources(engine, threads) if engine else KeptResources(threads=threads) as resources:
         actions.ingest(str(photos), str(dataset), config, resources, shard_size)
         return actions.annotate(str(dataset), plan, resources)
 
@@ -100,12 +124,38 @@ def rows(dataset: Path, table: str) -> list[dict[str, Any]]:
     ]
 
 
-def command(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run controlmill, as a user does."""
-    options.setdefault("timeout", 300)
-    return subprocess.run(
-        [sys.executable, "-m", "controlmill", *words], capture_output=True, text=True, check=False, **options
-    )
+@dataclass(frozen=True)
+class Ended:
+    """What a command left: its exit status, and what it wrote."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def command(*words: str) -> Ended:
+    """Run controlmill in this process, which spares the seconds that imports take; its jobs run in a kept process."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch("sys.argv", ["controlmill", *words]),
+        mock.patch("controlmill.pipelines.engine.console.Resources", KeptResources),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as ended:
+            status = ended.code
+        finally:
+            output.begin(quiet=False, log_file=None)
+    assert isinstance(status, int)
+    return Ended(status, out.getvalue(), err.getvalue())
+
+
+def command_in_new_process(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run controlmill as a user does, with options of :func:`subprocess.run`."""
+    options = {"capture_output": True, "text": True, "timeout": 300, **options}
+    return subprocess.run([sys.executable, "-m", "controlmill", *words], check=False, **options)
 
 
 def is_colour(image: np.ndarray, colour: tuple[int, int, int]) -> bool:

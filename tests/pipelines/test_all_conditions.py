@@ -15,7 +15,7 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.images.codecs import LAYOUTS
 from controlmill.schemas.views.verify import verify
 from tests.annotators import random_weights
-from tests.helpers import command, rows, write_photos
+from tests.helpers import command, command_in_new_process, rows, write_photos
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_ten_tables_in_one_command(weights: Path, tmp_path: Path) -> None:
     refused = command(*words, *small)
     assert refused.returncode == 1
     assert "pose=body: --accept-license openpose" in refused.stderr
-    done = command(*words, *small, "--accept-license", "openpose", timeout=580)
+    done = command_in_new_process(*words, *small, "--accept-license", "openpose", timeout=580)
     assert done.returncode == 0, done.stderr
     made = Dataset.open(tmp_path / "dataset")
     assert made.condition_tables() == [condition.table for condition in CONDITIONS.values()]

@@ -22,7 +22,7 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.views.verify import verify
 from tests.annotators import random_weights
-from tests.helpers import FRAGILE, command, digests, make, rows, write_photos
+from tests.helpers import FRAGILE, command, command_in_new_process, digests, make, rows, write_photos
 
 SMALL = ("--resolution", "128", "--min-side", "16", "--shard-size", "4")
 
@@ -195,7 +195,7 @@ def test_no_job_removes_tables_under_another(copy: Path) -> None:
     import socket
 
     (copy / "_run/other").mkdir(parents=True)
-    owner = {"host": socket.gethostname(), "pid": os.getpid()}
+    owner = {"host": socket.gethostname(), "pid": os.getppid()}
     (copy / "_run/other/owner.json").write_text(json.dumps(owner))
     refused = command("annotate", str(copy), "--conditions", "canny", "--overwrite", "canny")
     assert refused.returncode == 1
@@ -214,7 +214,7 @@ def test_weights_that_do_not_load_stop_the_job(built: Path, tmp_path: Path) -> N
 def test_a_network_that_cannot_be_compiled_stops_the_job(built: Path, tmp_path: Path) -> None:
     random_weights.write(HED, tmp_path)
     words = ("annotate", str(built), "--conditions", "hed", "--weights", str(tmp_path), "--compile")
-    done = command(*words, env={**os.environ, "CXX": "/no/compiler"})
+    done = command_in_new_process(*words, env={**os.environ, "CXX": "/no/compiler"})
     assert done.returncode == 1
     assert "torch.compile cannot compile hed: leave --compile away" in done.stderr
     assert not (built / "hed").exists()

@@ -23,7 +23,7 @@ from controlmill.pipelines.engine.console import Engine
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.views.verify import verify
-from tests.helpers import FRAGILE, GREEN, RED, SMALL, command, digests, make, rows, write_photos
+from tests.helpers import FRAGILE, GREEN, RED, SMALL, command, command_in_new_process, digests, make, rows, write_photos
 
 WORDS = ("--conditions", "canny,hough=lsd,cartoon=standard", "--resolution", "128", "--min-side", "16")
 LIMITS = ("--max-megapixels", "1", "--shard-size", "4")
@@ -40,7 +40,7 @@ def test_another_working_directory_and_codec_threads_make_the_same_bytes(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", os.getcwd())
     relative = os.path.relpath(photos, tmp_path)
-    done = command("build", relative, "here", *WORDS, *LIMITS, "--threads", "3", cwd=tmp_path)
+    done = command_in_new_process("build", relative, "here", *WORDS, *LIMITS, "--threads", "3", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert digests(tmp_path / "here") == digests(dataset)
 
