@@ -226,8 +226,8 @@ def encode(
     """Add caches for training: pictures through a base's VAE (and captions through its text encoder), once for all."""
     from controlmill.annotators.base import Placement
     from controlmill.annotators.runtime.torch_device import check_device, resolve_device
-    from controlmill.schemas.caches import CACHES, LATENTS
     from controlmill.schemas.errors import MillError
+    from controlmill.schemas.tables import CACHES, LATENTS
 
     from . import actions
     from .stages.encode import check_encode, plan_encode
@@ -338,6 +338,7 @@ def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
     from .engine.mend import others_damaged
 
     redo.end(dataset.storage, tables)
+    dataset = dataset.snapshot()
     stale = [table for table in dataset.condition_tables() if dataset.state(table).status == "stale"]
     others = [table for table in dataset.tables() if table not in (*tables, *stale, "sources", "rejected")]
     output.show(table_report(dataset, tables))

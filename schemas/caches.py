@@ -8,26 +8,13 @@ empty prompt, as a dropped prompt does: dropping is done by the reader.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from .errors import MillError
-from .fingerprint import fingerprint
+from .tables import EMBEDDINGS, LATENTS
 
-if TYPE_CHECKING:
-    from .dataset import Dataset
-
-LATENTS, EMBEDDINGS = "latents", "embeddings"
-CACHES = (LATENTS, EMBEDDINGS)
 DTYPES = {"fp32": "<f4", "fp16": "<f2"}
-
-_HEAD = [("key", pa.string()), ("reason", pa.string()), ("error", pa.string()), ("shape", pa.list_(pa.int32()))]
-SCHEMAS = {
-    LATENTS: pa.schema([*_HEAD, ("moments", pa.binary()), ("mirrored", pa.binary())]),
-    EMBEDDINGS: pa.schema([*_HEAD, ("embedding", pa.binary())]),
-}
 VALUES = {LATENTS: ("moments", "mirrored"), EMBEDDINGS: ("embedding",)}
 
 
@@ -51,25 +38,6 @@ def unpack(data: bytes, shape: list[int], stored: str) -> np.ndarray:
         ValueError: the bytes are not of that shape.
     """
     return np.frombuffer(data, DTYPES[stored]).reshape(shape).astype(np.float32)
-
-
-def captions_of(dataset: Dataset) -> dict[str, str]:
-    """Where the captions are that training takes, and a digest of them where the sum of the images says nothing.
-
-    Raises:
-        MillError: the table of captions is not complete, or stale.
-    """
-    if "captions" not in dataset.tables():
-        return {"table": "images"}
-    state = dataset.state("captions")
-    if state.status == "stale":
-        raise MillError("captions is stale, made from earlier images: redo it first, annotate … --overwrite captions")
-    if state.index is None:
-        raise MillError(
-            f"captions is not complete ({state.committed} of {dataset.shards} shards): "
-            "run the annotate command again to go on with it"
-        )
-    return {"table": "captions", "sha256": fingerprint([entry["sha256"] for entry in state.index["shards"]])}
 
 
 def fault(table: str, row: dict[str, Any], stored: str) -> str | None:

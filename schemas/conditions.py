@@ -88,19 +88,6 @@ CONDITIONS: dict[str, Condition] = {
     )
 }
 
-# Folders of a dataset that no condition may be called.
-RESERVED = frozenset(
-    (
-        "sources",
-        "images",
-        "rejected",
-        "captions",
-        "latents",
-        "embeddings",
-        "all",
-        *(c.table for c in CONDITIONS.values()),
-    )
-)
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 

@@ -11,19 +11,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from .caches import CACHES
-from .conditions import CONDITIONS, NAME, Condition, stored_condition
+from .conditions import NAME, Condition, stored_condition
 from .errors import MillError
 from .files import documents
 from .files.shardfile import Footer, ShardFile, ShardWriter, open_parquet, read_footer
 from .files.storage import Storage
+from .fingerprint import fingerprint
 from .index import TableState, describe_file, stale_shards, table_index
 from .redo import LISTED, REDO
-from .views.card import dataset_card
+from .tables import BASE_TABLES, CACHES, CAPTIONS, IMAGES, TABLES
 
 VERSION = 2
 SHARDS_PER_FOLDER = 10_000
-BASE_TABLES = ("sources", "images", "rejected")
 LOCAL = "_local.json"  # what only this machine can use; not to be published
 SHARD_NAME = re.compile(r"\d{8}\.parquet")
 
@@ -63,7 +62,7 @@ class Dataset:
         version = config.get("version") if isinstance(config, dict) else None
         if version != VERSION:
             raise MillError(f"{storage.address} {_of_another_version(version)}")
-        if "images" in redone:
+        if IMAGES in redone:
             config = storage.read_json(f"{REDO}/dataset.json") or config
         try:
             documents.check(config, documents.CONFIG)
@@ -104,7 +103,7 @@ class Dataset:
     def list_from(self, corpus: str, segment: Mapping[str, Any]) -> None:
         """Note what was listed; the folder's name is of this machine and stays out of what may be published."""
         self.config["segments"] = [dict(segment)]
-        prefix = f"{REDO}/" if "images" in self.redone else ""
+        prefix = f"{REDO}/" if IMAGES in self.redone else ""
         self.storage.write_json(f"{prefix}{LOCAL}", {"corpora": [corpus]})
         self.storage.write_json(f"{prefix}dataset.json", self.config)
 
@@ -121,10 +120,9 @@ class Dataset:
     # tables
 
     def tables(self) -> list[str]:
-        """Folders that hold a table: the base tables first, then conditions in the order of the design."""
+        """Folders that hold a table, in the order of :data:`tables.TABLES`; then the user's own."""
         found = {name for name in self.storage.folders() if NAME.fullmatch(name)}
-        order = [*BASE_TABLES, *(condition.table for condition in CONDITIONS.values())]
-        return [*(name for name in order if name in found), *sorted(found.difference(order))]
+        return [*(name for name in TABLES if name in found), *sorted(found.difference(TABLES))]
 
     def condition_tables(self) -> list[str]:
         """Tables of conditions and captions."""
@@ -212,9 +210,36 @@ class Dataset:
             return TableState(table, "partial", len(committed), None)
         return TableState(table, "complete", len(committed), index)
 
+    def captions(self) -> dict[str, str]:
+        """Where the captions are that training takes, and a digest of them where the images' says nothing of them.
+
+        Returns:
+            ``table``, the table that has them; ``sha256``, of the table of captions.
+
+        Raises:
+            MillError: the table of captions is not complete, or stale.
+        """
+        if CAPTIONS not in self.tables():
+            return {"table": IMAGES}
+        state = self.state(CAPTIONS)
+        if state.status == "stale":
+            raise MillError(
+                f"{CAPTIONS} is stale, made from earlier images: redo it first, annotate … --overwrite {CAPTIONS}"
+            )
+        if state.index is None:
+            raise MillError(
+                f"{CAPTIONS} is not complete ({state.committed} of {self.shards} shards): "
+                "run the annotate command again to go on with it"
+            )
+        return {"table": CAPTIONS, "sha256": fingerprint([entry["sha256"] for entry in state.index["shards"]])}
+
+    def snapshot(self) -> Snapshot:
+        """The dataset as it is now: what is asked of its tables is read once, and stays."""
+        return Snapshot(self.storage, self.config, self.redone)
+
     def stale_shards(self, table: str, index: Mapping[str, Any]) -> list[int]:
         """Shards of a finished table whose images are not the ones that it was made from."""
-        return [] if table in BASE_TABLES else stale_shards(index, self.index("images"))
+        return [] if table in BASE_TABLES else stale_shards(index, self.index(IMAGES))
 
     def finish(self, table: str) -> dict[str, Any]:
         """Write the index of a table whose shards are all committed.
@@ -228,7 +253,7 @@ class Dataset:
         with ThreadPoolExecutor(4) as pool:
             described = list(pool.map(lambda shard: self._describe(table, shard), range(self.shards)))
         # what ingest refused is made again from the images' files, and the listing with the images
-        redo = f"--overwrite {'images' if table in BASE_TABLES else table} redoes it"
+        redo = f"--overwrite {IMAGES if table in BASE_TABLES else table} redoes it"
         index = table_index(table, described, redo)
         self.storage.write_json(f"{REDO}/{index_file(table)}" if table in self.redone else index_file(table), index)
         return index
@@ -259,17 +284,45 @@ class Dataset:
         with self.storage.open(self.file(table, shard)) as file:
             return describe_file(file)
 
-    def write_card(self) -> None:
-        """Write the dataset card, if it says something new: the tables that are complete and not stale."""
-        states = [self.state(table) for table in self.tables() if table != "sources"]
-        card = dataset_card(self.config, [s for s in states if s.status == "complete"]).encode()
-        if not self.storage.exists("README.md") or self.storage.read("README.md") != card:
-            self.storage.write("README.md", card)
-
     def drop(self, table: str) -> None:
         """Remove a table. Its index goes first, so that a table that is half gone is never called complete."""
         self.storage.remove(f"{REDO}/{index_file(table)}" if table in self.redone else index_file(table))
         self.storage.remove(self.folder(table))
+
+
+class Snapshot(Dataset):
+    """A dataset at one time: its tables, indexes and states are read when they are first asked for, and kept."""
+
+    def __init__(self, storage: Storage, config: dict[str, Any], redone: Iterable[str] = ()):
+        super().__init__(storage, config, redone)
+        self._tables: list[str] | None = None
+        self._committed: dict[str, set[int]] = {}
+        self._indexes: dict[str, dict[str, Any] | None] = {}
+        self._states: dict[str, TableState] = {}
+
+    def tables(self) -> list[str]:
+        """See :meth:`Dataset.tables`."""
+        if self._tables is None:
+            self._tables = super().tables()
+        return self._tables
+
+    def committed(self, table: str) -> set[int]:
+        """See :meth:`Dataset.committed`."""
+        if table not in self._committed:
+            self._committed[table] = super().committed(table)
+        return self._committed[table]
+
+    def index(self, table: str) -> dict[str, Any] | None:
+        """See :meth:`Dataset.index`."""
+        if table not in self._indexes:
+            self._indexes[table] = super().index(table)
+        return self._indexes[table]
+
+    def state(self, table: str) -> TableState:
+        """See :meth:`Dataset.state`."""
+        if table not in self._states:
+            self._states[table] = super().state(table)
+        return self._states[table]
 
 
 def _new_config(ingest: Mapping[str, Any], shard_size: int) -> dict[str, Any]:

@@ -18,16 +18,17 @@ from typing import Any
 from .files.documents import AIM
 from .files.storage import Storage
 from .fingerprint import fingerprint
+from .tables import IMAGES, REJECTED, SOURCES
 
 REDO = "_redo"
 CONFIGS = ("_local.json", "dataset.json")
 MAKING, SWITCHING, DONE = "making", "switching", "done"
-LISTED = ("sources", "rejected", "images")  # are made anew together, with the settings in dataset.json
+LISTED = (SOURCES, REJECTED, IMAGES)  # are made anew together, with the settings in dataset.json
 
 
 def tables_of(name: str) -> tuple[str, ...]:
     """The tables that are made anew where ``name`` is."""
-    return LISTED if name == "images" else (name,)
+    return LISTED if name == IMAGES else (name,)
 
 
 def aims(storage: Storage) -> dict[str, dict[str, Any]]:
@@ -49,7 +50,7 @@ def begin(storage: Storage, name: str, wanted: Mapping[str, Any]) -> None:
     for table in tables_of(name):
         storage.remove(_index_file(table))
         storage.remove(f"{REDO}/{table}")
-    for config in CONFIGS if name == "images" else ():
+    for config in CONFIGS if name == IMAGES else ():
         storage.remove(f"{REDO}/{config}")
     storage.write_json(_aim_file(name), {"aim": fingerprint(wanted), "state": MAKING})
 
@@ -64,7 +65,7 @@ def switch(storage: Storage, name: str) -> None:
         storage.remove(f"_tables/{table}.json")
     for table in tables:
         storage.replace_folder(f"{REDO}/{table}", table, aside=f"{REDO}/_old/{table}")
-    for config in CONFIGS if name == "images" else ():
+    for config in CONFIGS if name == IMAGES else ():
         if storage.exists(f"{REDO}/{config}"):
             storage.write(config, storage.read(f"{REDO}/{config}"))
     for table in tables:
@@ -72,7 +73,7 @@ def switch(storage: Storage, name: str) -> None:
     for table in tables_of(name):
         storage.remove(f"{REDO}/{table}")
         storage.remove(f"{REDO}/_old/{table}")
-    for config in CONFIGS if name == "images" else ():
+    for config in CONFIGS if name == IMAGES else ():
         storage.remove(f"{REDO}/{config}")
     storage.write_json(_aim_file(name), {**aim, "state": DONE})
 

@@ -1,21 +1,48 @@
-"""Arrow schemas of the tables, in the Hugging Face conventions that `datasets`, DuckDB, Polars and the Hub read.
+"""The tables that a dataset can have: names, what each is for, and columns.
 
-A picture is ``struct<bytes: binary, path: string>``; the schema key ``huggingface`` names each column's feature.
+Schemas follow the Hugging Face conventions that `datasets`, DuckDB, Polars and the Hub read: a picture is
+``struct<bytes: binary, path: string>``; the schema key ``huggingface`` names each column's feature.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import pyarrow as pa
 
-from .conditions import Condition
+from .conditions import CONDITIONS, Condition
+
+SOURCES, IMAGES, REJECTED = "sources", "images", "rejected"
+CAPTIONS = "captions"
+LATENTS, EMBEDDINGS = "latents", "embeddings"
+
+Role = Literal["base", "condition", "cache"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that a dataset can have.
+
+    Args:
+        name: of its folder.
+        role: ``base``: what ingest makes. ``condition``: aligned with the images, maps or captions. ``cache``: aligned
+            with the images, what a base's encoders make of them, for training.
+        summary: what it is, in a line.
+        schema: its columns; a condition's table has those of its annotator too.
+    """
+
+    name: str
+    role: Role
+    summary: str
+    schema: pa.Schema
+
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
-SOURCES = pa.schema(
+_SOURCES = pa.schema(
     [
         ("source", pa.string()),
         ("size", pa.int64()),
@@ -26,7 +53,7 @@ SOURCES = pa.schema(
     ]
 )
 
-IMAGES = pa.schema(
+_IMAGES = pa.schema(
     [
         ("key", pa.string()),
         ("source", pa.string()),
@@ -46,9 +73,13 @@ IMAGES = pa.schema(
     ]
 )
 
-REJECTED = pa.schema(
+_REJECTED = pa.schema(
     [("source", pa.string()), ("reason", pa.string()), ("error", pa.string()), ("detail", pa.string())]
 )
+
+_ALIGNED = [("key", pa.string()), ("reason", pa.string()), ("error", pa.string()), ("shape", pa.list_(pa.int32()))]
+_LATENTS = pa.schema([*_ALIGNED, ("moments", pa.binary()), ("mirrored", pa.binary())])
+_EMBEDDINGS = pa.schema([*_ALIGNED, ("embedding", pa.binary())])
 
 HUGGINGFACE_NAMES = {"float": "float32", "double": "float64", "halffloat": "float16"}
 
@@ -91,3 +122,21 @@ def with_metadata(schema: pa.Schema, provenance: str) -> pa.Schema:
     return schema.with_metadata(
         {"huggingface": json.dumps({"info": {"features": features}}), "controlmill": provenance}
     )
+
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        Table(SOURCES, "base", "what was listed", _SOURCES),
+        Table(IMAGES, "base", "the pictures, final: oriented, sRGB, RGB, fitted", _IMAGES),
+        Table(REJECTED, "base", "what ingest refused, and why", _REJECTED),
+        *(Table(known.table, "condition", known.summary, condition_schema(known, {})) for known in CONDITIONS.values()),
+        Table(LATENTS, "cache", "for training: moments of a VAE's posterior", _LATENTS),
+        Table(
+            EMBEDDINGS, "cache", "for training: captions through a text encoder; null is the empty prompt", _EMBEDDINGS
+        ),
+    )
+}
+BASE_TABLES = tuple(name for name, table in TABLES.items() if table.role == "base")
+CACHES = tuple(name for name, table in TABLES.items() if table.role == "cache")
+RESERVED = frozenset((*TABLES, "all"))  # names that no imported condition may have

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.shardfile import LISTED_GROUP_ROWS
-from controlmill.schemas.tables import SOURCES
+from controlmill.schemas.tables import SOURCES, TABLES
 
 from ..engine.run_folder import Run
 
@@ -120,8 +120,8 @@ def write_listing(
     """
     shards = rows = 0
     for part in batched(sources, dataset.config["shard_size"]):
-        made = {"table": "sources", **provenance}
-        with dataset.committing(run.id, "sources", shards, SOURCES, made) as writer:
+        made = {"table": SOURCES, **provenance}
+        with dataset.committing(run.id, SOURCES, shards, TABLES[SOURCES].schema, made) as writer:
             for group in batched(part, LISTED_GROUP_ROWS):
                 writer.write_group([source._asdict() for source in group])
         shards, rows = shards + 1, rows + len(part)

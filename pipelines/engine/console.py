@@ -24,6 +24,7 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError, error_text
 from controlmill.schemas.machine import MORE_MEMORY, MORE_PROCESSES, MORE_THREADS, NO_MORE, check_semaphores
 from controlmill.schemas.terminal.console import output
+from controlmill.schemas.views import card
 
 from .mend import check_committed, clear_aside, look_at, set_aside, switch
 from .progress import Progress
@@ -93,7 +94,7 @@ def run_stage(
     redone = dataset.redone.intersection(stage.tables)
     if redone:
         switch(dataset, ["images"] if "images" in redone else sorted(redone))
-    Dataset.open(dataset.storage.address).write_card()
+    card.write(Dataset.open(dataset.storage.address))
 
 
 def _do(

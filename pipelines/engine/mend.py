@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controlmill.schemas import redo
-from controlmill.schemas.dataset import BASE_TABLES, SHARD_NAME, SHARDS_PER_FOLDER, Dataset
+from controlmill.schemas.dataset import SHARD_NAME, SHARDS_PER_FOLDER, Dataset
 from controlmill.schemas.errors import Damaged, MillError
 from controlmill.schemas.fingerprint import differences
+from controlmill.schemas.tables import BASE_TABLES
 
 from .run_folder import Run, require_alone
 

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from controlmill.schemas.conditions import CONDITIONS, KINDS, NAME, RESERVED, Condition, Kind, imported
+from controlmill.schemas.conditions import CONDITIONS, KINDS, NAME, Condition, Kind, imported
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.maps.label_files import find_set, named_set
 from controlmill.schemas.maps.meaning import Meaning, Reading
+from controlmill.schemas.tables import RESERVED
 
 ENDINGS = (".png", ".tif", ".tiff", ".webp", ".bmp", ".jpg", ".jpeg")
 ARRAY_ENDING = ".npy"  # of depth

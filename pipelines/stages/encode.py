@@ -17,10 +17,11 @@ import pyarrow as pa
 
 from controlmill.annotators.base import Placement
 from controlmill.bases.encoders import ENCODERS, TextEncoder, VaeEncoder, location, provenance
-from controlmill.schemas.caches import CACHES, EMBEDDINGS, LATENTS, SCHEMAS, captions_of, pack
+from controlmill.schemas.caches import pack
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.images.codecs import decode_image
+from controlmill.schemas.tables import CACHES, EMBEDDINGS, LATENTS, TABLES
 
 from ..actions import Plan, images_wanted
 from ..engine.mend import mended
@@ -44,7 +45,7 @@ class CacheOutput:
     @property
     def schema(self) -> pa.Schema:
         """Of the table."""
-        return SCHEMAS[self.name]
+        return TABLES[self.name].schema
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,7 @@ def check_encode(address: str, base: str, text: bool) -> None:
         raise MillError(images_wanted(address))
     location(base)
     if text:
-        captions_of(dataset)
+        dataset.captions()
 
 
 def plan_encode(
@@ -257,7 +258,7 @@ def plan_encode(
             said["mirrored"] = mirror
             steps[table] = EncodeImages(base, encoder.digest, here, stored, mirror)
         else:
-            said["captions"] = captions_of(dataset)
+            said["captions"] = dataset.captions()
             steps[table] = EncodeCaptions(base, encoder.digest, here, stored)
         wanted[table] = said
     return Plan((Encode(steps, wanted),), wanted)

@@ -19,7 +19,7 @@ from controlmill.schemas.files.shardfile import GROUP_BYTES, GROUP_PIXELS, GROUP
 from controlmill.schemas.fingerprint import package_versions, row_key, sha256_bytes
 from controlmill.schemas.images.formats import Limits
 from controlmill.schemas.images.pixels import Fit, load_picture
-from controlmill.schemas.tables import IMAGES, REJECTED
+from controlmill.schemas.tables import IMAGES, REJECTED, SOURCES, TABLES
 
 from ..corpora.captions import caption_beside
 from ..corpora.corpus import Source, batched
@@ -154,27 +154,27 @@ class Ingest(Stage):
     config: IngestConfig
 
     name = "ingest"
-    tables = ("images", "rejected")
+    tables = (IMAGES, REJECTED)
 
     def provenance(self) -> dict[str, Any]:
         """What all images files of a dataset share."""
         return {
-            "table": "images",
-            "kind": "images",
+            "table": IMAGES,
+            "kind": IMAGES,
             "ingest": self.config.provenance(),
             "packages": package_versions("pillow", "numpy"),
         }
 
     def work(self, dataset: Dataset, run: Run, shard: int, missing: set[str]) -> Iterator[Work]:
         """Images first; then the rejected file, from the footer of whichever images file won."""
-        if "images" in missing:
-            with dataset.parquet("sources", shard) as parquet:
+        if IMAGES in missing:
+            with dataset.parquet(SOURCES, shard) as parquet:
                 sources = [Source(**row) for row in read_rows(parquet)]
 
             def write(outcomes: Iterator[Any]) -> None:
                 self._write_images(dataset, run, shard, sources, outcomes)
 
-            yield Work(("images",), IngestStep(self.corpus, self.config), sources, write)
+            yield Work((IMAGES,), IngestStep(self.corpus, self.config), sources, write)
         write_rejected(dataset, run, shard)
 
     def _write_images(
@@ -184,7 +184,7 @@ class Ingest(Stage):
         captions = {"given": 0, "unread": 0}
         group: list[Mapping[str, Any]] = []
         pixels = held = several = 0
-        with dataset.committing(run.id, "images", shard, IMAGES, self.provenance()) as writer:
+        with dataset.committing(run.id, IMAGES, shard, TABLES[IMAGES].schema, self.provenance()) as writer:
             for source, outcome in zip(sources, outcomes, strict=True):
                 if isinstance(outcome, Failure):
                     rejects.append({"source": source.source, "reason": outcome.reason, "error": outcome.error})
@@ -215,10 +215,10 @@ class Ingest(Stage):
 
 def write_rejected(dataset: Dataset, run: Run, shard: int) -> None:
     """Commit the rejected file of a shard whose images are committed."""
-    rejects = dataset.footer("images", shard).summary["rejects"]
-    provenance = {"table": "rejected", "kind": "rejected"}
+    rejects = dataset.footer(IMAGES, shard).summary["rejects"]
+    provenance = {"table": REJECTED, "kind": REJECTED}
     reasons = Counter(reject["reason"] for reject in rejects)
-    with dataset.committing(run.id, "rejected", shard, REJECTED, provenance) as writer:
+    with dataset.committing(run.id, REJECTED, shard, TABLES[REJECTED].schema, provenance) as writer:
         for group in batched(rejects, LISTED_GROUP_ROWS):
             writer.write_group([{**reject, "detail": None} for reject in group])
         writer.close({"reasons": dict(reasons)})

@@ -8,6 +8,7 @@ from typing import Any
 from ..dataset import Dataset
 from ..files.shardfile import read_rows
 from ..images.formats import HEIF_ENDINGS, reads_heif
+from ..tables import IMAGES
 from ..terminal.printing import printable
 
 SHOWN = 10  # kinds of files in a line
@@ -18,7 +19,7 @@ def accounting(dataset: Dataset) -> list[str]:
 
     Empty while the images are not complete.
     """
-    index = dataset.index("images")
+    index = dataset.index(IMAGES)
     if index is None:
         return []
     lines = []
@@ -84,13 +85,13 @@ def _kinds(said: Mapping[str, Any]) -> str:
 
 def unread_captions(dataset: Dataset, count: int) -> list[str]:
     """The first pictures whose caption could not be read, and why."""
-    index = dataset.index("images")
+    index = dataset.index(IMAGES)
     lines: list[str] = []
     for shard, entry in enumerate(index["shards"] if index else ()):
         if len(lines) >= count:
             break
         if entry.get("captions", {}).get("unread"):
-            with dataset.parquet("images", shard) as parquet:
+            with dataset.parquet(IMAGES, shard) as parquet:
                 lines += [
                     f"  no caption for {printable(row['source'])}: {printable(row['caption_error'])}"
                     for row in read_rows(parquet, ["source", "caption_error"])

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..caches import CACHES
-from ..conditions import CONDITIONS
+from ..dataset import Dataset
 from ..fingerprint import fingerprint
+from ..index import TableState
+from ..tables import BASE_TABLES, CACHES, IMAGES, SOURCES, TABLES
 
-if TYPE_CHECKING:
-    from ..dataset import TableState
-
-SUMMARIES = {
-    "images": "the pictures, final: oriented, sRGB, RGB, fitted",
-    "rejected": "what ingest refused, and why",
-    **{condition.table: condition.summary for condition in CONDITIONS.values()},
-    "latents": "for training: moments of a VAE's posterior",
-    "embeddings": "for training: captions through a text encoder; null is the empty prompt",
-}
+CARD = "README.md"
 INDEX_WORDS = "sha256 of the index"
 STATED = re.compile(rf"^  description: {INDEX_WORDS} ([0-9a-f]{{64}})$", re.MULTILINE)
 
@@ -60,9 +52,20 @@ rgb = Image.fromarray((np.asarray(row["map"]) >> 8).astype(np.uint8)).convert("R
 """
 
 
+def write(dataset: Dataset) -> None:
+    """Write the card, if it says something new: the tables that are complete and not stale.
+
+    Whoever finishes a table, or drops one, has it written.
+    """
+    states = [dataset.state(table) for table in dataset.tables() if table != SOURCES]
+    text = dataset_card(dataset.config, [state for state in states if state.status == "complete"]).encode()
+    if not dataset.storage.exists(CARD) or dataset.storage.read(CARD) != text:
+        dataset.storage.write(CARD, text)
+
+
 def _captions(tables: Sequence[TableState]) -> list[str]:
     """How many pictures have a caption."""
-    images = next((state for state in tables if state.table == "images"), None)
+    images = next((state for state in tables if state.table == IMAGES), None)
     if images is None or images.index is None:
         return []
     given = sum(entry.get("captions", {}).get("given", 0) for entry in images.index["shards"])
@@ -85,9 +88,10 @@ def dataset_card(config: Mapping[str, Any], tables: Sequence[TableState]) -> str
         *("", "| table | rows | refused | what it is |", "|---|---|---|---|"),
     ]
     for state in tables:
-        refused = sum(state.reasons.values()) if state.table not in ("images", "rejected") else 0
-        lines.append(f"| {state.table} | {state.rows} | {refused} | {SUMMARIES.get(state.table, 'imported')} |")
-    maps = [state for state in offered if state.table not in ("images", "rejected", *CACHES)]
+        refused = 0 if state.table in BASE_TABLES else sum(state.reasons.values())
+        summary = TABLES[state.table].summary if state.table in TABLES else "imported"
+        lines.append(f"| {state.table} | {state.rows} | {refused} | {summary} |")
+    maps = [state for state in offered if state.table not in (*BASE_TABLES, *CACHES)]
     deep = [state.table for state in maps if state.index and state.index["provenance"]["kind"] == "gray16"]
     text = "\n".join(lines) + "\n" + READING.format(example=maps[0].table if maps else "CONDITION")
     return text + DEEP.format(tables=", ".join(f"`{table}`" for table in deep), example=deep[0]) if deep else text
@@ -109,7 +113,7 @@ def _configs(tables: Sequence[TableState]) -> list[str]:
     for state in tables:
         configs += [
             f"- config_name: {state.table}",
-            *(["  default: true"] if state.table == "images" else []),
+            *(["  default: true"] if state.table == IMAGES else []),
             f"  description: {INDEX_WORDS} {fingerprint(state.index)}",
             "  data_files:",
             "  - split: train",

@@ -37,7 +37,7 @@ def inspect(
     from .report import first_rejects, provenance_text, table_report
 
     console = Console(highlight=False)
-    opened = Dataset.open(dataset)
+    opened = Dataset.open(dataset).snapshot()
     if contact_sheet and (contact_sheet.suffix.lower() not in (".png", ".jpg") or not contact_sheet.parent.is_dir()):
         raise MillError(f"--contact-sheet {contact_sheet}: a .png or .jpg in a folder that is there")
     if json:
@@ -81,7 +81,7 @@ def verify(
     from .verify import verify as faults_of
 
     console = Console(highlight=False)
-    opened = Dataset.open(dataset)
+    opened = Dataset.open(dataset).snapshot()
     if json:
         from .summary import verify_summary
 

@@ -13,6 +13,7 @@ from ..conditions import stored_condition
 from ..dataset import Dataset, TableState
 from ..files.shardfile import read_rows
 from ..maps.meaning import Reading
+from ..tables import IMAGES, REJECTED
 from ..terminal.printing import printable
 
 
@@ -30,7 +31,7 @@ def table_report(dataset: Dataset, tables: Sequence[str]) -> Table:
         report.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for name in tables:
         state = dataset.state(name)
-        reasons = dataset.state("rejected").reasons if name == "images" else state.reasons
+        reasons = dataset.state(REJECTED).reasons if name == IMAGES else state.reasons
         made = state.status if state.status != "partial" else f"{state.committed} of {dataset.shards} shards"
         refused = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items())) or "–"
         cells = (
@@ -63,8 +64,8 @@ def first_rejects(dataset: Dataset, count: int) -> list[str]:
 
 
 def _rejects(dataset: Dataset) -> Iterator[dict[str, Any]]:
-    for shard in sorted(dataset.committed("rejected")):
-        with dataset.parquet("rejected", shard) as parquet:
+    for shard in sorted(dataset.committed(REJECTED)):
+        with dataset.parquet(REJECTED, shard) as parquet:
             yield from read_rows(parquet, ("source", "reason", "error"))
 
 

@@ -14,6 +14,7 @@ from ..dataset import Dataset
 from ..errors import MillError
 from ..files.shardfile import read_footer, read_table
 from ..images.codecs import decode_image, decode_map
+from ..tables import IMAGES
 
 Value = np.ndarray | str | None
 
@@ -39,7 +40,7 @@ class Row:
         """
         row = self._stored[table]
         try:
-            if table == "images":
+            if table == IMAGES:
                 return decode_image(row["image"]["bytes"], (row["height"], row["width"]))
             condition = self._conditions[table]
             if condition.kind == "text":
@@ -52,7 +53,7 @@ class Row:
 
     def data(self, table: str) -> bytes | None:
         """The stored picture or map, as the bytes of an image file; None where there is none."""
-        stored = self._stored[table]["image" if table == "images" else "map"]
+        stored = self._stored[table]["image" if table == IMAGES else "map"]
         return None if stored is None else stored["bytes"] or b""
 
     def reason(self, table: str) -> str | None:
@@ -74,8 +75,8 @@ def aligned_rows(dataset: Dataset, tables: Sequence[str], first: int = 0, count:
     Raises:
         MillError: a table is damaged, or its rows are not those of the images.
     """
-    index = dataset.index("images")
-    conditions = {table: dataset.condition(table) for table in tables if table != "images"}
+    index = dataset.index(IMAGES)
+    conditions = {table: dataset.condition(table) for table in tables if table != IMAGES}
     left = count
     for shard, entry in enumerate(index["shards"] if index else ()):
         if left == 0:
@@ -123,7 +124,7 @@ def _misaligned(dataset: Dataset, shard: int, tables: Sequence[str]) -> str:
 
 def complete_tables(dataset: Dataset) -> list[str]:
     """Tables of pictures, maps and captions that are complete, and made from the images that are there."""
-    names = [name for name in dataset.tables() if name == "images" or name in dataset.condition_tables()]
+    names = [name for name in dataset.tables() if name == IMAGES or name in dataset.condition_tables()]
     return [name for name in names if dataset.state(name).status == "complete"]
 
 
@@ -135,7 +136,7 @@ class OpenDataset:
         self.tables = complete_tables(self._dataset)
 
     def __len__(self) -> int:
-        index = self._dataset.index("images")
+        index = self._dataset.index(IMAGES)
         return sum(entry["rows"] for entry in index["shards"]) if index else 0
 
     def rows(self, *tables: str, first: int = 0, count: int | None = None) -> Iterator[Row]:

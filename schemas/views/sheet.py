@@ -11,6 +11,7 @@ from ..conditions import Kind
 from ..dataset import Dataset
 from ..errors import MillError
 from ..images.codecs import decode_image, map_picture
+from ..tables import IMAGES
 from ..terminal.printing import printable
 from .rows import Row, aligned_rows
 
@@ -27,14 +28,14 @@ def contact_sheet(dataset: Dataset, rows: int = 8, first: int = 0, tables: Seque
     """
     states = {table: dataset.state(table) for table in dataset.tables()}
     ready = [table for table, state in states.items() if state.status == "complete"]
-    if "images" not in ready:
+    if IMAGES not in ready:
         raise MillError(f"the images of {dataset.storage.address} are not complete")
     maps = [table for table in dataset.condition_tables() if table in ready and table != "captions"]
     for table in tables or ():
         if table not in maps:
             raise MillError(f"{table} is not a complete table of maps; there are: {', '.join(maps)}")
-    columns = ["images", *(tables or maps)]
-    kinds = {table: None if table == "images" else dataset.condition(table).kind for table in columns}
+    columns = [IMAGES, *(tables or maps)]
+    kinds = {table: None if table == IMAGES else dataset.condition(table).kind for table in columns}
     shown = [
         [_cell(row, table, kind) for table, kind in kinds.items()]
         for row in aligned_rows(dataset, columns, first, rows)

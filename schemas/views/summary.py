@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..dataset import VERSION, Dataset
+from ..tables import IMAGES, REJECTED, SOURCES
 
 if TYPE_CHECKING:
     from .verify import Fault
@@ -21,7 +22,7 @@ def dataset_summary(dataset: Dataset) -> dict[str, Any]:
         partial), ``committed`` (shards), ``rows``, ``bytes``, ``empty`` (maps without anything), ``refused`` (reason →
         rows; of images the files that became none) and ``provenance`` (null while it is partial).
     """
-    images = dataset.index("images")
+    images = dataset.index(IMAGES)
     entries = images["shards"] if images else ()
     captions = {name: sum(entry.get("captions", {}).get(name, 0) for entry in entries) for name in ("given", "unread")}
     return {
@@ -33,13 +34,13 @@ def dataset_summary(dataset: Dataset) -> dict[str, Any]:
         "ingest": dataset.config["ingest"],
         "captions": captions,
         "segments": dataset.config["segments"],
-        "tables": [_table(dataset, name) for name in dataset.tables() if name != "sources"],
+        "tables": [_table(dataset, name) for name in dataset.tables() if name != SOURCES],
     }
 
 
 def _table(dataset: Dataset, name: str) -> dict[str, Any]:
     state = dataset.state(name)
-    reasons = dataset.state("rejected").reasons if name == "images" else state.reasons
+    reasons = dataset.state(REJECTED).reasons if name == IMAGES else state.reasons
     return {
         "table": name,
         "status": state.status,

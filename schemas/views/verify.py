@@ -20,10 +20,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..caches import CACHES, SCHEMAS, VALUES
+from ..caches import VALUES
 from ..caches import fault as cache_fault
 from ..conditions import NAME, Condition, stored_condition
-from ..dataset import BASE_TABLES, Dataset, shard_file
+from ..dataset import Dataset, shard_file
 from ..errors import MillError, error_text
 from ..files.layout import LayoutCheck
 from ..files.shardfile import Footer, open_parquet, read_footer, read_rows, read_table
@@ -33,13 +33,12 @@ from ..images.codecs import decode_image, decode_map
 from ..index import describe_file
 from ..maps.user_maps import coverage
 from ..redo import REDO, leftovers
-from ..tables import IMAGES, REJECTED, SOURCES, condition_schema
+from ..tables import BASE_TABLES, CACHES, IMAGES, REJECTED, SOURCES, TABLES, condition_schema
 from ..terminal.printing import printable
-from .card import stated_indexes
+from .card import CARD, stated_indexes
 
 MAX_CARD_BYTES = 1024 * 1024
 MAX_TEXT = 1000  # characters of a fault: what it quotes may be of any length
-BASE_SCHEMAS = {"sources": SOURCES, "images": IMAGES, "rejected": REJECTED}
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def verify(dataset: Dataset, pixels: bool = True) -> Iterator[Fault]:
         if table not in dataset.tables():
             yield Fault("commit", table, "the table is missing")
     if len(complete) == len(dataset.tables()):
-        yield from _guarded("README.md", _card_faults(dataset))
+        yield from _guarded(CARD, _card_faults(dataset))
     if all(table in complete for table in BASE_TABLES):
         yield from _guarded("dataset.json", _settings(dataset))
         for shard in range(dataset.shards):
@@ -111,12 +110,12 @@ def _left_over(dataset: Dataset) -> Iterator[Fault]:
 
 def _card_faults(dataset: Dataset) -> Iterator[Fault]:
     """Whether the card offers the tables as they are: by it, `datasets` knows a table that it has read before."""
-    states = [dataset.state(table) for table in dataset.tables() if table != "sources"]
+    states = [dataset.state(table) for table in dataset.tables() if table != SOURCES]
     there = {fingerprint(state.index) for state in states if state.status == "complete" and state.rows}
-    with dataset.storage.open("README.md") as file:
+    with dataset.storage.open(CARD) as file:
         told = stated_indexes(file.read(MAX_CARD_BYTES).decode())
     if told != there:
-        yield Fault("commit", "README.md", "was written for other tables: the next job writes it again")
+        yield Fault("commit", CARD, "was written for other tables: the next job writes it again")
 
 
 def _table_faults(dataset: Dataset, table: str, check_layout: LayoutCheck) -> Iterator[Fault]:
@@ -155,9 +154,9 @@ def _table_faults(dataset: Dataset, table: str, check_layout: LayoutCheck) -> It
 
 def _schema(table: str, provenance: dict[str, Any]) -> pa.Schema:
     """The columns that a table has at least."""
-    if table in BASE_SCHEMAS:
-        return BASE_SCHEMAS[table]
-    return SCHEMAS[table] if table in CACHES else condition_schema(stored_condition(provenance), {})
+    if table in (*BASE_TABLES, *CACHES):
+        return TABLES[table].schema
+    return condition_schema(stored_condition(provenance), {})
 
 
 def _file_faults(
@@ -195,7 +194,7 @@ def _file_faults(
 
 def _settings(dataset: Dataset) -> Iterator[Fault]:
     """What ``dataset.json`` says is what the tables say."""
-    index, sources = dataset.index("images"), dataset.index("sources")
+    index, sources = dataset.index(IMAGES), dataset.index(SOURCES)
     if index and dataset.config["ingest"] != index["provenance"]["ingest"]:
         changed = "; ".join(differences(index["provenance"]["ingest"], dataset.config["ingest"]))
         yield Fault("provenance", "dataset.json", f"its settings are not those of the images: {changed}")
@@ -206,7 +205,7 @@ def _settings(dataset: Dataset) -> Iterator[Fault]:
 
 def _conservation(dataset: Dataset, shard: int) -> Iterator[Fault]:
     """Each listed source is kept or rejected, once, in the order of the listing."""
-    listed, kept, rejected = (_column(dataset, table, shard, "source") for table in ("sources", "images", "rejected"))
+    listed, kept, rejected = (_column(dataset, table, shard, "source") for table in (SOURCES, IMAGES, REJECTED))
     if len(listed) != len(kept) + len(rejected):
         yield Fault(
             "conservation", f"shard {shard}", f"{len(listed)} listed, {len(kept)} kept, {len(rejected)} rejected"
@@ -231,16 +230,16 @@ def _column(dataset: Dataset, table: str, shard: int, column: str) -> list[str]:
 
 def _images(dataset: Dataset, shard: int, pixels: bool) -> Iterator[Fault]:
     """Keys are those of their rows, and stored pictures have the size that their rows say."""
-    with dataset.parquet("images", shard) as parquet:
+    with dataset.parquet(IMAGES, shard) as parquet:
         for row in read_rows(parquet, ["key", "source", "sha256"]):
             if row["key"] != row_key(row["source"], row["sha256"]):
-                yield Fault("alignment", shard_file("images", shard), f"{row['key']} is not the key of its row")
+                yield Fault("alignment", shard_file(IMAGES, shard), f"{row['key']} is not the key of its row")
         for row in read_rows(parquet, ["key", "image", "width", "height"]) if pixels else ():
             data = (row["image"] or {}).get("bytes") or b""
             try:
                 decode_image(data, (row["height"], row["width"]))
             except Exception as error:  # decoders raise nearly anything on damaged data
-                yield Fault("alignment", shard_file("images", shard), f"{row['key']} {error}")
+                yield Fault("alignment", shard_file(IMAGES, shard), f"{row['key']} {error}")
 
 
 def _alignment(dataset: Dataset, table: str, shard: int, pixels: bool) -> Iterator[Fault]:
@@ -248,7 +247,7 @@ def _alignment(dataset: Dataset, table: str, shard: int, pixels: bool) -> Iterat
     name = shard_file(table, shard)
     condition = None if table in CACHES else dataset.condition(table)
     columns = _map_columns(condition, pixels) if condition else ["shape", *(VALUES[table] if pixels else ())]
-    with dataset.parquet("images", shard) as images, dataset.parquet(table, shard) as parquet:
+    with dataset.parquet(IMAGES, shard) as images, dataset.parquet(table, shard) as parquet:
         footer = read_footer(parquet)
         if read_footer(images).groups != footer.groups:
             yield Fault("alignment", name, "its row groups are not those of the images")

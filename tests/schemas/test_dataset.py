@@ -1,4 +1,4 @@
-"""The dataset folder: how a file is committed."""
+"""The dataset folder: how a file is committed, and what a snapshot keeps."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import pytest
 
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.shardfile import read_rows
-from controlmill.schemas.tables import REJECTED
+from controlmill.schemas.tables import BASE_TABLES, CACHES, REJECTED, RESERVED, TABLES
 
 INGEST = {"resolution": 64, "fit": "crop", "limits": {"max_pixels": 1000, "max_bytes": 1000, "min_side": 1}}
 PROVENANCE = {"table": "rejected", "kind": "rejected"}
+SCHEMA = TABLES[REJECTED].schema
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def _row(source: str) -> dict[str, str | None]:
 
 
 def test_a_file_is_committed_where_its_block_ends(dataset: Dataset) -> None:
-    with dataset.committing("run", "rejected", 3, REJECTED, PROVENANCE) as writer:
+    with dataset.committing("run", REJECTED, 3, SCHEMA, PROVENANCE) as writer:
         writer.write_group([_row("a.png")])
         assert not dataset.has("rejected", 3)
         writer.close({"reasons": {"missing": 1}})
@@ -35,7 +36,7 @@ def test_a_file_is_committed_where_its_block_ends(dataset: Dataset) -> None:
 
 
 def test_nothing_is_committed_or_left_where_the_block_raises(dataset: Dataset) -> None:
-    with pytest.raises(RuntimeError), dataset.committing("run", "rejected", 0, REJECTED, PROVENANCE) as writer:
+    with pytest.raises(RuntimeError), dataset.committing("run", REJECTED, 0, SCHEMA, PROVENANCE) as writer:
         writer.write_group([_row("a.png")])
         writer.close({})
         raise RuntimeError
@@ -45,7 +46,31 @@ def test_nothing_is_committed_or_left_where_the_block_raises(dataset: Dataset) -
 
 def test_the_first_of_two_commits_stays(dataset: Dataset) -> None:
     for source in ("first.png", "second.png"):
-        with dataset.committing("run", "rejected", 0, REJECTED, PROVENANCE) as writer:
+        with dataset.committing("run", REJECTED, 0, SCHEMA, PROVENANCE) as writer:
             writer.write_group([_row(source)])
     with dataset.parquet("rejected", 0) as parquet:
         assert [row["source"] for row in read_rows(parquet, ["source"])] == ["first.png"]
+
+
+def test_a_snapshot_stays_what_it_was_and_reads_each_index_once(dataset: Dataset) -> None:
+    dataset.list_from("photos", {"first_shard": 0, "shards": 1, "rows": 1})
+    with dataset.committing("run", REJECTED, 0, SCHEMA, PROVENANCE) as writer:
+        writer.write_group([_row("a.png")])
+    dataset.finish(REJECTED)
+    snapshot = dataset.snapshot()
+    before = snapshot.tables(), snapshot.state(REJECTED)
+    assert before == ([REJECTED], dataset.state(REJECTED))
+    assert before[1].status == "complete"
+    assert snapshot.index(REJECTED) is snapshot.index(REJECTED)
+    dataset.drop(REJECTED)
+    assert (snapshot.tables(), snapshot.state(REJECTED)) == before
+    assert dataset.tables() == dataset.snapshot().tables() == []
+
+
+def test_the_registry_tells_what_each_table_is() -> None:
+    assert BASE_TABLES == ("sources", "images", "rejected")
+    assert CACHES == ("latents", "embeddings")
+    assert [name for name, table in TABLES.items() if table.role == "condition"] == [
+        *("canny", "hough", "hed", "scribble", "pose", "segmentation", "depth", "normals", "cartoon", "captions")
+    ]
+    assert frozenset(TABLES) < RESERVED

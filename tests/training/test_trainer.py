@@ -119,7 +119,9 @@ def test_a_run_does_not_go_on_with_another_base_or_other_captions(
     unet.save_pretrained(base / "unet")
     with pytest.raises(MillError, match="other weights than the base"):
         Trainer(tmp_path / "run", *start.resume(tmp_path / "run", {}), resume=True)
-    monkeypatch.setattr("controlmill.training.run.prepare.captions_of", lambda dataset: "written anew")
+    monkeypatch.setattr(
+        "controlmill.schemas.dataset.Dataset.captions", lambda dataset: {"table": "images", "sha256": "another"}
+    )
     with pytest.raises(MillError, match=r"has other captions\."):
         start.resume(tmp_path / "run", {}, str(dataset_folder))
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controlmill.bases.encoders import load_text, load_vae, location, text_digest, vae_digest
-from controlmill.schemas.caches import CACHES, EMBEDDINGS, LATENTS, captions_of
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.tables import CACHES, EMBEDDINGS, LATENTS
 
 if TYPE_CHECKING:
     from controlmill.bases.configuration import Facts
@@ -103,7 +103,7 @@ def _misfit(dataset: Dataset, status: str, said: dict[str, Any]) -> str:
     """Why a finished cache is not of these images and captions; empty where it is."""
     if status == "stale":
         return "it was made from other images than are there now"
-    if "captions" in said and said["captions"] != captions_of(dataset):
+    if "captions" in said and said["captions"] != dataset.captions():
         return "it was made from other captions than are there now"
     return ""
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from controlmill.schemas.caches import captions_of
 from controlmill.schemas.conditions import CONDITIONS, Condition
 from controlmill.schemas.dataset import Dataset, shard_file
 from controlmill.schemas.errors import MillError
@@ -156,7 +155,7 @@ def select(
         MillError: a filter names what is not there, nothing is left, or the table of captions is not complete.
     """
     _check_filters(dataset, where)
-    captions = captions_of(dataset)["table"]
+    captions = dataset.captions()["table"]
     with ThreadPoolExecutor(READERS) as pool:
         parts = list(
             pool.map(

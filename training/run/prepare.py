@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from controlmill.bases.configuration import Facts, read_config, read_facts
-from controlmill.schemas.caches import captions_of
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
@@ -63,7 +62,7 @@ def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = No
             ControlNet to start from belongs to another base.
     """
     config.check()
-    dataset = Dataset.open(address)
+    dataset = Dataset.open(address).snapshot()
     conditions = check_tables(dataset, [config.condition])
     facts = read_facts(config.base)
     filters = [Filter.parse(text) for text in config.where]
@@ -77,7 +76,7 @@ def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = No
         facts.check_controlnet(read_controlnet_config(start), config.start_from)
     parts = {
         "images": _digests(dataset, "images"),
-        "captions": captions_of(dataset),
+        "captions": dataset.captions(),
         config.condition: _digests(dataset, conditions[config.condition].table),
         "rows": selection.train[["shard", "row"]].tolist(),
         **{table: _digests(dataset, table) for table in used.tables},

@@ -23,6 +23,7 @@ from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset, index_file, shard_file
 from controlmill.schemas.errors import Gone, MillError
 from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.views import card
 from controlmill.schemas.views.verify import verify
 from tests.helpers import SMALL, Fragile, Halves, digests, make
 
@@ -111,7 +112,7 @@ def test_a_removed_dataset_is_not_made_again(photos: Path, copy: Path, monkeypat
         lambda: dataset.storage.commit(Path(elsewhere), shard_file("canny", 0)),
         lambda: dataset.storage.write("_run/x/attempts/0", b""),
         lambda: dataset.storage.scratch(run.id).__enter__(),
-        dataset.write_card,
+        lambda: card.write(dataset),
     ):
         with pytest.raises(Gone, match="was removed"):
             write()

@@ -21,11 +21,12 @@ from controlmill.pipelines import actions
 from controlmill.pipelines.engine import console
 from controlmill.pipelines.engine.rows import Failure, run_rows
 from controlmill.pipelines.stages.encode import plan_encode
-from controlmill.schemas.caches import SCHEMAS, fault, pack, unpack
+from controlmill.schemas.caches import fault, pack, unpack
 from controlmill.schemas.dataset import Dataset, index_file, shard_file
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer
 from controlmill.schemas.images.codecs import decode_image, encode_map
+from controlmill.schemas.tables import TABLES
 from controlmill.schemas.views.verify import verify
 from tests.helpers import command, digests, make, rows, write_photos
 from tests.schemas.views.test_verify import write_captions
@@ -194,7 +195,7 @@ def test_verify_finds_a_cache_that_was_changed(encoded: Path, tmp_path: Path) ->
     with path.open("rb") as file, open_parquet(file) as parquet:
         footer, cut = read_footer(parquet), parquet.read().to_pylist()
     cut[1]["moments"] = cut[1]["moments"][:-4]
-    with ShardWriter(path, SCHEMAS["latents"], footer.provenance) as writer:
+    with ShardWriter(path, TABLES["latents"].schema, footer.provenance) as writer:
         for end, size in zip(itertools.accumulate(footer.groups), footer.groups, strict=True):
             writer.write_group(cut[end - size : end])
         writer.close(footer.summary)

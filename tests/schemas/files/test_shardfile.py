@@ -18,7 +18,7 @@ from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.layout import check_layout
 from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer, read_rows, read_table
 from controlmill.schemas.fingerprint import differences, row_key, row_seed, sha256_file
-from controlmill.schemas.tables import IMAGES, condition_schema
+from controlmill.schemas.tables import TABLES, condition_schema
 
 CANNY = condition_schema(CONDITIONS["canny"], {"low": "int32", "scores": "list<float>"})
 
@@ -114,7 +114,7 @@ def test_pictures_are_plain_and_have_no_statistics(tmp_path: Path) -> None:
 def test_a_file_without_rows_is_read_as_a_table(tmp_path: Path) -> None:
     write(tmp_path / "file", groups=0)
     assert pq.read_table(tmp_path / "file").num_rows == 0
-    with ShardWriter(tmp_path / "empty", IMAGES, {}) as writer:
+    with ShardWriter(tmp_path / "empty", TABLES["images"].schema, {}) as writer:
         writer.write_group([])
         writer.close()
     assert pq.ParquetFile(tmp_path / "empty").metadata.num_row_groups == 0

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from controlmill.schemas.conditions import CONDITIONS, KINDS, RESERVED, RESIZE_OF_KIND
+from controlmill.schemas.conditions import CONDITIONS, KINDS, RESIZE_OF_KIND
 from controlmill.schemas.images.codecs import LAYOUTS, check_map, decode_map, encode_map
+from controlmill.schemas.tables import TABLES
 
 MODES = {"binary": "1", "gray8": "L", "gray16": "I;16", "rgb": "RGB", "labels": "P"}
 
@@ -61,7 +62,7 @@ def test_the_table_of_conditions_is_whole() -> None:
     ]
     for condition in CONDITIONS.values():
         assert condition.resize == RESIZE_OF_KIND[condition.kind]
-        assert condition.table in RESERVED
+        assert TABLES[condition.table].role == "condition"
         assert condition.fidelity or condition.kind == "text"
     assert CONDITIONS["normals"].mirror == "negate-x"
     assert CONDITIONS["pose"].mirror == "swap-limbs"

@@ -17,6 +17,7 @@ from datasets.exceptions import NonMatchingSplitsSizesError
 
 from controlmill.schemas.dataset import Dataset, index_file
 from controlmill.schemas.images.codecs import encode_map
+from controlmill.schemas.views import card
 from tests.schemas.views.test_verify import edit, rewrite, write_condition
 
 
@@ -70,7 +71,7 @@ def test_features_are_those_of_the_files_and_a_wrong_count_is_an_error(
     assert index
     index["shards"][0]["rows"] += 1
     (folder / index_file("canny")).write_text(json.dumps(index))
-    Dataset.open(folder).write_card()
+    card.write(Dataset.open(folder))
     with pytest.raises(NonMatchingSplitsSizesError):
         load(folder, "canny")
 
@@ -83,7 +84,7 @@ def test_a_table_without_rows_is_no_config(dataset: Path, tmp_path: Path) -> Non
     for entry in index["shards"]:
         entry["rows"] = 0
     (folder / index_file("rejected")).write_text(json.dumps(index))
-    Dataset.open(folder).write_card()
+    card.write(Dataset.open(folder))
     assert "rejected" not in datasets.get_dataset_config_names(str(folder))
     assert "| rejected | 0 |" in (folder / "README.md").read_text()
 

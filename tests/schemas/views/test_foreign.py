@@ -27,7 +27,7 @@ from controlmill.schemas.dataset import Dataset, index_file
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.permissions import UMASK
 from controlmill.schemas.files.storage import Storage
-from controlmill.schemas.tables import REJECTED
+from controlmill.schemas.tables import TABLES
 from controlmill.schemas.terminal.printing import CONTROLS
 from controlmill.training.data.loader import Loader, LoaderConfig
 from controlmill.training.data.selection import check_tables, select
@@ -89,7 +89,7 @@ def test_absurd_counts_are_said_and_nothing_is_sized_by_them(copy: Path) -> None
 def test_rows_that_are_said_to_be_nulls_by_the_million_are_not_read(copy: Path) -> None:
     path = copy / "rejected/0000/00000000.parquet"
     footer = pq.read_schema(path).metadata
-    nulls = {field.name: pa.nulls(1_000_000, field.type) for field in REJECTED}
+    nulls = {field.name: pa.nulls(1_000_000, field.type) for field in TABLES["rejected"].schema}
     pq.write_table(pa.table(nulls).replace_schema_metadata(footer), path)
     assert path.stat().st_size < 100_000
     Dataset.open(copy).finish("images")

@@ -19,6 +19,7 @@ from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer, read_table
 from controlmill.schemas.images.codecs import encode_map
 from controlmill.schemas.tables import condition_schema
+from controlmill.schemas.views import card
 from controlmill.schemas.views import verify as module
 from controlmill.schemas.views.sheet import contact_sheet
 from controlmill.schemas.views.verify import verify
@@ -48,7 +49,7 @@ def rewrite(folder: Path, table: str, change: Callable[[list[dict[str, Any]]], l
         writer.close(footer.summary)
     dataset = Dataset.open(folder)
     dataset.finish(table)
-    dataset.write_card()
+    card.write(dataset)
 
 
 def found(folder: Path, pixels: bool = True) -> list[tuple[str, str]]:
@@ -74,7 +75,7 @@ def write_condition(folder: Path, name: str, make: Callable[[str], dict[str, Any
                 keys = read_table(parquet, ["key"], group).column("key").to_pylist()
                 writer.write_group([{"key": key, **make(key)} for key in keys])
     dataset.finish(condition.table)
-    dataset.write_card()
+    card.write(dataset)
     return dataset
 
 
@@ -247,7 +248,7 @@ def test_a_table_is_offered_to_readers_only_when_it_is_complete(copy: Path) -> N
     (copy / index_file("canny")).unlink()
     (copy / "canny" / "0000" / "00000003.parquet").unlink()
     opened = Dataset.open(copy)
-    opened.write_card()
+    card.write(opened)
     assert "config_name: canny" not in (copy / "README.md").read_text()
     assert opened.state("canny").status == "partial"
 
