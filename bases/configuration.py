@@ -47,7 +47,7 @@ class Facts:
             if height % self.multiple or width % self.multiple:
                 raise MillError(
                     f"the base takes sides in multiples of {self.multiple}, the dataset has {width}x{height}: "
-                    f"use --crop, or ingest again with another --resolution or --fit"
+                    f"use --crop-size, or ingest again with another --resolution or --fit"
                 )
 
     def check_controlnet(self, config: dict[str, Any], name: str) -> None:

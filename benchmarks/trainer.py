@@ -58,7 +58,7 @@ def our_step(dataset: Path, folder: Path, base: Path, caches: str) -> Callable[[
         condition="canny",
         base=str(base),
         batch_size=BATCH,
-        rate=RATE,
+        learning_rate=RATE,
         prompt_dropout=EMPTY,
         held_out=0.0,
         device="cpu",

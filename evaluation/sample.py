@@ -83,6 +83,6 @@ def draw(
     start = start_noise(base, [(0, i) for i in range(count)], seed, height, width)
     picture = np.repeat(control_image(condition, array)[None], count, axis=0)
     pictures = sample_pictures(
-        base, controlnet, [prompt] * count, picture, start, steps or config.probe_steps, guidance or base.guidance
+        base, controlnet, [prompt] * count, picture, start, steps or config.sampling_steps, guidance or base.guidance
     )
     return pictures, control_picture(condition, array)

@@ -106,7 +106,7 @@ def is_imported(provenance: dict[str, Any]) -> bool:
 
 
 def check_probes(paths: Sequence[str], condition: Condition, provenance: dict[str, Any], folder: str) -> None:
-    """Raise MillError where ``--probe-image`` cannot be used; no network is loaded.
+    """Raise MillError where ``--evaluation-image`` cannot be used; no network is loaded.
 
     ``folder`` is looked for weights in first, where one is given.
     """
@@ -117,7 +117,7 @@ def check_probes(paths: Sequence[str], condition: Condition, provenance: dict[st
             fitted(Path(path), (8, 8))
     found = find_annotator(condition, provenance, folder) if paths and not is_imported(provenance) else None
     if isinstance(found, str):
-        raise MillError(f"--probe-image cannot be annotated: {found}")
+        raise MillError(f"--evaluation-image cannot be annotated: {found}")
 
 
 def probe_samples(

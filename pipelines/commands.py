@@ -210,7 +210,9 @@ def encode(
     dataset: Folder,
     base: Annotated[str, typer.Option(help="tiny, a folder with a diffusers pipeline, or a name on the hub.")] = "tiny",
     text: Annotated[bool, typer.Option("--text", help="Encode the captions too.")] = False,
-    mirror: Annotated[bool, typer.Option("--mirror", help="Encode mirrored pictures too, for train --mirror.")] = False,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Encode horizontally flipped pictures too, for train --random-flip.")
+    ] = False,
     half: Annotated[
         bool, typer.Option("--half", help="Store 16 bits: half the size; losses then differ from those without.")
     ] = False,
@@ -240,7 +242,7 @@ def encode(
     actions.check_overwrite(redo, CACHES if text else (LATENTS,))
     check_encode(dataset, base, text)
     place = Placement(resolve_device(device), dtype)
-    plan = plan_encode(dataset, base, place, batch_size, text, mirror, "fp16" if half else "fp32", redo)
+    plan = plan_encode(dataset, base, place, batch_size, text, flip, "fp16" if half else "fp32", redo)
     with job_resources(runner, workers, threads, beam_option) as resources:
         done = actions.annotate(dataset, plan, resources, redo)
     _summary(done, list(plan.wanted), time.monotonic() - started)

@@ -27,9 +27,9 @@ def register(app: typer.Typer) -> None:
     app.command("export-weights", rich_help_panel=PANEL)(talks(export_weights))
 
 
-def train(dataset: str, run: Path, recipe: str | None, resume: bool, plan: bool, **given: Any) -> None:
+def train(dataset: str, run: Path, recipe: str | None, resume: bool, estimate: bool, **given: Any) -> None:
     """Train a ControlNet on one condition of a dataset. Ctrl-C stops it with a checkpoint; --resume goes on exactly."""
-    if plan:
+    if estimate:
         config = _config(dataset, recipe, given)
         from .run.prepare import prepare
 
@@ -99,10 +99,10 @@ def _train_signature() -> inspect.Signature:
             "resume", flag, default=False, annotation=Annotated[bool, typer.Option("--resume", help="Go on exactly.")]
         ),
         inspect.Parameter(
-            "plan",
+            "estimate",
             flag,
             default=False,
-            annotation=Annotated[bool, typer.Option("--plan", help="Estimate memory and time, then stop.")],
+            annotation=Annotated[bool, typer.Option("--estimate", help="Estimate memory and time, then stop.")],
         ),
     ]
     for field in dataclasses.fields(TrainConfig):
@@ -139,7 +139,7 @@ def sample(
     from controlmill.schemas.errors import MillError
 
     least = ("--count", count, "1 or more"), ("--seed", seed, "0 or more"), ("--steps", steps, "0 or more")
-    faults = number_faults([*least, ("--guidance", guidance, "0 or more")])
+    faults = number_faults([*least, ("--guidance-scale", guidance, "0 or more")])
     if out.suffix.lower() not in SUFFIXES:
         faults.append(f"--out {out}: the name ends in one of {', '.join(SUFFIXES)}")
     if faults:

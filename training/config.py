@@ -57,14 +57,14 @@ class TrainConfig:
     condition: str = option("", "Condition to train on: a table of the dataset.")
     base: str = option("tiny", "tiny, a folder, a .safetensors file or a name on the hub.")
     where: list[str] = option([], "Take only such rows, e.g. 'hough.n_lines > 16'; repeat for more.")
-    limit: int = option(0, "Rows to train on, those of the smallest hash; 0: all.")
+    max_train_samples: int = option(0, "Rows to train on, those of the smallest hash; 0: all.")
     held_out: float = option(0.02, "Share of rows, by hash, that are never trained on.", "from 0 to below 1")
-    crop: int = option(0, "Side of a random square window; 0: whole pictures.")
-    mirror: bool = option(False, "Mirror half of the samples.")
+    crop_size: int = option(0, "Side of a random square window; 0: whole pictures.")
+    random_flip: bool = option(False, "Mirror half of the samples.")
     caches: Caches = option("auto", "auto: use the caches (encode) that fit; off: use none.")
 
     connection: Connection = option("zero", "zero (paper), gaussian or lite (its ablations).")
-    only_mid: bool = option(False, "Connect the middle block alone (paper: small-scale training; 4 % faster).")
+    only_mid_control: bool = option(False, "Connect the middle block alone (paper: small-scale training; 4 % faster).")
     unlock: Unlock = option(
         "none", "What of the base trains too: none, its decoder (repo), or base, the whole UNet (paper: large-scale)."
     )
@@ -72,15 +72,15 @@ class TrainConfig:
 
     steps: int = option(10_000, "Optimiser steps.", "from 1 to below 10**8", machine=True)
     batch_size: int = option(4, "Samples per optimiser step, over all processes (repo).", "from 1 to 2**16")
-    micro_batch: int = option(0, "Samples per forward pass of a process; 0: its share of the batch.")
-    rate: float = option(1e-5, "Learning rate (paper).", "above 0")
-    unlock_rate: float = option(2e-6, "Learning rate of what is unlocked (repo).", "above 0")
-    rates: Rates = option("constant", "constant (repo), linear or cosine, to zero at the last step.")
-    warmup: int = option(0, "Steps over which the learning rate rises.")
+    micro_batch_size: int = option(0, "Samples per forward pass of a process; 0: its share of the batch.")
+    learning_rate: float = option(1e-5, "Learning rate (paper).", "above 0")
+    unlock_learning_rate: float = option(2e-6, "Learning rate of what is unlocked (repo).", "above 0")
+    lr_schedule: Rates = option("constant", "constant (repo), linear or cosine, to zero at the last step.")
+    warmup_steps: int = option(0, "Steps over which the learning rate rises.")
     optimizer: Optimizer = option("adamw", "adamw, or adamw8bit with bitsandbytes.")
     weight_decay: float = option(0.01, "AdamW's (repo: PyTorch's default).")
-    clip: float = option(1.0, "Largest norm of a gradient; 0: no limit.")
-    ema: float = option(
+    max_grad_norm: float = option(1.0, "Largest norm of a gradient; 0: no limit.")
+    ema_decay: float = option(
         0.0,
         "Decay of averaged weights, e.g. 0.999; it rises by (1 + step) / (10 + step); 0: none (repo).",
         "from 0 to below 1",
@@ -89,7 +89,7 @@ class TrainConfig:
     prompt_dropout: float = option(
         0.5, "Share of prompts replaced by empty ones, drawn each time (paper).", "from 0 to 1"
     )
-    min_snr: float = option(0.0, "Weight losses by min(SNR, this) / SNR; 0: plain (paper).")
+    min_snr_gamma: float = option(0.0, "Weight losses by min(SNR, this) / SNR; 0: plain (paper).")
     noise_offset: float = option(0.0, "Strength of noise that is constant over a picture; 0: none (paper).")
 
     precision: Precision = option("fp32", "Arithmetic: fp32, bf16 or fp16; trained weights are fp32.")
@@ -100,23 +100,23 @@ class TrainConfig:
     seed: int = option(0, "Seed of everything drawn.", "from 0 to below 2**63")
 
     checkpoint_every: int = option(0, "Steps between checkpoints; 0: a tenth of all, at least 50.", machine=True)
-    keep: int = option(3, "Checkpoints kept.", "1 or more", machine=True)
-    eval_every: int = option(0, "Steps between looks at held-out rows; 0: a twentieth, at least 50.", machine=True)
-    eval_rows: int = option(32, "Held-out rows for losses.", "2 or more", machine=True)
-    probes: int = option(8, "Held-out rows that pictures are sampled for; 0: none.", machine=True)
-    probe_steps: int = option(20, "DDIM steps of a sampled picture (paper).", "1 or more", machine=True)
-    guidance: float = option(
+    keep_checkpoints: int = option(3, "Checkpoints kept.", "1 or more", machine=True)
+    evaluate_every: int = option(0, "Steps between looks at held-out rows; 0: a twentieth, at least 50.", machine=True)
+    evaluation_rows: int = option(32, "Held-out rows for losses.", "2 or more", machine=True)
+    evaluation_samples: int = option(8, "Held-out rows that pictures are sampled for; 0: none.", machine=True)
+    sampling_steps: int = option(20, "DDIM steps of a sampled picture (paper).", "1 or more", machine=True)
+    guidance_scale: float = option(
         0.0, "Guidance scale of sampled pictures; 0: the base's own (9.0, paper; tiny: see its card).", machine=True
     )
-    probe_budget: float = option(0.05, "Share of the time that may go into looks; 0: no bound.", machine=True)
-    probe_prompt: str | None = option(
+    evaluation_budget: float = option(0.05, "Share of the time that may go into looks; 0: no bound.", machine=True)
+    evaluation_prompt: str | None = option(
         None, "Sample all probes with this prompt, '' for none; not given: with their captions.", machine=True
     )
-    probe_image: list[str] = option(
+    evaluation_image: list[str] = option(
         [], "Your own picture as one more probe (a map where the table is imported); repeat for more.", machine=True
     )
     weights: str = option("", "Folder with annotators' weights, as for annotate.", machine=True)
-    wandb: str = option("", "Project on Weights & Biases that is told what TensorBoard is told.", machine=True)
+    wandb_project: str = option("", "Project on Weights & Biases that is told what TensorBoard is told.", machine=True)
     device: str = option("auto", "auto, cpu, cuda or mps.", machine=True)
     threads: int = option(1, "Threads that decode.", "1 or more", machine=True)
     loader_workers: int = option(0, "Processes that read and decode; 0: threads of this one.", machine=True)
@@ -139,20 +139,24 @@ class TrainConfig:
         )
         rules = (
             (not self.condition, f"--condition: say which table to train on{there and f'; there are: {there}'}"),
-            (self.only_mid and self.connection == "lite", "--only-mid needs the copied encoder: not --connection lite"),
+            (
+                self.only_mid_control and self.connection == "lite",
+                "--only-mid-control needs the copied encoder: not --connection lite",
+            ),
             (
                 self.connection != "zero" and bool(self.start_from),
                 f"--start-from leaves no --connection {self.connection}",
             ),
             (
-                self.only_mid and self.connection == "gaussian",
-                "--only-mid holds zero convolutions at zero: not gaussian",
+                self.only_mid_control and self.connection == "gaussian",
+                "--only-mid-control holds zero convolutions at zero: not gaussian",
             ),
             (
-                self.ema > 0 and self.unlock != "none",
-                f"--ema averages the ControlNet alone, which fits no base of the last step: not --unlock {self.unlock}",
+                self.ema_decay > 0 and self.unlock != "none",
+                f"--ema-decay averages the ControlNet alone, which fits no base of the last step: not --unlock "
+                f"{self.unlock}",
             ),
-            (bool(self.probe_image) and not self.held_out, "--probe-image needs looks: --held-out above 0"),
+            (bool(self.evaluation_image) and not self.held_out, "--evaluation-image needs looks: --held-out above 0"),
             (
                 not re.fullmatch(r"auto|cpu|mps|cuda(:.*)?", self.device),
                 f"--device {self.device}: choose auto, cpu, cuda or mps",
@@ -168,12 +172,12 @@ class TrainConfig:
             raise MillError("\n  ".join(faults))
 
     @property
-    def look_every(self) -> int:
+    def evaluation_interval(self) -> int:
         """Steps between looks; besides, the first and the last step are looked at."""
-        return self.eval_every or max(SHORT, self.steps // 20)
+        return self.evaluate_every or max(SHORT, self.steps // 20)
 
     @property
-    def save_every(self) -> int:
+    def checkpoint_interval(self) -> int:
         """Steps between checkpoints; besides, the last step is saved, and the one that a run is stopped at."""
         return self.checkpoint_every or max(SHORT, self.steps // 10)
 
@@ -194,7 +198,7 @@ class TrainConfig:
     def machine(self) -> set[str]:
         """The settings that do not; the number of steps does where the learning rate ends with it."""
         names = {f.name for f in dataclasses.fields(self) if f.metadata["machine"]}
-        return names if self.rates == "constant" else names - {"steps"}
+        return names if self.lr_schedule == "constant" else names - {"steps"}
 
 
 TYPES = get_type_hints(TrainConfig)

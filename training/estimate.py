@@ -58,7 +58,7 @@ class _Networks:
             self.vae = AutoencoderKL.from_config(facts.vae).requires_grad_(False)
             self.text = CLIPTextModel(CLIPTextConfig.from_dict(facts.text_encoder)).requires_grad_(False)
             self.controlnet = make_controlnet(self.unet, config.connection, facts.vae_factor, 3, config.seed)
-        own, of_base = choose_trainable(self.controlnet, self.unet, config.only_mid, config.unlock)
+        own, of_base = choose_trainable(self.controlnet, self.unet, config.only_mid_control, config.unlock)
         round_frozen(self.unet, self.dtype)
         round_frozen(self.text, self.dtype)
         round_frozen(self.vae, self.dtype if config.precision != "fp16" else torch.float32)
@@ -144,7 +144,7 @@ def make_plan(
         held_out: rows that can be looked at.
     """
     share = config.share(processes)
-    micro = min(config.micro_batch or share, share)
+    micro = min(config.micro_batch_size or share, share)
     networks = _Networks(config, facts)
     with unreal(networks.unet, networks.vae, networks.text, networks.controlnet):
         step = networks.step(micro, height, width)
@@ -156,7 +156,7 @@ def make_plan(
         trained=trained * 4,
         gradients=trained * 4 * (2 if processes > 1 else 1),  # processes exchange them in buckets of as many bytes
         optimizer=trained * (8 if config.optimizer == "adamw" else 2),
-        average=sum(p.numel() for p in networks.controlnet.parameters()) * 4 if config.ema else 0,
+        average=sum(p.numel() for p in networks.controlnet.parameters()) * 4 if config.ema_decay else 0,
         activations=max(step.bytes, encoding.bytes),
         flops=(step.operations + encoding.operations) * share / micro,
         look=look,
@@ -166,12 +166,12 @@ def make_plan(
 
 def _looks(networks: _Networks, config: TrainConfig, height: int, width: int, held_out: int) -> tuple[float, float]:
     """Operations of a look, and of what is fixed before the first; annotators are not counted."""
-    rows, probes = min(config.eval_rows, held_out), min(config.probes, held_out)
-    shown = probes + len(config.probe_image)
+    rows, probes = min(config.evaluation_rows, held_out), min(config.evaluation_samples, held_out)
+    shown = probes + len(config.evaluation_image)
     controlled, alone = (networks.forward(height, width, both) for both in (True, False))
     encoded = networks.encode(1, height, width, pictures=True, text=True).operations
     decoded = networks.decode(height, width)
-    sampling = config.probe_steps * GUIDED
+    sampling = config.sampling_steps * GUIDED
     look = 2 * rows * len(TIMES) * controlled + shown * (sampling * controlled + decoded)
     fixed = rows * (encoded + len(TIMES) * alone) + shown * (sampling * alone + decoded) + probes * (encoded + decoded)
     return look, fixed
@@ -208,7 +208,7 @@ def plan_text(prepared: Prepared, config: TrainConfig) -> str:
     allow_tf32(config.tf32)
     device, processes = resolve_device(config.device), processes_asked()
     chosen = prepared.selection
-    shapes = [(config.crop, config.crop)] if config.crop else chosen.shapes()
+    shapes = [(config.crop_size, config.crop_size)] if config.crop_size else chosen.shapes()
     height, width = max(shapes, key=lambda shape: shape[0] * shape[1])
     plan = make_plan(config, prepared.facts, height, width, processes, prepared.caches, len(chosen.held_out))
     seconds_of = 1 / (matmul_speed(device, config.precision) * EFFICIENCY)
@@ -231,10 +231,14 @@ def plan_text(prepared: Prepared, config: TrainConfig) -> str:
 def _looks_text(plan: Plan, config: TrainConfig, seconds_of: float) -> str:
     """How often held-out rows are looked at, and for how long."""
     look, first = plan.look * seconds_of, plan.first_look * seconds_of
-    asked = 2 + (config.steps - 1) // config.look_every  # the first, the last, and between
-    between = config.probe_budget * config.steps * plan.flops * seconds_of / look if config.probe_budget else asked
+    asked = 2 + (config.steps - 1) // config.evaluation_interval  # the first, the last, and between
+    between = (
+        config.evaluation_budget * config.steps * plan.flops * seconds_of / look if config.evaluation_budget else asked
+    )
     count = min(asked, 2 + int(between))
-    bound = f", fewer than the {asked} asked for: --probe-budget {config.probe_budget:g}" if count < asked else ""
+    bound = (
+        f", fewer than the {asked} asked for: --evaluation-budget {config.evaluation_budget:g}" if count < asked else ""
+    )
     return (
         f"looks at held-out rows: {count} of {plan.look / 1e12:.3f} TFLOP{bound}, about {look:.2g} s each, "
         f"{(first + count * look) / 3600:.2g} hours in all, without annotators"

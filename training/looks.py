@@ -49,7 +49,7 @@ class Looks:
         self.base, self.config, self.run, self.log = base, config, run, log
         self.batch = min(batch, BATCH)
         self.condition = prepared.condition
-        self.every = config.look_every
+        self.every = config.evaluation_interval
         self.began = time.monotonic()
         self.looked = max((line["step"] for line in read_log(run) if "gain" in line), default=-1)
         with undisturbed(*self._of_base()):
@@ -63,7 +63,7 @@ class Looks:
         """Load the judge and the held-out rows, and measure what does not change."""
         config, base, log = self.config, self.base, self.log
         provenance = prepared.provenance()
-        asked = config.probes or config.probe_image
+        asked = config.evaluation_samples or config.evaluation_image
         judge = make_judge(self.condition, provenance, base.device, config.weights) if asked else None
         self.judge = judge or "no probes are asked for"
         self.samples = self._held_out(prepared, stored_columns(self.condition, provenance))
@@ -73,14 +73,18 @@ class Looks:
         if not isinstance(self.judge, Judge):
             log.say(f"no fidelity: {self.judge}")
         self.control = np.stack([control_image(self.condition, s.maps[self.condition.name]) for s in self.samples])
-        self.guidance = config.guidance or base.guidance
+        self.guidance = config.guidance_scale or base.guidance
         height, width = self.samples[0].image.shape[:2]
-        own = config.probe_image
+        own = config.evaluation_image
         self.own = probe_samples(own, self.condition, self.judge, (width, height), config.seed) if own else []
-        budget = f"at most {config.probe_budget:.0%} of the time" if config.probe_budget else "whatever time they take"
+        budget = (
+            f"at most {config.evaluation_budget:.0%} of the time"
+            if config.evaluation_budget
+            else "whatever time they take"
+        )
         log.say(
-            f"looks at {len(self.samples)} held-out rows: every {self.every} steps, {budget} (--eval-every, "
-            "--probe-budget); first the base alone is measured"
+            f"looks at {len(self.samples)} held-out rows: every {self.every} steps, {budget} (--evaluate-every, "
+            "--evaluation-budget); first the base alone is measured"
         )
         self._fix()
 
@@ -89,7 +93,7 @@ class Looks:
 
         That is the window's where a run cuts one, from the middle of each picture; else the commonest.
         """
-        rows, side = prepared.selection.held_out, self.config.crop
+        rows, side = prepared.selection.held_out, self.config.crop_size
         if not len(rows):
             return []
         if side:
@@ -97,7 +101,9 @@ class Looks:
         else:
             height, width = common_shapes(rows)[0]
             rows = rows[(rows["height"] == height) & (rows["width"] == width)]
-        chosen = rows[np.argsort(rows["rank"], kind="stable")][: max(self.config.eval_rows, self.config.probes)]
+        chosen = rows[np.argsort(rows["rank"], kind="stable")][
+            : max(self.config.evaluation_rows, self.config.evaluation_samples)
+        ]
         found = held_out_samples(prepared.dataset, {self.condition.name: self.condition}, chosen, columns)
         return [self._middle(sample, side) for sample in found] if side else found
 
@@ -118,7 +124,7 @@ class Looks:
         seed, base = self.config.seed, self.base
         if self.config.unlock != "none":  # the base as it was, also when the run goes on with a trained one
             base = Base(self.config.base, self.base.device, self.config.precision)
-        rows = self.samples[: self.config.eval_rows]
+        rows = self.samples[: self.config.evaluation_rows]
         base.unet.eval()
         height, width = rows[0].image.shape[:2]
         shape = base.latent_shape(height, width)
@@ -133,12 +139,12 @@ class Looks:
         self.latents, self.text = torch.cat(latents), torch.cat(text)
         self.noise = torch.from_numpy(np.stack(noise)).to(base.device)
         self.base_losses = self._losses(ControlledDenoiser(base.unet, None), None)  # type: ignore[arg-type]
-        self.probes = self.samples[: self.config.probes]
+        self.probes = self.samples[: self.config.evaluation_samples]
         self.shown = [*self.probes, *self.own]
         if not self.shown:
             return
         self.start = start_noise(base, [sample.row for sample in self.shown], seed, height, width)
-        prompt = self.config.probe_prompt
+        prompt = self.config.evaluation_prompt
         self.prompts = [sample.caption if prompt is None else prompt for sample in self.shown]
         maps = [control_image(self.condition, sample.maps[self.condition.name]) for sample in self.shown]
         self.shown_control = np.stack(maps)
@@ -160,7 +166,7 @@ class Looks:
     def _sampled(self, base: Base, controlnet: ControlNetModel | None) -> list[np.ndarray]:
         """The shown rows sampled, with their maps if there is a ControlNet."""
         control = None if controlnet is None else self.shown_control
-        settings = self.start, self.config.probe_steps, self.guidance, self.batch
+        settings = self.start, self.config.sampling_steps, self.guidance, self.batch
         return sample_pictures(base, controlnet, self.prompts, control, *settings)
 
     def maybe(self, step: int, trained: Trained, first: bool = False, last: bool = False) -> None:
@@ -170,7 +176,7 @@ class Looks:
         """
         if len(self.samples) < 2 or step == self.looked or not (first or last or step % self.every == 0):
             return
-        budget = self.config.probe_budget
+        budget = self.config.evaluation_budget
         if budget and not (first or last) and self.spent > budget * (time.monotonic() - self.began):
             return
         started = time.monotonic()
@@ -199,12 +205,12 @@ class Looks:
 
     def said(self) -> str:
         """What a look takes in."""
-        drawn = f", sampling {len(self.shown)} pictures of {self.config.probe_steps} steps" if self.shown else ""
+        drawn = f", sampling {len(self.shown)} pictures of {self.config.sampling_steps} steps" if self.shown else ""
         return f"{len(self.latents)} held-out rows{drawn}"
 
     def _measured(self, step: int, denoiser: ControlledDenoiser, controlnet: ControlNetModel) -> dict[str, float]:
         """Numbers of a look; the probe grid is drawn on the way."""
-        control = self.control[: self.config.eval_rows]
+        control = self.control[: self.config.evaluation_rows]
         true = self._losses(denoiser, control)
         gain = condition_gain(self._losses(denoiser, np.roll(control, 1, axis=0)), true, self.base_losses)
         helped = benefit(true, self.base_losses)

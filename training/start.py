@@ -70,12 +70,12 @@ def resume(run: Path, changes: dict[str, Any], address: str | None = None) -> tu
 
 
 def _check_extras(config: TrainConfig, prepared: Prepared) -> None:
-    check_wandb(config.wandb)
+    check_wandb(config.wandb_project)
     if config.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
         raise MillError("--optimizer adamw8bit needs the package bitsandbytes, which is not installed")
     if config.weights and not Path(config.weights).is_dir():
         raise MillError(f"--weights {config.weights}: no such folder")
-    check_probes(config.probe_image, prepared.condition, prepared.provenance(), config.weights)
+    check_probes(config.evaluation_image, prepared.condition, prepared.provenance(), config.weights)
     if config.loader_workers:
         check_semaphores("--loader-workers")
     device = resolve_device(config.device)  # last: it loads torch
@@ -96,7 +96,7 @@ def _record(prepared: Prepared, config: TrainConfig) -> RunRecord:
         prepared.digests,
         prepared.caches.tables,
         prepared.provenance(),
-        [(config.crop, config.crop)] if config.crop else common_shapes(prepared.selection.train),
+        [(config.crop_size, config.crop_size)] if config.crop_size else common_shapes(prepared.selection.train),
         len(prepared.selection.train),
         len(prepared.selection.held_out),
         dict(prepared.selection.left_out),

@@ -79,4 +79,4 @@ def sample_losses(base: Base, denoiser: Any, inputs: Inputs, config: TrainConfig
     predicted = denoiser(noisy.to(base.unet.dtype), inputs.t, inputs.text, inputs.control)
     target = base.target(inputs.latents, inputs.noise, inputs.t)
     losses = (predicted.float() - target).square().mean(dim=(1, 2, 3))
-    return losses * base.snr_weight(inputs.t, config.min_snr) if config.min_snr else losses
+    return losses * base.snr_weight(inputs.t, config.min_snr_gamma) if config.min_snr_gamma else losses

@@ -53,9 +53,9 @@ MOST_OVERFLOWS = 30  # in a row: the scaler has halved its 65,536 as often, so t
 
 def learning_rate(config: TrainConfig, step: int) -> float:
     """The share of the full learning rate at a step: warm-up, then the schedule."""
-    rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
-    done = max(0.0, (step - config.warmup) / max(1, config.steps - config.warmup))
-    fall = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 + 0.5 * math.cos(math.pi * done)}[config.rates]
+    rise = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    done = max(0.0, (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps))
+    fall = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 + 0.5 * math.cos(math.pi * done)}[config.lr_schedule]
     return rise * fall
 
 
@@ -89,10 +89,10 @@ class Trainer:
         self.empty = self.base.encode_prompts([""])[0] if prepared.caches.text else None
         self.note = ""  # what is to be said when the run begins
         controlnet = self._controlnet(resume)
-        own, of_base = choose_trainable(controlnet, self.base.unet, config.only_mid, config.unlock)
+        own, of_base = choose_trainable(controlnet, self.base.unet, config.only_mid_control, config.unlock)
         round_frozen(self.base.unet, DTYPES[config.precision])
-        groups = [{"params": own, "full": config.rate}]
-        groups += [{"params": of_base, "full": config.unlock_rate}] if of_base else []
+        groups = [{"params": own, "full": config.learning_rate}]
+        groups += [{"params": of_base, "full": config.unlock_learning_rate}] if of_base else []
         optimizer = _optimizer(config, groups)
         if config.gradient_checkpointing:
             controlnet.enable_gradient_checkpointing()
@@ -106,7 +106,7 @@ class Trainer:
             controlnet,
             self.base.unet if of_base else None,
             optimizer,
-            _average_of(controlnet) if config.ema else None,
+            _average_of(controlnet) if config.ema_decay else None,
             self.accelerator.scaler,
         )
         self.step = checkpoint.restore(run, self.trained).step if resume else 0
@@ -131,21 +131,25 @@ class Trainer:
             )
         if config.start_from:
             started = load_controlnet(self.prepared.start_folder)
-            if config.only_mid and is_connected(started):
-                self.note = f"--only-mid: the connections of {config.start_from} to skips are dropped, and zero again"
+            if config.only_mid_control and is_connected(started):
+                self.note = (
+                    f"--only-mid-control: the connections of {config.start_from} to skips are dropped, and zero again"
+                )
             return started
         return make_controlnet(self.base.unet, config.connection, self.base.facts.vae_factor, 3, config.seed)
 
     def train(self) -> int:
         """Train to the last step, or until asked to stop; returns the steps done."""
         config, main = self.config, self.accelerator.is_main_process
-        log = RunLog(self.run, self.step, config.steps, config.wandb, asdict(published(config))) if main else None
+        log = (
+            RunLog(self.run, self.step, config.steps, config.wandb_project, asdict(published(config))) if main else None
+        )
         with contextlib.closing(log) if log else contextlib.nullcontext():
             self._train(log)
         return self.step
 
     def _train(self, log: RunLog | None) -> None:
-        config, micro = self.config, self.config.micro_batch or self.share
+        config, micro = self.config, self.config.micro_batch_size or self.share
         looks = Looks(self.base, self.prepared, config, self.run, log, micro) if log else None
         loader, processes = self.prepared.loader(config), self.accelerator.num_processes
         workers = min(config.loader_workers, self.share)  # more would have nothing to read
@@ -162,7 +166,7 @@ class Trainer:
                 self.step += 1
                 if log:
                     log.step(self.step, loss, norm, self.optimizer.param_groups[0]["lr"], time.monotonic() - started)
-                if self.step % config.save_every == 0 or self.step == config.steps or self._stop:
+                if self.step % config.checkpoint_interval == 0 or self.step == config.steps or self._stop:
                     self._save()
                 if looks:
                     looks.maybe(self.step, self.trained, last=self.step == config.steps)
@@ -173,7 +177,7 @@ class Trainer:
         part = learning_rate(config, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["full"] * part
-        micro = config.micro_batch or self.share
+        micro = config.micro_batch_size or self.share
         losses = []
         for first in range(0, len(samples), micro):
             part_of_batch = samples[first : first + micro]
@@ -189,7 +193,7 @@ class Trainer:
         heard = torch.stack([sum(losses, torch.zeros((), device=self.base.device)), loss.new_tensor(float(self.asked))])
         mean, stopped = self.accelerator.reduce(heard, "mean").tolist()
         self._stop = stopped > 0
-        norm = float(self.accelerator.clip_grad_norm_(self.parameters, config.clip or math.inf))
+        norm = float(self.accelerator.clip_grad_norm_(self.parameters, config.max_grad_norm or math.inf))
         scaled = self.accelerator.scaler is not None  # fp16: gradients may overflow, the scaler then skips the step
         self.overflows = 0 if math.isfinite(norm) else self.overflows + 1
         self.whole = False
@@ -198,7 +202,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.trained.average is not None:
-            _move_average(self.trained.average, self.trained.controlnet, averaging(config.ema, self.step + 1))
+            _move_average(self.trained.average, self.trained.controlnet, averaging(config.ema_decay, self.step + 1))
         self.whole = True
         return mean, norm
 
@@ -213,7 +217,10 @@ class Trainer:
             of_base = f" and without the trained {self.config.unlock}" if self.trained.unet is not None else ""
             again = f"The last checkpoint is whole: begin a new run with --start-from {self.run}, which takes its "
             again += f"ControlNet alone, without the optimiser's state{of_base}, and"
-        what, change = f"the loss is {loss}, its gradient's norm {norm}", "a lower --rate, a longer --warmup, or "
+        what, change = (
+            f"the loss is {loss}, its gradient's norm {norm}",
+            "a lower --learning-rate, a longer --warmup-steps, or ",
+        )
         if math.isfinite(loss) and self.overflows > 1:
             what = f"fp16 overflows: no gradient of the last {self.overflows} steps was finite, all were skipped"
             change = "--precision bf16 or "
@@ -238,8 +245,8 @@ class Trainer:
             if isinstance(ending, torch.OutOfMemoryError):
                 raise MillError(
                     f"step {self.step}: the memory of {self.base.device} is full ({error_text(ending)}). Begin a run "
-                    f"with a smaller --micro-batch (now {self.config.micro_batch or self.share}), "
-                    "--gradient-checkpointing, --precision bf16 or the caches of encode; --plan tells of each"
+                    f"with a smaller --micro-batch-size (now {self.config.micro_batch_size or self.share}), "
+                    "--gradient-checkpointing, --precision bf16 or the caches of encode; --estimate tells of each"
                 ) from ending
             raise
 
@@ -248,7 +255,7 @@ class Trainer:
         self.saved, failed = self.step, None
         if self.accelerator.is_main_process:
             try:
-                checkpoint.save(self.run, self.step, self.trained, self.fingerprint, self.config.keep)
+                checkpoint.save(self.run, self.step, self.trained, self.fingerprint, self.config.keep_checkpoints)
                 card.write(self.run)
             except Exception as error:  # the others hear of it, or they would wait
                 failed = error

@@ -105,7 +105,7 @@ def test_a_file_trains_and_samples_as_the_folder_does(folder, file, train, setti
 def test_a_plan_of_a_file_loads_no_weights(file, dataset_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("controlmill.bases.single_file.load_modules", None)
     monkeypatch.setattr("diffusers.loaders.single_file.load_single_file_checkpoint", None)
-    flags = ["--condition", "canny", "--base", str(file), "--plan", "--device", "cpu"]
+    flags = ["--condition", "canny", "--base", str(file), "--estimate", "--device", "cpu"]
     done = CliRunner().invoke(
         app, ["train", str(dataset_folder), str(tmp_path / "run"), *flags], catch_exceptions=False
     )

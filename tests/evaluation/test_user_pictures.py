@@ -21,7 +21,14 @@ from controlmill.training import start
 from controlmill.training.run.log import read_log
 from controlmill.training.trainer import Trainer
 
-LOOKING = {"steps": 2, "held_out": 0.2, "eval_rows": 4, "probe_steps": 1, "probe_budget": 0.0, "eval_every": 2}
+LOOKING = {
+    "steps": 2,
+    "held_out": 0.2,
+    "evaluation_rows": 4,
+    "sampling_steps": 1,
+    "evaluation_budget": 0.0,
+    "evaluate_every": 2,
+}
 
 
 @pytest.fixture
@@ -73,8 +80,8 @@ def test_a_given_map_is_read_as_imports_are(tmp_path):
 
 
 def test_own_pictures_are_in_the_grids_and_in_no_measure(photo, train, settings, tmp_path):
-    train(tmp_path / "with", settings(**LOOKING, probes=2, probe_image=[str(photo), str(photo)]))
-    train(tmp_path / "without", settings(**LOOKING, probes=2))
+    train(tmp_path / "with", settings(**LOOKING, evaluation_samples=2, evaluation_image=[str(photo), str(photo)]))
+    train(tmp_path / "without", settings(**LOOKING, evaluation_samples=2))
     wide, narrow = (Image.open(tmp_path / name / "probes/00000002.png") for name in ("with", "without"))
     assert wide.size[0] - narrow.size[0] == narrow.size[0] - 84  # four columns, not two, beside the labels
     a, b = ([line for line in read_log(tmp_path / name) if "gain" in line] for name in ("with", "without"))
@@ -82,7 +89,10 @@ def test_own_pictures_are_in_the_grids_and_in_no_measure(photo, train, settings,
 
 
 def test_own_pictures_alone_are_drawn_without_held_out_ones(photo, train, settings, tmp_path):
-    train(tmp_path / "run", settings(**LOOKING, probes=0, probe_image=[str(photo)], probe_prompt="a red circle"))
+    train(
+        tmp_path / "run",
+        settings(**LOOKING, evaluation_samples=0, evaluation_image=[str(photo)], evaluation_prompt="a red circle"),
+    )
     assert (tmp_path / "run" / "probes" / "00000002.png").is_file()
 
 
@@ -103,13 +113,13 @@ def test_bad_own_pictures_are_found_before_weights_are_loaded(photo, settings, d
             start.begin(str(dataset_folder), tmp_path / "run", settings(**{"held_out": 0.2, **changes}))
         assert not (tmp_path / "run").exists()
 
-    refused("cannot be read as a picture", probe_image=[str(tmp_path / "nowhere.png")])
+    refused("cannot be read as a picture", evaluation_image=[str(tmp_path / "nowhere.png")])
     (tmp_path / "text.png").write_text("no picture")
-    refused("cannot be read as a picture", probe_image=[str(photo), str(tmp_path / "text.png")])
-    refused("is not of the label set ade20k-150", condition="segmentation", probe_image=[str(photo)])
-    refused("--held-out above 0", probe_image=[str(photo)], held_out=0.0)
+    refused("cannot be read as a picture", evaluation_image=[str(photo), str(tmp_path / "text.png")])
+    refused("is not of the label set ade20k-150", condition="segmentation", evaluation_image=[str(photo)])
+    refused("--held-out above 0", evaluation_image=[str(photo)], held_out=0.0)
     monkeypatch.setattr("controlmill.evaluation.user_pictures.find_annotator", lambda *_: "the weights are not here")
-    refused("cannot be annotated: the weights are not here", probe_image=[str(photo)])
+    refused("cannot be annotated: the weights are not here", evaluation_image=[str(photo)])
 
 
 def test_weights_are_looked_for_in_the_users_folder(tmp_path):
@@ -137,7 +147,17 @@ def test_the_folder_of_weights_reaches_probes_judge_and_sample(photo, train, set
     first.mkdir()
     second.mkdir()
     run = tmp_path / "run"
-    train(run, settings(steps=1, held_out=0.2, probe_image=[str(photo)], probes=1, probe_steps=1, weights=str(first)))
+    train(
+        run,
+        settings(
+            steps=1,
+            held_out=0.2,
+            evaluation_image=[str(photo)],
+            evaluation_samples=1,
+            sampling_steps=1,
+            weights=str(first),
+        ),
+    )
     for weights in ("", str(second)):
         with pytest.raises(MillError, match="cannot be annotated"):
             draw(run, photo, None, "", 0, 1, 1, 1.0, "cpu", weights)
@@ -198,7 +218,7 @@ def test_wandb_is_told_what_tensorboard_is_told(train, settings, tmp_path, monke
         "torch.utils.tensorboard.SummaryWriter.add_scalar",
         lambda self, name, value, step: board.append((name, value, step)),
     )
-    config = settings(**LOOKING, probes=2, wandb="my-project")
+    config = settings(**LOOKING, evaluation_samples=2, wandb_project="my-project")
     train(tmp_path / "run", config)
     scalars = [
         (name, value, values["step"])
@@ -212,7 +232,7 @@ def test_wandb_is_told_what_tensorboard_is_told(train, settings, tmp_path, monke
     assert [step for step, _ in grids] == [0, 2]
     np.testing.assert_array_equal(grids[1][1], np.asarray(Image.open(tmp_path / "run/probes/00000002.png")))
     assert fake.begun[0]["project"] == "my-project"
-    assert fake.begun[0]["config"]["rate"] == config.rate
+    assert fake.begun[0]["config"]["learning_rate"] == config.learning_rate
     config, prepared = start.resume(tmp_path / "run", {"steps": 3})
     Trainer(tmp_path / "run", config, prepared, resume=True).train()
     assert [settings["id"] for settings in fake.begun] == [None, "abc123"]
@@ -224,6 +244,6 @@ def test_wandb_that_is_not_installed_is_found_before_weights_are_loaded(
 ):
     monkeypatch.setattr("diffusers.ModelMixin.from_pretrained", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MillError, match=r"--wandb mine needs the package wandb.*pip install wandb"):
+    with pytest.raises(MillError, match=r"--wandb-project mine needs the package wandb.*pip install wandb"):
         start.begin(str(dataset_folder), tmp_path / "run", settings(wandb="mine"))
     assert not (tmp_path / "run").exists()

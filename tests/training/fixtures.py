@@ -140,9 +140,9 @@ def settings(small_base):
             "base": str(small_base),
             "steps": 4,
             "batch_size": 4,
-            "rate": 1e-3,
+            "learning_rate": 1e-3,
             "held_out": 0.0,
-            "probes": 0,
+            "evaluation_samples": 0,
             "device": "cpu",
         }
         return TrainConfig(**{**defaults, **changes})
@@ -168,6 +168,6 @@ def cached_folder(dataset_folder, small_base, tmp_path_factory) -> Path:
     """The dataset with caches of the small base, made by the command; its captions are those of the corpus."""
     folder = tmp_path_factory.mktemp("cached") / "dataset"
     shutil.copytree(dataset_folder, folder)
-    command = ["encode", folder, "--base", small_base, "--text", "--mirror"]
+    command = ["encode", folder, "--base", small_base, "--text", "--flip"]
     subprocess.run([sys.executable, "-m", "controlmill", *map(str, command)], check=True, capture_output=True)
     return folder

@@ -75,7 +75,9 @@ def test_a_lite_start_checkpoint(refused, tmp_path):
 
 
 def test_only_mid_where_there_is_nothing_to_leave_out(refused):
-    refused("--only-mid needs the copied encoder: not --connection lite", only_mid=True, connection="lite")
+    refused(
+        "--only-mid-control needs the copied encoder: not --connection lite", only_mid_control=True, connection="lite"
+    )
 
 
 def test_a_package_that_is_not_installed(refused, monkeypatch):
@@ -86,7 +88,7 @@ def test_a_package_that_is_not_installed(refused, monkeypatch):
 def test_packages_of_training_that_are_not_installed(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MillError, match=r"accelerate, tensorboard, matplotlib: pip install '\.\[train\]' in"):
-        train("dataset", tmp_path / "never", recipe=None, resume=False, plan=False, condition="canny")
+        train("dataset", tmp_path / "never", recipe=None, resume=False, estimate=False, condition="canny")
 
 
 @pytest.mark.parametrize("device", ["cpu", "auto"])
@@ -111,7 +113,7 @@ def test_what_sample_is_asked_for(nothing_loads, tmp_path, monkeypatch):
         "--count is 1 or more, not 0",
         "--seed is 0 or more, not -1",
         "--steps is 0 or more, not -1",
-        "--guidance is a finite number, not nan",
+        "--guidance-scale is a finite number, not nan",
         f"--out {tmp_path / 'x.xyz'}: the name ends in one of .png, .jpg, .jpeg, .webp",
     ]
 
@@ -119,7 +121,7 @@ def test_what_sample_is_asked_for(nothing_loads, tmp_path, monkeypatch):
 def test_a_run_folder_of_other_settings(train, settings, dataset_folder, tmp_path, request):
     train(tmp_path / "run", settings(steps=1))
     request.getfixturevalue("nothing_loads")
-    with pytest.raises(MillError, match=r"rate: 0.001, now 0.1"):
-        start.begin(str(dataset_folder), tmp_path / "run", settings(steps=1, rate=0.1))
+    with pytest.raises(MillError, match=r"learning_rate: 0.001, now 0.1"):
+        start.begin(str(dataset_folder), tmp_path / "run", settings(steps=1, learning_rate=0.1))
     with pytest.raises(MillError, match="batch_size: 4, now 8"):
         start.resume(tmp_path / "run", {"batch_size": 8})

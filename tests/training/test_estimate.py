@@ -73,7 +73,7 @@ def test_a_plan_for_stable_diffusion_says_what_is_known_of_it(settings):
     facts = stable_diffusion()
     plan, mid, whole = (
         make_plan(settings(batch_size=1, **changes), facts, 512, 512, caches=WITHOUT_ENCODERS)
-        for changes in ({}, {"only_mid": True}, {"unlock": "base"})
+        for changes in ({}, {"only_mid_control": True}, {"unlock": "base"})
     )
     assert plan.trained == pytest.approx(361e6 * 4, rel=0.01)  # 361 M parameters
     assert whole.trained - plan.trained == pytest.approx(860e6 * 4, rel=0.01)
@@ -110,15 +110,15 @@ def test_what_a_plan_says_of_processes_and_looks_without_a_warning(settings, dat
     warnings = []
     monkeypatch.setattr("diffusers.models.modeling_utils.logger.warning", lambda *given, **how: warnings.append(given))
     monkeypatch.setenv("WORLD_SIZE", "2")
-    config = settings(held_out=0.2, probes=2, steps=20, probe_budget=0.0, precision="bf16")
+    config = settings(held_out=0.2, evaluation_samples=2, steps=20, evaluation_budget=0.0, precision="bf16")
     prepared = start.prepare(str(dataset_folder), config)
     text = plan_text(prepared, config)
     assert "20 steps of 4, 2 in each of 2 processes are" in text
     assert "looks at held-out rows: 2 of" in text
-    config.eval_every = 1
+    config.evaluate_every = 1
     assert "looks at held-out rows: 21 of" in plan_text(prepared, config)
-    config.probe_budget = 0.05
-    assert "fewer than the 21 asked for: --probe-budget 0.05" in plan_text(prepared, config)
+    config.evaluation_budget = 0.05
+    assert "fewer than the 21 asked for: --evaluation-budget 0.05" in plan_text(prepared, config)
     assert warnings == []
     monkeypatch.setenv("WORLD_SIZE", "many")
     with pytest.raises(MillError, match="WORLD_SIZE is 'many'"):

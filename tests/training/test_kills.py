@@ -16,10 +16,24 @@ from controlmill.training.run.saved import steps_saved
 from tests.training.run.test_resume import assert_equal
 
 KILLS, STEPS, SECONDS = 20, 12, 0.02
-LOOKS = {"held-out": 0.1, "eval-every": 2, "eval-rows": 2, "probes": 1, "probe-steps": 2, "probe-budget": 0}
-RUN = {"condition": "canny", "recipe": "toy", "steps": STEPS, "batch-size": 4, "checkpoint-every": 2, "keep": 2}
+LOOKS = {
+    "held-out": 0.1,
+    "evaluate-every": 2,
+    "evaluation-rows": 2,
+    "evaluation-samples": 1,
+    "sampling-steps": 2,
+    "evaluation-budget": 0,
+}
+RUN = {
+    "condition": "canny",
+    "recipe": "toy",
+    "steps": STEPS,
+    "batch-size": 4,
+    "checkpoint-every": 2,
+    "keep-checkpoints": 2,
+}
 SETTINGS = {
-    "an average and caches": {"ema": 0.9},
+    "an average and caches": {"ema-decay": 0.9},
     "an unlocked decoder": {"unlock": "decoder", "caches": "off"},
 }
 

@@ -27,7 +27,14 @@ from controlmill.training.looks import Looks
 from controlmill.training.run.log import read_log
 from controlmill.training.trainer import Trainer
 
-LOOKING = {"steps": 2, "held_out": 0.2, "eval_rows": 4, "probe_steps": 1, "probe_budget": 0.0, "eval_every": 2}
+LOOKING = {
+    "steps": 2,
+    "held_out": 0.2,
+    "evaluation_rows": 4,
+    "sampling_steps": 1,
+    "evaluation_budget": 0.0,
+    "evaluate_every": 2,
+}
 ROWS = [(0, i) for i in range(5)]
 
 
@@ -83,9 +90,9 @@ def test_a_middle_block_alone_is_looked_at_as_its_file_is_drawn(small_base, tmp_
 # precision
 
 
-@pytest.mark.parametrize("changes", [{}, {"unlock": "base"}, {"ema": 0.9}])
+@pytest.mark.parametrize("changes", [{}, {"unlock": "base"}, {"ema_decay": 0.9}])
 def test_a_bf16_run_is_looked_at(changes, train, settings, tmp_path):
-    train(tmp_path / "run", settings(**LOOKING, probes=2, precision="bf16", **changes))
+    train(tmp_path / "run", settings(**LOOKING, evaluation_samples=2, precision="bf16", **changes))
     first, last = looked(tmp_path / "run")
     assert first["gain"] == 0
     assert first["fidelity"] == first["floor"]
@@ -127,7 +134,7 @@ def test_fp32_samples_are_those_of_the_stock_pipeline_bit_for_bit(small_base):
 
 
 def test_looks_take_no_more_at_once_than_a_step(trainer_of, settings):
-    trainer = trainer_of(settings(**{**LOOKING, "eval_rows": 5}, probes=3, micro_batch=2))
+    trainer = trainer_of(settings(**{**LOOKING, "evaluation_rows": 5}, evaluation_samples=3, micro_batch_size=2))
     base, largest = trainer.base, {}
     modules = {"unet": base.unet, "encoder": base.vae.encoder, "decoder": base.vae.decoder, "text": base.text_encoder}
     for name, module in modules.items():
@@ -142,7 +149,7 @@ def test_looks_take_no_more_at_once_than_a_step(trainer_of, settings):
 
 def test_what_is_looked_at_does_not_depend_on_how_many_go_at_once(seen, train, settings, tmp_path):
     for micro in (4, 1):
-        train(tmp_path / str(micro), settings(**LOOKING, probes=3, micro_batch=micro))
+        train(tmp_path / str(micro), settings(**LOOKING, evaluation_samples=3, micro_batch_size=micro))
     many, one = seen
     assert (many.batch, one.batch) == (4, 1)
     assert torch.equal(many.noise, one.noise)
@@ -154,14 +161,21 @@ def test_what_is_looked_at_does_not_depend_on_how_many_go_at_once(seen, train, s
 
 
 def test_probes_may_be_sampled_without_a_prompt(seen, train, settings, tmp_path):
-    train(tmp_path / "run", settings(**LOOKING, probes=2, probe_prompt=""))
+    train(tmp_path / "run", settings(**LOOKING, evaluation_samples=2, evaluation_prompt=""))
     assert all(sample.caption for sample in seen[0].probes)
     assert seen[0].prompts == ["", ""]
 
 
 def test_a_run_that_goes_on_may_be_looked_at_otherwise(train, settings, tmp_path):
-    train(tmp_path / "run", settings(**LOOKING, probes=2))
-    changes = {"probes": 0, "eval_rows": 6, "probe_steps": 2, "guidance": 3.0, "probe_prompt": "a", "steps": 3}
+    train(tmp_path / "run", settings(**LOOKING, evaluation_samples=2))
+    changes = {
+        "evaluation_samples": 0,
+        "evaluation_rows": 6,
+        "sampling_steps": 2,
+        "guidance_scale": 3.0,
+        "evaluation_prompt": "a",
+        "steps": 3,
+    }
     Trainer(tmp_path / "run", *start.resume(tmp_path / "run", changes), resume=True).train()
     assert [line["step"] for line in looked(tmp_path / "run")] == [0, 2, 3]
     assert "fidelity" not in looked(tmp_path / "run")[-1]
@@ -170,7 +184,11 @@ def test_a_run_that_goes_on_may_be_looked_at_otherwise(train, settings, tmp_path
 def test_a_run_that_cannot_go_on_is_left_as_it_was(train, settings, tmp_path):
     train(tmp_path / "run", settings(steps=1))
     before = (tmp_path / "run" / "run.json").read_text()
-    for changes in ({"device": "cuda:99"}, {"wandb": "mine", "rate": 0.5}, {"probe_image": ["nowhere.png"]}):
+    for changes in (
+        {"device": "cuda:99"},
+        {"wandb_project": "mine", "learning_rate": 0.5},
+        {"evaluation_image": ["nowhere.png"]},
+    ):
         with pytest.raises(MillError):
             start.resume(tmp_path / "run", changes)
         assert (tmp_path / "run" / "run.json").read_text() == before
@@ -187,7 +205,7 @@ def test_with_crop_looks_are_at_the_middle_of_every_picture_that_is_large_enough
 
     monkeypatch.setattr(reader, "decode_image", tall(reader.decode_image))
     monkeypatch.setattr(reader, "decode_map", tall(reader.decode_map))
-    trainer = trainer_of(settings(**{**LOOKING, "eval_rows": 99}, probes=2, crop=32))
+    trainer = trainer_of(settings(**{**LOOKING, "evaluation_rows": 99}, evaluation_samples=2, crop_size=32))
     prepared = trainer.prepared
     rows = prepared.selection.held_out
     rows["height"][0], rows["width"][1] = 128, 24  # one of another shape, one too narrow
@@ -225,7 +243,7 @@ def test_other_processes_wait_for_a_long_look(trainer_of, settings):
 def test_a_picture_is_annotated_once_for_all_measures(train, settings, tmp_path, monkeypatch):
     annotation, calls = Judge.annotation, []
     monkeypatch.setattr(Judge, "annotation", lambda *given: calls.append(1) or annotation(*given))
-    train(tmp_path / "run", settings(**LOOKING, probes=2))
+    train(tmp_path / "run", settings(**LOOKING, evaluation_samples=2))
     assert looked(tmp_path / "run")[-1].keys() >= {"fidelity", "F1_exact"}
     assert len(calls) == 8  # two pictures at the floor, at the ceiling, at the first look and at the last
 
@@ -258,14 +276,14 @@ def test_the_judge_annotates_on_the_device_of_the_run(settings, dataset_folder, 
     ("steps", "look", "save"), [(20, 50, 50), (100, 50, 50), (1_000, 50, 100), (20_000, 1_000, 2_000)]
 )
 def test_a_short_trial_is_spent_on_steps(steps, look, save, settings):
-    assert (settings(steps=steps).look_every, settings(steps=steps).save_every) == (look, save)
-    assert settings(steps=steps, eval_every=3).look_every == 3
+    assert (settings(steps=steps).evaluation_interval, settings(steps=steps).checkpoint_interval) == (look, save)
+    assert settings(steps=steps, evaluate_every=3).evaluation_interval == 3
 
 
 def test_what_is_fixed_before_the_first_look_counts_as_time_of_looks(seen, train, settings, tmp_path, monkeypatch):
     fix = Looks._fix
     monkeypatch.setattr(Looks, "_fix", lambda looks: time.sleep(0.5) or fix(looks))
-    config = settings(**{**LOOKING, "steps": 6, "eval_every": 1, "probe_budget": 0.01})
+    config = settings(**{**LOOKING, "steps": 6, "evaluate_every": 1, "evaluation_budget": 0.01})
     train(tmp_path / "run", config)
     assert seen[0].spent > 0.5
     assert [line["step"] for line in looked(tmp_path / "run")] == [0, 6]
@@ -274,7 +292,7 @@ def test_what_is_fixed_before_the_first_look_counts_as_time_of_looks(seen, train
 def test_a_run_without_time_for_looks_does_not_read_its_log_at_each_step(train, settings, tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr("controlmill.training.looks.read_log", lambda run: calls.append(1) or read_log(run))
-    config = settings(**{**LOOKING, "steps": 6, "eval_every": 1, "probe_budget": 1e-9})
+    config = settings(**{**LOOKING, "steps": 6, "evaluate_every": 1, "evaluation_budget": 1e-9})
     train(tmp_path / "run", config)
     assert [line["step"] for line in looked(tmp_path / "run")] == [0, 6]
     assert len(calls) == 3  # at the beginning, and for the curves of each look
@@ -299,7 +317,7 @@ def test_a_look_that_fails_does_not_end_the_run(seen, train, settings, tmp_path,
         Trainer, "_one_step", lambda trainer, samples: modes.append(trainer.trained.controlnet.training) or (0.0, 0.0)
     )
     run = tmp_path / "run"
-    trainer = train(run, settings(**{**LOOKING, "eval_every": 1}, probes=1))
+    trainer = train(run, settings(**{**LOOKING, "evaluate_every": 1}, evaluation_samples=1))
     assert modes == [True, True]
     assert trainer.step == 2
     assert [line["step"] for line in looked(run)] == [0, 2]
@@ -318,14 +336,14 @@ def test_the_first_look_may_fail_and_ctrl_c_is_no_failure(error, first, train, s
 
     monkeypatch.setattr(Looks, "_draw", fails)
     with pytest.raises(error):
-        train(tmp_path / "run", settings(**{**LOOKING, "eval_every": 1}, probes=1))
+        train(tmp_path / "run", settings(**{**LOOKING, "evaluate_every": 1}, evaluation_samples=1))
 
 
 def test_fidelity_that_tells_nothing_is_said_once_and_breaks_nothing(train, settings, tmp_path, monkeypatch, capsys):
     black = np.zeros((64, 64, 3), np.uint8)
     monkeypatch.setattr("controlmill.training.looks.round_trip", lambda base, images, batch: [black] * len(images))
     run = tmp_path / "run"
-    train(run, settings(**LOOKING, probes=2))
+    train(run, settings(**LOOKING, evaluation_samples=2))
     assert capsys.readouterr().err.count("fidelity tells nothing here: F1 within 2 px at 512 is 0.000") == 1
     assert np.isnan([line["fraction"] for line in looked(run)]).all()
     assert json.loads((run / "convergence.json").read_text()) == {"converged": None}

@@ -48,20 +48,20 @@ def test_every_float_is_finite(name, value):
 @pytest.mark.parametrize(
     ("name", "good", "bad", "said"),
     [
-        ("rate", 1e-9, 0.0, "above 0"),
-        ("unlock_rate", 1e-9, 0.0, "above 0"),
-        ("clip", 0.0, -0.1, "0 or more"),
+        ("learning_rate", 1e-9, 0.0, "above 0"),
+        ("unlock_learning_rate", 1e-9, 0.0, "above 0"),
+        ("max_grad_norm", 0.0, -0.1, "0 or more"),
         ("steps", 1, 0, r"from 1 to below 10\*\*8"),
         ("steps", 10**8 - 1, 10**8, r"from 1 to below 10\*\*8"),
         ("batch_size", 1, 0, r"from 1 to 2\*\*16"),
         ("batch_size", 2**16, 2**16 + 1, r"from 1 to 2\*\*16"),
-        ("keep", 1, 0, "1 or more"),
-        ("probe_steps", 1, 0, "1 or more"),
+        ("keep_checkpoints", 1, 0, "1 or more"),
+        ("sampling_steps", 1, 0, "1 or more"),
         ("threads", 1, 0, "1 or more"),
-        ("eval_rows", 2, 1, "2 or more"),
+        ("evaluation_rows", 2, 1, "2 or more"),
         ("prompt_dropout", 1.0, 1.1, "from 0 to 1"),
         ("held_out", 0.99, 1.0, "from 0 to below 1"),
-        ("ema", 0.99, 1.0, "from 0 to below 1"),
+        ("ema_decay", 0.99, 1.0, "from 0 to below 1"),
         ("seed", 2**63 - 1, 2**63, r"from 0 to below 2\*\*63"),
     ],
 )
@@ -73,21 +73,21 @@ def test_where_the_range_of_a_number_ends(name, good, bad, said):
 
 def test_all_faults_are_named_at_once():
     with pytest.raises(MillError) as found:
-        TrainConfig(precision="fp8", clip=-1.0, min_snr=-5.0, rate=math.nan).check()
+        TrainConfig(precision="fp8", max_grad_norm=-1.0, min_snr_gamma=-5.0, learning_rate=math.nan).check()
     assert str(found.value).split("\n  ") == [
         "--precision fp8: one of fp32, bf16, fp16",
-        "--rate is a finite number, not nan",
-        "--clip is 0 or more, not -1.0",
-        "--min-snr is 0 or more, not -5.0",
+        "--learning-rate is a finite number, not nan",
+        "--max-grad-norm is 0 or more, not -1.0",
+        "--min-snr-gamma is 0 or more, not -5.0",
         "--condition: say which table to train on",
     ]
 
 
 def test_a_setting_that_may_be_left_open_is_checked_when_it_is_given():
-    assert make_config(None, {"condition": "canny", "probe_prompt": ""}).probe_prompt == ""
-    assert make_config(None, {"condition": "canny"}).probe_prompt is None
-    with pytest.raises(MillError, match="probe_prompt = 3: should be str"):
-        make_config(None, {"condition": "canny", "probe_prompt": 3})
+    assert make_config(None, {"condition": "canny", "evaluation_prompt": ""}).evaluation_prompt == ""
+    assert make_config(None, {"condition": "canny"}).evaluation_prompt is None
+    with pytest.raises(MillError, match="evaluation_prompt = 3: should be str"):
+        make_config(None, {"condition": "canny", "evaluation_prompt": 3})
 
 
 def losses(run):
@@ -121,7 +121,7 @@ def test_noise_offset_is_constant_over_a_picture_and_differs_by_channel(settings
 
 def test_the_average_is_the_exponential_one_and_forgets_its_start(train, settings, tmp_path):
     run = tmp_path / "run"
-    trainer = train(run, settings(steps=4, ema=0.3, checkpoint_every=1, keep=4))
+    trainer = train(run, settings(steps=4, ema_decay=0.3, checkpoint_every=1, keep_checkpoints=4))
     expected = make_controlnet(trainer.base.unet, "zero", 4, 3, 0).state_dict()
     for step, decay in ((1, 2 / 11), (2, 3 / 12), (3, 0.3), (4, 0.3)):  # (1 + step) / (10 + step), until that is more
         average, now = (

@@ -25,7 +25,15 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 @pytest.fixture
 def run(train, settings, tmp_path):
     """A finished run with looks; its connections are made large, so that control shows."""
-    config = settings(steps=2, held_out=0.2, eval_rows=6, probes=3, probe_steps=2, probe_budget=0.0, eval_every=1)
+    config = settings(
+        steps=2,
+        held_out=0.2,
+        evaluation_rows=6,
+        evaluation_samples=3,
+        sampling_steps=2,
+        evaluation_budget=0.0,
+        evaluate_every=1,
+    )
     train(tmp_path / "run", config)
     return tmp_path / "run"
 
@@ -196,13 +204,13 @@ def test_looks_measure_from_floor_to_ceiling_and_draw(run):
 
 
 def test_looking_changes_no_weight(run, train, settings, tmp_path):
-    train(tmp_path / "blind", settings(steps=2, held_out=0.2, probes=0, eval_every=100))
+    train(tmp_path / "blind", settings(steps=2, held_out=0.2, evaluation_samples=0, evaluate_every=100))
     a, b = (load_file(r / "diffusion_pytorch_model.safetensors") for r in (run, tmp_path / "blind"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_the_last_checkpoints_are_kept_and_half_written_ones_ignored(train, settings, tmp_path):
-    train(tmp_path / "run", settings(steps=5, checkpoint_every=1, keep=2))
+    train(tmp_path / "run", settings(steps=5, checkpoint_every=1, keep_checkpoints=2))
     (tmp_path / "run" / "checkpoints" / "00000009").mkdir()
     (tmp_path / "run" / "checkpoints" / "00000008.partial").mkdir()
     assert checkpoint.steps_saved(tmp_path / "run") == [4, 5]
@@ -235,17 +243,17 @@ def test_sample_annotates_a_photo_and_draws(run, tmp_path):
     ("changes", "said"),
     [
         ({"condition": "sketch"}, "no condition 'sketch'"),
-        ({"only_mid": True, "connection": "lite"}, "--only-mid needs"),
+        ({"only_mid_control": True, "connection": "lite"}, "--only-mid-control needs"),
         ({"connection": "wrong"}, "--connection wrong: one of zero, gaussian, lite"),
         ({"base": "./nowhere"}, "no such file or folder"),
         ({"base": "nobody/nothing-at-all"}, "not found here"),
         ({"base": "model.ckpt"}, "can run code"),
         ({"where": ["width > 1000"]}, "no rows are left"),
-        ({"crop": 20}, "multiples of 8"),
+        ({"crop_size": 20}, "multiples of 8"),
         ({"start_from": "./nowhere"}, "no ControlNet there"),
         ({"prompt_dropout": 1.5, "steps": 0}, "--prompt-dropout"),
-        ({"ema": 0.9, "unlock": "decoder"}, "--ema averages the ControlNet alone"),
-        ({"eval_rows": 1}, "--eval-rows is 2 or more"),
+        ({"ema_decay": 0.9, "unlock": "decoder"}, "--ema-decay averages the ControlNet alone"),
+        ({"evaluation_rows": 1}, "--evaluation-rows is 2 or more"),
     ],
 )
 def test_bad_use_is_found_before_weights_are_loaded(changes, said, settings, dataset_folder, tmp_path, monkeypatch):
@@ -270,8 +278,8 @@ def test_a_controlnet_of_another_base_is_refused(settings, dataset_folder, tmp_p
 
 def test_a_run_folder_of_other_settings_is_refused(train, settings, dataset_folder, tmp_path):
     train(tmp_path / "run", settings(steps=1))
-    with pytest.raises(MillError, match=r"rate: 0.001, now 0.1"):
-        start.begin(str(dataset_folder), tmp_path / "run", settings(steps=1, rate=0.1))
+    with pytest.raises(MillError, match=r"learning_rate: 0.001, now 0.1"):
+        start.begin(str(dataset_folder), tmp_path / "run", settings(steps=1, learning_rate=0.1))
     with pytest.raises(MillError, match="go on with --resume"):
         start.begin(str(dataset_folder), tmp_path / "run", settings(steps=1))
     with pytest.raises(MillError, match="batch_size: 4, now 8"):
@@ -284,8 +292,13 @@ def test_a_run_folder_of_other_settings_is_refused(train, settings, dataset_fold
 
 
 def test_recipes_hold_the_papers_settings_and_flags_go_first():
-    config = make_config("paper", {"condition": "canny", "rate": 2e-5, "steps": None})
-    assert (config.prompt_dropout, config.connection, config.guidance, config.rate) == (0.5, "zero", 9.0, 2e-5)
+    config = make_config("paper", {"condition": "canny", "learning_rate": 2e-5, "steps": None})
+    assert (config.prompt_dropout, config.connection, config.guidance_scale, config.learning_rate) == (
+        0.5,
+        "zero",
+        9.0,
+        2e-5,
+    )
     for name in ("paper", "paper-small", "paper-large", "toy"):
         make_config(name, {"condition": "canny"})
     with pytest.raises(MillError, match="there are: paper, paper-large"):

@@ -51,7 +51,7 @@ def base(small_base) -> Base:
 
 
 @pytest.mark.parametrize(
-    ("stop", "workers", "changes"), [(3, 0, {}), (5, 2, {"ema": 0.9, "warmup": 4, "mirror": True})]
+    ("stop", "workers", "changes"), [(3, 0, {}), (5, 2, {"ema_decay": 0.9, "warmup_steps": 4, "random_flip": True})]
 )
 def test_a_resumed_run_is_equal_bit_for_bit(stop, workers, changes, train, settings, dataset_folder, tmp_path):
     train(tmp_path / "whole", settings(steps=7, **changes))
@@ -85,7 +85,7 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on_exactly(train, settings,
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
 
 
-SAID = ("condition", "base", "steps", "batch_size", "rate", "held_out", "probes", "device")
+SAID = ("condition", "base", "steps", "batch_size", "learning_rate", "held_out", "evaluation_samples", "device")
 
 
 def test_ctrl_c_that_reaches_reader_processes_too_writes_a_checkpoint(settings, dataset_folder, tmp_path):
@@ -158,10 +158,13 @@ def test_there_are_no_more_reader_processes_than_samples_and_uneven_ones_are_sai
 
 
 def test_two_processes_equal_one(train, settings, dataset_folder, tmp_path):
-    config = settings(steps=3, batch_size=6, unlock="decoder", unlock_rate=1e-4)
+    config = settings(steps=3, batch_size=6, unlock="decoder", unlock_learning_rate=1e-4)
     train(tmp_path / "one", config)
     said = asdict(config)
-    flags = [f"--{name.replace('_', '-')}={said[name]}" for name in SAID] + ["--unlock=decoder", "--unlock-rate=1e-4"]
+    flags = [f"--{name.replace('_', '-')}={said[name]}" for name in SAID] + [
+        "--unlock=decoder",
+        "--unlock-learning-rate=1e-4",
+    ]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "controlmill"]
     subprocess.run([*launch, "train", str(dataset_folder), str(tmp_path / "two"), *flags], check=True)
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=0, atol=1e-5)
@@ -184,7 +187,7 @@ def test_inputs_of_a_sample_do_not_depend_on_what_it_is_batched_with(settings, d
 
 def test_micro_batches_give_the_gradient_of_the_batch(train, settings, tmp_path):
     train(tmp_path / "whole", settings(steps=3, batch_size=6))
-    train(tmp_path / "parts", settings(steps=3, batch_size=6, micro_batch=4))
+    train(tmp_path / "parts", settings(steps=3, batch_size=6, micro_batch_size=4))
     np.testing.assert_allclose(losses(tmp_path / "parts"), losses(tmp_path / "whole"), atol=1e-5)
 
 
@@ -217,7 +220,7 @@ def test_before_the_first_step_the_controlnet_changes_nothing(base):
 
 MODES = {
     "zero": ({}, set()),
-    "only mid": ({"only_mid": True}, {"controlnet_down_blocks"}),
+    "only mid": ({"only_mid_control": True}, {"controlnet_down_blocks"}),
     "lite": ({"connection": "lite"}, {"time_embedding"}),
     "gaussian": ({"connection": "gaussian"}, set()),
     "decoder": ({"unlock": "decoder"}, set()),
@@ -232,7 +235,7 @@ TRAINED = {"decoder": DECODER, "base": ("",)}  # of the UNet, by the beginning o
 @pytest.mark.parametrize("mode", MODES)
 def test_only_what_should_be_trained_changes(mode, train, settings, tmp_path):
     changes, frozen = MODES[mode]
-    config = settings(steps=4, clip=0.0, **changes)
+    config = settings(steps=4, max_grad_norm=0.0, **changes)
     trainer = train(tmp_path / "run", config)
     untouched = Base(config.base, torch.device("cpu"))
     for name, value in trainer.base.unet.state_dict().items():
@@ -290,12 +293,12 @@ def test_only_mid_has_no_gradient_towards_skip_connections():
 
 
 def test_only_mid_runs_in_the_stock_pipeline_and_reconnects(train, settings, tmp_path, capsys):
-    train(tmp_path / "mid", settings(steps=2, only_mid=True))
+    train(tmp_path / "mid", settings(steps=2, only_mid_control=True))
     assert not any(value.any() for name, value in weights(tmp_path / "mid").items() if "controlnet_down_blocks" in name)
     train(tmp_path / "all", settings(steps=3, start_from=str(tmp_path / "mid")))
     assert all(value.any() for name, value in weights(tmp_path / "all").items() if "controlnet_down_blocks" in name)
     assert "are dropped" not in capsys.readouterr().err
-    train(tmp_path / "again", settings(start_from=str(tmp_path / "all"), only_mid=True, steps=1))
+    train(tmp_path / "again", settings(start_from=str(tmp_path / "all"), only_mid_control=True, steps=1))
     assert "to skips are dropped, and zero again" in capsys.readouterr().err
     again = weights(tmp_path / "again")
     assert not any(value.any() for name, value in again.items() if "controlnet_down_blocks" in name)
@@ -318,7 +321,9 @@ def test_trainable_parameters_get_gradients_and_others_none():
 @pytest.mark.parametrize("condition", ALL_MAPS)
 def test_every_condition_trains(condition, train, settings, tmp_path):
     mirror = condition not in ("normals", "pose")  # whose x, and whose left, are not known of imported ones
-    train(tmp_path / "run", settings(condition=condition, steps=3, mirror=mirror, crop=32, micro_batch=2))
+    train(
+        tmp_path / "run", settings(condition=condition, steps=3, random_flip=mirror, crop_size=32, micro_batch_size=2)
+    )
     assert len(losses(tmp_path / "run")) == 3
     assert weights(tmp_path / "run")["controlnet_mid_block.weight"].any()
 
@@ -328,7 +333,7 @@ def test_memory_that_runs_out_is_told_with_what_to_do(train, settings, tmp_path,
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(Trainer, "_one_step", full)
-    with pytest.raises(MillError, match=r"step 0: the memory of cpu is full .* smaller --micro-batch \(now 4\)"):
+    with pytest.raises(MillError, match=r"step 0: the memory of cpu is full .* smaller --micro-batch-size \(now 4\)"):
         train(tmp_path / "run", settings(steps=2))
 
 
@@ -353,10 +358,17 @@ def test_a_deterministic_run_asks_all_libraries(train, settings, tmp_path, monke
 
 
 def test_options_of_the_loss_and_the_optimiser(train, settings, tmp_path):
-    config = settings(min_snr=5.0, noise_offset=0.1, rates="cosine", warmup=2, gradient_checkpointing=True, ema=0.9)
+    config = settings(
+        min_snr_gamma=5.0,
+        noise_offset=0.1,
+        lr_schedule="cosine",
+        warmup_steps=2,
+        gradient_checkpointing=True,
+        ema_decay=0.9,
+    )
     train(tmp_path / "run", config)
     rates = [line["rate"] for line in read_log(tmp_path / "run") if "loss" in line]
-    assert rates == [pytest.approx(config.rate * learning_rate(config, step)) for step in range(4)]
+    assert rates == [pytest.approx(config.learning_rate * learning_rate(config, step)) for step in range(4)]
     assert not equal(
         weights(tmp_path / "run"), weights(tmp_path / "run/checkpoints/00000004/controlnet")
     )  # the average is offered
@@ -378,7 +390,7 @@ def test_what_is_trained_starts_unrounded_whatever_the_precision(settings, datas
 
 def test_bf16_and_velocity_bases(train, settings, tmp_path):
     base = save_small_base(tmp_path / "velocity", "v_prediction")
-    train(tmp_path / "run", settings(base=str(base), precision="bf16", min_snr=5.0))
+    train(tmp_path / "run", settings(base=str(base), precision="bf16", min_snr_gamma=5.0))
     assert np.isfinite(losses(tmp_path / "run")).all()
     assert {value.dtype for value in weights(tmp_path / "run").values()} == {torch.float32}
 
@@ -390,10 +402,10 @@ def test_gradient_checkpointing_changes_no_bit_of_the_first_losses(train, settin
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rows(train, settings, tmp_path):
-    with pytest.raises(MillError, match=r"the loss is nan.*rows are in.*Begin anew with a lower --rate"):
-        train(tmp_path / "run", settings(steps=50, rate=1e20, clip=0.0, checkpoint_every=1000))
-    with pytest.raises(MillError, match=r"begin a new run with --start-from .*again, .* and a lower --rate"):
-        train(tmp_path / "again", settings(steps=50, rate=1e20, clip=0.0, checkpoint_every=1))
+    with pytest.raises(MillError, match=r"the loss is nan.*rows are in.*Begin anew with a lower --learning-rate"):
+        train(tmp_path / "run", settings(steps=50, learning_rate=1e20, max_grad_norm=0.0, checkpoint_every=1000))
+    with pytest.raises(MillError, match=r"begin a new run with --start-from .*again, .* and a lower --learning-rate"):
+        train(tmp_path / "again", settings(steps=50, learning_rate=1e20, max_grad_norm=0.0, checkpoint_every=1))
     said = json.loads(next((tmp_path / "run").glob("nan_*.json")).read_text())
     assert len(said["rows"]) == 4
     assert set(said["rows"][0]) == {"shard", "row", "epoch"}
@@ -476,7 +488,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_nothing_and_the_one_before(
     error, train, settings, tmp_path, monkeypatch
 ):
     run = tmp_path / "run"
-    trainer = train(run, settings(steps=2, checkpoint_every=2, keep=2))
+    trainer = train(run, settings(steps=2, checkpoint_every=2, keep_checkpoints=2))
 
     def full(tensors, path):
         path.write_bytes(b"half")
@@ -509,7 +521,7 @@ def test_processes_end_when_the_first_cannot_write(train, settings, tmp_path, mo
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(train, settings, tmp_path):
     whole, run, last = tmp_path / "whole", tmp_path / "run", Path("checkpoints", "00000002")
-    train(whole, settings(steps=2, checkpoint_every=1, keep=2))
+    train(whole, settings(steps=2, checkpoint_every=1, keep_checkpoints=2))
     names = ("optimizer.safetensors", "state.json", "controlnet/config.json")
     for name in (*names, "controlnet/diffusion_pytorch_model.safetensors"):
         shutil.rmtree(run, ignore_errors=True)

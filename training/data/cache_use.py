@@ -69,8 +69,8 @@ def find_caches(dataset: Dataset, config: TrainConfig, facts: Facts, wanted: Seq
         wanted: what a run that goes on began with: just these are used.
 
     Raises:
-        MillError: a cache was made for a base of other sizes; it cannot serve ``--crop`` or ``--mirror``; or one that
-            the run began with cannot be used now.
+        MillError: a cache was made for a base of other sizes; it cannot serve ``--crop-size`` or ``--random-flip``;
+            or one that the run began with cannot be used now.
     """
     if config.caches == "off":
         return NONE
@@ -121,15 +121,15 @@ def _check(table: str, said: dict[str, Any], config: TrainConfig, facts: Facts) 
                 f"the cache {table} was made by a VAE of {made[0]} channels and factor {made[1]}, {base} has one of "
                 f"{here[0]} and {here[1]}: encode again with --base {config.base} --overwrite {table}; {WITHOUT}"
             )
-        if config.crop:
+        if config.crop_size:
             raise MillError(
-                f"--crop {config.crop} with the cache {table}: its moments are of whole pictures, and those of a "
-                f"window are not a window of them; {WITHOUT}"
+                f"--crop-size {config.crop_size} with the cache {table}: its moments are of whole pictures, and those "
+                f"of a window are not a window of them; {WITHOUT}"
             )
-        if config.mirror and not said["mirrored"]:
+        if config.random_flip and not said["mirrored"]:
             raise MillError(
-                f"--mirror with the cache {table}: it lacks the moments of mirrored pictures, which are not the "
-                f"mirrored moments: encode again with --mirror --overwrite {table}; {WITHOUT}"
+                f"--random-flip with the cache {table}: it lacks the moments of mirrored pictures, which are not the "
+                f"mirrored moments: encode again with --flip --overwrite {table}; {WITHOUT}"
             )
     elif encoder["width"] != (width := facts.unet["cross_attention_dim"]):
         raise MillError(

@@ -61,7 +61,7 @@ class Loader:
             side = config.augment.crop
             small = [shape for shape in shapes if min(shape) < side]
             if small:
-                raise MillError(f"--crop {side}: the dataset has pictures of {small[0][1]}x{small[0][0]}")
+                raise MillError(f"--crop-size {side}: the dataset has pictures of {small[0][1]}x{small[0][0]}")
             self.streams = [rows]
         else:
             self.streams = [rows[(rows["height"] == h) & (rows["width"] == w)] for h, w in shapes]

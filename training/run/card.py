@@ -52,7 +52,7 @@ def call_text(config: TrainConfig) -> str:
         unet=UNET if unlocked else "",
         base="the/tiny/base" if config.base == "tiny" else published(config).base,
         argument="unet=unet, " if unlocked else "",
-        steps=config.probe_steps,
+        steps=config.sampling_steps,
     )
 
 

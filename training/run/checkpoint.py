@@ -89,7 +89,7 @@ def _check_numbers(step: int, trained: Trained) -> None:
             if not torch.isfinite(weight).all():
                 raise MillError(
                     f"step {step}: the weight {name} of {part} has values that are no numbers; no checkpoint is "
-                    "written. Begin anew with a lower --rate, a longer --warmup or --precision fp32"
+                    "written. Begin anew with a lower --learning-rate, a longer --warmup-steps or --precision fp32"
                 )
 
 

@@ -25,7 +25,7 @@ TOGETHER = {
 def check_wandb(project: str) -> None:
     """Raise MillError where W&B is asked for and its package is not installed."""
     if project and importlib.util.find_spec("wandb") is None:
-        raise MillError(f"--wandb {project} needs the package wandb, which is not installed: pip install wandb")
+        raise MillError(f"--wandb-project {project} needs the package wandb, which is not installed: pip install wandb")
 
 
 class Wandb:

@@ -40,7 +40,7 @@ class Prepared:
 
     def loader(self, config: TrainConfig) -> Loader:
         """Batches of the training rows."""
-        settings = LoaderConfig(config.seed, config.batch_size, Augment(config.crop, config.mirror))
+        settings = LoaderConfig(config.seed, config.batch_size, Augment(config.crop_size, config.random_flip))
         conditions = {self.condition.name: self.condition}
         return Loader(self.dataset, conditions, self.selection, settings, config.threads, caches=self.caches)
 
@@ -67,10 +67,10 @@ def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = No
     facts = read_facts(config.base)
     filters = [Filter.parse(text) for text in config.where]
     used = find_caches(dataset, config, facts, caches)
-    if config.mirror:
+    if config.random_flip:
         check_mirror(conditions[config.condition])
-    selection = select(dataset, [config.condition], filters, config.held_out, config.limit, used.tables)
-    facts.check_sizes([(config.crop, config.crop)] if config.crop else selection.shapes())
+    selection = select(dataset, [config.condition], filters, config.held_out, config.max_train_samples, used.tables)
+    facts.check_sizes([(config.crop_size, config.crop_size)] if config.crop_size else selection.shapes())
     start = controlnet_folder(config.start_from) if config.start_from and caches is None else ""
     if start:
         facts.check_controlnet(read_controlnet_config(start), config.start_from)

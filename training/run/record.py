@@ -37,7 +37,7 @@ class Local:
     base: str | None = None
     start_from: str | None = None
     weights: str | None = None
-    probe_image: list[str] | None = None
+    evaluation_image: list[str] | None = None
 
     def settings(self) -> dict[str, Any]:
         """The settings."""
@@ -79,7 +79,7 @@ def published(config: TrainConfig) -> TrainConfig:
     """Settings without the paths of this machine: of what decided the weights the last names are left."""
     paths = ((name, getattr(config, name)) for name in DECISIVE)
     names: dict[str, Any] = {name: PurePosixPath(value).name for name, value in paths if is_path(value)}
-    return replace(config, weights="", probe_image=[], **names)
+    return replace(config, weights="", evaluation_image=[], **names)
 
 
 def is_path(name: str) -> bool:
@@ -114,7 +114,10 @@ def write_run(run: Path, record: RunRecord) -> None:
     config = record.config
     _write(run / RUN, asdict(replace(record, dataset=PurePosixPath(record.dataset).name, config=published(config))))
     paths = {name: value for name in DECISIVE if is_path(value := getattr(config, name))}
-    _write(run / LOCAL, asdict(Local(record.dataset, weights=config.weights, probe_image=config.probe_image, **paths)))
+    _write(
+        run / LOCAL,
+        asdict(Local(record.dataset, weights=config.weights, evaluation_image=config.evaluation_image, **paths)),
+    )
     (run / IGNORED).write_text(LEFT_OUT, encoding="utf-8")
 
 

@@ -49,7 +49,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def encoded(plain: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shutil.copytree(plain, tmp_path_factory.mktemp("encoded") / "dataset")
-    done = command("encode", str(folder), "--base", str(base), "--text", "--mirror", "--batch-size", "3")
+    done = command("encode", str(folder), "--base", str(base), "--text", "--flip", "--batch-size", "3")
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -103,17 +103,17 @@ def test_provenance_says_which_encoder_and_which_images(encoded: Path, base: Pat
 
 def test_run_again_changes_nothing_and_another_base_is_an_error(encoded: Path, base: Path, tmp_path: Path) -> None:
     before = digests(encoded)
-    again = command("encode", str(encoded), "--base", str(base), "--text", "--mirror")  # with the batch it was begun
+    again = command("encode", str(encoded), "--base", str(base), "--text", "--flip")  # with the batch it was begun
     assert again.returncode == 0, again.stderr
     assert digests(encoded) == before
     moved = shutil.copytree(base, tmp_path / "moved")  # where a base lies is nothing
-    again = command("encode", str(encoded), "--base", str(moved), "--text", "--mirror")
+    again = command("encode", str(encoded), "--base", str(moved), "--text", "--flip")
     assert again.returncode == 0, again.stderr
     vae = encoders.load_vae(str(moved))
     with torch.no_grad():
         vae.encoder.conv_in.weight.mul_(1.01)
     vae.save_pretrained(moved / "vae")
-    refused = command("encode", str(encoded), "--base", str(moved), "--text", "--mirror")
+    refused = command("encode", str(encoded), "--base", str(moved), "--text", "--flip")
     assert refused.returncode == 1
     assert "latents was made in another way" in refused.stderr and "encoder.sha256" in refused.stderr
     assert digests(encoded) == before
@@ -121,7 +121,7 @@ def test_run_again_changes_nothing_and_another_base_is_an_error(encoded: Path, b
 
 def test_killed_and_run_again_ends_in_the_same_bytes(plain: Path, encoded: Path, base: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(plain, tmp_path / "dataset")
-    words = ("encode", str(folder), "--base", str(base), "--text", "--mirror", "--batch-size", "3")
+    words = ("encode", str(folder), "--base", str(base), "--text", "--flip", "--batch-size", "3")
     job = subprocess.Popen([sys.executable, "-m", "controlmill", *words], stderr=subprocess.DEVNULL)
     while job.poll() is None and not (folder / shard_file("latents", 0)).exists():
         time.sleep(0.005)

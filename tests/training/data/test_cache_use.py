@@ -57,7 +57,7 @@ def changed_base(base: Path, folder: Path, part: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("changes", [{}, {"mirror": True, "noise_offset": 0.1, "micro_batch": 3}])
+@pytest.mark.parametrize("changes", [{}, {"random_flip": True, "noise_offset": 0.1, "micro_batch_size": 3}])
 def test_losses_with_caches_are_those_without(changes, begin, settings, tmp_path):
     config = settings(steps=6, batch_size=6, **changes)
     cached = begin(tmp_path / "cached", config)
@@ -83,8 +83,8 @@ def test_no_picture_is_decoded_and_no_encoder_runs(begin, settings, tmp_path, mo
 
 
 def test_a_resumed_run_is_equal_bit_for_bit(begin, settings, tmp_path):
-    begin(tmp_path / "whole", settings(steps=7, mirror=True)).train()
-    begin(tmp_path / "cut", settings(steps=3, mirror=True)).train()
+    begin(tmp_path / "whole", settings(steps=7, random_flip=True)).train()
+    begin(tmp_path / "cut", settings(steps=3, random_flip=True)).train()
     config, prepared = start.resume(tmp_path / "cut", {"steps": 7, "loader_workers": 2})
     Trainer(tmp_path / "cut", config, prepared, resume=True).train()
     one, two = weights(tmp_path / "whole"), weights(tmp_path / "cut")
@@ -126,9 +126,9 @@ def test_a_dropped_prompt_gets_the_embedding_of_the_empty_one(settings, cached_f
 
 def test_a_mirrored_sample_has_the_moments_of_the_mirrored_picture(settings, cached_folder):
     seen = {False: 0, True: 0}
-    config = settings(batch_size=24, mirror=True)
+    config = settings(batch_size=24, random_flip=True)
     cached = next(start.prepare(str(cached_folder), config).loader(config).batches())
-    plain = settings(batch_size=24, mirror=True, caches="off")
+    plain = settings(batch_size=24, random_flip=True, caches="off")
     decoded = next(start.prepare(str(cached_folder), plain).loader(plain).batches())
     base = Base(config.base, torch.device("cpu"))
     for with_cache, without in zip(cached, decoded, strict=True):
@@ -149,7 +149,7 @@ def test_a_base_with_another_vae_trains_without_and_says_why(settings, cached_fo
     other = changed_base(small_base, tmp_path / "decoder", "decoder")  # has no say in moments
     assert base_digest("latents", str(other)) == base_digest("latents", str(small_base))
     words = ["train", cached_folder, tmp_path / "run", "--condition", "canny", "--base", tmp_path / "other"]
-    words += ["--steps", "1", "--batch-size", "2", "--held-out", "0", "--probes", "0", "--device", "cpu"]
+    words += ["--steps", "1", "--batch-size", "2", "--held-out", "0", "--evaluation-samples", "0", "--device", "cpu"]
     command = [sys.executable, "-m", "controlmill", *map(str, words)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -192,9 +192,9 @@ def test_captions_that_are_stale_or_half_made_are_not_trained_on(settings, datas
 
 
 def test_crop_and_mirror_are_refused_where_the_cache_cannot_serve(settings, cached_folder, tmp_path):
-    with pytest.raises(MillError, match="--crop 32 with the cache latents: its moments are of whole pictures"):
-        start.prepare(str(cached_folder), settings(crop=32))
-    assert start.prepare(str(cached_folder), settings(crop=32, caches="off")).selection
+    with pytest.raises(MillError, match="--crop-size 32 with the cache latents: its moments are of whole pictures"):
+        start.prepare(str(cached_folder), settings(crop_size=32))
+    assert start.prepare(str(cached_folder), settings(crop_size=32, caches="off")).selection
     folder = tmp_path / "dataset"
     shutil.copytree(cached_folder, folder)
     path = folder / index_file("latents")
@@ -202,7 +202,7 @@ def test_crop_and_mirror_are_refused_where_the_cache_cannot_serve(settings, cach
     index["provenance"]["mirrored"] = False
     path.write_text(json.dumps(index))
     with pytest.raises(MillError, match="lacks the moments of mirrored pictures"):
-        start.prepare(str(folder), settings(mirror=True))
+        start.prepare(str(folder), settings(random_flip=True))
     assert start.prepare(str(folder), settings()).caches.latents
 
 

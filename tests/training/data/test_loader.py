@@ -237,7 +237,7 @@ def test_a_missing_a_partial_and_a_stale_table_are_errors(dataset_folder, tmp_pa
 
 
 def test_a_window_larger_than_the_pictures_is_an_error(scenes):
-    with pytest.raises(MillError, match="--crop 65"):
+    with pytest.raises(MillError, match="--crop-size 65"):
         make_loader(scenes, augment=Augment(crop=65))
 
 

@@ -13,7 +13,14 @@ from controlmill.evaluation.fidelity import Judge
 from controlmill.training import start
 from controlmill.training.trainer import Trainer
 
-LOOKS = {"held_out": 0.2, "eval_rows": 2, "probe_steps": 1, "probe_budget": 0.0, "eval_every": 2, "probes": 2}
+LOOKS = {
+    "held_out": 0.2,
+    "evaluation_rows": 2,
+    "sampling_steps": 1,
+    "evaluation_budget": 0.0,
+    "evaluate_every": 2,
+    "evaluation_samples": 2,
+}
 
 
 def go_on(run, **changes):
@@ -72,7 +79,7 @@ def test_neither_a_look_nor_a_checkpoint_changes_what_a_step_depends_on(
     settings, dataset_folder, tmp_path, monkeypatch
 ):
     AcceleratorState._reset_state(reset_partial_state=True)
-    config = settings(**{**LOOKS, "eval_every": 1}, steps=3, checkpoint_every=1, ema=0.9)
+    config = settings(**{**LOOKS, "evaluate_every": 1}, steps=3, checkpoint_every=1, ema_decay=0.9)
     run = tmp_path / "run"
     trainer = Trainer(run, config, start.begin(str(dataset_folder), run, config), resume=False)
     annotation, one_step, states = Judge.annotation, trainer._one_step, []
@@ -90,7 +97,7 @@ def test_neither_a_look_nor_a_checkpoint_changes_what_a_step_depends_on(
     assert {mode for _, mode in before["modes"]} == {True, False}  # the encoders are not in the steps' mode
 
 
-@pytest.mark.parametrize("changes", [{**LOOKS, "probes": 0, "unlock": "decoder"}, {"start_from": True}])
+@pytest.mark.parametrize("changes", [{**LOOKS, "evaluation_samples": 0, "unlock": "decoder"}, {"start_from": True}])
 def test_a_run_killed_after_the_look_at_its_checkpoint_goes_on_exactly(changes, train, settings, tmp_path):
     changes = {**changes, "base": "tiny", "batch_size": 2}  # a smaller base's layouts do not depend on its mode
     if "start_from" in changes:

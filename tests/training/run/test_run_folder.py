@@ -34,8 +34,15 @@ def finished(tmp_path_factory):
 def run(finished, train, settings, tmp_path):
     """A copy of a run of two steps with a checkpoint each, an average and pictures."""
     if not (finished / "run").exists():
-        looks = {"held_out": 0.2, "eval_rows": 2, "probes": 1, "probe_steps": 1, "eval_every": 2, "probe_budget": 0.0}
-        train(finished / "run", settings(steps=2, checkpoint_every=1, ema=0.9, **looks))
+        looks = {
+            "held_out": 0.2,
+            "evaluation_rows": 2,
+            "evaluation_samples": 1,
+            "sampling_steps": 1,
+            "evaluate_every": 2,
+            "evaluation_budget": 0.0,
+        }
+        train(finished / "run", settings(steps=2, checkpoint_every=1, ema_decay=0.9, **looks))
     shutil.copytree(finished / "run", tmp_path / "run", symlinks=True)
     return tmp_path / "run"
 
@@ -120,13 +127,13 @@ RECORDS = {
     "no list": (lambda said: [said], "should be an object"),
     "nothing": (lambda said: said.clear(), "config: Field required"),
     "settings that are none": (lambda said: said.update(config=3), "config: "),
-    "text for a number": (config(rate="1"), "config.rate: .*valid number"),
+    "text for a number": (config(learning_rate="1"), "config.learning_rate: .*valid number"),
     "yes for a number": (config(batch_size=True), "config.batch_size: .*valid integer"),
     "a number for a list": (config(where=1), "config.where: .*valid array"),
     "an unknown setting": (config(speed=1), "config.speed: Unexpected"),
     "a batch of a billion": (config(batch_size=10**9), "--batch-size"),
     "a step of many digits": (config(steps=10**400), "--steps"),
-    "no number": (config(rate=float("nan")), "--rate is a finite number"),
+    "no number": (config(learning_rate=float("nan")), "--learning-rate is a finite number"),
     "another connection": (config(connection="x"), "config.connection: "),
     "shapes of text": (lambda said: said.update(shapes=["ab"]), "shapes.0: "),
     "a base of ten thousand letters": (config(base="x" * 10_000, batch_size=0), "--batch-size"),
@@ -216,7 +223,7 @@ def test_a_run_without_its_last_checkpoint_offers_the_one_before(run):
 def test_nothing_that_is_published_holds_a_path_of_this_machine(train, settings, dataset_folder, tmp_path):
     train(tmp_path / "first", settings(steps=1))
     changes = {"start_from": str(tmp_path / "first"), "unlock": "decoder", "weights": str(tmp_path), "held_out": 0.2}
-    config = settings(steps=1, eval_rows=2, **changes)
+    config = settings(steps=1, evaluation_rows=2, **changes)
     run = tmp_path / "run"
     train(run, config)
     ignored = (run / ".gitignore").read_text().split()
@@ -233,7 +240,14 @@ def test_nothing_that_is_published_holds_a_path_of_this_machine(train, settings,
 
 
 def test_the_card_draws_a_picture_with_the_stock_pipeline(train, settings, small_base, tmp_path):
-    looks = {"held_out": 0.2, "eval_rows": 2, "probes": 1, "probe_steps": 1, "eval_every": 1, "probe_budget": 0.0}
+    looks = {
+        "held_out": 0.2,
+        "evaluation_rows": 2,
+        "evaluation_samples": 1,
+        "sampling_steps": 1,
+        "evaluate_every": 1,
+        "evaluation_budget": 0.0,
+    }
     run = tmp_path / "run"
     train(run, settings(steps=1, unlock="decoder", **looks))
     text = (run / "README.md").read_text()
