@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import csv
 import math
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import distributed, nn
+
+from controlmill.schemas.files.whole import replacing
 
 CHECKPOINT_SECONDS = 120.0
 LOG_EVERY = 25
@@ -95,9 +96,8 @@ class Stage:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
         }
-        scratch = self._path(".pt~")
-        torch.save(state, scratch)
-        os.replace(scratch, self._path(".pt"))
+        with replacing(self._path(".pt")) as scratch:
+            torch.save(state, scratch)
         self._saved = time.monotonic()
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -25,6 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 from ..errors import Gone, MillError
 from ..machine import alive
 from . import documents
+from .whole import TEMPORARY, sync, write_whole
 
 CONFIG = "dataset.json"
 REPAIRS = {  # of a JSON file, by its folder
@@ -36,7 +36,6 @@ REPAIRS = {  # of a JSON file, by its folder
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # protocol → the extra that brings its package
 # where a put can fail if the name is taken; elsewhere fsspec looks first and then writes, piece by piece
 CREATES = {*EXTRAS, "memory"}
-TEMPORARY = re.compile(r"\.(\d+)-[0-9a-f]{8}~$")
 
 
 class Storage:
@@ -170,7 +169,7 @@ class Storage:
                 return False
             return True
         self._make_folder(os.path.dirname(target))
-        _sync(scratch)
+        sync(scratch)
         try:
             os.link(scratch, target)
         except FileExistsError as error:
@@ -184,7 +183,7 @@ class Storage:
                     "choose a dataset folder on a local disk, NFS or an object store"
                 ) from error
             raise
-        _sync(Path(target).parent)
+        sync(Path(target).parent)
         return True
 
     def write(self, name: str, data: bytes) -> None:
@@ -201,16 +200,7 @@ class Storage:
             self.fs.pipe_file(target, data)
             return
         self._make_folder(os.path.dirname(target))
-        temporary = f"{target}.{os.getpid()}-{uuid.uuid4().hex[:8]}~"
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(Path(target), data)
 
     def move(self, source: str, target: str) -> None:
         """Give a file another name, which may be taken. On a store that is a copy, and both are there for a while."""
@@ -222,7 +212,7 @@ class Storage:
         self.require()
         self._make_folder(os.path.dirname(self.path(target)))
         os.replace(self.path(source), self.path(target))
-        _sync(Path(self.path(target)).parent)
+        sync(Path(self.path(target)).parent)
 
     def replace_folder(self, source: str, target: str, aside: str) -> None:
         """Put a folder in the place of another, which goes ``aside`` (on a store, it goes); can be done again.
@@ -326,15 +316,3 @@ def _open(address: str) -> tuple[Any, str]:
         raise MillError(f"{address}: {error}{install}") from error
     except (ValueError, TypeError) as error:  # TypeError: a file system that an address alone does not name
         raise MillError(f"{address}: {error}") from error
-
-
-def _sync(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:  # folders cannot be synced everywhere
-        if error.errno not in (errno.EINVAL, errno.EBADF, errno.EACCES):
-            raise
-    finally:
-        os.close(descriptor)

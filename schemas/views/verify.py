@@ -27,7 +27,7 @@ from ..dataset import Dataset, shard_file
 from ..errors import MillError, error_text
 from ..files.layout import LayoutCheck
 from ..files.shardfile import Footer, open_parquet, read_footer, read_rows, read_table
-from ..files.storage import TEMPORARY
+from ..files.whole import TEMPORARY
 from ..fingerprint import differences, fingerprint, row_key
 from ..images.codecs import decode_image, decode_map
 from ..index import describe_file

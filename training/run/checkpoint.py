@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 
 from controlmill.schemas.errors import MillError, error_text
 from controlmill.schemas.files.permissions import obey_umask
+from controlmill.schemas.files.whole import replacing, sync
 
 from .saved import State, digests, folder_of, last, read_state, reading, steps_saved, write_state
 
@@ -108,7 +109,8 @@ def _write(scratch: Path, step: int, trained: Trained, base: str) -> None:
         obey_umask(path)
     scaler = trained.scaler.state_dict() if trained.scaler is not None else None
     write_state(scratch, State(step, base, scalars, scaler or None, digests(scratch)))
-    _sync(scratch)
+    for path in (*scratch.rglob("*"), scratch):
+        sync(path)
 
 
 def _forget_origin(config: Path) -> None:
@@ -133,14 +135,11 @@ def offer(run: Path) -> None:
 
 def _link(path: Path, target: Path) -> None:
     """Make ``target`` the same file, in one step; a copy where the file system has no hard links."""
-    temporary = target.with_name(target.name + "~")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(path, temporary)
-    except OSError:
-        shutil.copyfile(path, temporary)
-    os.replace(temporary, target)
-    temporary.unlink(missing_ok=True)  # it is still there where both were the same file
+    with replacing(target) as scratch:
+        try:
+            os.link(path, scratch)
+        except OSError:
+            shutil.copyfile(path, scratch)
 
 
 def blank_controlnet(run: Path, kind: type[ControlNetModel]) -> ControlNetModel:
@@ -217,12 +216,3 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
             inner = inner.setdefault(part, {})
         inner[name] = value
     return found
-
-
-def _sync(folder: Path) -> None:
-    for path in (*folder.rglob("*"), folder):
-        opened = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.files.whole import write_whole
 
 from .progress import StepProgress
 
@@ -67,9 +67,7 @@ class RunLog:
 
         self.path = run / "metrics.jsonl"
         kept = [line for line in read_log(run) if line["step"] <= step] if step else []
-        scratch = self.path.with_name("metrics.jsonl~")
-        scratch.write_text("".join(map(_line, kept)), encoding="utf-8")
-        os.replace(scratch, self.path)
+        write_whole(self.path, "".join(map(_line, kept)).encode())
         self._file = self.path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step or None)
         self._wandb = Wandb(run, wandb, settings or {}) if wandb else None

@@ -14,6 +14,7 @@ from typing import Any
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files import documents
 from controlmill.schemas.files.jsonfile import FORBID, read_as
+from controlmill.schemas.files.whole import write_whole
 
 from ..config import TrainConfig
 
@@ -122,6 +123,4 @@ def write_run(run: Path, record: RunRecord) -> None:
 
 
 def _write(path: Path, said: dict[str, Any]) -> None:
-    scratch = path.with_name(path.name + "~")
-    scratch.write_text(json.dumps(said, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    scratch.replace(path)
+    write_whole(path, (json.dumps(said, indent=1, sort_keys=True) + "\n").encode())
