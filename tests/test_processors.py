@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ GOLDEN = "reference or stock or equal or near or singles or argmax or models"
     [{"ATEN_CPU_CAPABILITY": "default"}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}, {"ONEDNN_MAX_CPU_ISA": "SSE41"}],
     ids=lambda settings: "=".join(*settings.items()),
 )
-def test_golden_comparisons_hold_on_other_processors(settings):
+def test_golden_comparisons_hold_on_other_processors(settings: dict[str, Any]) -> None:
     tests = [sys.executable, "-m", "pytest", "tests/annotators", "tests/training", "-k", GOLDEN]
     root = Path(__file__).parents[1]
     done = subprocess.run(tests, check=False, cwd=root, env={**os.environ, **settings}, capture_output=True, text=True)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from tests.annotators import random_weights
+
+Photos = Callable[[int], list[np.ndarray]]  # of a side in pixels: uint8 (side, side, 3) each
+LoadNetwork = Callable[..., Any]  # (network class, dtype="fp32", compile=False) → the network, with random weights
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,7 +26,7 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def photos() -> Callable[[int], list[np.ndarray]]:
+def photos_of_size() -> Photos:
     """Three photographs, uint8 (size, size, 3)."""
     data = pytest.importorskip("skimage.data")
 
@@ -41,7 +45,7 @@ def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def load(weights_folder: Path) -> Callable:
+def load_network(weights_folder: Path) -> LoadNetwork:
     """A network class, a dtype → the network with random weights."""
     from controlmill.annotators.base import Network, Placement
 

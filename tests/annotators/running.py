@@ -42,7 +42,7 @@ def annotate(
 class InPlaceOf:
     """Stands where a network stood and is called instead; anything else is asked of the network."""
 
-    def __init__(self, network: Any, call: Callable[..., Any]):
+    def __init__(self, network: Any, call: Callable[..., Any]) -> None:
         self._network, self._call = network, call
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:

@@ -1,8 +1,17 @@
+"""Captions against transformers, alone and in batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from controlmill.annotators.base import Network
 from controlmill.annotators.blip import BaseCaption, BlipBase, BlipBaseBeams, without_nonsense
+from tests.annotators.conftest import LoadNetwork, Photos
 from tests.annotators.running import annotate
 
 # Of log-probabilities, whose spread is 8: of two words so near either may win. With these weights, which amplify last
@@ -10,7 +19,7 @@ from tests.annotators.running import annotate
 TIE = 0.25
 
 
-def scores(model, pixels, words):
+def scores(model: Any, pixels: torch.Tensor, words: list[int]) -> torch.Tensor:
     """Log-probabilities of what follows each beginning of a caption, (words + 1, vocabulary)."""
     with torch.no_grad():
         picture = model.vision_model(pixels).last_hidden_state
@@ -18,7 +27,7 @@ def scores(model, pixels, words):
         return model.text_decoder(input_ids=ids, encoder_hidden_states=picture).logits[0].log_softmax(dim=1)
 
 
-def check_caption(model, pixels, found, expected, beams):
+def check_caption(model: Any, pixels: torch.Tensor, found: list[int], expected: list[int], beams: int) -> None:
     """Captions are equal, or both as good as the other within :data:`TIE`."""
     if found == expected:
         return
@@ -38,17 +47,19 @@ def check_caption(model, pixels, found, expected, beams):
 
 
 @pytest.mark.parametrize("network", [BlipBase, BlipBaseBeams], ids=lambda network: network.name)
-def test_tokens_equal_reference(load, photos, weights_folder, network):
+def test_tokens_equal_reference(
+    load_network: LoadNetwork, photos_of_size: Photos, weights_folder: Path, network: type[Network]
+) -> None:
     from tokenizers import Tokenizer
     from transformers import BlipForConditionalGeneration, BlipImageProcessor
 
     folder = weights_folder / "blip-image-captioning-base"
-    loaded = load(network)
+    loaded = load_network(network)
     reference = BlipForConditionalGeneration.from_pretrained(folder).eval()
     end = reference.config.text_config.sep_token_id
     processor = BlipImageProcessor()
     words = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    images = photos(256)
+    images = photos_of_size(256)
     captions = [annotation.map for annotation in annotate(BaseCaption(), loaded, images, batch=3)]
     together = loaded.forward([loaded.preprocess(image) for image in images])
     for i, image in enumerate(images):
@@ -62,10 +73,10 @@ def test_tokens_equal_reference(load, photos, weights_folder, network):
     assert len(set(captions)) > 1
 
 
-def test_batch_is_singles(load, photos):
-    network = load(BlipBase)
+def test_batch_is_singles(load_network: LoadNetwork, photos_of_size: Photos) -> None:
+    network = load_network(BlipBase)
     model = network._model
-    inputs = [network.preprocess(image) for image in photos(256)]
+    inputs = [network.preprocess(image) for image in photos_of_size(256)]
     for _ in range(40):  # until captions end at several lengths, which tests the padding
         singles = [network.forward([one])[0] for one in inputs]
         if len({len(tokens) for tokens in singles}) > 1:
@@ -90,5 +101,5 @@ def test_batch_is_singles(load, photos):
         ("a giraffe and a parafed", "a giraffe and a parafed"),
     ],
 )
-def test_nonsense_words_are_removed(said, kept):
+def test_nonsense_words_are_removed(said: str, kept: str) -> None:
     assert without_nonsense(said) == kept

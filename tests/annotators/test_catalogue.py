@@ -1,3 +1,7 @@
+"""The catalogue of variants: each can be built, and says its networks and licences."""
+
+from __future__ import annotations
+
 import re
 
 import numpy as np
@@ -12,7 +16,7 @@ from controlmill.schemas.tables import condition_schema
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: f"{variant.condition}={variant.name}")
-def test_every_variant_is_built(variant):
+def test_every_variant_is_built(variant: str) -> None:
     annotator_class = load_class(variant.target)
     assert issubclass(annotator_class, Annotator)
     assert annotator_class.condition == variant.condition
@@ -29,7 +33,7 @@ def test_every_variant_is_built(variant):
         assert all(file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256) for file in network.weights)
 
 
-def test_all_conditions_share_forwards():
+def test_all_conditions_share_forwards() -> None:
     groups = forward_groups(parse_conditions("all"))
     shared = [sorted(choice.condition for choice in group.choices) for group in groups]
     assert ["hed", "scribble"] in shared
@@ -37,14 +41,14 @@ def test_all_conditions_share_forwards():
     assert len(groups) == 8
 
 
-def test_networks_have_names_of_their_own():
+def test_networks_have_names_of_their_own() -> None:
     networks = {load_class(variant.target).network for variant in VARIANTS} - {None}
     assert len({network.name for network in networks}) == len(networks)
     files = {file for network in networks for file in network.weights}
     assert len({file.name for file in files}) == len(files)
 
 
-def test_licences_to_accept():
+def test_licences_to_accept() -> None:
     assert licence_gates(parse_conditions("canny,pose,segmentation=segformer")) == {
         "openpose": ["pose=body"],
         "segformer": ["segmentation=segformer"],
@@ -52,6 +56,6 @@ def test_licences_to_accept():
     assert licence_gates(parse_conditions("canny,segmentation,depth")) == {}
 
 
-def test_unknown_variant_says_what_there_is():
+def test_unknown_variant_says_what_there_is() -> None:
     with pytest.raises(MillError, match="upernet, oneformer, segformer"):
         parse_conditions("segmentation=deeplab")

@@ -1,13 +1,21 @@
+"""Depth and normals against transformers and controlnet-aux."""
+
+from __future__ import annotations
+
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from controlmill.annotators.base import Network
 from controlmill.annotators.depth import DPT, DPTDepth, MiDaS, MiDaSDepth
 from controlmill.annotators.normals import BaeNormals, DPTNormals, MiDaSNormals, NormalBae
 from controlmill.annotators.runtime.upstream import controlnet_aux
 from controlmill.schemas.images.codecs import check_map
+from tests.annotators.conftest import LoadNetwork, Photos
 from tests.annotators.running import NEAR, annotate, on_same_scores, outputs
 
 SIZE = 256
@@ -22,18 +30,18 @@ class NormalBae256(NormalBae):
 
 
 @pytest.fixture(scope="module")
-def midas(load, weights_folder):
-    return load(MiDaS256), controlnet_aux("midas").MidasDetector.from_pretrained(weights_folder)
+def midas(load_network: LoadNetwork, weights_folder: Path) -> tuple[Network, Any]:
+    return load_network(MiDaS256), controlnet_aux("midas").MidasDetector.from_pretrained(weights_folder)
 
 
-def test_dpt_equals_reference(load, photos, weights_folder):
+def test_dpt_equals_reference(load_network: LoadNetwork, photos_of_size: Photos, weights_folder: Path) -> None:
     from transformers import DPTForDepthEstimation, DPTImageProcessor
 
-    network = load(DPT)
+    network = load_network(DPT)
     reference = DPTForDepthEstimation.from_pretrained(weights_folder / "dpt-hybrid-midas").eval()
     processor = DPTImageProcessor(resample=2)
     for size in (384, 500):
-        image = photos(size)[0]
+        image = photos_of_size(size)[0]
         with torch.no_grad():
             output = reference(**processor(image, return_tensors="pt"))
         expected = processor.post_process_depth_estimation(output, [(size, size)])[0]["predicted_depth"].numpy()
@@ -48,9 +56,9 @@ def test_dpt_equals_reference(load, photos, weights_folder):
         assert np.abs(restored - expected).max() <= span / 65535
 
 
-def test_midas_equals_reference(midas, photos):
+def test_midas_equals_reference(midas: tuple[Network, Any], photos_of_size: Photos) -> None:
     network, reference = midas
-    for image in photos(SIZE)[:2]:
+    for image in photos_of_size(SIZE)[:2]:
         (annotation,), eight_bits = on_same_scores(
             partial(annotate, MiDaSDepth(), network, [image]),
             partial(reference, image, detect_resolution=SIZE, image_resolution=SIZE, output_type="np"),
@@ -61,9 +69,9 @@ def test_midas_equals_reference(midas, photos):
 
 
 @pytest.mark.parametrize("bg_th", [0.1, 0.4])
-def test_normals_equal_reference(midas, photos, bg_th):
+def test_normals_equal_reference(midas: tuple[Network, Any], photos_of_size: Photos, bg_th: float) -> None:
     network, reference = midas
-    image = photos(SIZE)[0]
+    image = photos_of_size(SIZE)[0]
     options = {"detect_resolution": SIZE, "image_resolution": SIZE, "output_type": "np", "depth_and_normal": True}
     (found,), (_, expected) = on_same_scores(
         partial(annotate, MiDaSNormals(bg_th=bg_th), network, [image]),
@@ -76,10 +84,10 @@ def test_normals_equal_reference(midas, photos, bg_th):
     assert len(np.unique(found.map)) > 50
 
 
-def test_bae_equals_reference(load, photos, weights_folder):
-    network = load(NormalBae256)
+def test_bae_equals_reference(load_network: LoadNetwork, photos_of_size: Photos, weights_folder: Path) -> None:
+    network = load_network(NormalBae256)
     reference = controlnet_aux("normalbae").NormalBaeDetector.from_pretrained(weights_folder)
-    image = photos(SIZE)[0]
+    image = photos_of_size(SIZE)[0]
     (found,), expected = on_same_scores(
         partial(annotate, BaeNormals(), network, [image]),
         partial(reference, image, detect_resolution=SIZE, image_resolution=SIZE, output_type="np"),
@@ -91,7 +99,7 @@ def test_bae_equals_reference(load, photos, weights_folder):
     assert len(np.unique(found.map)) > 50
 
 
-def test_constant_depth_is_a_constant_map():
+def test_constant_depth_is_a_constant_map() -> None:
     image = np.zeros((64, 96, 3), np.uint8)
     depth = np.full((64, 96), 7.5, np.float32)
     with np.errstate(all="raise"):
@@ -103,7 +111,7 @@ def test_constant_depth_is_a_constant_map():
     assert np.unique(normals.map.reshape(-1, 3), axis=0).tolist() == [[255, 127, 127]]
 
 
-def test_slopes_point_the_right_way():
+def test_slopes_point_the_right_way() -> None:
     """Depth that rises to the right tilts x; the provenance says which channel that is."""
     image = np.zeros((64, 64, 3), np.uint8)
     ramp = np.tile(np.arange(64, dtype=np.float32), (64, 1)) + 100
@@ -116,18 +124,20 @@ def test_slopes_point_the_right_way():
     assert BaeNormals().provenance()["x_channel"] == 0
 
 
-def test_values_that_are_not_finite_are_an_error(midas):
+def test_values_that_are_not_finite_are_an_error(midas: tuple[Network, Any]) -> None:
     network, _ = midas
     with pytest.raises(ValueError, match="not finite"):
         network.postprocess(np.full((64, 64), np.nan, np.float32), np.zeros((64, 64, 3), np.uint8))
 
 
-def test_two_instances_at_once_share_nothing(midas, load, photos):
+def test_two_instances_at_once_share_nothing(
+    midas: tuple[Network, Any], load_network: LoadNetwork, photos_of_size: Photos
+) -> None:
     """Upstream's hooks write into one dictionary for all instances; two threads must not see each other's depth."""
     from concurrent.futures import ThreadPoolExecutor
 
-    networks = [midas[0], load(MiDaS256)]
-    images = photos(128)[:2]
+    networks = [midas[0], load_network(MiDaS256)]
+    images = photos_of_size(128)[:2]
     expected = [outputs(networks[0], [image])[0] for image in images]
     with ThreadPoolExecutor(2) as pool:
         for _ in range(3):

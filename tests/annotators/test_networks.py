@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from controlmill.annotators.base import Annotation, Annotator, Network
 from controlmill.annotators.catalogue import VARIANTS, load_class
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.images.codecs import check_map, encode_map
+from tests.annotators.conftest import LoadNetwork, Photos
 from tests.annotators.running import outputs
 
 # Networks with the annotators that share them. Faces, hands and beams are slow and add no batching of their own.
@@ -41,7 +45,7 @@ BF16 = {
 
 
 @pytest.fixture(scope="module", params=NETWORKED, ids=lambda network: network.name)
-def network_class(request):
+def network_class(request: pytest.FixtureRequest) -> type[Network]:
     """MiDaS and NormalBae at 256 pixels, to be quick."""
     network = request.param
     if hasattr(network, "resolution"):
@@ -50,31 +54,31 @@ def network_class(request):
 
 
 @pytest.fixture(scope="module")
-def annotators(request, network_class):
+def annotators(request: pytest.FixtureRequest, network_class: type[Network]) -> list[Annotator]:
     return NETWORKED.get(network_class) or NETWORKED[network_class.__base__]
 
 
 @pytest.fixture(scope="module")
-def network(load, network_class):
-    return load(network_class)
+def network(load_network: LoadNetwork, network_class: type[Network]) -> Network:
+    return load_network(network_class)
 
 
 @pytest.fixture(scope="module")
-def images(photos):
-    return photos(SIZE)[:2]
+def images(photos_of_size: Photos) -> list[np.ndarray]:
+    return photos_of_size(SIZE)[:2]
 
 
 @pytest.fixture(scope="module")
-def singles(network, images):
+def singles(network: Network, images: list[np.ndarray]) -> list[Any]:
     """Outputs, one picture at a time, at fp32."""
     return outputs(network, images)
 
 
-def annotated(annotator, image, output):
+def annotated(annotator: Annotator, image: np.ndarray, output: Any) -> Annotation:
     return annotator.annotate(image, output, annotator.draw(np.random.default_rng(0)))
 
 
-def check(annotator, annotation, image) -> None:
+def check(annotator: Annotator, annotation: Annotation, image: np.ndarray) -> None:
     kind = CONDITIONS[annotator.condition].kind
     if kind == "text":
         assert isinstance(annotation.map, str)
@@ -86,13 +90,13 @@ def check(annotator, annotation, image) -> None:
     assert np.isfinite(np.array(values, np.float64)).all()
 
 
-def as_bytes(annotator, annotation) -> bytes:
+def as_bytes(annotator: Annotator, annotation: Annotation) -> bytes:
     if isinstance(annotation.map, str):
         return annotation.map.encode()
     return encode_map(CONDITIONS[annotator.condition].kind, annotation.map, palette=annotator.palette)
 
 
-def numbers(output) -> np.ndarray:
+def numbers(output: Any) -> np.ndarray:
     """An output as one float array, whatever it is."""
     if isinstance(output, np.ndarray):
         return output.astype(np.float64)
@@ -104,7 +108,7 @@ def numbers(output) -> np.ndarray:
     return np.array([value for point in points for value in (point.x, point.y, point.score)])
 
 
-def test_batch_is_singles(network, images, singles):
+def test_batch_is_singles(network: Network, images: list[np.ndarray], singles: list[Any]) -> None:
     for one, other in zip(map(numbers, singles), map(numbers, outputs(network, images, batch=2)), strict=True):
         assert one.shape == other.shape
         if network.name in ("upernet", "segformer", "oneformer"):
@@ -115,7 +119,9 @@ def test_batch_is_singles(network, images, singles):
         assert difference <= 1e-6
 
 
-def test_padded_batches_give_the_same_bytes(annotators, network, images):
+def test_padded_batches_give_the_same_bytes(
+    annotators: list[Annotator], network: Network, images: list[np.ndarray]
+) -> None:
     together = outputs(network, images, batch=2)
     padded = [outputs(network, [image], batch=2)[0] for image in images]
     for annotator in annotators:
@@ -125,10 +131,12 @@ def test_padded_batches_give_the_same_bytes(annotators, network, images):
             )
 
 
-def test_two_threads_are_one(annotators, network, images, singles):
+def test_two_threads_are_one(
+    annotators: list[Annotator], network: Network, images: list[np.ndarray], singles: list[Any]
+) -> None:
     lock = threading.Lock()
 
-    def run(image):
+    def run(image: np.ndarray) -> list[bytes]:
         prepared = network.preprocess(image)
         with lock:
             raw = network.forward([prepared])[0]
@@ -148,10 +156,12 @@ def test_two_threads_are_one(annotators, network, images, singles):
     [((128, 128), 0), ((128, 128), 255), ((64, 2048), None), ((3000, 64), None), ((97, 131), None)],
     ids=["black", "white", "64x2048", "3000x64", "97x131"],
 )
-def test_odd_pictures(annotators, network, photos, size, value):
+def test_odd_pictures(
+    annotators: list[Annotator], network: Network, photos_of_size: Photos, size: tuple[int, int], value: int | None
+) -> None:
     height, width = size
     if value is None:
-        image = np.tile(photos(SIZE)[0], (-(-height // SIZE), -(-width // SIZE), 1))[:height, :width]
+        image = np.tile(photos_of_size(SIZE)[0], (-(-height // SIZE), -(-width // SIZE), 1))[:height, :width]
     else:
         image = np.full((height, width, 3), value, np.uint8)
     if network.name == "openpose" and width > 1000:
@@ -163,8 +173,14 @@ def test_odd_pictures(annotators, network, photos, size, value):
     assert np.array_equal(image, before), "the picture was changed"
 
 
-def test_bf16_is_near(annotators, network_class, load, images, singles):
-    low = load(network_class, "bf16")
+def test_bf16_is_near(
+    annotators: list[Annotator],
+    network_class: type[Network],
+    load_network: LoadNetwork,
+    images: list[np.ndarray],
+    singles: list[Any],
+) -> None:
+    low = load_network(network_class, "bf16")
     near = outputs(low, images)
     for annotator in annotators:
         shares = []
@@ -179,17 +195,25 @@ def test_bf16_is_near(annotators, network_class, load, images, singles):
     assert set(weights) == {torch.bfloat16}, "cast once, not in every call"
 
 
-def test_compiled_is_near(annotators, network_class, load, images, singles, monkeypatch):
+def test_compiled_is_near(
+    annotators: list[Annotator],
+    network_class: type[Network],
+    load_network: LoadNetwork,
+    images: list[np.ndarray],
+    singles: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     if network_class.name not in ONE_GRAPH:
         pytest.skip("not tried")
     compile, used = torch.compile, []
 
-    def traced(run, **options):  # as ever, but without a C++ compiler, which takes a minute
+    def traced(run: Callable[..., Any], **options: Any) -> Any:
+        """As ever, but without a C++ compiler, which takes a minute."""
         used.append(run)
         return compile(run, backend="eager", **options)
 
     monkeypatch.setattr("torch.compile", traced)
-    near = outputs(load(network_class, compile=True), images)
+    near = outputs(load_network(network_class, compile=True), images)
     assert used
     for annotator in annotators:
         shares = [
@@ -200,7 +224,7 @@ def test_compiled_is_near(annotators, network_class, load, images, singles, monk
         assert np.mean(shares) <= 1e-4
 
 
-def difference(annotator, one, other) -> float:
+def difference(annotator: Annotator, one: Annotation, other: Annotation) -> float:
     """Mean difference as a share of the range; for lines, classes and words the share that differs."""
     kind = CONDITIONS[annotator.condition].kind
     if kind == "text":

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from controlmill.annotators.base import Annotator
 from controlmill.annotators.openpose import BodyPose, FacePose, HandPose, OpenPoseBody, OpenPoseHands
 from controlmill.annotators.pose_decode import LIMBS, PARTS, find_peaks, find_people
 from controlmill.annotators.runtime.upstream import controlnet_aux
+from tests.annotators.conftest import LoadNetwork, Photos
 from tests.annotators.running import annotate, on_same_scores, outputs
 
 # Standing, arms a little out: COCO-18 as fractions of the person's box.
@@ -49,7 +53,7 @@ def maps_of(people: int, height: int = 23, width: int = 23, seed: int = 0) -> tu
 class Prescribed(torch.nn.Module):
     """In the place of upstream's body network: always the same maps."""
 
-    def __init__(self, heat: np.ndarray, affinity: np.ndarray):
+    def __init__(self, heat: np.ndarray, affinity: np.ndarray) -> None:
         super().__init__()
         self.unused = torch.nn.Parameter(torch.zeros(1))
         self.maps = [torch.from_numpy(maps)[None] for maps in (affinity, heat)]
@@ -66,7 +70,7 @@ def upstream_people(heat: np.ndarray, affinity: np.ndarray, image: np.ndarray) -
 
 @pytest.mark.parametrize(("height", "width"), [(512, 512), (256, 384), (640, 480)])
 @pytest.mark.parametrize("people", [0, 1, 2, 4, 9])
-def test_decoder_equals_reference(people, height, width):
+def test_decoder_equals_reference(people: int, height: int, width: int) -> None:
     """Peaks, their order and scores, and people: exactly."""
     inner = (184, int(width * 184 / height))
     heat, affinity = maps_of(people, 23, -(-inner[1] // 8), seed=people)
@@ -79,7 +83,7 @@ def test_decoder_equals_reference(people, height, width):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_decoder_equals_reference_on_noise(seed):
+def test_decoder_equals_reference_on_noise(seed: int) -> None:
     """Smooth noise: limbs between strangers, skeletons that merge or clash."""
     rng = np.random.default_rng(seed)
     heat = rng.normal(0, 0.12, (19, 23, 12)).astype(np.float32)
@@ -93,13 +97,13 @@ def test_decoder_equals_reference_on_noise(seed):
     assert np.array_equal(found_people, expected_people)
 
 
-def test_peaks_at_the_border():
+def test_peaks_at_the_border() -> None:
     heat = np.zeros((64, 80), np.float32)
     heat[0, 0] = heat[63, 79] = heat[30, 40] = 30
     assert find_peaks(heat)[:, :2].tolist() == [[0, 0], [40, 30], [79, 63]]
 
 
-def test_too_many_peaks_are_an_error():
+def test_too_many_peaks_are_an_error() -> None:
     heat = np.zeros((19, 100, 100), np.float32)
     heat[:, ::2, ::2] = 1
     with pytest.raises(ValueError, match="no heat map of people"):
@@ -107,14 +111,14 @@ def test_too_many_peaks_are_an_error():
 
 
 @pytest.fixture(scope="module")
-def reference(load, weights_folder):
-    load(OpenPoseHands)
+def reference(load_network: LoadNetwork, weights_folder: Path) -> Any:
+    load_network(OpenPoseHands)
     return controlnet_aux("open_pose").OpenposeDetector.from_pretrained(weights_folder)
 
 
-def test_drawing_equals_reference(load, photos, reference):
-    network = load(OpenPoseBody)
-    for image in photos(256):
+def test_drawing_equals_reference(load_network: LoadNetwork, photos_of_size: Photos, reference: Any) -> None:
+    network = load_network(OpenPoseBody)
+    for image in photos_of_size(256):
         (found,), expected = on_same_scores(
             partial(annotate, BodyPose(), network, [image]),
             partial(reference, image, detect_resolution=256, image_resolution=256, output_type="np"),
@@ -135,9 +139,11 @@ def test_drawing_equals_reference(load, photos, reference):
     [(FacePose(), {"include_face": True}), (HandPose(), {"include_face": True, "include_hand": True})],
     ids=["face", "hands"],
 )
-def test_faces_and_hands_equal_reference(load, photos, reference, annotator, options):
-    network = load(annotator.network)
-    image = photos(256)[0]
+def test_faces_and_hands_equal_reference(
+    load_network: LoadNetwork, photos_of_size: Photos, reference: Any, annotator: Annotator, options: dict[str, Any]
+) -> None:
+    network = load_network(annotator.network)
+    image = photos_of_size(256)[0]
     estimators = ("face_estimation", "hand_estimation")[: len(options)]
     (found,), expected = on_same_scores(
         partial(annotate, annotator, network, [image]),
@@ -150,16 +156,16 @@ def test_faces_and_hands_equal_reference(load, photos, reference, annotator, opt
         assert len(found.columns[column]) > 0
 
 
-def test_nobody(load):
+def test_nobody(load_network: LoadNetwork) -> None:
     image = np.zeros((128, 128, 3), np.uint8)
     annotation = BodyPose().annotate(image, [], {})
     assert not annotation.map.any()
     assert annotation.columns == {"keypoints": [], "scores": [], "n_people": 0, "visible_fraction": 0.0}
 
 
-def test_thin_pictures_have_an_input(load):
+def test_thin_pictures_have_an_input(load_network: LoadNetwork) -> None:
     """3000x64 leaves 3 columns at height 184; upstream's padding fails at 2000x8, where none is left."""
-    network = load(OpenPoseBody)
+    network = load_network(OpenPoseBody)
     for height, width in ((3000, 64), (2000, 8)):
         image = np.zeros((height, width, 3), np.uint8)
         assert network.preprocess(image).shape == (3, 184, 8)

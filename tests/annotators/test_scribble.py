@@ -1,3 +1,7 @@
+"""Scribbles made of soft edges: what is drawn by chance, and its range."""
+
+from __future__ import annotations
+
 import cv2
 import numpy as np
 import pytest
@@ -5,6 +9,7 @@ import pytest
 from controlmill.annotators.hed import HED
 from controlmill.annotators.scribble import RandomScribble, erase, mean_width, thicken
 from controlmill.schemas.images.codecs import check_map
+from tests.annotators.conftest import LoadNetwork, Photos
 from tests.annotators.running import outputs
 
 
@@ -14,7 +19,7 @@ def stripe(width: int) -> np.ndarray:
     return drawing
 
 
-def test_draws_are_in_range_and_stored():
+def test_draws_are_in_range_and_stored() -> None:
     annotator = RandomScribble()
     drawn = [annotator.draw(np.random.default_rng(seed)) for seed in range(300)]
     assert all(set(row) == set(annotator.columns) for row in drawn)
@@ -24,9 +29,9 @@ def test_draws_are_in_range_and_stored():
     assert {row["ridges"] for row in drawn} == {True, False}
 
 
-def test_same_draw_same_map(load, photos):
-    image = photos(256)[0]
-    output = outputs(load(HED), [image])[0]
+def test_same_draw_same_map(load_network: LoadNetwork, photos_of_size: Photos) -> None:
+    image = photos_of_size(256)[0]
+    output = outputs(load_network(HED), [image])[0]
     annotator = RandomScribble()
     maps = []
     for seed in (0, 0, 1, 2, 3):
@@ -37,10 +42,10 @@ def test_same_draw_same_map(load, photos):
     assert len(set(maps)) == 4
 
 
-def test_stored_draws_make_the_same_map(load, photos):
+def test_stored_draws_make_the_same_map(load_network: LoadNetwork, photos_of_size: Photos) -> None:
     """What a table gives back is float32: the map can be made again from the columns."""
-    image = photos(256)[1]
-    output = outputs(load(HED), [image])[0]
+    image = photos_of_size(256)[1]
+    output = outputs(load_network(HED), [image])[0]
     drawn = RandomScribble().draw(np.random.default_rng(5))
     stored = {name: np.float32(value).item() if isinstance(value, float) else value for name, value in drawn.items()}
     maps = [RandomScribble().annotate(image, output, row).map for row in (drawn, stored)]
@@ -48,7 +53,7 @@ def test_stored_draws_make_the_same_map(load, photos):
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 12, 24])
-def test_stripes_get_their_width(width):
+def test_stripes_get_their_width(width: int) -> None:
     for natural in (1, 9):
         drawing = stripe(natural)
         measured = 1.0 if natural == 1 else mean_width(drawing)
@@ -56,7 +61,7 @@ def test_stripes_get_their_width(width):
         assert abs(found - width) <= 1, (natural, width, found)
 
 
-def test_erased_share():
+def test_erased_share() -> None:
     drawing = np.zeros((256, 256), np.uint8)
     cv2.circle(drawing, (128, 128), 90, 255, 9)
     for share in (0.0, 0.25, 0.5):
@@ -64,7 +69,7 @@ def test_erased_share():
         assert left == pytest.approx(1 - share, abs=0.02)
 
 
-def test_nothing_to_draw():
+def test_nothing_to_draw() -> None:
     drawing = np.zeros((64, 64), np.uint8)
     assert mean_width(drawing) == 0.0
     assert not thicken(erase(drawing, 0.4, 1), 3.0).any()

@@ -1,16 +1,24 @@
+"""Class ids against transformers: from the same scores the same ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from controlmill.annotators import segmentation
+from controlmill.annotators.base import Network
 from controlmill.annotators.runtime.upstream import controlnet_aux
 from controlmill.annotators.segmentation import OneFormer, SegFormer, UperNet, UperNetClasses, best_classes
 from controlmill.annotators.upernet_head import head_scores
 from controlmill.schemas.images.codecs import decode_map, encode_map
+from tests.annotators.conftest import LoadNetwork, Photos
 from tests.annotators.running import annotate, outputs, replayed
 
 
-def reference(network, folder, image):
+def reference(network: Network, folder: Path, image: np.ndarray) -> np.ndarray:
     """Ids by transformers' own model and post-processing, what the model gave, and what its head gave if it has one."""
     import transformers
 
@@ -33,10 +41,12 @@ def reference(network, folder, image):
 
 
 @pytest.mark.parametrize("network", [UperNet, SegFormer, OneFormer], ids=lambda network: network.name)
-def test_equals_reference(load, photos, weights_folder, network):
+def test_equals_reference(
+    load_network: LoadNetwork, photos_of_size: Photos, weights_folder: Path, network: type[Network]
+) -> None:
     """The same ids from the same scores; from our own network's all but those of scores that are nearly equal."""
-    loaded = load(network)
-    for image in (photos(512)[0], photos(400)[1][:300]):
+    loaded = load_network(network)
+    for image in (photos_of_size(512)[0], photos_of_size(400)[1][:300]):
         expected, output, head = reference(network, weights_folder, image)
         name, scores = ("_run", head) if head else ("_model", [output])
         with replayed(loaded, name, scores):
@@ -49,7 +59,7 @@ def test_equals_reference(load, photos, weights_folder, network):
         assert len(np.unique(expected)) > 1
 
 
-def test_best_classes_is_argmax():
+def test_best_classes_is_argmax() -> None:
     torch.manual_seed(0)
     scores = torch.randn(150, 20, 24)
     scores[70] = scores[30]  # of two equal ones the first wins
@@ -59,10 +69,10 @@ def test_best_classes_is_argmax():
         best_classes(scores / 0, [(33, 50)])
 
 
-def test_scores_are_never_whole_on_the_cpu(load, photos):
+def test_scores_are_never_whole_on_the_cpu(load_network: LoadNetwork, photos_of_size: Photos) -> None:
     """Peak of tensor memory while one picture's scores become ids, against the 157 MB of all of them."""
-    network = load(SegFormer)
-    image = photos(512)[0]
+    network = load_network(SegFormer)
+    image = photos_of_size(512)[0]
     raw = network.forward([network.preprocess(image)])[0]
     with torch.profiler.profile(profile_memory=True) as profile:
         network.postprocess(raw, image)
@@ -75,8 +85,8 @@ def test_scores_are_never_whole_on_the_cpu(load, photos):
     assert 0 < taken < 60e6
 
 
-def test_classes_and_palette(photos):
-    image = photos(64)[0]
+def test_classes_and_palette(photos_of_size: Photos) -> None:
+    image = photos_of_size(64)[0]
     ids = np.zeros((64, 64), np.uint8)
     ids[:, 20:], ids[5, 5] = 12, 149
     annotation = UperNetClasses().annotate(image, ids, {})
@@ -91,17 +101,17 @@ def test_classes_and_palette(photos):
     assert np.array_equal(decode_map("labels", data), ids)
 
 
-def test_same_ids_for_a_batch(load, photos):
-    network = load(SegFormer)
-    found = [annotate(UperNetClasses(), network, photos(256), batch=batch) for batch in (1, 3)]
+def test_same_ids_for_a_batch(load_network: LoadNetwork, photos_of_size: Photos) -> None:
+    network = load_network(SegFormer)
+    found = [annotate(UperNetClasses(), network, photos_of_size(256), batch=batch) for batch in (1, 3)]
     for one, many in zip(*found, strict=True):
         assert np.mean(one.map != many.map) < 1e-3
 
 
 @pytest.mark.parametrize("size", [(512, 512), (256, 320)])
-def test_head_scores_are_the_models(load, size):
+def test_head_scores_are_the_models(load_network: LoadNetwork, size: tuple[int, int]) -> None:
     """The last convolution before enlargement is the one after it."""
-    model = load(UperNet)._model
+    model = load_network(UperNet)._model
     torch.manual_seed(0)
     for norm in model.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):

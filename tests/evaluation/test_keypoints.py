@@ -1,5 +1,9 @@
 """PCK: perfect is 1, shifted beyond reach 0, the order of people does not count, a missing person does."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -32,23 +36,23 @@ def flat(*people: np.ndarray) -> list[float]:
 ONE, TWO, THREE = person(1, 20, 30), person(2, 120, 40), person(3, 200, 10, 60)
 
 
-def test_perfect_is_one_whatever_the_order_of_people():
+def test_perfect_is_one_whatever_the_order_of_people() -> None:
     assert pck(flat(ONE, TWO, THREE), flat(ONE, TWO, THREE)) == 1.0
     assert pck(flat(THREE, ONE, TWO), flat(ONE, TWO, THREE)) == 1.0
 
 
 @pytest.mark.parametrize(("pixels", "share"), [(9.9, 1.0), (10.1, 0.0)])
-def test_a_keypoint_is_found_within_a_tenth_of_its_persons_box(pixels, share):
+def test_a_keypoint_is_found_within_a_tenth_of_its_persons_box(pixels: float, share: float) -> None:
     assert ALPHA == 0.1
     for shift in ((pixels, 0), (0, -pixels)):
         assert pck(flat(moved(ONE, *shift)), flat(ONE)) == share
 
 
-def test_the_box_is_each_persons_own():
+def test_the_box_is_each_persons_own() -> None:
     assert pck(flat(moved(ONE, 8), moved(THREE, 8)), flat(ONE, THREE)) == 0.5  # 8 is in reach at 100, not at 60
 
 
-def test_people_and_parts_that_are_missing_cost_their_keypoints():
+def test_people_and_parts_that_are_missing_cost_their_keypoints() -> None:
     assert pck(flat(ONE), flat(ONE, TWO)) == 0.5
     assert pck([], flat(ONE, TWO)) == 0.0
     part = ONE.copy()
@@ -59,12 +63,12 @@ def test_people_and_parts_that_are_missing_cost_their_keypoints():
     assert pck(flat(ONE), flat(hidden)) == 1.0  # what is not seen in the true map is not asked for
 
 
-def test_one_found_person_counts_for_one_true_person():
+def test_one_found_person_counts_for_one_true_person() -> None:
     assert pck(flat(ONE), flat(ONE, moved(ONE, 1, 1))) == 0.5
     assert pck(flat(ONE, TWO, THREE), flat(TWO)) == 1.0  # more people cost nothing
 
 
-def test_matching_takes_the_most_keypoints_that_can_be_had():
+def test_matching_takes_the_most_keypoints_that_can_be_had() -> None:
     mixed = TWO.copy()
     mixed[:10] = ONE[:10]  # ten parts of one, eight of two: alone it would go to one
     rest = ONE.copy()
@@ -72,13 +76,13 @@ def test_matching_takes_the_most_keypoints_that_can_be_had():
     assert pck(flat(mixed, rest), flat(ONE, TWO)) == (10 + 8) / 36
 
 
-def test_nobody():
+def test_nobody() -> None:
     assert pck([], []) == pck(None, None) == 1.0
     assert pck(flat(ONE), []) == 0.0
     assert people_of([]).shape == (0, 18, 2)
 
 
-def test_a_person_of_one_point_has_a_reach_of_a_pixel():
+def test_a_person_of_one_point_has_a_reach_of_a_pixel() -> None:
     alone = np.full((18, 2), np.nan)
     alone[4] = 50, 60
     assert pck(flat(alone + 0.5), flat(alone)) == 1.0
@@ -88,16 +92,16 @@ def test_a_person_of_one_point_has_a_reach_of_a_pixel():
 class DotFinder(Network):
     """Finds one person by the colours that joints are drawn in: a network whose right answers are known."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         pass
 
-    def preprocess(self, image):
+    def preprocess(self, image: np.ndarray) -> np.ndarray:
         return image
 
-    def forward(self, batch):
+    def forward(self, batch: Any) -> list[Any]:
         return list(batch)
 
-    def postprocess(self, raw, image):
+    def postprocess(self, raw: Any, image: np.ndarray) -> Any:
         pose, body = controlnet_aux("open_pose"), controlnet_aux("open_pose.body")
         height, width = image.shape[:2]
         points = []
@@ -115,7 +119,7 @@ def picture(points: np.ndarray) -> np.ndarray:
     return canvas
 
 
-def test_a_judge_of_poses_compares_what_it_finds_with_the_keypoints_of_the_row():
+def test_a_judge_of_poses_compares_what_it_finds_with_the_keypoints_of_the_row() -> None:
     points = np.stack([20 + 17 * np.arange(18) % 100, 20 + 7 * np.arange(18) % 110], axis=1).astype(float)
     judge = Judge(BodyPose(), DotFinder(), MEASURES["pck"])
     row = Sample(

@@ -1,3 +1,9 @@
+"""Measures of fidelity, gain and convergence on cases whose answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -41,21 +47,23 @@ CLEAR = [0.5] * len(STEPS), [0.1] * len(STEPS)  # a gain that leaves no doubt, a
         ("spike before a ramp", 1000, (8, 1350)),
     ],
 )
-def test_convergence_is_found_where_it_is_with_what_was_measured(name, step, rise):
+def test_convergence_is_found_where_it_is_with_what_was_measured(
+    name: str, step: int | None, rise: tuple[int, int] | None
+) -> None:
     found = find_convergence(STEPS, curve(name), *CLEAR)
     assert (found.step if found else None) == step
     if rise:
         assert found.rise == pytest.approx(rise, abs=5)
 
 
-def test_a_rise_is_the_same_whenever_it_comes():
+def test_a_rise_is_the_same_whenever_it_comes() -> None:
     for onset in (200, 500, 900, 1500):
         f = 1 / (1 + np.exp(-(np.array(STEPS) - onset) / 40))
         low, high = find_convergence(STEPS, f, *CLEAR).rise
         assert 150 < high - low < 220  # 176 of the curve itself
 
 
-def test_fidelity_that_rises_without_gain_is_no_convergence():
+def test_fidelity_that_rises_without_gain_is_no_convergence() -> None:
     """Real photographs on a base of shapes: it learns to draw edges, which agree by chance with any map."""
     f = [0, 0.45, 0.58, 0.68, 0.58, 0.66]
     gain, error = [0, 0, 0.001, 0.009, 0.016, 0.018], [0.001, 0.001, 0.001, 0.003, 0.004, 0.004]
@@ -66,7 +74,7 @@ def test_fidelity_that_rises_without_gain_is_no_convergence():
     assert find_convergence(steps, f, [-1.0] * 6, error) is None
 
 
-def test_gain_and_benefit_are_relative_to_the_base_at_each_time():
+def test_gain_and_benefit_are_relative_to_the_base_at_each_time() -> None:
     base = np.array([[1.0, 0.01]] * 4)
     true, shuffled = base * 0.9, base * 1.2
     gain, helped = condition_gain(shuffled, true, base), benefit(true, base)
@@ -76,23 +84,23 @@ def test_gain_and_benefit_are_relative_to_the_base_at_each_time():
     assert isinstance(gain, Estimate)
 
 
-def test_fraction_works_in_both_directions():
+def test_fraction_works_in_both_directions() -> None:
     assert fraction(0.5, 0.2, 0.8) == pytest.approx(0.5)
     assert fraction(30.0, 40.0, 20.0, lower_is_better=True) == pytest.approx(0.5)
 
 
-def test_fraction_is_not_known_where_the_ceiling_is_no_better_than_the_floor():
+def test_fraction_is_not_known_where_the_ceiling_is_no_better_than_the_floor() -> None:
     for floor, ceiling, lower in ((0.5, 0.45, False), (20.0, 40.0, True), (0.5, 0.5, False), (0.5, 0.5, True)):
         assert np.isnan(fraction(0.2, floor, ceiling, lower))
 
 
-def test_convergence_leaves_out_what_is_not_known():
+def test_convergence_leaves_out_what_is_not_known() -> None:
     holes = [np.nan if i % 3 == 1 else f for i, f in enumerate(curve("step"))]
     assert find_convergence(STEPS, holes, *CLEAR).step == 1100  # 1000 is a hole
     assert find_convergence(STEPS, [np.nan] * len(STEPS), *CLEAR) is None
 
 
-def test_a_measures_direction_is_right_for_the_same_and_for_other_maps():
+def test_a_measures_direction_is_right_for_the_same_and_for_other_maps() -> None:
     rng = np.random.default_rng(0)
     for name, measure in metrics.MEASURES.items():
         if measure.column:
@@ -103,7 +111,7 @@ def test_a_measures_direction_is_right_for_the_same_and_for_other_maps():
         assert same < other if measure.lower_is_better else same > other, name
 
 
-def test_edges_a_pixel_off_are_forgiven_only_with_tolerance():
+def test_edges_a_pixel_off_are_forgiven_only_with_tolerance() -> None:
     edges = np.zeros((512, 512), np.uint8)
     edges[100:400, 100] = 255
     moved = np.roll(edges, 2, axis=1)
@@ -114,7 +122,7 @@ def test_edges_a_pixel_off_are_forgiven_only_with_tolerance():
     assert metrics.edge_f1(edges, edges * 0) == 0.0
 
 
-def test_strokes_may_be_more_but_not_fewer():
+def test_strokes_may_be_more_but_not_fewer() -> None:
     strokes = np.zeros((64, 64), np.uint8)
     strokes[10, 10:50] = 255
     more = strokes.copy()
@@ -123,7 +131,7 @@ def test_strokes_may_be_more_but_not_fewer():
     assert metrics.stroke_recall(strokes * 0, strokes) == 0.0
 
 
-def test_ssim_is_that_of_torchmetrics():
+def test_ssim_is_that_of_torchmetrics() -> None:
     torch = pytest.importorskip("torch")
     functional = pytest.importorskip("torchmetrics.functional.image")
     rng = np.random.default_rng(0)
@@ -135,7 +143,7 @@ def test_ssim_is_that_of_torchmetrics():
     assert metrics.ssim(a, a) == pytest.approx(1)
 
 
-def test_the_other_measures_on_known_cases():
+def test_the_other_measures_on_known_cases() -> None:
     labels = np.repeat(np.array([[0, 0, 1, 1]], np.uint8), 4, axis=0)
     assert metrics.miou(labels, labels) == 1.0
     assert metrics.miou(labels * 0, labels) == pytest.approx(0.25)
@@ -157,7 +165,7 @@ def test_the_other_measures_on_known_cases():
     assert metrics.mean_angle(half, np.concatenate([up, up])) == pytest.approx(45, abs=1)
 
 
-def test_every_fidelity_has_a_measure():
+def test_every_fidelity_has_a_measure() -> None:
     assert [c.name for c in CONDITIONS.values() if c.fidelity and metrics.measure_of(c) is None] == []
     assert [c.name for c in CONDITIONS.values() if not c.fidelity] == ["caption"]
 
@@ -165,7 +173,7 @@ def test_every_fidelity_has_a_measure():
 # the synthetic corpus and the tokenizer
 
 
-def test_scenes_are_functions_of_their_numbers_and_their_maps_are_true():
+def test_scenes_are_functions_of_their_numbers_and_their_maps_are_true() -> None:
     for index in range(40):
         scene, again = draw_scene(3, index), draw_scene(3, index)
         np.testing.assert_array_equal(scene.image, again.image)
@@ -176,7 +184,7 @@ def test_scenes_are_functions_of_their_numbers_and_their_maps_are_true():
         assert len(np.unique(scene.depth)) == len(scene.shapes) + 1
 
 
-def test_the_tokenizer_knows_every_byte_and_every_word_of_the_captions(tmp_path):
+def test_the_tokenizer_knows_every_byte_and_every_word_of_the_captions(tmp_path: Path) -> None:
     tokenizer = make_tokenizer(caption_words(), 32)
     end = tokenizer.eos_token_id
     assert all(len(tokenizer(word).input_ids) == 3 for word in caption_words())

@@ -1,7 +1,18 @@
+"""The reproduction from pictures to its page, at toy scale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
 from recipes.reproduce import Scale, reproduce
 
 
-def test_the_reproduction_runs_from_photos_to_the_page(small_base, tmp_path, monkeypatch):
+def test_the_reproduction_runs_from_photos_to_the_page(
+    small_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A few dozen steps through the same commands."""
     monkeypatch.setattr("recipes.reproduce.SEEDS", (0,))
     monkeypatch.setattr("recipes.reproduce.find_weights", _none)
@@ -19,7 +30,7 @@ def test_the_reproduction_runs_from_photos_to_the_page(small_base, tmp_path, mon
     assert page.stat().st_mtime_ns > before
 
 
-def _none(choices, folder):
+def _none(choices: Any, folder: Path) -> None:
     from controlmill.schemas.errors import MillError
 
     raise MillError("no weights")

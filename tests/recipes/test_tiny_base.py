@@ -1,6 +1,9 @@
 """The tiny base that comes with ControlMill, and the script that made it."""
 
+from __future__ import annotations
+
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,26 +16,26 @@ from controlmill.bases.encoders import TINY
 from controlmill.bases.stable_diffusion import Base
 from recipes.tiny_base import make as tiny_base
 from recipes.tiny_base import optimiser as stage
-from recipes.tiny_base.scenes import COLOURS, draw_scene
+from recipes.tiny_base.scenes import COLOURS, Scene, draw_scene
 
 MEGABYTES = 12
 
 
 @pytest.fixture(scope="module")
-def base():
+def base() -> Base:
     return Base("tiny", torch.device("cpu"))
 
 
-def scenes(count):
+def scenes(count: int) -> list[Scene]:
     """Scenes that the base was not trained on."""
     return [draw_scene(0, tiny_base.HELD_OUT + index) for index in range(count)]
 
 
-def test_it_is_small():
+def test_it_is_small() -> None:
     assert sum(file.stat().st_size for file in TINY.rglob("*") if file.is_file()) < MEGABYTES * 1e6
 
 
-def test_its_autoencoder_gives_pictures_back(base):
+def test_its_autoencoder_gives_pictures_back(base: Base) -> None:
     pixels = torch.from_numpy(np.stack([scene.image for scene in scenes(16)])).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
         latents = base.vae.encode(pixels).latent_dist.mean
@@ -41,7 +44,7 @@ def test_its_autoencoder_gives_pictures_back(base):
     assert 0.7 < float(latents.std()) * base.vae.config.scaling_factor < 1.4
 
 
-def test_it_draws_what_the_caption_says(base):
+def test_it_draws_what_the_caption_says(base: Base) -> None:
     """Twenty DDIM steps at the guidance of its card: grounds and shapes have the colours that were asked for."""
     chosen = [scene for scene in scenes(40) if len(scene.shapes) == 1][:12]
     made = base.pipeline()(
@@ -62,33 +65,33 @@ def test_it_draws_what_the_caption_says(base):
     assert shapes >= 10
 
 
-def saved_again(folder):
+def saved_again(folder: Path) -> Path:
     """As the script that made the base would save it now."""
     tiny_base.save_pipeline(tiny_base.make_parts(0), folder)
     return folder
 
 
 @pytest.mark.parametrize("folder", [lambda _: TINY, saved_again])
-def test_the_stock_pipeline_loads_it_in_one_dtype(folder, base, tmp_path):
+def test_the_stock_pipeline_loads_it_in_one_dtype(folder: Path, base: Base, tmp_path: Path) -> None:
     controlnet = make_controlnet(base.unet, "zero", 4, 3, 0)
     made = StableDiffusionControlNetPipeline.from_pretrained(folder(tmp_path), controlnet=controlnet)
     assert {part.dtype for part in (made.unet, made.vae, made.text_encoder)} == {torch.float32}
     assert made("a red circle", image=Image.new("RGB", (64, 64)), num_inference_steps=1).images[0].size == (64, 64)
 
 
-def test_training_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
+def test_training_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four steps end in the weights of two steps, a cut, and the rest; its loss curve has no line twice."""
     monkeypatch.setattr(stage, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(stage, "LOG_EVERY", 1)
 
-    def train(folder):
+    def train(folder: Path) -> dict[str, torch.Tensor]:
         folder.mkdir(exist_ok=True)
         return tiny_base.train_vae(tiny_base.make_parts(0)["vae"], folder, 0, steps=4, batch=2).state_dict()
 
     once = train(tmp_path / "once")
     update = stage.Stage.update
 
-    def cut(one, loss):
+    def cut(one: stage.Stage, loss: torch.Tensor) -> None:
         if one.step == 2:
             raise KeyboardInterrupt
         update(one, loss)

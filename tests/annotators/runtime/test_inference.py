@@ -1,5 +1,10 @@
+"""Networks in one dtype, compiled or not: cast once, one graph, and an error where that cannot be."""
+
+from __future__ import annotations
+
 import copy
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +20,13 @@ from controlmill.schemas.errors import MillError
 class Standardised(torch.nn.Conv2d):
     """Standardises its weights in every pass, as the backbones of MiDaS and DPT do."""
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
         return torch.nn.functional.conv2d(x, weight, self.bias, padding=1)
 
 
 @pytest.fixture(scope="module")
-def network():
+def network() -> torch.nn.Module:
     torch.manual_seed(0)
     return torch.nn.Sequential(
         torch.nn.Conv2d(3, 8, 3, padding=1),
@@ -33,11 +38,11 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def pixels():
+def pixels() -> torch.Tensor:
     return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def test_weights_cast_once_give_the_bits_of_autocast(network, pixels):
+def test_weights_cast_once_give_the_bits_of_autocast(network: torch.nn.Module, pixels: torch.Tensor) -> None:
     place = Placement(dtype="bf16")
     once = ready(copy.deepcopy(network), place)
     with torch.inference_mode(), autocast(place):
@@ -47,7 +52,7 @@ def test_weights_cast_once_give_the_bits_of_autocast(network, pixels):
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_compiled_by_inductor(network, pixels, dtype):
+def test_compiled_by_inductor(network: torch.nn.Module, pixels: torch.Tensor, dtype: str) -> None:
     if not shutil.which("g++"):
         pytest.skip("no C++ compiler")
     place = Placement(dtype=dtype, compile=True)
@@ -59,7 +64,7 @@ def test_compiled_by_inductor(network, pixels, dtype):
     assert (plain - fast).abs().max() <= (1e-6 if dtype == "fp32" else 0.02) * plain.abs().max()
 
 
-def test_bf16_runs_on_a_processor_that_cannot_pack_it(monkeypatch):
+def test_bf16_runs_on_a_processor_that_cannot_pack_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     monkeypatch.setattr(inference, "PackedLinear", None)  # which raises there
     layer = ready(torch.nn.Sequential(torch.nn.Linear(8, 8)), Placement(dtype="bf16"))
@@ -67,19 +72,19 @@ def test_bf16_runs_on_a_processor_that_cannot_pack_it(monkeypatch):
         assert layer(torch.ones(2, 8)).isfinite().all()
 
 
-def test_only_what_is_asked_for_is_compiled(network):
+def test_only_what_is_asked_for_is_compiled(network: torch.nn.Module) -> None:
     assert compiled(network, Placement(), "small") is network
 
 
 @pytest.fixture
-def by_eager(monkeypatch):
+def by_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced as ever, without a C++ compiler."""
     compile = torch.compile
     monkeypatch.setattr("torch.compile", lambda run, **options: compile(run, backend="eager", **options))
 
 
-def test_what_does_not_compile_is_an_error_not_slow(by_eager, pixels):
-    def splits(x):
+def test_what_does_not_compile_is_an_error_not_slow(by_eager: None, pixels: torch.Tensor) -> None:
+    def splits(x: torch.Tensor) -> torch.Tensor:
         torch._dynamo.graph_break()
         return x + 1
 
@@ -88,8 +93,8 @@ def test_what_does_not_compile_is_an_error_not_slow(by_eager, pixels):
         run(pixels)
 
 
-def test_a_compiler_that_fails_is_an_error(monkeypatch, pixels):
-    def broken(graph, inputs):
+def test_a_compiler_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch, pixels: torch.Tensor) -> None:
+    def broken(graph: Any, inputs: Any) -> None:
         raise RuntimeError("no compiler here")
 
     compile = torch.compile
@@ -99,7 +104,7 @@ def test_a_compiler_that_fails_is_an_error(monkeypatch, pixels):
         run(pixels)
 
 
-def test_each_shape_is_compiled_and_too_many_are_an_error(by_eager, monkeypatch):
+def test_each_shape_is_compiled_and_too_many_are_an_error(by_eager: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "MOST_SHAPES", 10)
     run = compiled(lambda x: x * 2, Placement(compile=True), "small")
     for width in range(3, 13):

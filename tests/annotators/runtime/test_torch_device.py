@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import platform
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from controlmill.annotators.runtime.torch_device import finite, load_state_dict,
 from controlmill.schemas.errors import MillError
 
 
-def test_dtype_is_bf16_only_where_the_processor_has_it(monkeypatch):
+def test_dtype_is_bf16_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for amx, avx, expected in ((True, False, "bf16"), (False, True, "bf16"), (False, False, "fp32")):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx, raising=False)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx=avx: avx, raising=False)
@@ -24,12 +26,12 @@ def test_dtype_is_bf16_only_where_the_processor_has_it(monkeypatch):
 
 
 @pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "fp32")])
-def test_dtype_on_cuda(monkeypatch, supported, expected):
+def test_dtype_on_cuda(monkeypatch: pytest.MonkeyPatch, supported: bool, expected: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
     assert resolve_dtype("auto", "cuda:1") == expected
 
 
-def test_device(monkeypatch):
+def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert resolve_device("auto") == "cuda"
@@ -39,7 +41,7 @@ def test_device(monkeypatch):
             resolve_device(wrong)
 
 
-def test_upload_layout():
+def test_upload_layout() -> None:
     batch = list(np.random.default_rng(0).random((2, 3, 8, 6), np.float32))
     for dtype, layout in (("fp32", torch.contiguous_format), ("bf16", torch.channels_last)):
         tensor = upload(batch, Placement(dtype=dtype))
@@ -61,18 +63,18 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what is set is glibc's")
-def test_freed_memory_is_used_again():
+def test_freed_memory_is_used_again() -> None:
     faults = int(subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True).stdout)
     assert faults < 1_000  # 4 times 16,384 pages where each array asks the system anew
 
 
-def test_finite():
+def test_finite() -> None:
     assert finite(np.zeros(3)).shape == (3,)
     with pytest.raises(ValueError, match="not finite"):
         finite(np.array([0.0, np.inf]))
 
 
-def test_a_pickle_of_more_than_tensors_is_refused_in_our_words(tmp_path):
+def test_a_pickle_of_more_than_tensors_is_refused_in_our_words(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"a": Path("x")}, path)
     with pytest.raises(MillError, match="could run code: it is not loaded") as found:

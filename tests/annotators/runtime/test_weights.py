@@ -1,5 +1,11 @@
+"""Where weights are looked for, what is pinned, and what is said of those that are missing."""
+
+from __future__ import annotations
+
 import errno
 import hashlib
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +15,7 @@ from controlmill.annotators.runtime.weights import PackageWeights, WeightsFile
 from controlmill.schemas.errors import MillError
 
 
-def test_files_of_a_repository_lie_in_their_folder(tmp_path):
+def test_files_of_a_repository_lie_in_their_folder(tmp_path: Path) -> None:
     config, model = model_files("someone/some-model", "0" * 40, "MIT", ("model.safetensors", 3.0), model="1" * 64)
     assert (config.name, config.hub_name) == ("some-model/config.json", "config.json")
     assert (model.name, model.hub_name) == ("some-model/model.safetensors", "model.safetensors")
@@ -22,14 +28,14 @@ def test_files_of_a_repository_lie_in_their_folder(tmp_path):
     assert (found[0].origin, found[0].licence) == ("custom, sum not pinned", "unknown")
 
 
-def test_an_unpinned_file_of_the_cache_is_the_repositorys(tmp_path, monkeypatch):
+def test_an_unpinned_file_of_the_cache_is_the_repositorys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "w.pth").write_bytes(b"weights")
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: str(tmp_path / "w.pth"))
     (found,), _ = weights.find([WeightsFile("w.pth", "someone/a", "0" * 40, None, 1.0, "MIT")], None, download=False)
     assert (found.origin, found.licence) == (f"someone/a@{'0' * 40}, sum not pinned", "MIT")
 
 
-def test_a_file_of_the_users_folder_may_be_another_whatever_the_folder_is_called(tmp_path):
+def test_a_file_of_the_users_folder_may_be_another_whatever_the_folder_is_called(tmp_path: Path) -> None:
     folder = tmp_path / "huggingface"
     folder.mkdir()
     (folder / "w.pth").write_bytes(b"trained at home")
@@ -38,7 +44,9 @@ def test_a_file_of_the_users_folder_may_be_another_whatever_the_folder_is_called
     assert (found.origin, found.licence) == ("custom", "unknown")
 
 
-def test_a_file_of_the_cache_or_a_package_must_be_the_pinned_one(tmp_path, monkeypatch):
+def test_a_file_of_the_cache_or_a_package_must_be_the_pinned_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "w.pth").write_bytes(b"cut off")
     package = PackageWeights("some-package", "1", "data/other-name.pth", "2" * 64, "MIT", "")
     file = WeightsFile("w.pth", "someone/a", "0" * 40, "1" * 64, 1.0, "MIT", package=package)
@@ -50,8 +58,8 @@ def test_a_file_of_the_cache_or_a_package_must_be_the_pinned_one(tmp_path, monke
                 weights.find([file], None, download=False)
 
 
-def test_missing_weights_say_what_the_hub_answered(monkeypatch):
-    def refuse(*_, **__):
+def test_missing_weights_say_what_the_hub_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise ValueError("429 Too Many Requests")
 
     monkeypatch.setattr(weights, "hub_answers", lambda: True)
@@ -63,8 +71,8 @@ def test_missing_weights_say_what_the_hub_answered(monkeypatch):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_no_missing_file(monkeypatch, number):
-    def full(*_, **__):
+def test_a_full_disk_is_no_missing_file(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(number, "no room")
 
     monkeypatch.setattr(weights, "hub_answers", lambda: True)
@@ -73,7 +81,7 @@ def test_a_full_disk_is_no_missing_file(monkeypatch, number):
         weights.find([WeightsFile("w.pth", "someone/a", "0" * 40, "1" * 64, 1.0, "MIT")], None)
 
 
-def test_the_cache_is_asked_for_the_name_on_the_hub(monkeypatch):
+def test_the_cache_is_asked_for_the_name_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args, **kwargs: asked.append((args, kwargs)))
     file = WeightsFile("a/model.safetensors", "someone/a", "0" * 40, None, 1.0, "MIT", remote="model.safetensors")
@@ -81,14 +89,14 @@ def test_the_cache_is_asked_for_the_name_on_the_hub(monkeypatch):
     assert asked == [(("someone/a", "model.safetensors"), {"revision": "0" * 40})]
 
 
-def test_missing_weights_say_where_they_go():
+def test_missing_weights_say_where_they_go() -> None:
     file = WeightsFile("a/model.safetensors", "someone/a", "0" * 40, None, 1.0, "MIT", remote="model.safetensors")
     message = weights.missing_message([("depth", file)], "folder")
     assert "model.safetensors of someone/a at revision 000" in message
     assert "FOLDER/a/model.safetensors" in message
 
 
-def test_weights_that_do_not_fit_are_named(tmp_path):
+def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file
     from transformers import SegformerConfig

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def reasons(photos: Path, sources: list) -> list[str]:
     return [outcome.reason if isinstance(outcome, Failure) else "kept" for outcome in outcomes]
 
 
-def test_a_folder_that_is_gone_or_was_unmounted_is_no_fault_of_its_pictures(tmp_path):
+def test_a_folder_that_is_gone_or_was_unmounted_is_no_fault_of_its_pictures(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 4)
     sources = list(list_folder(photos))
     (photos / sources[1].source).unlink()
@@ -39,7 +40,7 @@ def test_a_folder_that_is_gone_or_was_unmounted_is_no_fault_of_its_pictures(tmp_
         reasons(photos, sources)
 
 
-def test_a_subfolder_that_is_gone_or_was_unmounted_is_no_fault_of_its_pictures(tmp_path):
+def test_a_subfolder_that_is_gone_or_was_unmounted_is_no_fault_of_its_pictures(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 9)
     sources = list(list_folder(photos))
     (photos / sources[1].source).unlink()
@@ -54,7 +55,7 @@ def test_a_subfolder_that_is_gone_or_was_unmounted_is_no_fault_of_its_pictures(t
         reasons(photos, sources)
 
 
-def test_links_to_nothing_are_refused_each_and_stop_nothing(tmp_path):
+def test_links_to_nothing_are_refused_each_and_stop_nothing(tmp_path: Path) -> None:
     """As the pictures of a checkout whose contents were not fetched: they are as they were listed."""
     photos = write_photos(tmp_path / "photos", 1)
     for number in range(8):
@@ -66,11 +67,13 @@ def test_links_to_nothing_are_refused_each_and_stop_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ESTALE, errno.ETIMEDOUT])
-def test_an_error_of_the_machine_is_no_fault_of_a_picture(tmp_path, monkeypatch, number):
+def test_an_error_of_the_machine_is_no_fault_of_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     photos = write_photos(tmp_path / "photos", 2)
     sources = list(list_folder(photos))
 
-    def refuse(*_):
+    def refuse(*_: Any) -> None:
         raise OSError(number, "said by the machine")
 
     monkeypatch.setattr(ingest, "read_regular", refuse)
@@ -78,7 +81,7 @@ def test_an_error_of_the_machine_is_no_fault_of_a_picture(tmp_path, monkeypatch,
         reasons(photos, sources)
 
 
-def test_pictures_that_are_all_gone_stop_the_job_until_they_are_back(tmp_path):
+def test_pictures_that_are_all_gone_stop_the_job_until_they_are_back(tmp_path: Path) -> None:
     photos, dataset = write_photos(tmp_path / "photos", 24), tmp_path / "dataset"
     make(photos, dataset, "canny", shard_size=8)
     whole = digests(dataset)
@@ -99,7 +102,7 @@ def test_pictures_that_are_all_gone_stop_the_job_until_they_are_back(tmp_path):
     assert digests(dataset) == whole
 
 
-def test_another_folder_is_an_error_also_where_nothing_is_left_to_do(tmp_path):
+def test_another_folder_is_an_error_also_where_nothing_is_left_to_do(tmp_path: Path) -> None:
     photos, dataset = write_photos(tmp_path / "photos", 8), tmp_path / "dataset"
     words = ("ingest", str(photos), str(dataset), *AS_BUILT)
     assert command(*words).returncode == 0
@@ -114,7 +117,7 @@ def test_another_folder_is_an_error_also_where_nothing_is_left_to_do(tmp_path):
     assert f"8 pictures, as listed from {photos}; pictures added since are not taken" in again.stderr
 
 
-def test_images_redone_from_another_folder_are_of_that_folder(tmp_path):
+def test_images_redone_from_another_folder_are_of_that_folder(tmp_path: Path) -> None:
     photos, dataset = write_photos(tmp_path / "photos", 4), tmp_path / "dataset"
     other = write_photos(tmp_path / "other" / "deeper", 3).parent
     make(photos, dataset, "canny")
@@ -124,7 +127,7 @@ def test_images_redone_from_another_folder_are_of_that_folder(tmp_path):
     assert {row["source"].split("/")[0] for row in rows(dataset, "images")} == {"deeper"}
 
 
-def test_a_copy_of_a_file_is_no_shard(tmp_path):
+def test_a_copy_of_a_file_is_no_shard(tmp_path: Path) -> None:
     dataset = tmp_path / "dataset"
     made = make(write_photos(tmp_path / "photos", 4), dataset, "canny")
     shutil.copyfile(dataset / "canny/0000/00000000.parquet", dataset / "canny/0000/00000001 (copy).parquet")

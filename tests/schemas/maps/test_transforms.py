@@ -1,4 +1,9 @@
+"""Mirrored and cropped maps stay true; maps as pictures and as control images."""
+
+from __future__ import annotations
+
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,9 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from controlmill.annotators.base import Annotator
 from controlmill.annotators.normals import BaeNormals, DPTNormals
 from controlmill.annotators.segmentation import UperNetClasses
-from controlmill.schemas.conditions import CONDITIONS, stored_condition
+from controlmill.schemas.conditions import CONDITIONS, Condition, stored_condition
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.images.codecs import encode_map
 from controlmill.schemas.maps.labels import VOID
@@ -25,7 +31,7 @@ from controlmill.schemas.maps.transforms import (
 )
 
 
-def stored(name, **annotator):
+def stored(name: str, **annotator: Any) -> Condition:
     """A condition as the provenance of its table tells it."""
     said = {"table": name, "kind": CONDITIONS[name].kind, "annotator": {"variant": "any", **annotator}}
     return stored_condition(said)
@@ -34,7 +40,7 @@ def stored(name, **annotator):
 MAPS = [stored(name, x_channel=2) for name in CONDITIONS if name != "caption"]
 
 
-def random_map(condition, rng, height=24, width=32) -> np.ndarray:
+def random_map(condition: Condition, rng: np.random.Generator, height: int = 24, width: int = 32) -> np.ndarray:
     if condition.name == "pose":
         colours = np.array([(0, 0, 0), *POSE_COLOURS], np.uint8)
         return colours[rng.integers(0, len(colours), (height, width))]
@@ -47,7 +53,7 @@ def random_map(condition, rng, height=24, width=32) -> np.ndarray:
 
 
 @pytest.mark.parametrize("condition", MAPS, ids=lambda condition: condition.name)
-def test_mirroring_twice_changes_nothing_and_once_flips_the_geometry(condition):
+def test_mirroring_twice_changes_nothing_and_once_flips_the_geometry(condition: Condition) -> None:
     array = random_map(condition, np.random.default_rng(1))
     once = mirror_map(condition, array)
     np.testing.assert_array_equal(mirror_map(condition, once), array)
@@ -57,7 +63,7 @@ def test_mirroring_twice_changes_nothing_and_once_flips_the_geometry(condition):
 
 
 @pytest.mark.parametrize("annotator", [DPTNormals(), BaeNormals()], ids=lambda annotator: annotator.variant)
-def test_a_mirrored_normal_is_the_normal_of_the_mirrored_surface(annotator):
+def test_a_mirrored_normal_is_the_normal_of_the_mirrored_surface(annotator: Annotator) -> None:
     """What each annotator stores: of a surface and of its mirror image, and the mirrored map of the former."""
     depth = np.cumsum(np.random.default_rng(0).random((8, 12), np.float32), axis=1)
     other = depth[:, ::-1].copy()
@@ -71,12 +77,12 @@ def test_a_mirrored_normal_is_the_normal_of_the_mirrored_surface(annotator):
     assert np.abs(found.astype(int) - wanted).max() <= 1
 
 
-def test_imported_normals_are_not_mirrored_blindly():
+def test_imported_normals_are_not_mirrored_blindly() -> None:
     with pytest.raises(MillError, match="which channel"):
         mirror_map(stored("normals", variant="imported"), np.zeros((4, 6, 3), np.uint8))
 
 
-def test_imported_drawings_of_poses_are_not_mirrored():
+def test_imported_drawings_of_poses_are_not_mirrored() -> None:
     """What is scaled has pixels that are no colour of a limb: they would stay on the wrong side."""
     with pytest.raises(MillError, match="exact colours"):
         mirror_map(stored("pose", variant="imported"), np.zeros((4, 6, 3), np.uint8))
@@ -84,7 +90,7 @@ def test_imported_drawings_of_poses_are_not_mirrored():
 
 
 @pytest.mark.parametrize("variant", ["upernet", "imported"])
-def test_labels_have_the_colours_that_they_are_stored_with(variant):
+def test_labels_have_the_colours_that_they_are_stored_with(variant: str) -> None:
     labels = np.append(np.arange(149, dtype=np.uint8), VOID).astype(np.uint8).reshape(10, 15)
     data = encode_map("labels", labels, palette=UperNetClasses().palette)
     seen = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
@@ -94,7 +100,7 @@ def test_labels_have_the_colours_that_they_are_stored_with(variant):
 
 
 @pytest.mark.parametrize(("share", "pairs"), [(1.0, POSE_JOINT_PAIRS), (0.6, POSE_LIMB_PAIRS)])
-def test_a_mirrored_pose_exchanges_left_and_right(share, pairs):
+def test_a_mirrored_pose_exchanges_left_and_right(share: float, pairs: tuple[tuple[int, int], ...]) -> None:
     paint = [tuple(int(value * share) for value in colour) for colour in POSE_COLOURS]
     partner = {**dict(pairs), **{b: a for a, b in pairs}}
     for part, colour in enumerate(paint[: 18 if share == 1.0 else 17]):
@@ -104,7 +110,7 @@ def test_a_mirrored_pose_exchanges_left_and_right(share, pairs):
 
 
 @given(st.integers(0, 2**20), st.integers(1, 24), st.booleans())
-def test_picture_and_maps_are_cut_and_mirrored_together(seed, crop, mirror):
+def test_picture_and_maps_are_cut_and_mirrored_together(seed: int, crop: int, mirror: bool) -> None:
     rng = np.random.default_rng(seed)
     place = np.arange(24 * 32).reshape(24, 32)
     image = np.dstack([place % 256, place // 256, place * 0]).astype(np.uint8)
@@ -116,24 +122,24 @@ def test_picture_and_maps_are_cut_and_mirrored_together(seed, crop, mirror):
 
 
 @given(arrays(np.uint8, (8, 8), elements=st.integers(0, 149)), st.integers(0, 2**20))
-def test_labels_stay_labels(labels, seed):
+def test_labels_stay_labels(labels: np.ndarray, seed: int) -> None:
     window = Augment(4, True).draw(np.random.default_rng(seed), 8, 8)
     _, maps = augment(np.zeros((8, 8, 3), np.uint8), {"s": labels}, {"s": CONDITIONS["segmentation"]}, window)
     assert set(np.unique(maps["s"])) <= set(np.unique(labels))
 
 
 @pytest.mark.parametrize("condition", MAPS, ids=lambda condition: condition.name)
-def test_control_images_are_three_channels_from_0_to_1(condition):
+def test_control_images_are_three_channels_from_0_to_1(condition: Condition) -> None:
     made = control_image(condition, random_map(condition, np.random.default_rng(2)))
     assert made.shape == (3, 24, 32)
     assert made.dtype == np.float32
     assert 0 <= made.min() < made.max() <= 1
 
 
-def test_depth_keeps_its_low_byte():
+def test_depth_keeps_its_low_byte() -> None:
     made = control_image(CONDITIONS["depth"], np.array([[1000, 1001]], np.uint16))
     assert made[0, 0, 0] != made[0, 0, 1]
 
 
-def test_mirroring_is_off_by_default():
+def test_mirroring_is_off_by_default() -> None:
     assert not any(Augment().draw(np.random.default_rng(i), 8, 8)[4] for i in range(50))

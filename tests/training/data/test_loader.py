@@ -1,3 +1,5 @@
+"""The loader: aligned batches in a fixed order, each row group read once, clear errors."""
+
 import io
 import itertools
 import shutil

@@ -1,3 +1,7 @@
+"""The order of samples as a pure function: permutations, whatever the number of readers."""
+
+from __future__ import annotations
+
 from collections import Counter
 
 import numpy as np
@@ -12,12 +16,14 @@ SEED = st.integers(0, 2**32)
 
 
 @given(SIZES, SEED, st.integers(0, 50), st.integers(1, 80))
-def test_an_epoch_is_a_permutation(sizes, seed, epoch, lanes):
+def test_an_epoch_is_a_permutation(sizes: list[int], seed: int, epoch: int, lanes: int) -> None:
     assert sorted(epoch_order(sizes, seed, epoch, lanes)) == list(range(sum(sizes)))
 
 
 @given(SIZES, SEED, st.integers(1, 7), st.integers(1, 40))
-def test_any_number_of_readers_sees_the_same_batches(sizes, seed, readers, batch_size):
+def test_any_number_of_readers_sees_the_same_batches(
+    sizes: list[int], seed: int, readers: int, batch_size: int
+) -> None:
     order = Order(sizes, seed)
     batch = order.samples(3 * batch_size, batch_size)
     parts = [share(batch, reader, readers) for reader in range(readers)]
@@ -26,7 +32,7 @@ def test_any_number_of_readers_sees_the_same_batches(sizes, seed, readers, batch
 
 
 @given(SIZES, SEED, st.integers(1, 200))
-def test_every_sample_once_an_epoch_with_batches_over_its_end(sizes, seed, batch_size):
+def test_every_sample_once_an_epoch_with_batches_over_its_end(sizes: list[int], seed: int, batch_size: int) -> None:
     order = Order(sizes, seed)
     batches = -(-2 * order.rows // batch_size)
     seen = [sample for i in range(batches) for sample in order.samples(i * batch_size, batch_size)]
@@ -36,13 +42,13 @@ def test_every_sample_once_an_epoch_with_batches_over_its_end(sizes, seed, batch
     assert [epoch for epoch, _ in seen] == sorted(epoch for epoch, _ in seen)
 
 
-def test_epochs_differ_and_seeds_differ():
+def test_epochs_differ_and_seeds_differ() -> None:
     a, b, c = epoch_order([64] * 20, 0, 0), epoch_order([64] * 20, 0, 1), epoch_order([64] * 20, 1, 0)
     assert not np.array_equal(a, b)
     assert not np.array_equal(a, c)
 
 
-def test_a_batch_mixes_row_groups_and_readers_hardly_read_twice():
+def test_a_batch_mixes_row_groups_and_readers_hardly_read_twice() -> None:
     groups, rows, readers = 600, 64, 4
     order = epoch_order([rows] * groups, 3, 0)
     of_group = order // rows
@@ -57,7 +63,9 @@ def test_a_batch_mixes_row_groups_and_readers_hardly_read_twice():
 @pytest.mark.parametrize(
     ("batch_size", "readers", "times"), [(4, 1, 1), (256, 4, 1), (12, 3, 3), (4, 3, 1), (6, 4, 2), (96, 12, 3)]
 )
-def test_readers_that_do_not_divide_the_lanes_read_row_groups_more_than_once(batch_size, readers, times):
+def test_readers_that_do_not_divide_the_lanes_read_row_groups_more_than_once(
+    batch_size: int, readers: int, times: int
+) -> None:
     assert readers_of_a_lane(batch_size, readers) == times
     rows, of_group = 64, epoch_order([64] * 240, 3, 0) // 64
     numbers = np.arange(240 * rows)
@@ -66,7 +74,7 @@ def test_readers_that_do_not_divide_the_lanes_read_row_groups_more_than_once(bat
 
 
 @given(st.lists(st.integers(1, 1000), min_size=2, max_size=6), SEED, st.integers(0, 3000))
-def test_streams_are_met_in_proportion(rows, seed, step):
+def test_streams_are_met_in_proportion(rows: list[int], seed: int, step: int) -> None:
     schedule = Schedule(tuple(rows), seed)
     streams = schedule._streams(np.arange(step + 1))
     assert schedule.stream(step) == streams[-1]

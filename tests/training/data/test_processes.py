@@ -1,7 +1,10 @@
 """Reader processes that fail end with an error, and leave no process that the trainer would wait for."""
 
+from __future__ import annotations
+
 import gc
 import multiprocessing
+from typing import Any
 
 import pytest
 
@@ -12,11 +15,11 @@ from controlmill.training.data.processes import batches
 class Full:
     """A loader whose worker finds no room."""
 
-    def batches(self, *_):
+    def batches(self, *_: Any) -> None:
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
 
 
-def test_a_full_shared_memory_is_one_message_and_ends_the_readers():
+def test_a_full_shared_memory_is_one_message_and_ends_the_readers() -> None:
     read = batches(Full(), workers=1)
     with pytest.raises(MillError, match=r"--loader-workers: no room in /dev/shm.*No space left on device.*--shm-size"):
         next(read)

@@ -1,7 +1,10 @@
 """A run tells its rate, its total and the time to go, at once and then sparsely."""
 
+from __future__ import annotations
+
 import io
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -12,19 +15,19 @@ from controlmill.training.run.progress import StepProgress
 
 
 @pytest.fixture
-def out():
+def out() -> Output:
     made = Output()
     made.console = Console(file=io.StringIO(), width=200)
     return made
 
 
-def test_the_first_step_tells_the_time_to_go(out):
+def test_the_first_step_tells_the_time_to_go(out: Output) -> None:
     StepProgress(100, 1100, out).step(101, 0.25, 1e-5, 2.0)
     said = out.console.file.getvalue()
     assert said == "step 101/1,100: loss 0.2500, 0.50 steps/s, rate 1.00e-05, 0:33:18 left\n"
 
 
-def test_lines_are_sparse_and_the_last_step_is_told(out, monkeypatch):
+def test_lines_are_sparse_and_the_last_step_is_told(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     steps = StepProgress(0, 20_000, out)
@@ -40,7 +43,7 @@ def test_lines_are_sparse_and_the_last_step_is_told(out, monkeypatch):
     assert left[0] * 3600 + left[1] * 60 + left[2] == pytest.approx(12_000, rel=0.01)  # with the looks that will come
 
 
-def test_a_terminal_gets_one_line_that_is_rewritten(tmp_path):
+def test_a_terminal_gets_one_line_that_is_rewritten(tmp_path: Path) -> None:
     out = Output()
     out.begin(quiet=False, log_file=tmp_path / "log.txt")
     out.console = Console(file=io.StringIO(), width=100, force_terminal=True)
