@@ -1,15 +1,26 @@
-"""One small corpus, and one dataset made from it without disturbance, for all tests."""
+"""What tests share: a corpus and its dataset, drawn scenes with all conditions, a small base, and short runs on it."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
-from tests.helpers import KeptResources, make, write_hostile, write_photos
-from tests.training.fixtures import cached_folder, dataset_folder, scenes, settings, small_base, train  # noqa: F401
+from controlmill.schemas.dataset import Dataset
+from tests.helpers import KeptResources, command, make, write_hostile, write_photos
+
+if TYPE_CHECKING:  # what only a few tests need is not imported for all
+    from controlmill.training.config import TrainConfig
+    from controlmill.training.trainer import Trainer
+    from tests.training_runs import MakeConfig, TrainRun
+
+for library in ("OMP", "MKL", "OPENBLAS"):  # tests run side by side: a thread for each, and for what they start
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # timings decide nothing
 hypothesis.settings.load_profile("untimed")
@@ -36,3 +47,56 @@ def dataset(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "dataset"
     make(photos, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def scenes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """96 drawn scenes with all nine conditions, as a dataset; not to be changed."""
+    from tests.scenes import build_scenes
+
+    return build_scenes(tmp_path_factory.mktemp("scenes"))
+
+
+@pytest.fixture(scope="session")
+def scenes_dataset(scenes_folder: Path) -> Dataset:
+    """The same, opened."""
+    return Dataset.open(scenes_folder)
+
+
+@pytest.fixture(scope="session")
+def small_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a base for runs of a second."""
+    from tests.small_base import save_small_base
+
+    return save_small_base(tmp_path_factory.mktemp("base") / "small")
+
+
+@pytest.fixture(scope="session")
+def scenes_with_caches(scenes_folder: Path, small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scenes with caches of the small base, made by the command."""
+    folder = tmp_path_factory.mktemp("cached") / "dataset"
+    shutil.copytree(scenes_folder, folder)
+    encoded = command("encode", str(folder), "--base", str(small_base), "--text", "--mirror")
+    assert encoded.returncode == 0, encoded.stderr
+    return folder
+
+
+@pytest.fixture
+def short_config(small_base: Path) -> MakeConfig:
+    """Makes the settings of a short run; nothing is looked at unless asked for."""
+    from tests import training_runs
+
+    return lambda **changes: training_runs.short_config(small_base, **changes)
+
+
+@pytest.fixture
+def train_run(scenes_folder: Path) -> TrainRun:
+    """Trains a new run on the scenes to its end; returns its trainer."""
+    from tests.training_runs import begin
+
+    def train(folder: Path, config: TrainConfig) -> Trainer:
+        trainer = begin(scenes_folder, folder, config)
+        trainer.train()
+        return trainer
+
+    return train

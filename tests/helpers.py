@@ -79,7 +79,7 @@ class KeptResources(Resources):
 
     processes: ClassVar[dict[Engine, JobProcess]] = {}
 
-    def __init__(self, engine: Engine | None = None, threads: int = 0):
+    def __init__(self, engine: Engine | None = None, threads: int = 0) -> None:
         super().__init__(engine, threads)
         self.process = self.processes.setdefault(self.process.engine, self.process)
 
@@ -170,7 +170,7 @@ class Halves(Network):
     weights: ClassVar[tuple[Any, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, files: Mapping[str, Path], place: Placement):
+    def __init__(self, files: Mapping[str, Path], place: Placement) -> None:
         self.place = place
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:

@@ -1,8 +1,11 @@
 """Bases in one .safetensors file: the same base as the folder it was made from, and clear errors where they are not."""
 
+from __future__ import annotations
+
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +21,13 @@ from controlmill.bases.stable_diffusion import Base, read_facts
 from controlmill.schemas.errors import MillError
 from controlmill.training import start
 from controlmill.training.export import RESNET, original_modules
+from tests.training_runs import MakeConfig, TrainRun
 
 VAE_NAMES = (("conv_shortcut", "nin_shortcut"), ("conv_norm_out", "norm_out"), ("group_norm", "norm"))
 VAE_NAMES += (("to_q", "q"), ("to_k", "k"), ("to_v", "v"), ("to_out.0", "proj_out"))
 
 
-def original_layout(pipeline) -> dict[str, torch.Tensor]:
+def original_layout(pipeline: StableDiffusionPipeline) -> dict[str, torch.Tensor]:
     """A pipeline's weights under the keys of the original Stable Diffusion: what diffusers' loader undoes."""
     config = {**pipeline.unet.config, "conditioning_embedding_out_channels": (16,)}
     modules = {**original_modules(config), "conv_norm_out": "out.0", "conv_out": "out.2"}
@@ -58,7 +62,7 @@ def original_layout(pipeline) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def folder(small_base, tmp_path_factory) -> Path:
+def folder(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small base with attention in its VAE, as Stable Diffusion has."""
     pipeline = StableDiffusionPipeline.from_pretrained(small_base, safety_checker=None)
     torch.manual_seed(1)
@@ -70,7 +74,7 @@ def folder(small_base, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def file(folder, tmp_path_factory) -> Path:
+def file(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same base in one file, its configuration and tokenizer beside it, without weights."""
     made = tmp_path_factory.mktemp("single") / "model.safetensors"
     save_file(original_layout(StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)), made)
@@ -79,7 +83,7 @@ def file(folder, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_a_file_is_the_same_base_as_the_folder_it_was_made_from(precision, folder, file):
+def test_a_file_is_the_same_base_as_the_folder_it_was_made_from(precision: str, folder: Path, file: Path) -> None:
     one, other = (Base(str(name), torch.device("cpu"), precision) for name in (folder, file))
     for part in ("unet", "vae", "text_encoder"):
         ours, theirs = getattr(one, part).state_dict(), getattr(other, part).state_dict()
@@ -89,9 +93,11 @@ def test_a_file_is_the_same_base_as_the_folder_it_was_made_from(precision, folde
     assert torch.equal(one.encode_prompts(["a red circle"]), other.encode_prompts(["a red circle"]))
 
 
-def test_a_file_trains_and_samples_as_the_folder_does(folder, file, train, settings, tmp_path):
+def test_a_file_trains_and_samples_as_the_folder_does(
+    folder: Path, file: Path, train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
     for name, base in (("folder", folder), ("file", file)):
-        train(tmp_path / name, settings(base=str(base), steps=2))
+        train_run(tmp_path / name, short_config(base=str(base), steps=2))
     weights = [load_file(tmp_path / name / "diffusion_pytorch_model.safetensors") for name in ("folder", "file")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     out = tmp_path / "out.png"
@@ -102,28 +108,30 @@ def test_a_file_trains_and_samples_as_the_folder_does(folder, file, train, setti
     assert np.asarray(Image.open(out)).shape == (64, 64, 3)
 
 
-def test_a_plan_of_a_file_loads_no_weights(file, dataset_folder, tmp_path, monkeypatch):
+def test_a_plan_of_a_file_loads_no_weights(
+    file: Path, scenes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("controlmill.bases.single_file.load_modules", None)
     monkeypatch.setattr("diffusers.loaders.single_file.load_single_file_checkpoint", None)
     flags = ["--condition", "canny", "--base", str(file), "--estimate", "--device", "cpu"]
-    done = CliRunner().invoke(
-        app, ["train", str(dataset_folder), str(tmp_path / "run"), *flags], catch_exceptions=False
-    )
+    done = CliRunner().invoke(app, ["train", str(scenes_folder), str(tmp_path / "run"), *flags], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert not (tmp_path / "run").exists()
 
 
-def changed(file, target, **changes):
+def changed(file: Path, target: Path, **changes: Any) -> Path:
     """A copy of a file with some tensors exchanged, or left out where the new one is None."""
     tensors = {**load_file(file), **changes}
     save_file({key: value for key, value in tensors.items() if value is not None}, target)
     return target
 
 
-def test_files_that_are_no_such_base_are_refused_with_what_is_wrong(file, settings, dataset_folder, tmp_path):
-    def refused(path, said):
+def test_files_that_are_no_such_base_are_refused_with_what_is_wrong(
+    file: Path, short_config: MakeConfig, scenes_folder: Path, tmp_path: Path
+) -> None:
+    def refused(path: Path, said: str) -> None:
         with pytest.raises(MillError, match=said):
-            start.begin(str(dataset_folder), tmp_path / "run", settings(base=str(path)))
+            start.begin(str(scenes_folder), tmp_path / "run", short_config(base=str(path)))
 
     refused(tmp_path / "nothing.safetensors", "no such file")
     (tmp_path / "text.safetensors").write_text("this is no weights file")
@@ -138,7 +146,9 @@ def test_files_that_are_no_such_base_are_refused_with_what_is_wrong(file, settin
     refused(changed(file, tmp_path / "x.safetensors", **xl), "it looks like xl_base")
 
 
-def test_a_file_without_configuration_says_what_to_fetch(file, tmp_path, monkeypatch):
+def test_a_file_without_configuration_says_what_to_fetch(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("controlmill.annotators.runtime.weights.hub_answers", lambda: False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     alone = tmp_path / "alone.safetensors"
@@ -152,7 +162,9 @@ def test_a_file_without_configuration_says_what_to_fetch(file, tmp_path, monkeyp
         read_facts(str(alone))
 
 
-def test_a_configuration_of_another_model_is_refused_before_weights_are_loaded(file, tmp_path, monkeypatch):
+def test_a_configuration_of_another_model_is_refused_before_weights_are_loaded(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("controlmill.bases.single_file.load_modules", None)
     copy = tmp_path / "copy.safetensors"
     shutil.copy(file, copy)
@@ -164,7 +176,7 @@ def test_a_configuration_of_another_model_is_refused_before_weights_are_loaded(f
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_file_that_lacks_weights_is_refused(precision, file, tmp_path):
+def test_a_file_that_lacks_weights_is_refused(precision: str, file: Path, tmp_path: Path) -> None:
     key = f"{single_file.UNET}middle_block.0.in_layers.2.weight"
     part = changed(file, tmp_path / "part.safetensors", **{key: None})
     shutil.copytree(file.with_suffix(""), tmp_path / "part")

@@ -1,7 +1,10 @@
 """What a base is known by, and that it samples alike with and without a ControlNet."""
 
+from __future__ import annotations
+
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,16 +18,16 @@ from controlmill.schemas.errors import MillError
 
 
 @pytest.fixture
-def copied(small_base, tmp_path):
+def copied(small_base: Path, tmp_path: Path) -> Path:
     """A copy of the small base, to be changed."""
     return shutil.copytree(small_base, tmp_path / "base")
 
 
-def base_in(folder):
+def base_in(folder: Path) -> Base:
     return Base(str(folder), torch.device("cpu"))
 
 
-def test_an_untrained_controlnet_changes_no_sample_whatever_scheduler_the_base_was_saved_with(copied):
+def test_an_untrained_controlnet_changes_no_sample_whatever_scheduler_the_base_was_saved_with(copied: Path) -> None:
     shutil.rmtree(copied / "scheduler")
     EulerDiscreteScheduler(beta_schedule="scaled_linear").save_pretrained(copied / "scheduler")
     base = base_in(copied)
@@ -35,7 +38,7 @@ def test_an_untrained_controlnet_changes_no_sample_whatever_scheduler_the_base_w
     np.testing.assert_array_equal(floor, sample_pictures(base, controlnet, ["a house"], control, start, 2, 3.0))
 
 
-def test_a_base_that_differs_in_anything_has_another_fingerprint(copied):
+def test_a_base_that_differs_in_anything_has_another_fingerprint(copied: Path) -> None:
     found = [base_in(copied).fingerprint()]
     scheduler = copied / "scheduler/scheduler_config.json"
     scheduler.write_text(json.dumps({**json.loads(scheduler.read_text()), "prediction_type": "v_prediction"}))
@@ -47,7 +50,7 @@ def test_a_base_that_differs_in_anything_has_another_fingerprint(copied):
     assert len(set(found)) == 3
 
 
-def test_a_base_for_inpainting_is_refused(copied):
+def test_a_base_for_inpainting_is_refused(copied: Path) -> None:
     config = copied / "unet/config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "in_channels": 9}))
     with pytest.raises(MillError, match="inpainting"):
@@ -55,7 +58,7 @@ def test_a_base_for_inpainting_is_refused(copied):
 
 
 @pytest.mark.parametrize(("part", "name"), [("unet", "diffusion_pytorch_model"), ("text_encoder", "model")])
-def test_pickled_weights_of_a_base_are_not_taken(part, name, copied):
+def test_pickled_weights_of_a_base_are_not_taken(part: str, name: str, copied: Path) -> None:
     (copied / part / f"{name}.safetensors").unlink()
     torch.save({}, copied / part / ("pytorch_model.bin" if name == "model" else f"{name}.bin"))
     with pytest.raises(
@@ -66,7 +69,7 @@ def test_pickled_weights_of_a_base_are_not_taken(part, name, copied):
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"guidance": "3"}', "[" * 100_000])
-def test_a_card_of_guidance_from_elsewhere(text, copied):
+def test_a_card_of_guidance_from_elsewhere(text: str, copied: Path) -> None:
     (copied / "guidance.json").write_text(text)
     with pytest.raises(MillError, match=r"guidance\.json: "):
         base_in(copied)

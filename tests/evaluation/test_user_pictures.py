@@ -1,10 +1,14 @@
 """A user's own pictures in the probe grids, what annotates them, and Weights & Biases beside TensorBoard."""
 
+from __future__ import annotations
+
 import hashlib
 import importlib.machinery
 import json
 import sys
 import types
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +18,13 @@ from controlmill.annotators.hed import SoftHED
 from controlmill.evaluation.fidelity import find_annotator, make_judge, stored_columns
 from controlmill.evaluation.sample import draw
 from controlmill.evaluation.user_pictures import given_map, nearest_shape, probe_samples
-from controlmill.schemas.conditions import CONDITIONS, stored_condition
+from controlmill.schemas.conditions import CONDITIONS, Condition, stored_condition
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.maps.label_files import named_set
 from controlmill.training import start
 from controlmill.training.run.log import read_log
 from controlmill.training.trainer import Trainer
+from tests.training_runs import MakeConfig, TrainRun
 
 LOOKING = {
     "steps": 2,
@@ -32,7 +37,7 @@ LOOKING = {
 
 
 @pytest.fixture
-def photo(tmp_path):
+def photo(tmp_path: Path) -> Path:
     path = tmp_path / "photo.png"
     picture = np.zeros((90, 120, 3), np.uint8)
     picture[30:60, 40:80] = 200, 50, 50
@@ -40,13 +45,15 @@ def photo(tmp_path):
     return path
 
 
-def provenance_of(condition, settings, dataset_folder):
-    prepared = start.prepare(str(dataset_folder), settings(condition=condition))
+def provenance_of(condition: str, short_config: MakeConfig, scenes_folder: Path) -> tuple[Condition, dict[str, Any]]:
+    prepared = start.prepare(str(scenes_folder), short_config(condition=condition))
     return prepared.condition, prepared.provenance()
 
 
-def test_own_pictures_are_fitted_and_annotated_as_the_table_was(photo, settings, dataset_folder):
-    condition, provenance = provenance_of("cartoon", settings, dataset_folder)
+def test_own_pictures_are_fitted_and_annotated_as_the_table_was(
+    photo: Path, short_config: MakeConfig, scenes_folder: Path
+) -> None:
+    condition, provenance = provenance_of("cartoon", short_config, scenes_folder)
     judge = make_judge(condition, provenance)
     (sample,) = probe_samples([str(photo)], condition, judge, (64, 64), 0)
     assert sample.image.shape == (64, 64, 3)
@@ -54,7 +61,7 @@ def test_own_pictures_are_fitted_and_annotated_as_the_table_was(photo, settings,
     assert sample.maps["cartoon"].std() > 0
 
 
-def test_a_given_map_is_read_as_imports_are(tmp_path):
+def test_a_given_map_is_read_as_imports_are(tmp_path: Path) -> None:
     """A mask of 0 and 1, lines of black ink, and labels in the colours of their set or the numbers of the table's."""
     lines = np.zeros((64, 64), np.uint8)
     lines[20, 8:40] = 1
@@ -79,38 +86,48 @@ def test_a_given_map_is_read_as_imports_are(tmp_path):
     np.testing.assert_array_equal(found, np.where(lines, 0, 255))
 
 
-def test_own_pictures_are_in_the_grids_and_in_no_measure(photo, train, settings, tmp_path):
-    train(tmp_path / "with", settings(**LOOKING, evaluation_samples=2, evaluation_image=[str(photo), str(photo)]))
-    train(tmp_path / "without", settings(**LOOKING, evaluation_samples=2))
+def test_own_pictures_are_in_the_grids_and_in_no_measure(
+    photo: Path, train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
+    train_run(
+        tmp_path / "with", short_config(**LOOKING, evaluation_samples=2, evaluation_image=[str(photo), str(photo)])
+    )
+    train_run(tmp_path / "without", short_config(**LOOKING, evaluation_samples=2))
     wide, narrow = (Image.open(tmp_path / name / "probes/00000002.png") for name in ("with", "without"))
     assert wide.size[0] - narrow.size[0] == narrow.size[0] - 84  # four columns, not two, beside the labels
     a, b = ([line for line in read_log(tmp_path / name) if "gain" in line] for name in ("with", "without"))
     assert [line["fidelity"] for line in a] == pytest.approx([line["fidelity"] for line in b], abs=1e-3)
 
 
-def test_own_pictures_alone_are_drawn_without_held_out_ones(photo, train, settings, tmp_path):
-    train(
+def test_own_pictures_alone_are_drawn_without_held_out_ones(
+    photo: Path, train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
+    train_run(
         tmp_path / "run",
-        settings(**LOOKING, evaluation_samples=0, evaluation_image=[str(photo)], evaluation_prompt="a red circle"),
+        short_config(**LOOKING, evaluation_samples=0, evaluation_image=[str(photo)], evaluation_prompt="a red circle"),
     )
     assert (tmp_path / "run" / "probes" / "00000002.png").is_file()
 
 
-def test_where_the_table_is_imported_the_file_is_the_map(settings, dataset_folder, tmp_path):
+def test_where_the_table_is_imported_the_file_is_the_map(
+    short_config: MakeConfig, scenes_folder: Path, tmp_path: Path
+) -> None:
     ids = np.repeat(np.arange(4, dtype=np.uint8), 16)[None].repeat(64, axis=0)
     Image.fromarray(ids).save(tmp_path / "ids.png")
-    condition, provenance = provenance_of("segmentation", settings, dataset_folder)
+    condition, provenance = provenance_of("segmentation", short_config, scenes_folder)
     (sample,) = probe_samples([str(tmp_path / "ids.png")], condition, make_judge(condition, provenance), (64, 64), 0)
     np.testing.assert_array_equal(sample.maps["segmentation"], ids)
     assert sample.image.shape == (64, 64, 3)
 
 
-def test_bad_own_pictures_are_found_before_weights_are_loaded(photo, settings, dataset_folder, tmp_path, monkeypatch):
+def test_bad_own_pictures_are_found_before_weights_are_loaded(
+    photo: Path, short_config: MakeConfig, scenes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("diffusers.ModelMixin.from_pretrained", None)
 
-    def refused(said, **changes):
+    def refused(said: str, **changes: Any) -> None:
         with pytest.raises(MillError, match=said):
-            start.begin(str(dataset_folder), tmp_path / "run", settings(**{"held_out": 0.2, **changes}))
+            start.begin(str(scenes_folder), tmp_path / "run", short_config(**{"held_out": 0.2, **changes}))
         assert not (tmp_path / "run").exists()
 
     refused("cannot be read as a picture", evaluation_image=[str(tmp_path / "nowhere.png")])
@@ -122,7 +139,7 @@ def test_bad_own_pictures_are_found_before_weights_are_loaded(photo, settings, d
     refused("cannot be annotated: the weights are not here", evaluation_image=[str(photo)])
 
 
-def test_weights_are_looked_for_in_the_users_folder(tmp_path):
+def test_weights_are_looked_for_in_the_users_folder(tmp_path: Path) -> None:
     (file,) = SoftHED.network.weights
     (tmp_path / file.name).write_bytes(b"weights of the user's own")
     digest = hashlib.sha256(b"weights of the user's own").hexdigest()
@@ -138,7 +155,9 @@ def test_weights_are_looked_for_in_the_users_folder(tmp_path):
     )
 
 
-def test_the_folder_of_weights_reaches_probes_judge_and_sample(photo, train, settings, tmp_path, monkeypatch):
+def test_the_folder_of_weights_reaches_probes_judge_and_sample(
+    photo: Path, train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
     monkeypatch.setattr("controlmill.evaluation.user_pictures.find_annotator", lambda *given: asked.append(given[2]))
     for name in ("looks", "draw"):
@@ -147,9 +166,9 @@ def test_the_folder_of_weights_reaches_probes_judge_and_sample(photo, train, set
     first.mkdir()
     second.mkdir()
     run = tmp_path / "run"
-    train(
+    train_run(
         run,
-        settings(
+        short_config(
             steps=1,
             held_out=0.2,
             evaluation_image=[str(photo)],
@@ -166,8 +185,10 @@ def test_the_folder_of_weights_reaches_probes_judge_and_sample(photo, train, set
     assert config.weights == str(second)
 
 
-def test_a_run_from_before_there_was_the_setting_goes_on(photo, train, settings, tmp_path):
-    train(tmp_path / "run", settings(steps=1))
+def test_a_run_from_before_there_was_the_setting_goes_on(
+    photo: Path, train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
+    train_run(tmp_path / "run", short_config(steps=1))
     path = tmp_path / "run" / "run.json"
     said = json.loads(path.read_text())
     del said["config"]["weights"]
@@ -177,40 +198,42 @@ def test_a_run_from_before_there_was_the_setting_goes_on(photo, train, settings,
     assert config.weights == ""
 
 
-def test_columns_that_were_stored(settings, dataset_folder):
-    assert stored_columns(*provenance_of("canny", settings, dataset_folder)) == ("low", "high")
+def test_columns_that_were_stored(short_config: MakeConfig, scenes_folder: Path) -> None:
+    assert stored_columns(*provenance_of("canny", short_config, scenes_folder)) == ("low", "high")
     assert stored_columns(CONDITIONS["hough"], {"annotator": {"variant": "mlsd"}}) == ("n_lines",)
-    assert stored_columns(*provenance_of("segmentation", settings, dataset_folder)) == ()
+    assert stored_columns(*provenance_of("segmentation", short_config, scenes_folder)) == ()
 
 
 class FakeWandb(types.ModuleType):
     """What the trainer uses of W&B's interface, remembering what it was told."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("wandb")
         self.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
         self.begun, self.logged, self.finished = [], [], 0
 
-    def init(self, **settings):
+    def init(self, **settings: Any) -> FakeWandb:
         self.begun.append(settings)
         self.id = settings["id"] or "abc123"
         return self
 
-    def define_metric(self, name, step_metric):
+    def define_metric(self, name: str, step_metric: str) -> None:
         assert (name, step_metric) == ("*", "step")
 
-    def log(self, values):
+    def log(self, values: dict[str, Any]) -> None:
         self.logged.append(values)
 
-    def finish(self):
+    def finish(self) -> None:
         self.finished += 1
 
     class Image:
-        def __init__(self, picture):
+        def __init__(self, picture: Any) -> None:
             self.picture = picture
 
 
-def test_wandb_is_told_what_tensorboard_is_told(train, settings, tmp_path, monkeypatch):
+def test_wandb_is_told_what_tensorboard_is_told(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)
     board = []
@@ -218,8 +241,8 @@ def test_wandb_is_told_what_tensorboard_is_told(train, settings, tmp_path, monke
         "torch.utils.tensorboard.SummaryWriter.add_scalar",
         lambda self, name, value, step: board.append((name, value, step)),
     )
-    config = settings(**LOOKING, evaluation_samples=2, wandb_project="my-project")
-    train(tmp_path / "run", config)
+    config = short_config(**LOOKING, evaluation_samples=2, wandb_project="my-project")
+    train_run(tmp_path / "run", config)
     scalars = [
         (name, value, values["step"])
         for values in fake.logged
@@ -240,10 +263,10 @@ def test_wandb_is_told_what_tensorboard_is_told(train, settings, tmp_path, monke
 
 
 def test_wandb_that_is_not_installed_is_found_before_weights_are_loaded(
-    settings, dataset_folder, tmp_path, monkeypatch
-):
+    short_config: MakeConfig, scenes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("diffusers.ModelMixin.from_pretrained", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MillError, match=r"--wandb-project mine needs the package wandb.*pip install wandb"):
-        start.begin(str(dataset_folder), tmp_path / "run", settings(wandb="mine"))
+        start.begin(str(scenes_folder), tmp_path / "run", short_config(wandb="mine"))
     assert not (tmp_path / "run").exists()

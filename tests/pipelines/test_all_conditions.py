@@ -75,7 +75,7 @@ def test_the_batch_grows_while_it_pays_and_fits() -> None:
     class Device:
         """Takes a second a call and a tenth for each picture; holds ``memory`` of them."""
 
-        def __init__(self, memory: int):
+        def __init__(self, memory: int) -> None:
             self.now, self.memory = 0.0, memory
 
         def forward(self, size: int) -> None:

@@ -26,7 +26,7 @@ class Cut(BaseException):
 class Killer:
     """Lets so many changes of files happen, and then none."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, left: int):
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, left: int) -> None:
         self.left = left
         for owner, names in (
             (Storage, ("write",)),

@@ -1,7 +1,12 @@
 """Bad use is a clear error before anything loads: every loader of weights is cut off while these tests run."""
 
+from __future__ import annotations
+
 import math
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,14 +15,15 @@ from controlmill.schemas.dataset import shard_file
 from controlmill.schemas.errors import MillError
 from controlmill.training import start
 from controlmill.training.commands import sample, train
-from tests.training.fixtures import small_unet
+from tests.small_base import small_unet
+from tests.training_runs import MakeConfig, TrainRun
 
 
 @pytest.fixture
-def nothing_loads(monkeypatch):
+def nothing_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails a test in which weights are loaded, or a model is moved to a device."""
 
-    def refuse(*args, **kwargs):
+    def refuse(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("weights were loaded")
 
     for name in (
@@ -34,33 +40,33 @@ def nothing_loads(monkeypatch):
 
 
 @pytest.fixture
-def refused(nothing_loads, dataset_folder, settings, tmp_path):
+def refused(nothing_loads: None, scenes_folder: Path, short_config: MakeConfig, tmp_path: Path) -> Callable[..., None]:
     """Begins a run, which must fail with a message and leave no folder."""
 
-    def begin(said, dataset=dataset_folder, **changes):
+    def begin(said: str, dataset: Path = scenes_folder, **changes: Any) -> None:
         with pytest.raises(MillError, match=said):
-            start.begin(str(dataset), tmp_path / "never", settings(**changes))
+            start.begin(str(dataset), tmp_path / "never", short_config(**changes))
         assert not (tmp_path / "never").exists()
 
     return begin
 
 
-def test_a_condition_that_the_dataset_lacks(refused):
+def test_a_condition_that_the_dataset_lacks(refused: Callable[..., None]) -> None:
     refused(r"has no condition 'sketch'; it has: .*canny", condition="sketch")
 
 
-def test_a_table_that_is_not_complete(refused, dataset_folder, tmp_path):
+def test_a_table_that_is_not_complete(refused: Callable[..., None], scenes_folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(dataset_folder, copy)
+    shutil.copytree(scenes_folder, copy)
     (copy / shard_file("canny", 1)).unlink()
     refused(r"table canny is not complete \(2 of 3 shards\)", dataset=copy)
 
 
-def test_an_empty_selection(refused):
+def test_an_empty_selection(refused: Callable[..., None]) -> None:
     refused("no rows are left to train on", where=["width > 1000"])
 
 
-def test_a_start_checkpoint_of_another_base(refused, tmp_path):
+def test_a_start_checkpoint_of_another_base(refused: Callable[..., None], tmp_path: Path) -> None:
     other = make_controlnet(small_unet(), "zero", 8, 3, 0)
     other.save_pretrained(tmp_path / "other")
     refused("VAE of factor 8, not 4", start_from=str(tmp_path / "other"))
@@ -69,43 +75,43 @@ def test_a_start_checkpoint_of_another_base(refused, tmp_path):
     refused("cross_attention_dim is 768, the base's 32", start_from=str(tmp_path / "other"))
 
 
-def test_a_lite_start_checkpoint(refused, tmp_path):
+def test_a_lite_start_checkpoint(refused: Callable[..., None], tmp_path: Path) -> None:
     make_controlnet(small_unet(), "lite", 4, 3, 0).save_pretrained(tmp_path / "lite")
     refused("holds a LiteControlNet, not a ControlNetModel", start_from=str(tmp_path / "lite"))
 
 
-def test_only_mid_where_there_is_nothing_to_leave_out(refused):
+def test_only_mid_where_there_is_nothing_to_leave_out(refused: Callable[..., None]) -> None:
     refused(
         "--only-mid-control needs the copied encoder: not --connection lite", only_mid_control=True, connection="lite"
     )
 
 
-def test_a_package_that_is_not_installed(refused, monkeypatch):
+def test_a_package_that_is_not_installed(refused: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     refused("--optimizer adamw8bit needs the package bitsandbytes", optimizer="adamw8bit")
 
 
-def test_packages_of_training_that_are_not_installed(monkeypatch, tmp_path):
+def test_packages_of_training_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MillError, match=r"accelerate, tensorboard, matplotlib: pip install '\.\[train\]' in"):
         train("dataset", tmp_path / "never", recipe=None, resume=False, estimate=False, condition="canny")
 
 
 @pytest.mark.parametrize("device", ["cpu", "auto"])
-def test_half_precision_on_a_cpu(refused, device, monkeypatch):
+def test_half_precision_on_a_cpu(refused: Callable[..., None], device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     refused("--precision fp16 needs a GPU; on the CPU use bf16 or fp32", precision="fp16", device=device)
 
 
-def test_the_index_of_a_gpu(refused):
+def test_the_index_of_a_gpu(refused: Callable[..., None]) -> None:
     refused("--device cuda:1: training takes no index.*CUDA_VISIBLE_DEVICES=1 and --device cuda", device="cuda:1")
 
 
-def test_a_folder_of_weights_that_is_not_there(refused):
+def test_a_folder_of_weights_that_is_not_there(refused: Callable[..., None]) -> None:
     refused("--weights /no/weights: no such folder", weights="/no/weights")
 
 
-def test_what_sample_is_asked_for(nothing_loads, tmp_path, monkeypatch):
+def test_what_sample_is_asked_for(nothing_loads: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("controlmill.evaluation.sample.draw", None)
     with pytest.raises(MillError) as found:
         sample(tmp_path, out=tmp_path / "x.xyz", count=0, seed=-1, steps=-1, guidance=math.nan)
@@ -118,10 +124,12 @@ def test_what_sample_is_asked_for(nothing_loads, tmp_path, monkeypatch):
     ]
 
 
-def test_a_run_folder_of_other_settings(train, settings, dataset_folder, tmp_path, request):
-    train(tmp_path / "run", settings(steps=1))
+def test_a_run_folder_of_other_settings(
+    train_run: TrainRun, short_config: MakeConfig, scenes_folder: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    train_run(tmp_path / "run", short_config(steps=1))
     request.getfixturevalue("nothing_loads")
     with pytest.raises(MillError, match=r"learning_rate: 0.001, now 0.1"):
-        start.begin(str(dataset_folder), tmp_path / "run", settings(steps=1, learning_rate=0.1))
+        start.begin(str(scenes_folder), tmp_path / "run", short_config(steps=1, learning_rate=0.1))
     with pytest.raises(MillError, match="batch_size: 4, now 8"):
         start.resume(tmp_path / "run", {"batch_size": 8})

@@ -1,5 +1,9 @@
 """What a plan says: against real steps, for bases that are not here, for several processes."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -13,12 +17,13 @@ from controlmill.training import start
 from controlmill.training.data.cache_use import Caches
 from controlmill.training.estimate import make_plan, plan_text
 from controlmill.training.step import Inputs, sample_losses
+from tests.training_runs import MakeConfig
 
 WITHOUT_ENCODERS = Caches({"latents": "float32", "embeddings": "float32"})
 
 
 @pytest.fixture(scope="module")
-def base(small_base) -> Base:
+def base(small_base: Path) -> Base:
     return Base(str(small_base), torch.device("cpu"))
 
 
@@ -37,8 +42,8 @@ def stable_diffusion() -> Facts:
     return Facts(dict(unet.config), vae, text, {})
 
 
-def test_a_plan_agrees_with_a_step(settings, base):
-    config = settings(batch_size=4)
+def test_a_plan_agrees_with_a_step(short_config: MakeConfig, base: Base) -> None:
+    config = short_config(batch_size=4)
     plan = make_plan(config, base.facts, 64, 64, caches=WITHOUT_ENCODERS)
     controlnet = make_controlnet(base.unet, "zero", 4, 3, 0)
     own, _ = choose_trainable(controlnet, base.unet, only_mid=False, unlock="none")
@@ -46,7 +51,7 @@ def test_a_plan_agrees_with_a_step(settings, base):
     assert plan.optimizer == 2 * plan.trained
     kept = {}
 
-    def note(tensor):
+    def note(tensor: torch.Tensor) -> torch.Tensor:
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
@@ -69,10 +74,10 @@ def test_a_plan_agrees_with_a_step(settings, base):
     assert 1 <= plan.flops / counter.get_total_flops() < 1.2  # the counter does not know attention on a CPU
 
 
-def test_a_plan_for_stable_diffusion_says_what_is_known_of_it(settings):
+def test_a_plan_for_stable_diffusion_says_what_is_known_of_it(short_config: MakeConfig) -> None:
     facts = stable_diffusion()
     plan, mid, whole = (
-        make_plan(settings(batch_size=1, **changes), facts, 512, 512, caches=WITHOUT_ENCODERS)
+        make_plan(short_config(batch_size=1, **changes), facts, 512, 512, caches=WITHOUT_ENCODERS)
         for changes in ({}, {"only_mid_control": True}, {"unlock": "base"})
     )
     assert plan.trained == pytest.approx(361e6 * 4, rel=0.01)  # 361 M parameters
@@ -84,34 +89,36 @@ def test_a_plan_for_stable_diffusion_says_what_is_known_of_it(settings):
     assert 1.3 < whole.flops / plan.flops < 1.5  # the base's weights have gradients too
 
 
-def test_a_plan_counts_what_caches_save_and_what_is_computed_again(settings, base):
+def test_a_plan_counts_what_caches_save_and_what_is_computed_again(short_config: MakeConfig, base: Base) -> None:
     facts = base.facts
-    plain = make_plan(settings(), facts, 64, 64)
+    plain = make_plan(short_config(), facts, 64, 64)
     cached = [
-        make_plan(settings(), facts, 64, 64, caches=Caches(dict.fromkeys(tables, "float32"))).flops
+        make_plan(short_config(), facts, 64, 64, caches=Caches(dict.fromkeys(tables, "float32"))).flops
         for tables in (["latents"], ["latents", "embeddings"])
     ]
     assert plain.flops > cached[0] > cached[1]
-    again = make_plan(settings(gradient_checkpointing=True), facts, 64, 64)
+    again = make_plan(short_config(gradient_checkpointing=True), facts, 64, 64)
     assert again.flops > plain.flops
     assert again.activations < plain.activations
 
 
-def test_a_plan_is_for_one_of_several_processes(settings, base):
-    alone, one_of_two = (make_plan(settings(batch_size=8), base.facts, 64, 64, processes) for processes in (1, 2))
+def test_a_plan_is_for_one_of_several_processes(short_config: MakeConfig, base: Base) -> None:
+    alone, one_of_two = (make_plan(short_config(batch_size=8), base.facts, 64, 64, processes) for processes in (1, 2))
     assert one_of_two.flops == pytest.approx(alone.flops / 2)
     assert one_of_two.activations == pytest.approx(alone.activations / 2, rel=0.1)
     assert one_of_two.gradients == 2 * alone.gradients  # and the buckets that they are exchanged in
     with pytest.raises(MillError, match="--batch-size 8 does not divide among 3 processes"):
-        make_plan(settings(batch_size=8), base.facts, 64, 64, 3)
+        make_plan(short_config(batch_size=8), base.facts, 64, 64, 3)
 
 
-def test_what_a_plan_says_of_processes_and_looks_without_a_warning(settings, dataset_folder, monkeypatch):
+def test_what_a_plan_says_of_processes_and_looks_without_a_warning(
+    short_config: MakeConfig, scenes_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     warnings = []
     monkeypatch.setattr("diffusers.models.modeling_utils.logger.warning", lambda *given, **how: warnings.append(given))
     monkeypatch.setenv("WORLD_SIZE", "2")
-    config = settings(held_out=0.2, evaluation_samples=2, steps=20, evaluation_budget=0.0, precision="bf16")
-    prepared = start.prepare(str(dataset_folder), config)
+    config = short_config(held_out=0.2, evaluation_samples=2, steps=20, evaluation_budget=0.0, precision="bf16")
+    prepared = start.prepare(str(scenes_folder), config)
     text = plan_text(prepared, config)
     assert "20 steps of 4, 2 in each of 2 processes are" in text
     assert "looks at held-out rows: 2 of" in text

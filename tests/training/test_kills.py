@@ -1,5 +1,7 @@
 """A trial of minutes: runs killed at random instants, and gone on with, end in the bits of one that nobody stopped."""
 
+from __future__ import annotations
+
 import json
 import os
 import random
@@ -8,8 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from controlmill.training.run.saved import steps_saved
@@ -38,29 +44,29 @@ SETTINGS = {
 }
 
 
-def command(*arguments) -> subprocess.Popen:
+def command(*arguments: Any) -> subprocess.Popen:
     words = [sys.executable, "-m", "controlmill", *map(str, arguments)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(words, stderr=subprocess.DEVNULL, start_new_session=True, env=env)
 
 
 @pytest.fixture(scope="module")
-def with_caches(dataset_folder, tmp_path_factory):
+def with_caches(scenes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The dataset with caches of the tiny base."""
     folder = tmp_path_factory.mktemp("kills") / "dataset"
-    shutil.copytree(dataset_folder, folder)
+    shutil.copytree(scenes_folder, folder)
     assert command("encode", folder, "--base", "tiny", "--text").wait() == 0
     return folder
 
 
-def lines(run) -> list[dict]:
+def lines(run: Path) -> list[dict]:
     """The whole lines of a log that may be being written, without its times."""
     path = run / "metrics.jsonl"
     found = [line for line in path.read_text().splitlines() if line.endswith("}")] if path.exists() else []
     return [{name: value for name, value in json.loads(line).items() if name != "seconds"} for line in found]
 
 
-def when(rng: random.Random, run):
+def when(rng: random.Random, run: Path) -> Callable[[], bool]:
     """An instant to kill at: after some lines of the log, while a checkpoint is written, or anywhere."""
     kind = rng.choice(["line", "line", "checkpoint", "start"])
     if kind == "start":
@@ -78,7 +84,7 @@ def when(rng: random.Random, run):
     return enough
 
 
-def killed(process: subprocess.Popen, due, rng: random.Random) -> bool:
+def killed(process: subprocess.Popen, due: Callable[[], bool], rng: random.Random) -> bool:
     """Wait for the instant, or for the end; whether it was killed."""
     while process.poll() is None and not due():
         time.sleep(SECONDS)
@@ -90,7 +96,7 @@ def killed(process: subprocess.Popen, due, rng: random.Random) -> bool:
     return True
 
 
-def weights(run):
+def weights(run: Path) -> dict[str, dict[str, torch.Tensor]]:
     folder = run / "checkpoints" / f"{STEPS:08d}"
     return {str(path.relative_to(folder)): load_file(path) for path in sorted(folder.rglob("*.safetensors"))}
 
@@ -98,7 +104,7 @@ def weights(run):
 @pytest.mark.long
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_twenty_random_kills_change_no_bit(setting, with_caches, tmp_path):
+def test_twenty_random_kills_change_no_bit(setting: str, with_caches: Path, tmp_path: Path) -> None:
     rng, kills = random.Random(setting), 0
     flags = {**RUN, **LOOKS, **SETTINGS[setting], "device": "cpu", "loader-workers": 2}
     arguments = [f"--{name}={value}" for name, value in flags.items()]

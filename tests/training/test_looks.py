@@ -1,14 +1,19 @@
 """Looks in every precision, within the memory of a step, on the window that is trained on; what a look costs."""
 
+from __future__ import annotations
+
 import json
 import time
 import types
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
+from diffusers import ControlNetModel
 from PIL import Image
 
 from controlmill.annotators.base import Network, Placement
@@ -20,12 +25,14 @@ from controlmill.evaluation.sample import draw
 from controlmill.evaluation.sampling import sample_pictures, start_noise
 from controlmill.schemas.errors import MillError
 from controlmill.training import start
+from controlmill.training.config import TrainConfig
 from controlmill.training.data import reader
 from controlmill.training.data.loader import held_out_samples
 from controlmill.training.data.selection import LOCATION, common_shapes
 from controlmill.training.looks import Looks
 from controlmill.training.run.log import read_log
 from controlmill.training.trainer import Trainer
+from tests.training_runs import MakeConfig, TrainRun, begin
 
 LOOKING = {
     "steps": 2,
@@ -38,11 +45,11 @@ LOOKING = {
 ROWS = [(0, i) for i in range(5)]
 
 
-def looked(run):
+def looked(run: Path) -> list[dict[str, Any]]:
     return [line for line in read_log(run) if "gain" in line]
 
 
-def connected(base):
+def connected(base: Base) -> ControlNetModel:
     """A ControlNet whose control shows."""
     controlnet = make_controlnet(base.unet, "zero", 4, 3, 0).float()
     for convolution in zero_convolutions(controlnet):
@@ -51,23 +58,22 @@ def connected(base):
 
 
 @pytest.fixture
-def trainer_of(dataset_folder, tmp_path):
+def trainer_of(scenes_folder: Path, tmp_path: Path) -> Callable[[TrainConfig], Trainer]:
     """Begins a run and builds its trainer."""
 
-    def go(config) -> Trainer:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        return Trainer(tmp_path / "run", config, start.begin(str(dataset_folder), tmp_path / "run", config), False)
+    def go(config: TrainConfig) -> Trainer:
+        return begin(scenes_folder, tmp_path / "run", config)
 
     return go
 
 
 @pytest.fixture
-def seen(monkeypatch):
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Looks]:
     """The Looks of every run that is trained."""
     made = []
 
     class Seen(Looks):
-        def __init__(self, *given):
+        def __init__(self, *given: Any) -> None:
             super().__init__(*given)
             made.append(self)
 
@@ -75,7 +81,7 @@ def seen(monkeypatch):
     return made
 
 
-def test_a_middle_block_alone_is_looked_at_as_its_file_is_drawn(small_base, tmp_path):
+def test_a_middle_block_alone_is_looked_at_as_its_file_is_drawn(small_base: Path, tmp_path: Path) -> None:
     base = Base(str(small_base), torch.device("cpu"))
     trained = connected(base)
     choose_trainable(trained, base.unet, only_mid=True, unlock="none")
@@ -91,8 +97,10 @@ def test_a_middle_block_alone_is_looked_at_as_its_file_is_drawn(small_base, tmp_
 
 
 @pytest.mark.parametrize("changes", [{}, {"unlock": "base"}, {"ema_decay": 0.9}])
-def test_a_bf16_run_is_looked_at(changes, train, settings, tmp_path):
-    train(tmp_path / "run", settings(**LOOKING, evaluation_samples=2, precision="bf16", **changes))
+def test_a_bf16_run_is_looked_at(
+    changes: dict[str, Any], train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
+    train_run(tmp_path / "run", short_config(**LOOKING, evaluation_samples=2, precision="bf16", **changes))
     first, last = looked(tmp_path / "run")
     assert first["gain"] == 0
     assert first["fidelity"] == first["floor"]
@@ -101,7 +109,7 @@ def test_a_bf16_run_is_looked_at(changes, train, settings, tmp_path):
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("unlocked", [False, True])
-def test_half_precision_samples_are_near_those_of_fp32(precision, unlocked, small_base):
+def test_half_precision_samples_are_near_those_of_fp32(precision: str, unlocked: bool, small_base: Path) -> None:
     pictures = {}
     for dtype in ("fp32", precision):
         base = Base(str(small_base), torch.device("cpu"), dtype)
@@ -115,7 +123,7 @@ def test_half_precision_samples_are_near_those_of_fp32(precision, unlocked, smal
     assert off.mean() < 2
 
 
-def test_fp32_samples_are_those_of_the_stock_pipeline_bit_for_bit(small_base):
+def test_fp32_samples_are_those_of_the_stock_pipeline_bit_for_bit(small_base: Path) -> None:
     base = Base(str(small_base), torch.device("cpu"))
     controlnet, noise = connected(base), start_noise(base, ROWS, 0, 64, 64)
     control = np.random.default_rng(0).random((5, 3, 64, 64), np.float32)
@@ -133,13 +141,15 @@ def test_fp32_samples_are_those_of_the_stock_pipeline_bit_for_bit(small_base):
 # memory
 
 
-def test_looks_take_no_more_at_once_than_a_step(trainer_of, settings):
-    trainer = trainer_of(settings(**{**LOOKING, "evaluation_rows": 5}, evaluation_samples=3, micro_batch_size=2))
+def test_looks_take_no_more_at_once_than_a_step(
+    trainer_of: Callable[[TrainConfig], Trainer], short_config: MakeConfig
+) -> None:
+    trainer = trainer_of(short_config(**{**LOOKING, "evaluation_rows": 5}, evaluation_samples=3, micro_batch_size=2))
     base, largest = trainer.base, {}
     modules = {"unet": base.unet, "encoder": base.vae.encoder, "decoder": base.vae.decoder, "text": base.text_encoder}
     for name, module in modules.items():
 
-        def note(module, given, name=name):
+        def note(module: torch.nn.Module, given: Any, name: str = name) -> None:
             largest[name] = max(largest.get(name, 0), len(given[0]))
 
         module.register_forward_pre_hook(note)
@@ -147,9 +157,11 @@ def test_looks_take_no_more_at_once_than_a_step(trainer_of, settings):
     assert largest == {"unet": 4, "encoder": 2, "decoder": 2, "text": 2}  # guidance: each picture with and without
 
 
-def test_what_is_looked_at_does_not_depend_on_how_many_go_at_once(seen, train, settings, tmp_path):
+def test_what_is_looked_at_does_not_depend_on_how_many_go_at_once(
+    seen: list[Looks], train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
     for micro in (4, 1):
-        train(tmp_path / str(micro), settings(**LOOKING, evaluation_samples=3, micro_batch_size=micro))
+        train_run(tmp_path / str(micro), short_config(**LOOKING, evaluation_samples=3, micro_batch_size=micro))
     many, one = seen
     assert (many.batch, one.batch) == (4, 1)
     assert torch.equal(many.noise, one.noise)
@@ -160,14 +172,18 @@ def test_what_is_looked_at_does_not_depend_on_how_many_go_at_once(seen, train, s
     assert np.abs(a - b).max() <= 1
 
 
-def test_probes_may_be_sampled_without_a_prompt(seen, train, settings, tmp_path):
-    train(tmp_path / "run", settings(**LOOKING, evaluation_samples=2, evaluation_prompt=""))
+def test_probes_may_be_sampled_without_a_prompt(
+    seen: list[Looks], train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
+    train_run(tmp_path / "run", short_config(**LOOKING, evaluation_samples=2, evaluation_prompt=""))
     assert all(sample.caption for sample in seen[0].probes)
     assert seen[0].prompts == ["", ""]
 
 
-def test_a_run_that_goes_on_may_be_looked_at_otherwise(train, settings, tmp_path):
-    train(tmp_path / "run", settings(**LOOKING, evaluation_samples=2))
+def test_a_run_that_goes_on_may_be_looked_at_otherwise(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
+    train_run(tmp_path / "run", short_config(**LOOKING, evaluation_samples=2))
     changes = {
         "evaluation_samples": 0,
         "evaluation_rows": 6,
@@ -181,8 +197,10 @@ def test_a_run_that_goes_on_may_be_looked_at_otherwise(train, settings, tmp_path
     assert "fidelity" not in looked(tmp_path / "run")[-1]
 
 
-def test_a_run_that_cannot_go_on_is_left_as_it_was(train, settings, tmp_path):
-    train(tmp_path / "run", settings(steps=1))
+def test_a_run_that_cannot_go_on_is_left_as_it_was(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
+    train_run(tmp_path / "run", short_config(steps=1))
     before = (tmp_path / "run" / "run.json").read_text()
     for changes in (
         {"device": "cuda:99"},
@@ -198,14 +216,17 @@ def test_a_run_that_cannot_go_on_is_left_as_it_was(train, settings, tmp_path):
 
 
 def test_with_crop_looks_are_at_the_middle_of_every_picture_that_is_large_enough(
-    seen, trainer_of, settings, monkeypatch
-):
-    def tall(decode):  # the dataset's pictures are all 64x64
+    seen: list[Looks],
+    trainer_of: Callable[[TrainConfig], Trainer],
+    short_config: MakeConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def tall(decode: Callable[..., Any]) -> Callable[..., Any]:  # the dataset's pictures are all 64x64
         return lambda *given: np.concatenate([square := decode(*given[:-1], (64, 64))] * (given[-1][0] // len(square)))
 
     monkeypatch.setattr(reader, "decode_image", tall(reader.decode_image))
     monkeypatch.setattr(reader, "decode_map", tall(reader.decode_map))
-    trainer = trainer_of(settings(**{**LOOKING, "evaluation_rows": 99}, evaluation_samples=2, crop_size=32))
+    trainer = trainer_of(short_config(**{**LOOKING, "evaluation_rows": 99}, evaluation_samples=2, crop_size=32))
     prepared = trainer.prepared
     rows = prepared.selection.held_out
     rows["height"][0], rows["width"][1] = 128, 24  # one of another shape, one too narrow
@@ -224,7 +245,7 @@ def test_with_crop_looks_are_at_the_middle_of_every_picture_that_is_large_enough
     assert {picture.shape for picture in seen[0].floor_pictures} == {(32, 32, 3)}
 
 
-def test_keypoints_outside_the_window_are_not_asked_for():
+def test_keypoints_outside_the_window_are_not_asked_for() -> None:
     person = np.full((18, 2), -1.0)
     person[:3] = (20, 30), (50, 30), (47, 47)
     inside = people_of(within(person.ravel().tolist(), 16, 16, 32))[0]
@@ -236,14 +257,18 @@ def test_keypoints_outside_the_window_are_not_asked_for():
 # what looking costs
 
 
-def test_other_processes_wait_for_a_long_look(trainer_of, settings):
-    assert trainer_of(settings()).accelerator.init_handler.timeout == timedelta(hours=2)
+def test_other_processes_wait_for_a_long_look(
+    trainer_of: Callable[[TrainConfig], Trainer], short_config: MakeConfig
+) -> None:
+    assert trainer_of(short_config()).accelerator.init_handler.timeout == timedelta(hours=2)
 
 
-def test_a_picture_is_annotated_once_for_all_measures(train, settings, tmp_path, monkeypatch):
+def test_a_picture_is_annotated_once_for_all_measures(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     annotation, calls = Judge.annotation, []
     monkeypatch.setattr(Judge, "annotation", lambda *given: calls.append(1) or annotation(*given))
-    train(tmp_path / "run", settings(**LOOKING, evaluation_samples=2))
+    train_run(tmp_path / "run", short_config(**LOOKING, evaluation_samples=2))
     assert looked(tmp_path / "run")[-1].keys() >= {"fidelity", "F1_exact"}
     assert len(calls) == 8  # two pictures at the floor, at the ceiling, at the first look and at the last
 
@@ -254,18 +279,20 @@ class Placed(Network):
     name = "placed"
     weights = ()
 
-    def __init__(self, files, place):
+    def __init__(self, files: Mapping[str, Path], place: Placement) -> None:
         self.place = place
 
-    def preprocess(self, image):
+    def preprocess(self, image: np.ndarray) -> np.ndarray:
         return image
 
-    def forward(self, batch):
+    def forward(self, batch: Any) -> list[Any]:
         return list(batch)
 
 
-def test_the_judge_annotates_on_the_device_of_the_run(settings, dataset_folder, monkeypatch):
-    prepared = start.prepare(str(dataset_folder), settings())
+def test_the_judge_annotates_on_the_device_of_the_run(
+    short_config: MakeConfig, scenes_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = start.prepare(str(scenes_folder), short_config())
     annotator = types.SimpleNamespace(network=Placed)
     monkeypatch.setattr("controlmill.evaluation.fidelity.find_annotator", lambda *_: (annotator, {}))
     judge = make_judge(prepared.condition, prepared.provenance(), torch.device("cuda", 1))
@@ -275,25 +302,32 @@ def test_the_judge_annotates_on_the_device_of_the_run(settings, dataset_folder, 
 @pytest.mark.parametrize(
     ("steps", "look", "save"), [(20, 50, 50), (100, 50, 50), (1_000, 50, 100), (20_000, 1_000, 2_000)]
 )
-def test_a_short_trial_is_spent_on_steps(steps, look, save, settings):
-    assert (settings(steps=steps).evaluation_interval, settings(steps=steps).checkpoint_interval) == (look, save)
-    assert settings(steps=steps, evaluate_every=3).evaluation_interval == 3
+def test_a_short_trial_is_spent_on_steps(steps: int, look: int, save: int, short_config: MakeConfig) -> None:
+    assert (short_config(steps=steps).evaluation_interval, short_config(steps=steps).checkpoint_interval) == (
+        look,
+        save,
+    )
+    assert short_config(steps=steps, evaluate_every=3).evaluation_interval == 3
 
 
-def test_what_is_fixed_before_the_first_look_counts_as_time_of_looks(seen, train, settings, tmp_path, monkeypatch):
+def test_what_is_fixed_before_the_first_look_counts_as_time_of_looks(
+    seen: list[Looks], train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fix = Looks._fix
     monkeypatch.setattr(Looks, "_fix", lambda looks: time.sleep(0.5) or fix(looks))
-    config = settings(**{**LOOKING, "steps": 6, "evaluate_every": 1, "evaluation_budget": 0.01})
-    train(tmp_path / "run", config)
+    config = short_config(**{**LOOKING, "steps": 6, "evaluate_every": 1, "evaluation_budget": 0.01})
+    train_run(tmp_path / "run", config)
     assert seen[0].spent > 0.5
     assert [line["step"] for line in looked(tmp_path / "run")] == [0, 6]
 
 
-def test_a_run_without_time_for_looks_does_not_read_its_log_at_each_step(train, settings, tmp_path, monkeypatch):
+def test_a_run_without_time_for_looks_does_not_read_its_log_at_each_step(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = []
     monkeypatch.setattr("controlmill.training.looks.read_log", lambda run: calls.append(1) or read_log(run))
-    config = settings(**{**LOOKING, "steps": 6, "evaluate_every": 1, "evaluation_budget": 1e-9})
-    train(tmp_path / "run", config)
+    config = short_config(**{**LOOKING, "steps": 6, "evaluate_every": 1, "evaluation_budget": 1e-9})
+    train_run(tmp_path / "run", config)
     assert [line["step"] for line in looked(tmp_path / "run")] == [0, 6]
     assert len(calls) == 3  # at the beginning, and for the curves of each look
     Trainer(tmp_path / "run", *start.resume(tmp_path / "run", {}), resume=True).train()
@@ -303,10 +337,17 @@ def test_a_run_without_time_for_looks_does_not_read_its_log_at_each_step(train, 
 # looks that fail, or that tell nothing
 
 
-def test_a_look_that_fails_does_not_end_the_run(seen, train, settings, tmp_path, monkeypatch, capsys):
+def test_a_look_that_fails_does_not_end_the_run(
+    seen: list[Looks],
+    train_run: TrainRun,
+    short_config: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     draw_grid = Looks._draw
 
-    def fails(looks, step, pictures):
+    def fails(looks: Looks, step: int, pictures: Any) -> None:
         if step == 1:
             raise RuntimeError("out of memory")
         draw_grid(looks, step, pictures)
@@ -317,7 +358,7 @@ def test_a_look_that_fails_does_not_end_the_run(seen, train, settings, tmp_path,
         Trainer, "_one_step", lambda trainer, samples: modes.append(trainer.trained.controlnet.training) or (0.0, 0.0)
     )
     run = tmp_path / "run"
-    trainer = train(run, settings(**{**LOOKING, "evaluate_every": 1}, evaluation_samples=1))
+    trainer = train_run(run, short_config(**{**LOOKING, "evaluate_every": 1}, evaluation_samples=1))
     assert modes == [True, True]
     assert trainer.step == 2
     assert [line["step"] for line in looked(run)] == [0, 2]
@@ -329,21 +370,34 @@ def test_a_look_that_fails_does_not_end_the_run(seen, train, settings, tmp_path,
 
 
 @pytest.mark.parametrize(("error", "first"), [(RuntimeError, True), (KeyboardInterrupt, False)])
-def test_the_first_look_may_fail_and_ctrl_c_is_no_failure(error, first, train, settings, tmp_path, monkeypatch):
-    def fails(looks, step, pictures):
+def test_the_first_look_may_fail_and_ctrl_c_is_no_failure(
+    error: type[BaseException],
+    first: bool,
+    train_run: TrainRun,
+    short_config: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(looks: Looks, step: int, pictures: Any) -> None:
         if first or step:
             raise error
 
     monkeypatch.setattr(Looks, "_draw", fails)
     with pytest.raises(error):
-        train(tmp_path / "run", settings(**{**LOOKING, "evaluate_every": 1}, evaluation_samples=1))
+        train_run(tmp_path / "run", short_config(**{**LOOKING, "evaluate_every": 1}, evaluation_samples=1))
 
 
-def test_fidelity_that_tells_nothing_is_said_once_and_breaks_nothing(train, settings, tmp_path, monkeypatch, capsys):
+def test_fidelity_that_tells_nothing_is_said_once_and_breaks_nothing(
+    train_run: TrainRun,
+    short_config: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     black = np.zeros((64, 64, 3), np.uint8)
     monkeypatch.setattr("controlmill.training.looks.round_trip", lambda base, images, batch: [black] * len(images))
     run = tmp_path / "run"
-    train(run, settings(**LOOKING, evaluation_samples=2))
+    train_run(run, short_config(**LOOKING, evaluation_samples=2))
     assert capsys.readouterr().err.count("fidelity tells nothing here: F1 within 2 px at 512 is 0.000") == 1
     assert np.isnan([line["fraction"] for line in looked(run)]).all()
     assert json.loads((run / "convergence.json").read_text()) == {"converged": None}
@@ -354,9 +408,11 @@ def test_fidelity_that_tells_nothing_is_said_once_and_breaks_nothing(train, sett
 # one picture for a user
 
 
-def test_a_picture_is_drawn_in_the_runs_shape_that_is_nearest_to_the_photos(train, settings, tmp_path):
+def test_a_picture_is_drawn_in_the_runs_shape_that_is_nearest_to_the_photos(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
-    train(run, settings(steps=1))
+    train_run(run, short_config(steps=1))
     said = json.loads((run / "run.json").read_text())
     assert said["shapes"] == [[64, 64]]
     (run / "run.json").write_text(json.dumps({**said, "shapes": [[64, 64], [32, 96], [96, 32]]}))
@@ -367,7 +423,7 @@ def test_a_picture_is_drawn_in_the_runs_shape_that_is_nearest_to_the_photos(trai
             assert picture.shape == drawn.shape == (*shape, 3)
 
 
-def test_shapes_are_listed_the_commonest_first():
+def test_shapes_are_listed_the_commonest_first() -> None:
     rows = np.zeros(6, LOCATION)
     rows["height"], rows["width"] = (64, 32, 64, 96, 32, 64), (64, 96, 64, 32, 96, 64)
     assert common_shapes(rows) == [(64, 64), (32, 96), (96, 32)]

@@ -1,5 +1,7 @@
 """Exactness: resuming, processes, micro-batches; and what is trained in each mode."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
@@ -8,13 +10,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,27 +26,23 @@ from controlmill.bases.controlnet import ControlledDenoiser, choose_trainable, m
 from controlmill.bases.stable_diffusion import Base
 from controlmill.schemas.errors import MillError
 from controlmill.training import start
+from controlmill.training.data.loader import Loader
+from controlmill.training.data.reader import Sample
 from controlmill.training.run import checkpoint
 from controlmill.training.run.log import read_log
 from controlmill.training.step import make_inputs
 from controlmill.training.trainer import Trainer, learning_rate
-from tests.training.fixtures import ALL_MAPS, save_small_base, small_unet
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "diffusion_pytorch_model.safetensors")
+from tests.scenes import ALL_MAPS
+from tests.small_base import save_small_base, small_unet
+from tests.training_runs import MakeConfig, TrainRun, begin, losses, weights
 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def losses(run: Path) -> list[float]:
-    return [line["loss"] for line in read_log(run) if "loss" in line]
-
-
 @pytest.fixture(scope="module")
-def base(small_base) -> Base:
+def base(small_base: Path) -> Base:
     return Base(str(small_base), torch.device("cpu"))
 
 
@@ -53,9 +52,17 @@ def base(small_base) -> Base:
 @pytest.mark.parametrize(
     ("stop", "workers", "changes"), [(3, 0, {}), (5, 2, {"ema_decay": 0.9, "warmup_steps": 4, "random_flip": True})]
 )
-def test_a_resumed_run_is_equal_bit_for_bit(stop, workers, changes, train, settings, dataset_folder, tmp_path):
-    train(tmp_path / "whole", settings(steps=7, **changes))
-    train(tmp_path / "cut", settings(steps=stop, **changes))
+def test_a_resumed_run_is_equal_bit_for_bit(
+    stop: int,
+    workers: int,
+    changes: dict[str, Any],
+    train_run: TrainRun,
+    short_config: MakeConfig,
+    scenes_folder: Path,
+    tmp_path: Path,
+) -> None:
+    train_run(tmp_path / "whole", short_config(steps=7, **changes))
+    train_run(tmp_path / "cut", short_config(steps=stop, **changes))
     config, prepared = start.resume(tmp_path / "cut", {"steps": 7, "loader_workers": workers})
     assert Trainer(tmp_path / "cut", config, prepared, resume=True).train() == 7
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
@@ -65,18 +72,20 @@ def test_a_resumed_run_is_equal_bit_for_bit(stop, workers, changes, train, setti
     assert losses(tmp_path / "whole") == losses(tmp_path / "cut")
 
 
-def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on_exactly(train, settings, tmp_path):
-    train(tmp_path / "whole", settings(steps=30))
+def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on_exactly(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
+    train_run(tmp_path / "whole", short_config(steps=30))
     log = tmp_path / "cut" / "metrics.jsonl"
 
-    def interrupt():
+    def interrupt() -> None:
         while not log.exists() or len(log.read_text().splitlines()) < 5:
             time.sleep(0.001)
         os.kill(os.getpid(), signal.SIGINT)
 
     watcher = threading.Thread(target=interrupt)
     watcher.start()
-    done = train(tmp_path / "cut", settings(steps=30)).step
+    done = train_run(tmp_path / "cut", short_config(steps=30)).step
     watcher.join()
     assert 5 <= done < 30
     assert checkpoint.steps_saved(tmp_path / "cut")[-1] == done
@@ -88,10 +97,12 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on_exactly(train, settings,
 SAID = ("condition", "base", "steps", "batch_size", "learning_rate", "held_out", "evaluation_samples", "device")
 
 
-def test_ctrl_c_that_reaches_reader_processes_too_writes_a_checkpoint(settings, dataset_folder, tmp_path):
-    said = asdict(settings(steps=100_000))
+def test_ctrl_c_that_reaches_reader_processes_too_writes_a_checkpoint(
+    short_config: MakeConfig, scenes_folder: Path, tmp_path: Path
+) -> None:
+    said = asdict(short_config(steps=100_000))
     flags = [f"--{name.replace('_', '-')}={said[name]}" for name in SAID] + ["--loader-workers=2"]
-    command = [sys.executable, "-m", "controlmill", "train", str(dataset_folder), str(tmp_path / "run"), *flags]
+    command = [sys.executable, "-m", "controlmill", "train", str(scenes_folder), str(tmp_path / "run"), *flags]
     process = subprocess.Popen(command, start_new_session=True)
     while len(losses(tmp_path / "run")) < 3:
         assert process.poll() is None
@@ -107,12 +118,12 @@ def test_ctrl_c_that_reaches_reader_processes_too_writes_a_checkpoint(settings, 
 
 
 def test_a_run_does_not_go_on_with_another_base_or_other_captions(
-    train, settings, dataset_folder, tmp_path, monkeypatch
-):
+    train_run: TrainRun, short_config: MakeConfig, scenes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = tmp_path / "base"
     save_small_base(base)
-    config = settings(base=str(base), steps=1, unlock="decoder")
-    train(tmp_path / "run", config)
+    config = short_config(base=str(base), steps=1, unlock="decoder")
+    train_run(tmp_path / "run", config)
     going = start.resume(tmp_path / "run", {"steps": 2})
     Trainer(tmp_path / "run", *going, resume=True).train()  # the decoder is another, the base is not
     unet = small_unet()
@@ -123,13 +134,15 @@ def test_a_run_does_not_go_on_with_another_base_or_other_captions(
         "controlmill.schemas.dataset.Dataset.captions", lambda dataset: {"table": "images", "sha256": "another"}
     )
     with pytest.raises(MillError, match=r"has other captions\."):
-        start.resume(tmp_path / "run", {}, str(dataset_folder))
+        start.resume(tmp_path / "run", {}, str(scenes_folder))
 
 
-def test_a_run_goes_on_without_what_it_started_from(train, settings, tmp_path):
-    train(tmp_path / "first", settings(steps=1))
-    config = settings(steps=2, start_from=str(tmp_path / "first"))
-    train(tmp_path / "run", config)
+def test_a_run_goes_on_without_what_it_started_from(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
+    train_run(tmp_path / "first", short_config(steps=1))
+    config = short_config(steps=2, start_from=str(tmp_path / "first"))
+    train_run(tmp_path / "run", config)
     shutil.rmtree(tmp_path / "first")
     Trainer(tmp_path / "run", *start.resume(tmp_path / "run", {"steps": 3}), resume=True).train()
     assert checkpoint.steps_saved(tmp_path / "run")[-1] == 3
@@ -139,42 +152,50 @@ def test_a_run_goes_on_without_what_it_started_from(train, settings, tmp_path):
 
 
 def test_there_are_no_more_reader_processes_than_samples_and_uneven_ones_are_said(
-    settings, dataset_folder, tmp_path, monkeypatch, capsys
-):
+    short_config: MakeConfig,
+    scenes_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     asked = []
 
-    def noted(loader, first, reader, readers, workers):
+    def noted(loader: Loader, first: int, reader: int, readers: int, workers: int) -> Iterator[Any]:
         asked.append(workers)
         yield from loader.batches(first, reader, readers)
 
     monkeypatch.setattr("controlmill.training.trainer.batches", noted)
     for batch_size, workers in ((2, 8), (6, 3)):
-        run, config = tmp_path / str(workers), settings(steps=1, batch_size=batch_size, loader_workers=workers)
-        Trainer(run, config, start.begin(str(dataset_folder), run, config), resume=False).train()
+        run, config = tmp_path / str(workers), short_config(steps=1, batch_size=batch_size, loader_workers=workers)
+        Trainer(run, config, start.begin(str(scenes_folder), run, config), resume=False).train()
     assert asked == [2, 3]
     assert "3 readers do not share the 64 lanes of the order evenly: each row group is read 3.0 times" in (
         capsys.readouterr().err
     )
 
 
-def test_two_processes_equal_one(train, settings, dataset_folder, tmp_path):
-    config = settings(steps=3, batch_size=6, unlock="decoder", unlock_learning_rate=1e-4)
-    train(tmp_path / "one", config)
+def test_two_processes_equal_one(
+    train_run: TrainRun, short_config: MakeConfig, scenes_folder: Path, tmp_path: Path
+) -> None:
+    config = short_config(steps=3, batch_size=6, unlock="decoder", unlock_learning_rate=1e-4)
+    train_run(tmp_path / "one", config)
     said = asdict(config)
     flags = [f"--{name.replace('_', '-')}={said[name]}" for name in SAID] + [
         "--unlock=decoder",
         "--unlock-learning-rate=1e-4",
     ]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "controlmill"]
-    subprocess.run([*launch, "train", str(dataset_folder), str(tmp_path / "two"), *flags], check=True)
+    subprocess.run([*launch, "train", str(scenes_folder), str(tmp_path / "two"), *flags], check=True)
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=0, atol=1e-5)
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-4
 
 
-def test_inputs_of_a_sample_do_not_depend_on_what_it_is_batched_with(settings, dataset_folder, base):
-    config = settings(batch_size=6, noise_offset=0.1)
-    prepared = start.prepare(str(dataset_folder), config)
+def test_inputs_of_a_sample_do_not_depend_on_what_it_is_batched_with(
+    short_config: MakeConfig, scenes_folder: Path, base: Base
+) -> None:
+    config = short_config(batch_size=6, noise_offset=0.1)
+    prepared = start.prepare(str(scenes_folder), config)
     samples = next(prepared.loader(config).batches(5))
     whole = make_inputs(base, samples, prepared.condition, config)
     for part in (samples[0::2], samples[1::2]):
@@ -185,15 +206,17 @@ def test_inputs_of_a_sample_do_not_depend_on_what_it_is_batched_with(settings, d
         torch.testing.assert_close(some.latents, whole.latents[picked], atol=1e-5, rtol=0)
 
 
-def test_micro_batches_give_the_gradient_of_the_batch(train, settings, tmp_path):
-    train(tmp_path / "whole", settings(steps=3, batch_size=6))
-    train(tmp_path / "parts", settings(steps=3, batch_size=6, micro_batch_size=4))
+def test_micro_batches_give_the_gradient_of_the_batch(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
+    train_run(tmp_path / "whole", short_config(steps=3, batch_size=6))
+    train_run(tmp_path / "parts", short_config(steps=3, batch_size=6, micro_batch_size=4))
     np.testing.assert_allclose(losses(tmp_path / "parts"), losses(tmp_path / "whole"), atol=1e-5)
 
 
-def test_prompt_dropout_is_drawn_anew_each_epoch(settings, dataset_folder, base):
-    config = settings(batch_size=96)
-    prepared = start.prepare(str(dataset_folder), config)
+def test_prompt_dropout_is_drawn_anew_each_epoch(short_config: MakeConfig, scenes_folder: Path, base: Base) -> None:
+    config = short_config(batch_size=96)
+    prepared = start.prepare(str(scenes_folder), config)
     empty = base.encode_prompts([""])[0]
     dropped = []
     for epoch, samples in zip(range(2), prepared.loader(config).batches(), strict=False):
@@ -207,7 +230,7 @@ def test_prompt_dropout_is_drawn_anew_each_epoch(settings, dataset_folder, base)
 # what changes, and what does not
 
 
-def test_before_the_first_step_the_controlnet_changes_nothing(base):
+def test_before_the_first_step_the_controlnet_changes_nothing(base: Base) -> None:
     controlnet = make_controlnet(base.unet, "zero", 4, 3, seed=0)
     noisy, text = torch.randn(2, 4, 16, 16), torch.randn(2, 24, 32)
     t, control = torch.tensor([10, 900]), torch.rand(2, 3, 64, 64)
@@ -233,10 +256,12 @@ TRAINED = {"decoder": DECODER, "base": ("",)}  # of the UNet, by the beginning o
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_only_what_should_be_trained_changes(mode, train, settings, tmp_path):
+def test_only_what_should_be_trained_changes(
+    mode: str, train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
     changes, frozen = MODES[mode]
-    config = settings(steps=4, max_grad_norm=0.0, **changes)
-    trainer = train(tmp_path / "run", config)
+    config = short_config(steps=4, max_grad_norm=0.0, **changes)
+    trainer = train_run(tmp_path / "run", config)
     untouched = Base(config.base, torch.device("cpu"))
     for name, value in trainer.base.unet.state_dict().items():
         moved = not torch.equal(value, untouched.unet.state_dict()[name])
@@ -265,7 +290,7 @@ def only_mid_step(leave_out: bool) -> tuple[torch.nn.Module, float, int]:
     return denoiser, loss.item(), counter.get_total_flops()
 
 
-def test_only_mid_leaves_work_out_and_changes_nothing():
+def test_only_mid_leaves_work_out_and_changes_nothing() -> None:
     (plain, plain_loss, plain_work), (denoiser, loss, work) = (only_mid_step(leave_out) for leave_out in (False, True))
     assert loss == plain_loss
     for (name, one), (_, other) in zip(denoiser.named_parameters(), plain.named_parameters(), strict=True):
@@ -280,10 +305,10 @@ def test_only_mid_leaves_work_out_and_changes_nothing():
     assert plain_work - work == 2 * connections + towards  # forward, and towards what comes in
 
 
-def test_only_mid_has_no_gradient_towards_skip_connections():
+def test_only_mid_has_no_gradient_towards_skip_connections() -> None:
     denoiser, seen = only_mid_step(leave_out=True)[0], []
 
-    def note(block, args, given):
+    def note(block: torch.nn.Module, args: Any, given: Any) -> None:
         seen.append((given["hidden_states"].requires_grad, [s.requires_grad for s in given["res_hidden_states_tuple"]]))
 
     for block in denoiser.unet.up_blocks:
@@ -292,20 +317,22 @@ def test_only_mid_has_no_gradient_towards_skip_connections():
     assert seen == [(True, [False, False])] * 2
 
 
-def test_only_mid_runs_in_the_stock_pipeline_and_reconnects(train, settings, tmp_path, capsys):
-    train(tmp_path / "mid", settings(steps=2, only_mid_control=True))
+def test_only_mid_runs_in_the_stock_pipeline_and_reconnects(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_run(tmp_path / "mid", short_config(steps=2, only_mid_control=True))
     assert not any(value.any() for name, value in weights(tmp_path / "mid").items() if "controlnet_down_blocks" in name)
-    train(tmp_path / "all", settings(steps=3, start_from=str(tmp_path / "mid")))
+    train_run(tmp_path / "all", short_config(steps=3, start_from=str(tmp_path / "mid")))
     assert all(value.any() for name, value in weights(tmp_path / "all").items() if "controlnet_down_blocks" in name)
     assert "are dropped" not in capsys.readouterr().err
-    train(tmp_path / "again", settings(start_from=str(tmp_path / "all"), only_mid_control=True, steps=1))
+    train_run(tmp_path / "again", short_config(start_from=str(tmp_path / "all"), only_mid_control=True, steps=1))
     assert "to skips are dropped, and zero again" in capsys.readouterr().err
     again = weights(tmp_path / "again")
     assert not any(value.any() for name, value in again.items() if "controlnet_down_blocks" in name)
     assert again["controlnet_mid_block.weight"].any()
 
 
-def test_trainable_parameters_get_gradients_and_others_none():
+def test_trainable_parameters_get_gradients_and_others_none() -> None:
     unet = small_unet()
     controlnet = make_controlnet(unet, "gaussian", 4, 3, seed=0)
     own, of_base = choose_trainable(controlnet, unet, only_mid=False, unlock="decoder")
@@ -319,46 +346,53 @@ def test_trainable_parameters_get_gradients_and_others_none():
 
 
 @pytest.mark.parametrize("condition", ALL_MAPS)
-def test_every_condition_trains(condition, train, settings, tmp_path):
+def test_every_condition_trains(condition: str, train_run: TrainRun, short_config: MakeConfig, tmp_path: Path) -> None:
     mirror = condition not in ("normals", "pose")  # whose x, and whose left, are not known of imported ones
-    train(
-        tmp_path / "run", settings(condition=condition, steps=3, random_flip=mirror, crop_size=32, micro_batch_size=2)
+    train_run(
+        tmp_path / "run",
+        short_config(condition=condition, steps=3, random_flip=mirror, crop_size=32, micro_batch_size=2),
     )
     assert len(losses(tmp_path / "run")) == 3
     assert weights(tmp_path / "run")["controlnet_mid_block.weight"].any()
 
 
-def test_memory_that_runs_out_is_told_with_what_to_do(train, settings, tmp_path, monkeypatch):
-    def full(self, samples):
+def test_memory_that_runs_out_is_told_with_what_to_do(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Any, samples: list[Sample]) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(Trainer, "_one_step", full)
     with pytest.raises(MillError, match=r"step 0: the memory of cpu is full .* smaller --micro-batch-size \(now 4\)"):
-        train(tmp_path / "run", settings(steps=2))
+        train_run(tmp_path / "run", short_config(steps=2))
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_tf32_is_used_in_products_and_convolutions_or_in_neither(allowed, train, settings, tmp_path):
+def test_tf32_is_used_in_products_and_convolutions_or_in_neither(
+    allowed: bool, train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     try:
-        train(tmp_path / "run", settings(steps=1, tf32=allowed))
+        train_run(tmp_path / "run", short_config(steps=1, tf32=allowed))
         assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == allowed
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def test_a_deterministic_run_asks_all_libraries(train, settings, tmp_path, monkeypatch):
+def test_a_deterministic_run_asks_all_libraries(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     try:
-        train(tmp_path / "run", settings(steps=1, deterministic=True))
+        train_run(tmp_path / "run", short_config(steps=1, deterministic=True))
         assert torch.are_deterministic_algorithms_enabled()
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     finally:
         torch.use_deterministic_algorithms(False)
 
 
-def test_options_of_the_loss_and_the_optimiser(train, settings, tmp_path):
-    config = settings(
+def test_options_of_the_loss_and_the_optimiser(train_run: TrainRun, short_config: MakeConfig, tmp_path: Path) -> None:
+    config = short_config(
         min_snr_gamma=5.0,
         noise_offset=0.1,
         lr_schedule="cosine",
@@ -366,7 +400,7 @@ def test_options_of_the_loss_and_the_optimiser(train, settings, tmp_path):
         gradient_checkpointing=True,
         ema_decay=0.9,
     )
-    train(tmp_path / "run", config)
+    train_run(tmp_path / "run", config)
     rates = [line["rate"] for line in read_log(tmp_path / "run") if "loss" in line]
     assert rates == [pytest.approx(config.learning_rate * learning_rate(config, step)) for step in range(4)]
     assert not equal(
@@ -374,12 +408,11 @@ def test_options_of_the_loss_and_the_optimiser(train, settings, tmp_path):
     )  # the average is offered
 
 
-def test_what_is_trained_starts_unrounded_whatever_the_precision(settings, dataset_folder, small_base, tmp_path):
-    config = settings(precision="bf16", unlock="decoder")
-    AcceleratorState._reset_state(reset_partial_state=True)
-    trainer = Trainer(
-        tmp_path / "run", config, start.begin(str(dataset_folder), tmp_path / "run", config), resume=False
-    )
+def test_what_is_trained_starts_unrounded_whatever_the_precision(
+    short_config: MakeConfig, scenes_folder: Path, small_base: Path, tmp_path: Path
+) -> None:
+    config = short_config(precision="bf16", unlock="decoder")
+    trainer = begin(scenes_folder, tmp_path / "run", config)
     exact = Base(str(small_base), torch.device("cpu"))
     assert equal(trainer.trained.controlnet.state_dict(), make_controlnet(exact.unet, "zero", 4, 3, 0).state_dict())
     for name, value in exact.unet.state_dict().items():
@@ -388,43 +421,48 @@ def test_what_is_trained_starts_unrounded_whatever_the_precision(settings, datas
         assert torch.equal(own, value if trained else value.bfloat16())
 
 
-def test_bf16_and_velocity_bases(train, settings, tmp_path):
+def test_bf16_and_velocity_bases(train_run: TrainRun, short_config: MakeConfig, tmp_path: Path) -> None:
     base = save_small_base(tmp_path / "velocity", "v_prediction")
-    train(tmp_path / "run", settings(base=str(base), precision="bf16", min_snr_gamma=5.0))
+    train_run(tmp_path / "run", short_config(base=str(base), precision="bf16", min_snr_gamma=5.0))
     assert np.isfinite(losses(tmp_path / "run")).all()
     assert {value.dtype for value in weights(tmp_path / "run").values()} == {torch.float32}
 
 
-def test_gradient_checkpointing_changes_no_bit_of_the_first_losses(train, settings, tmp_path):
-    train(tmp_path / "a", settings(steps=3))
-    train(tmp_path / "b", settings(steps=3, gradient_checkpointing=True))
+def test_gradient_checkpointing_changes_no_bit_of_the_first_losses(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
+    train_run(tmp_path / "a", short_config(steps=3))
+    train_run(tmp_path / "b", short_config(steps=3, gradient_checkpointing=True))
     np.testing.assert_allclose(losses(tmp_path / "a"), losses(tmp_path / "b"), atol=1e-6)
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rows(train, settings, tmp_path):
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rows(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
     with pytest.raises(MillError, match=r"the loss is nan.*rows are in.*Begin anew with a lower --learning-rate"):
-        train(tmp_path / "run", settings(steps=50, learning_rate=1e20, max_grad_norm=0.0, checkpoint_every=1000))
+        train_run(
+            tmp_path / "run", short_config(steps=50, learning_rate=1e20, max_grad_norm=0.0, checkpoint_every=1000)
+        )
     with pytest.raises(MillError, match=r"begin a new run with --start-from .*again, .* and a lower --learning-rate"):
-        train(tmp_path / "again", settings(steps=50, learning_rate=1e20, max_grad_norm=0.0, checkpoint_every=1))
+        train_run(tmp_path / "again", short_config(steps=50, learning_rate=1e20, max_grad_norm=0.0, checkpoint_every=1))
     said = json.loads(next((tmp_path / "run").glob("nan_*.json")).read_text())
     assert len(said["rows"]) == 4
     assert set(said["rows"][0]) == {"shard", "row", "epoch"}
 
 
-def test_what_a_new_run_does_not_take_is_said(train, settings, tmp_path):
-    trainer = train(tmp_path / "run", settings(steps=1, unlock="decoder"))
+def test_what_a_new_run_does_not_take_is_said(train_run: TrainRun, short_config: MakeConfig, tmp_path: Path) -> None:
+    trainer = train_run(tmp_path / "run", short_config(steps=1, unlock="decoder"))
     with pytest.raises(
         MillError, match=r"its ControlNet alone, without .* and without the trained decoder, and a lower"
     ):
         trainer._fail([], np.nan, np.nan)
 
 
-def test_fp16_gradients_that_are_never_finite_stop_the_run(settings, dataset_folder, tmp_path, monkeypatch):
-    AcceleratorState._reset_state(reset_partial_state=True)
-    config = settings(steps=99)
-    trainer = Trainer(
-        tmp_path / "run", config, start.begin(str(dataset_folder), tmp_path / "run", config), resume=False
-    )
+def test_fp16_gradients_that_are_never_finite_stop_the_run(
+    short_config: MakeConfig, scenes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = short_config(steps=99)
+    trainer = begin(scenes_folder, tmp_path / "run", config)
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu", enabled=False)
     norms = iter([np.inf, np.nan, 1.0, np.inf, np.inf, np.inf])
     monkeypatch.setattr(trainer.accelerator, "clip_grad_norm_", lambda *given: next(norms))
@@ -434,13 +472,19 @@ def test_fp16_gradients_that_are_never_finite_stop_the_run(settings, dataset_fol
 
 
 @pytest.mark.parametrize(("where", "saved"), [("reading", [3]), ("loss", [3]), ("optimiser", []), ("no number", [])])
-def test_an_error_costs_no_whole_step(where, saved, settings, dataset_folder, tmp_path, monkeypatch):
-    AcceleratorState._reset_state(reset_partial_state=True)
-    run, config = tmp_path / "run", settings(steps=5, checkpoint_every=100)
-    trainer = Trainer(run, config, start.begin(str(dataset_folder), run, config), resume=False)
+def test_an_error_costs_no_whole_step(
+    where: str,
+    saved: list[int] | list[Any],
+    short_config: MakeConfig,
+    scenes_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, config = tmp_path / "run", short_config(steps=5, checkpoint_every=100)
+    trainer = begin(scenes_folder, run, config)
 
-    def after_three_steps(do):
-        def go(*given):
+    def after_three_steps(do: Callable[..., Any]) -> Callable[..., Any]:
+        def go(*given: Any) -> Any:
             if trainer.step == 3:
                 raise RuntimeError("broken")
             return do(*given)
@@ -463,10 +507,12 @@ def test_an_error_costs_no_whole_step(where, saved, settings, dataset_folder, tm
     assert checkpoint.steps_saved(run) == saved
 
 
-def test_steps_kept_from_an_error_are_those_of_a_whole_run(train, settings, tmp_path, monkeypatch):
-    train(tmp_path / "whole", settings(steps=5))
+def test_steps_kept_from_an_error_are_those_of_a_whole_run(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_run(tmp_path / "whole", short_config(steps=5))
 
-    def cut(loader, first, *readers):
+    def cut(loader: Loader, first: int, *readers: Any) -> Iterator[Any]:
         for _ in range(3):
             yield next(source := loader.batches(first, *readers[:2]))
             first += 1
@@ -475,7 +521,7 @@ def test_steps_kept_from_an_error_are_those_of_a_whole_run(train, settings, tmp_
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="the disk is gone"):
         patch.setattr("controlmill.training.trainer.batches", cut)
-        train(tmp_path / "cut", settings(steps=5, checkpoint_every=100))
+        train_run(tmp_path / "cut", short_config(steps=5, checkpoint_every=100))
     Trainer(tmp_path / "cut", *start.resume(tmp_path / "cut", {}), resume=True).train()
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
 
@@ -485,12 +531,12 @@ def test_steps_kept_from_an_error_are_those_of_a_whole_run(train, settings, tmp_
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: no space")])
 def test_a_checkpoint_that_does_not_fit_leaves_nothing_and_the_one_before(
-    error, train, settings, tmp_path, monkeypatch
-):
+    error: Exception, train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
-    trainer = train(run, settings(steps=2, checkpoint_every=2, keep_checkpoints=2))
+    trainer = train_run(run, short_config(steps=2, checkpoint_every=2, keep_checkpoints=2))
 
-    def full(tensors, path):
+    def full(tensors: dict[str, torch.Tensor], path: Path) -> None:
         path.write_bytes(b"half")
         raise error
 
@@ -505,8 +551,10 @@ def test_a_checkpoint_that_does_not_fit_leaves_nothing_and_the_one_before(
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["00000002", "00000003"]
 
 
-def test_processes_end_when_the_first_cannot_write(train, settings, tmp_path, monkeypatch):
-    trainer = train(tmp_path / "run", settings(steps=1))
+def test_processes_end_when_the_first_cannot_write(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = train_run(tmp_path / "run", short_config(steps=1))
     heard = []
     monkeypatch.setattr(trainer.accelerator, "reduce", lambda failed, how: heard.append(float(failed)) or failed)
     monkeypatch.setattr(checkpoint, "save_file", lambda *given: (_ for _ in ()).throw(OSError("full")))
@@ -519,9 +567,11 @@ def test_processes_end_when_the_first_cannot_write(train, settings, tmp_path, mo
         trainer._save()
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(train, settings, tmp_path):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
     whole, run, last = tmp_path / "whole", tmp_path / "run", Path("checkpoints", "00000002")
-    train(whole, settings(steps=2, checkpoint_every=1, keep_checkpoints=2))
+    train_run(whole, short_config(steps=2, checkpoint_every=1, keep_checkpoints=2))
     names = ("optimizer.safetensors", "state.json", "controlnet/config.json")
     for name in (*names, "controlnet/diffusion_pytorch_model.safetensors"):
         shutil.rmtree(run, ignore_errors=True)

@@ -34,7 +34,7 @@ class Meeting(Halves):
     barrier = threading.Barrier(2)
     here = threading.local()
 
-    def __init__(self, files: Mapping[str, Path], place: Placement):
+    def __init__(self, files: Mapping[str, Path], place: Placement) -> None:
         super().__init__(files, place)
         if LOADS in os.environ:
             time.sleep(0.5)  # so that a second load would have its chance

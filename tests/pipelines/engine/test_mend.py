@@ -164,7 +164,7 @@ def test_a_run_that_begins_while_another_sweeps_is_not_swept(copy: Path, monkeyp
 class Unloadable(Halves):
     """A network whose weights do not fit."""
 
-    def __init__(self, *_: Any):
+    def __init__(self, *_: Any) -> None:
         raise MillError("the weights do not fit")
 
 

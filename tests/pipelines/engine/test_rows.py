@@ -17,7 +17,7 @@ from controlmill.pipelines.engine.rows import Failure, OutOfMemory, run_rows
 class Step:
     """Rows are (number, shape, fault); results are number * 10."""
 
-    def __init__(self, batch_size: int):
+    def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
         self.batches: list[list[Any]] = []
         self.loading = self.most = 0

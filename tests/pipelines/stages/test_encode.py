@@ -30,7 +30,7 @@ from controlmill.schemas.tables import TABLES
 from controlmill.schemas.views.verify import verify
 from tests.helpers import command, digests, make, rows, write_photos
 from tests.schemas.views.test_verify import write_captions
-from tests.training.fixtures import save_small_base
+from tests.small_base import save_small_base
 
 
 @pytest.fixture(scope="module")

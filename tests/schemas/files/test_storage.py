@@ -121,7 +121,7 @@ def test_object_stores_that_create_only_if_absent_are_written_to(protocol: tuple
 
 
 class RecordingPut:
-    def __init__(self, protocol: Any):
+    def __init__(self, protocol: Any) -> None:
         self.protocol = protocol
 
     def exists(self, path: str) -> bool:

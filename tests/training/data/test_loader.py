@@ -1,10 +1,15 @@
 """The loader: aligned batches in a fixed order, each row group read once, clear errors."""
 
+from __future__ import annotations
+
 import io
 import itertools
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,10 +26,10 @@ from controlmill.training.data import processes
 from controlmill.training.data.loader import Loader, LoaderConfig, held_out_samples
 from controlmill.training.data.order import LANES
 from controlmill.training.data.selection import LOCATION, Filter, Selection, check_tables, select
-from tests.training.fixtures import ALL_MAPS, SCENES, WITHOUT_SCRIBBLE
+from tests.scenes import ALL_MAPS, SCENES, WITHOUT_SCRIBBLE
 
 
-def make_loader(dataset, conditions=("canny",), threads=2, **changes):
+def make_loader(dataset: Dataset, conditions: tuple[str] = ("canny",), threads: int = 2, **changes: Any) -> Loader:
     return Loader(
         dataset,
         check_tables(dataset, conditions),
@@ -34,16 +39,16 @@ def make_loader(dataset, conditions=("canny",), threads=2, **changes):
     )
 
 
-def first(batches, count):
+def first(batches: Iterator[Any], count: int) -> list[Any]:
     return list(itertools.islice(batches, count))
 
 
-def identity(batch):
+def identity(batch: Any) -> list[tuple[Any, ...]]:
     return [(s.epoch, s.row, s.caption, s.image.tobytes(), *(m.tobytes() for m in s.maps.values())) for s in batch]
 
 
-def test_all_conditions_come_aligned_with_their_picture(scenes):
-    loader = make_loader(scenes, ALL_MAPS)
+def test_all_conditions_come_aligned_with_their_picture(scenes_dataset: Dataset) -> None:
+    loader = make_loader(scenes_dataset, ALL_MAPS)
     batch = first(loader.batches(), 1)[0]
     for sample in batch:
         assert set(sample.maps) == set(ALL_MAPS)
@@ -55,8 +60,8 @@ def test_all_conditions_come_aligned_with_their_picture(scenes):
     }
 
 
-def test_from_any_step_batches_are_the_same(scenes):
-    loader = make_loader(scenes, augment=Augment(crop=48, mirror=True))
+def test_from_any_step_batches_are_the_same(scenes_dataset: Dataset) -> None:
+    loader = make_loader(scenes_dataset, augment=Augment(crop=48, mirror=True))
     everything = [identity(batch) for batch in first(loader.batches(), 25)]
     assert [identity(batch) for batch in first(loader.batches(17), 8)] == everything[17:]
     seen = [row for batch in everything for epoch, row, *_ in batch if epoch == 0]
@@ -64,14 +69,14 @@ def test_from_any_step_batches_are_the_same(scenes):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_reader_processes_do_not_change_batches(scenes, workers):
-    loader = make_loader(scenes, threads=1)
+def test_reader_processes_do_not_change_batches(scenes_dataset: Dataset, workers: int) -> None:
+    loader = make_loader(scenes_dataset, threads=1)
     expected = [identity(batch) for batch in first(loader.batches(2), 4)]
     assert [identity(batch) for batch in first(processes.batches(loader, 2, workers=workers), 4)] == expected
 
 
-def test_ranks_share_each_batch(scenes):
-    loader = make_loader(scenes)
+def test_ranks_share_each_batch(scenes_dataset: Dataset) -> None:
+    loader = make_loader(scenes_dataset)
     whole = identity(first(loader.batches(), 1)[0])
     parts = [identity(first(loader.batches(0, rank, 2), 1)[0]) for rank in range(2)]
     assert [parts[i % 2][i // 2] for i in range(len(whole))] == whole
@@ -82,7 +87,7 @@ class Many(Dataset):
 
     GROUPS, ROWS = 80, 8
 
-    def __init__(self, wide=0):
+    def __init__(self, wide: int = 0) -> None:
         """Pictures are 8×8; every so many of them, beginning with the first, are twice as wide."""
         keys = [str(row) for row in range(self.GROUPS * self.ROWS)]
         widths = np.full(len(keys), 8)
@@ -104,26 +109,26 @@ class Many(Dataset):
         self.train["height"], self.train["width"] = 8, widths
 
     @staticmethod
-    def _made(width):
+    def _made(width: int) -> Any:
         """A picture and its map."""
         pixels = np.random.default_rng(0).integers(0, 256, (8, width, 3), np.uint8)
         edges = np.where(pixels[..., 0] > 127, 255, 0).astype(np.uint8)
         return [{"bytes": cv2.imencode(".png", array)[1].tobytes(), "path": None} for array in (pixels, edges)]
 
-    def index(self, table):
+    def index(self, table: str) -> Any:
         return None
 
     @contextmanager
-    def parquet(self, table, shard):
+    def parquet(self, table: str, shard: int) -> Iterator[Any]:
         yield open_parquet(self.files[table])
 
-    def loader(self, cache_bytes, train=None):
+    def loader(self, cache_bytes: int, train: np.ndarray | None = None) -> Loader:
         train = self.train if train is None else train
         selection, config = Selection(train, train[:0]), LoaderConfig(seed=3, batch_size=8)
         return Loader(self, {"canny": CONDITIONS["canny"]}, selection, config, cache_bytes=cache_bytes)
 
 
-def reads(loader, epochs=2, readers_=1):
+def reads(loader: Loader, epochs: int = 2, readers_: int = 1) -> int:
     """(reads of a row group by each reader in an epoch, most bytes that one held)."""
     found, most = [], 0
     for reader in range(readers_):
@@ -140,7 +145,7 @@ def reads(loader, epochs=2, readers_=1):
     return sum(found), most
 
 
-def test_each_row_group_is_read_once_an_epoch_where_what_is_to_come_fits():
+def test_each_row_group_is_read_once_an_epoch_where_what_is_to_come_fits() -> None:
     dataset = Many()
     loader = dataset.loader(dataset.open_bytes)
     assert reads(loader)[0] < 1.1
@@ -148,7 +153,9 @@ def test_each_row_group_is_read_once_an_epoch_where_what_is_to_come_fits():
 
 
 @pytest.mark.parametrize(("share_kept", "times"), [(0.5, 2.0), (0.25, 3.5), (0.0, 8.0)])
-def test_where_it_does_not_fit_row_groups_are_read_a_few_times_more_and_that_is_said(share_kept, times):
+def test_where_it_does_not_fit_row_groups_are_read_a_few_times_more_and_that_is_said(
+    share_kept: float, times: float
+) -> None:
     dataset = Many()
     loader = dataset.loader(max(1, int(share_kept * dataset.open_bytes)))
     found, most = reads(loader, epochs=1)
@@ -159,14 +166,14 @@ def test_where_it_does_not_fit_row_groups_are_read_a_few_times_more_and_that_is_
     assert not dataset.loader(dataset.open_bytes).notes(1)
 
 
-def test_the_bound_changes_no_batch():
+def test_the_bound_changes_no_batch() -> None:
     batches_of = [
         [identity(batch) for batch in first(Many().loader(bound).batches(3), 85)] for bound in (1, 10_000, 10**9)
     ]
     assert batches_of[0] == batches_of[1] == batches_of[2]
 
 
-def test_shapes_are_streams_that_share_row_groups():
+def test_shapes_are_streams_that_share_row_groups() -> None:
     dataset = Many(wide=3)
     loader = dataset.loader(dataset.open_bytes)
     assert [len(stream) for stream in loader.streams] == [426, 214]
@@ -176,38 +183,42 @@ def test_shapes_are_streams_that_share_row_groups():
     assert len(seen) == len(set(seen)) == len(dataset.train)
 
 
-def test_nulls_are_found_without_reading_maps_and_counted_by_reason(scenes, monkeypatch):
+def test_nulls_are_found_without_reading_maps_and_counted_by_reason(
+    scenes_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = set()
     read = pq.ParquetFile.read
 
-    def noted(self, columns=None, **options):
+    def noted(self: Any, columns: Any = None, **options: Any) -> Any:
         asked.update(columns)
         return read(self, columns=columns, **options)
 
     monkeypatch.setattr(pq.ParquetFile, "read", noted)
-    found = select(scenes, ["scribble", "segmentation"])
+    found = select(scenes_dataset, ["scribble", "segmentation"])
     assert asked == {"key", "sha256", "width", "height", "map.path", "reason", "caption"}
     assert dict(found.left_out) == {"scribble: missing": len(WITHOUT_SCRIBBLE)}
     assert len(found.train) == SCENES - len(WITHOUT_SCRIBBLE)
 
 
-def test_filters_take_columns_of_any_table(scenes):
+def test_filters_take_columns_of_any_table(scenes_dataset: Dataset) -> None:
     lines = Filter.parse("hough.n_lines > 4")
-    found = select(scenes, ["canny"], [lines, Filter.parse("width == 64")])
+    found = select(scenes_dataset, ["canny"], [lines, Filter.parse("width == 64")])
     assert len(found.train) + found.left_out["where"] == SCENES
     assert 0 < len(found.train) < SCENES
-    samples = held_out_samples(scenes, {"hough": scenes.condition("hough")}, found.train, columns=("n_lines",))
+    samples = held_out_samples(
+        scenes_dataset, {"hough": scenes_dataset.condition("hough")}, found.train, columns=("n_lines",)
+    )
     assert all(sample.columns["n_lines"] > 4 for sample in samples)
 
 
 @pytest.mark.parametrize("text", ["n_lines", "canny.nothing > 3", "nowhere.x > 3", "canny.map > 3"])
-def test_bad_filters_say_what_there_is(scenes, text):
+def test_bad_filters_say_what_there_is(scenes_dataset: Dataset, text: str) -> None:
     with pytest.raises(MillError, match="--where"):
-        select(scenes, ["canny"], [Filter.parse(text)])
+        select(scenes_dataset, ["canny"], [Filter.parse(text)])
 
 
-def test_subsets_nest_and_share_one_held_out_set(scenes):
-    chosen = [select(scenes, ["canny"], held_out=0.2, limit=limit) for limit in (10, 30, 0)]
+def test_subsets_nest_and_share_one_held_out_set(scenes_dataset: Dataset) -> None:
+    chosen = [select(scenes_dataset, ["canny"], held_out=0.2, limit=limit) for limit in (10, 30, 0)]
     rows = [{tuple(row) for row in found.train[["shard", "row"]].tolist()} for found in chosen]
     held = [{tuple(row) for row in found.held_out[["shard", "row"]].tolist()} for found in chosen]
     assert len(rows[0]) == 10
@@ -217,14 +228,14 @@ def test_subsets_nest_and_share_one_held_out_set(scenes):
     assert 5 < len(held[0]) < 40
 
 
-def test_an_empty_selection_is_an_error(scenes):
+def test_an_empty_selection_is_an_error(scenes_dataset: Dataset) -> None:
     with pytest.raises(MillError, match=r"no rows are left.*96 where"):
-        select(scenes, ["canny"], [Filter.parse("width > 64")])
+        select(scenes_dataset, ["canny"], [Filter.parse("width > 64")])
 
 
-def test_a_missing_a_partial_and_a_stale_table_are_errors(dataset_folder, tmp_path):
+def test_a_missing_a_partial_and_a_stale_table_are_errors(scenes_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
-    shutil.copytree(dataset_folder, folder)
+    shutil.copytree(scenes_folder, folder)
     dataset = Dataset.open(folder)
     with pytest.raises(MillError, match="no condition 'sketch'; it has: canny, hough"):
         check_tables(dataset, ["sketch"])
@@ -238,14 +249,14 @@ def test_a_missing_a_partial_and_a_stale_table_are_errors(dataset_folder, tmp_pa
         check_tables(dataset, ["hough"])
 
 
-def test_a_window_larger_than_the_pictures_is_an_error(scenes):
+def test_a_window_larger_than_the_pictures_is_an_error(scenes_dataset: Dataset) -> None:
     with pytest.raises(MillError, match="--crop-size 65"):
-        make_loader(scenes, augment=Augment(crop=65))
+        make_loader(scenes_dataset, augment=Augment(crop=65))
 
 
-def test_blocks_of_reader_processes_are_used_again_only_when_no_view_is_left(scenes):
+def test_blocks_of_reader_processes_are_used_again_only_when_no_view_is_left(scenes_dataset: Dataset) -> None:
     packer = processes._Packer()
-    batch = first(make_loader(scenes, ALL_MAPS).batches(), 1)[0]
+    batch = first(make_loader(scenes_dataset, ALL_MAPS).batches(), 1)[0]
     kept = processes._unpacked(*packer(batch))
     others = processes._unpacked(*packer(batch[::-1]))
     assert len(packer.blocks) == 2
@@ -260,9 +271,11 @@ def test_blocks_of_reader_processes_are_used_again_only_when_no_view_is_left(sce
     assert len(packer.blocks) == 3
 
 
-def test_a_table_that_cannot_be_read_is_one_message_also_from_another_process(dataset_folder, tmp_path, monkeypatch):
+def test_a_table_that_cannot_be_read_is_one_message_also_from_another_process(
+    scenes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(dataset_folder, copy)
+    shutil.copytree(scenes_folder, copy)
     loader = make_loader(Dataset.open(copy))
     for shard in range(3):
         path = copy / shard_file("canny", shard)

@@ -1,17 +1,21 @@
 """A run that goes on has the bits of one that was never stopped, whatever else the process did in between."""
 
+from __future__ import annotations
+
 import random
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from controlmill.evaluation.fidelity import Judge
-from controlmill.training import start
+from controlmill.training.data.reader import Sample
 from controlmill.training.trainer import Trainer
+from tests.training_runs import MakeConfig, TrainRun, begin, resumed
 
 LOOKS = {
     "held_out": 0.2,
@@ -23,23 +27,23 @@ LOOKS = {
 }
 
 
-def go_on(run, **changes):
-    Trainer(run, *start.resume(run, changes), resume=True).train()
+def go_on(run: Path, **changes: Any) -> None:
+    resumed(run, **changes).train()
 
 
-def files(run, step):
+def files(run: Path, step: int) -> dict[str, dict[str, torch.Tensor]]:
     folder = run / "checkpoints" / f"{step:08d}"
     return {str(path.relative_to(folder)): load_file(path) for path in sorted(folder.rglob("*.safetensors"))}
 
 
-def assert_equal(a, b):
+def assert_equal(a: dict[str, dict[str, torch.Tensor]], b: dict[str, dict[str, torch.Tensor]]) -> None:
     assert a.keys() == b.keys()
-    for file in a:
-        assert a[file].keys() == b[file].keys()
-        assert [name for name in a[file] if not torch.equal(a[file][name], b[file][name])] == []
+    for file, tensors in a.items():
+        assert tensors.keys() == b[file].keys()
+        assert [name for name, tensor in tensors.items() if not torch.equal(tensor, b[file][name])] == []
 
 
-def state_of_the_process(trainer):
+def state_of_the_process(trainer: Trainer) -> dict[str, Any]:
     """What a step may depend on beside weights, as plain values."""
     trained, base = trainer.trained, trainer.base
     networks = [base.unet, base.vae, base.text_encoder, trained.controlnet, trained.average]
@@ -58,7 +62,7 @@ def state_of_the_process(trainer):
     }
 
 
-def disturb(judge, image, drawn):
+def disturb(judge: Any, image: np.ndarray, drawn: Any) -> None:
     """As the worst annotator could: it changes everything, and fails."""
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002
@@ -76,15 +80,14 @@ def disturb(judge, image, drawn):
 
 
 def test_neither_a_look_nor_a_checkpoint_changes_what_a_step_depends_on(
-    settings, dataset_folder, tmp_path, monkeypatch
-):
-    AcceleratorState._reset_state(reset_partial_state=True)
-    config = settings(**{**LOOKS, "evaluate_every": 1}, steps=3, checkpoint_every=1, ema_decay=0.9)
+    short_config: MakeConfig, scenes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = short_config(**{**LOOKS, "evaluate_every": 1}, steps=3, checkpoint_every=1, ema_decay=0.9)
     run = tmp_path / "run"
-    trainer = Trainer(run, config, start.begin(str(dataset_folder), run, config), resume=False)
+    trainer = begin(scenes_folder, run, config)
     annotation, one_step, states = Judge.annotation, trainer._one_step, []
 
-    def noted(samples):
+    def noted(samples: list[Sample]) -> Any:
         states.append(state_of_the_process(trainer))
         monkeypatch.setattr(Judge, "annotation", disturb if trainer.step == 1 else annotation)
         return one_step(samples)
@@ -98,12 +101,14 @@ def test_neither_a_look_nor_a_checkpoint_changes_what_a_step_depends_on(
 
 
 @pytest.mark.parametrize("changes", [{**LOOKS, "evaluation_samples": 0, "unlock": "decoder"}, {"start_from": True}])
-def test_a_run_killed_after_the_look_at_its_checkpoint_goes_on_exactly(changes, train, settings, tmp_path):
+def test_a_run_killed_after_the_look_at_its_checkpoint_goes_on_exactly(
+    changes: dict[str, Any], train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
     changes = {**changes, "base": "tiny", "batch_size": 2}  # a smaller base's layouts do not depend on its mode
     if "start_from" in changes:
-        train(tmp_path / "first", settings(steps=1, base="tiny", batch_size=2))
+        train_run(tmp_path / "first", short_config(steps=1, base="tiny", batch_size=2))
         changes["start_from"] = str(tmp_path / "first")
-    train(tmp_path / "whole", settings(steps=3, **changes))
-    train(tmp_path / "cut", settings(steps=2, **changes))  # its last step is looked at, and is a checkpoint's
+    train_run(tmp_path / "whole", short_config(steps=3, **changes))
+    train_run(tmp_path / "cut", short_config(steps=2, **changes))  # its last step is looked at, and is a checkpoint's
     go_on(tmp_path / "cut", steps=3)
     assert_equal(files(tmp_path / "whole", 3), files(tmp_path / "cut", 3))

@@ -1,14 +1,17 @@
 """A run folder as a thing that is damaged, copied, published, or comes from elsewhere."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from diffusers import ControlNetModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -21,19 +24,20 @@ from controlmill.training.run.log import read_log
 from controlmill.training.run.prepare import controlnet_folder
 from controlmill.training.run.record import read_run
 from controlmill.training.trainer import Trainer
+from tests.training_runs import MakeConfig, TrainRun, resumed
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
 @pytest.fixture
-def run(finished, train, settings, tmp_path):
+def run(runs_folder: Path, train_run: TrainRun, short_config: MakeConfig, tmp_path: Path) -> Path:
     """A copy of a run of two steps with a checkpoint each, an average and pictures."""
-    if not (finished / "run").exists():
+    if not (runs_folder / "run").exists():
         looks = {
             "held_out": 0.2,
             "evaluation_rows": 2,
@@ -42,17 +46,16 @@ def run(finished, train, settings, tmp_path):
             "evaluate_every": 2,
             "evaluation_budget": 0.0,
         }
-        train(finished / "run", settings(steps=2, checkpoint_every=1, ema_decay=0.9, **looks))
-    shutil.copytree(finished / "run", tmp_path / "run", symlinks=True)
+        train_run(runs_folder / "run", short_config(steps=2, checkpoint_every=1, ema_decay=0.9, **looks))
+    shutil.copytree(runs_folder / "run", tmp_path / "run", symlinks=True)
     return tmp_path / "run"
 
 
-def go_on(run):
-    AcceleratorState._reset_state(reset_partial_state=True)
-    return Trainer(run, *start.resume(run, {}), resume=True)
+def go_on(run: Path) -> Trainer:
+    return resumed(run)
 
 
-def flip(path: Path, position: int = -1):
+def flip(path: Path, position: int = -1) -> None:
     data = bytearray(path.read_bytes())
     data[position] ^= 1
     path.unlink()  # the file in the run's own folder is the same one
@@ -62,7 +65,7 @@ def flip(path: Path, position: int = -1):
 # checkpoints
 
 
-def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_named_before_anything_is_trained(run):
+def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_named_before_anything_is_trained(run: Path) -> None:
     last = run / "checkpoints" / "00000002"
     files = sorted(path for path in last.rglob("*") if path.is_file())
     assert len(files) == 6
@@ -76,8 +79,8 @@ def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_named_before_anything_is_t
 
 
 def test_damaged_weights_are_neither_sampled_from_nor_exported_nor_started_from(
-    run, tmp_path, settings, dataset_folder
-):
+    run: Path, tmp_path: Path, short_config: MakeConfig, scenes_folder: Path
+) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "map.png")
     flip(run / "checkpoints" / "00000002" / "ema" / WEIGHTS)
     said = rf"ema/{WEIGHTS} is damaged .*sha256"
@@ -86,10 +89,10 @@ def test_damaged_weights_are_neither_sampled_from_nor_exported_nor_started_from(
     with pytest.raises(MillError, match=said):
         export.export_weights(Path(controlnet_folder(str(run))), tmp_path / "out.safetensors", "original", "fp32")
     with pytest.raises(MillError, match=said):
-        start.begin(str(dataset_folder), tmp_path / "new", settings(start_from=str(run)))
+        start.begin(str(scenes_folder), tmp_path / "new", short_config(start_from=str(run)))
 
 
-def test_a_weight_that_is_no_number_is_neither_saved_nor_gone_on_from(run):
+def test_a_weight_that_is_no_number_is_neither_saved_nor_gone_on_from(run: Path) -> None:
     trainer = go_on(run)
     path = run / "checkpoints" / "00000002" / "controlnet" / WEIGHTS
     tensors = load_file(path)
@@ -109,7 +112,7 @@ def test_a_weight_that_is_no_number_is_neither_saved_nor_gone_on_from(run):
         go_on(run)
 
 
-def test_checkpoints_have_names_of_eight_digits(run):
+def test_checkpoints_have_names_of_eight_digits(run: Path) -> None:
     for name in ("²", "٣", "00000003\n", "000000004", "x"):
         (run / "checkpoints" / name).mkdir()
         (run / "checkpoints" / name / "state.json").write_text("{}")
@@ -119,7 +122,7 @@ def test_checkpoints_have_names_of_eight_digits(run):
 # from elsewhere
 
 
-def config(**changes):
+def config(**changes: Any) -> Callable[[dict[str, Any]], None]:
     return lambda said: said["config"].update(changes)
 
 
@@ -145,7 +148,7 @@ RECORDS = {
 
 
 @pytest.mark.parametrize("case", RECORDS)
-def test_a_run_of_another_shape_is_one_line_with_the_files_name(case, run):
+def test_a_run_of_another_shape_is_one_line_with_the_files_name(case: str, run: Path) -> None:
     change, said = RECORDS[case]
     path = run / "run.json"
     values = json.loads(path.read_text())
@@ -167,7 +170,7 @@ STATES = {
 
 
 @pytest.mark.parametrize("case", STATES)
-def test_files_that_are_no_json_of_a_run(case, run):
+def test_files_that_are_no_json_of_a_run(case: str, run: Path) -> None:
     text, said = STATES[case]
     for path in (run / "checkpoints" / "00000002" / "state.json", run / "_local.json", run / "run.json"):
         before = path.read_bytes()
@@ -182,7 +185,7 @@ def test_files_that_are_no_json_of_a_run(case, run):
 @pytest.mark.parametrize(
     "line", [b"[1]", b"\xff\xfe", b"[" * 100_000, b'{"step": 1, "loss": []}', b'{"step": 1, "gain": 1}']
 )
-def test_a_log_that_is_none_names_its_line(line, tmp_path):
+def test_a_log_that_is_none_names_its_line(line: bytes, tmp_path: Path) -> None:
     log = tmp_path / "metrics.jsonl"
     log.write_bytes(b'{"step": 1, "loss": 0.5}\n' + line + b'\n{"step": 2, "loss": 0.5}\n')
     with pytest.raises(MillError, match=rf"{log}, line 2: no line of a run's log") as found:
@@ -195,7 +198,7 @@ def test_a_log_that_is_none_names_its_line(line, tmp_path):
 # copied, published
 
 
-def test_a_run_folder_is_a_controlnets_folder_also_where_it_was_copied(run, tmp_path):
+def test_a_run_folder_is_a_controlnets_folder_also_where_it_was_copied(run: Path, tmp_path: Path) -> None:
     umask = os.umask(0)
     os.umask(umask)
     assert (run / WEIGHTS).stat().st_mode & 0o777 == 0o666 & ~umask
@@ -213,33 +216,37 @@ def test_a_run_folder_is_a_controlnets_folder_also_where_it_was_copied(run, tmp_
     assert (drawn[0] == drawn[1]).all()
 
 
-def test_a_run_without_its_last_checkpoint_offers_the_one_before(run):
+def test_a_run_without_its_last_checkpoint_offers_the_one_before(run: Path) -> None:
     shutil.rmtree(run / "checkpoints" / "00000002")
     go_on(run)
     assert (run / WEIGHTS).samefile(run / "checkpoints" / "00000001" / "ema" / WEIGHTS)
     assert not list(run.rglob("*~"))
 
 
-def test_nothing_that_is_published_holds_a_path_of_this_machine(train, settings, dataset_folder, tmp_path):
-    train(tmp_path / "first", settings(steps=1))
+def test_nothing_that_is_published_holds_a_path_of_this_machine(
+    train_run: TrainRun, short_config: MakeConfig, scenes_folder: Path, tmp_path: Path
+) -> None:
+    train_run(tmp_path / "first", short_config(steps=1))
     changes = {"start_from": str(tmp_path / "first"), "unlock": "decoder", "weights": str(tmp_path), "held_out": 0.2}
-    config = settings(steps=1, evaluation_rows=2, **changes)
+    config = short_config(steps=1, evaluation_rows=2, **changes)
     run = tmp_path / "run"
-    train(run, config)
+    train_run(run, config)
     ignored = (run / ".gitignore").read_text().split()
     assert "_local.json" in ignored
     published = [path for path in run.rglob("*") if path.is_file() and path.name not in ignored]
-    folders = [str(Path(folder).parent).encode() for folder in (config.base, dataset_folder, tmp_path / "first")]
+    folders = [str(Path(folder).parent).encode() for folder in (config.base, scenes_folder, tmp_path / "first")]
     assert [path for path in published for folder in folders if folder in path.read_bytes()] == []
     record = read_run(run)
     assert record.config == config
-    assert record.dataset == str(dataset_folder)
+    assert record.dataset == str(scenes_folder)
     (run / "_local.json").unlink()  # as it comes from the Hub: the same base, elsewhere
     assert read_run(run).config.base == "small"
-    assert start.resume(run, {"base": config.base}, str(dataset_folder))[0].base == config.base
+    assert start.resume(run, {"base": config.base}, str(scenes_folder))[0].base == config.base
 
 
-def test_the_card_draws_a_picture_with_the_stock_pipeline(train, settings, small_base, tmp_path):
+def test_the_card_draws_a_picture_with_the_stock_pipeline(
+    train_run: TrainRun, short_config: MakeConfig, small_base: Path, tmp_path: Path
+) -> None:
     looks = {
         "held_out": 0.2,
         "evaluation_rows": 2,
@@ -249,7 +256,7 @@ def test_the_card_draws_a_picture_with_the_stock_pipeline(train, settings, small
         "evaluation_budget": 0.0,
     }
     run = tmp_path / "run"
-    train(run, settings(steps=1, unlock="decoder", **looks))
+    train_run(run, short_config(steps=1, unlock="decoder", **looks))
     text = (run / "README.md").read_text()
     assert "![samples](probes/00000001.png)" in text
     assert (run / "probes" / "00000001.png").is_file()

@@ -1,0 +1,62 @@
+"""Runs of a few steps on the small base, and what they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+
+from controlmill.training import start
+from controlmill.training.config import TrainConfig
+from controlmill.training.run.log import read_log
+from controlmill.training.trainer import Trainer
+
+MakeConfig = Callable[..., TrainConfig]  # changes of single settings → a run's settings
+Begin = Callable[..., Trainer]  # a new run's folder, its settings, dataset=scenes → its trainer, before its first step
+TrainRun = Callable[[Path, TrainConfig], Trainer]  # a new run's folder, its settings → its trainer, at its end
+
+
+def short_config(base: Path, **changes: Any) -> TrainConfig:
+    """Of a run of four steps in which nothing is looked at."""
+    defaults = {
+        "condition": "canny",
+        "base": str(base),
+        "steps": 4,
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+        "held_out": 0.0,
+        "evaluation_samples": 0,
+        "device": "cpu",
+    }
+    return TrainConfig(**{**defaults, **changes})
+
+
+def begin(dataset: Path, folder: Path, config: TrainConfig) -> Trainer:
+    """The trainer of a new run, before its first step."""
+    forget_precision()
+    return Trainer(folder, config, start.begin(str(dataset), folder, config), resume=False)
+
+
+def resumed(folder: Path, **changes: Any) -> Trainer:
+    """The trainer of a run that goes on."""
+    forget_precision()
+    return Trainer(folder, *start.resume(folder, changes), resume=True)
+
+
+def forget_precision() -> None:
+    """Let runs of several precisions follow each other in one process, which accelerate does not foresee."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def losses(run: Path) -> list[float]:
+    """Of each step."""
+    return [line["loss"] for line in read_log(run) if "loss" in line]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    """Of the ControlNet that a run offers."""
+    return load_file(run / "diffusion_pytorch_model.safetensors")
