@@ -22,7 +22,7 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.views.verify import verify
 from tests.annotators import random_weights
-from tests.helpers import FRAGILE, command, command_in_new_process, digests, make, rows, write_photos
+from tests.helpers import FRAGILE, KeptResources, command, command_in_new_process, digests, make, rows, write_photos
 
 SMALL = ("--resolution", "128", "--min-side", "16", "--shard-size", "4")
 
@@ -130,7 +130,7 @@ def test_a_redo_that_was_cut_off_goes_on_with_the_same_command(copy: Path, monke
     plan = actions.plan_conditions(parse_conditions("canny=100:200"), actions.everywhere(Placement()), None)
     with monkeypatch.context() as cut:
         cut.setattr(console, "switch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt), console.Resources(threads=1) as resources:
+        with pytest.raises(KeyboardInterrupt), KeptResources(threads=1) as resources:
             actions.annotate(str(copy), plan, resources, ["canny"])
     made = (copy / "_redo/canny/0000/00000000.parquet").stat().st_ino
     (copy / "_redo/canny/0000/00000001.parquet").unlink()
@@ -139,7 +139,7 @@ def test_a_redo_that_was_cut_off_goes_on_with_the_same_command(copy: Path, monke
     # another table's command in between does not end this redo, and the old table is the one that is there
     assert command("annotate", str(copy), "--conditions", "hough=lsd").returncode == 0
     assert command("annotate", str(copy), "--conditions", "canny").returncode == 0
-    with console.Resources(threads=1) as resources:
+    with KeptResources(threads=1) as resources:
         actions.annotate(str(copy), plan, resources, ["canny"])
     assert (copy / "canny/0000/00000000.parquet").stat().st_ino == made
     again = command("annotate", str(copy), "--conditions", "canny=100:200", "--overwrite", "canny")

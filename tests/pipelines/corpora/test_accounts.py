@@ -11,13 +11,12 @@ import pytest
 
 from controlmill.pipelines import actions
 from controlmill.pipelines.corpora.folder import list_folder
-from controlmill.pipelines.engine.console import Resources
 from controlmill.pipelines.engine.rows import Failure, JobFault, run_rows
 from controlmill.pipelines.stages import ingest
 from controlmill.pipelines.stages.ingest import IngestStep
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
-from tests.helpers import SMALL, command, digests, make, rows, write_photos
+from tests.helpers import SMALL, KeptResources, command, digests, make, rows, write_photos
 
 AS_BUILT = ("--resolution", "128", "--min-side", "16", "--shard-size", "8")
 
@@ -122,7 +121,7 @@ def test_images_redone_from_another_folder_are_of_that_folder(tmp_path: Path) ->
     other = write_photos(tmp_path / "other" / "deeper", 3).parent
     make(photos, dataset, "canny")
     for folder in (photos, other):  # the first redo is not ended, as where it was cut off
-        with Resources(threads=1) as resources:
+        with KeptResources(threads=1) as resources:
             actions.ingest(str(folder), str(dataset), SMALL, resources, 4, ["images"])
     assert {row["source"].split("/")[0] for row in rows(dataset, "images")} == {"deeper"}
 

@@ -17,7 +17,6 @@ from PIL import Image
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.plan import forward_groups
 from controlmill.pipelines import actions
-from controlmill.pipelines.engine.console import Resources
 from controlmill.pipelines.engine.run_folder import Run
 from controlmill.pipelines.engine.shards import Job, run_shard
 from controlmill.pipelines.stages.annotate import Annotate
@@ -25,13 +24,13 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files import shardfile, storage
 from controlmill.schemas.views.verify import verify
-from tests.helpers import SMALL, digests, make, rows, scene, write_hostile, write_photos
+from tests.helpers import SMALL, KeptResources, digests, make, rows, scene, write_hostile, write_photos
 
 
 @pytest.fixture
 def images(photos: Path, tmp_path: Path) -> Dataset:
     """A dataset with images alone."""
-    with Resources(threads=1) as resources:
+    with KeptResources(threads=1) as resources:
         return actions.ingest(str(photos), str(tmp_path / "dataset"), SMALL, resources, 4)
 
 

@@ -28,7 +28,7 @@ from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_
 from controlmill.schemas.images.codecs import decode_image, encode_map
 from controlmill.schemas.tables import TABLES
 from controlmill.schemas.views.verify import verify
-from tests.helpers import command, digests, make, rows, write_photos
+from tests.helpers import KeptResources, command, digests, make, rows, write_photos
 from tests.schemas.views.test_verify import write_captions
 from tests.small_base import save_small_base
 
@@ -138,7 +138,7 @@ def test_two_shards_in_flight_make_the_same_bytes(
     monkeypatch.setattr(console, "shards_in_flight", lambda _: 2)
     folder = shutil.copytree(plain, tmp_path / "dataset")
     plan = plan_encode(str(folder), str(base), Placement(), 3, True, True, "fp32")
-    with console.Resources(threads=1) as resources:
+    with KeptResources(threads=1) as resources:
         actions.annotate(str(folder), plan, resources)
     assert digests(folder) == digests(encoded)
 

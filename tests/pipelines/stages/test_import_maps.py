@@ -13,7 +13,6 @@ from PIL import Image, ImageOps
 
 from controlmill.annotators.base import Placement
 from controlmill.pipelines import actions
-from controlmill.pipelines.engine.console import Resources
 from controlmill.pipelines.stages.columns import MapOptions, parse_columns
 from controlmill.pipelines.stages.import_maps import refit
 from controlmill.pipelines.stages.ingest import IngestConfig
@@ -27,7 +26,7 @@ from controlmill.schemas.maps.transforms import control_picture
 from controlmill.schemas.views.report import empty_lines, provenance_text, table_report
 from controlmill.schemas.views.verify import verify
 from controlmill.training.data.selection import Filter, select
-from tests.helpers import digests, rows
+from tests.helpers import KeptResources, digests, rows
 
 KINDS = ("labels=labels", "depth", "edges=binary", "soft=gray8", "paint=rgb")
 
@@ -70,7 +69,7 @@ def made(corpus: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.
     config = IngestConfig(128, request.param, Limits(min_side=16))
     imports = parse_columns(MapOptions(str(corpus / "maps"), KINDS))
     plan = actions.plan_conditions([], actions.everywhere(Placement()), None, imports, str(corpus / "maps"), config)
-    with Resources(threads=1) as resources:
+    with KeptResources(threads=1) as resources:
         actions.ingest(str(corpus / "photos"), str(target), config, resources)
         return actions.annotate(str(target), plan, resources)
 
@@ -195,7 +194,7 @@ def planned(folder: Path, **options: tuple[str, ...]) -> actions.Plan:
 def imported(folder: Path, overwrite: tuple[str, ...] = (), **options: tuple[str, ...]) -> Dataset:
     """The maps of a folder, imported into a dataset of its photographs."""
     config = IngestConfig(64, "crop", Limits(min_side=16))
-    with Resources(threads=1) as resources:
+    with KeptResources(threads=1) as resources:
         actions.ingest(str(folder / "photos"), str(folder / "dataset"), config, resources)
         return actions.annotate(str(folder / "dataset"), planned(folder, **options), resources, overwrite)
 

@@ -12,18 +12,17 @@ import pytest
 from controlmill.annotators.base import Placement
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.pipelines import actions
-from controlmill.pipelines.engine.console import Resources
 from controlmill.pipelines.engine.mend import redo_aim
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.views.verify import verify
-from tests.helpers import digests, rows
+from tests.helpers import KeptResources, digests, rows
 
 
 def recaption(dataset: Path, folder: Path, overwrite: Sequence[str] = ()) -> None:
     plan = actions.plan_conditions([], actions.everywhere(Placement()), None, captions_from=str(folder))
-    with Resources(threads=2) as resources:
+    with KeptResources(threads=2) as resources:
         actions.annotate(str(dataset), plan, resources, overwrite)
 
 

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from controlmill.pipelines import actions
-from controlmill.pipelines.engine.console import Resources
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.views import accounting as module
 from controlmill.schemas.views.accounting import accounting, passed_over_lines, unread_captions
-from tests.helpers import SMALL, rows, scene, write_hostile, write_photos
+from tests.helpers import SMALL, KeptResources, rows, scene, write_hostile, write_photos
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     (photos / "maps" / "canny").mkdir(parents=True)
     (photos / "maps" / "canny" / "000.png").write_bytes(b"x")
     (photos / "metadata.jsonl").write_text(json.dumps({"file_name": "gone.png", "text": "x"}) + "\n[]\n")
-    with Resources(threads=1) as resources:
+    with KeptResources(threads=1) as resources:
         for _ in range(2):  # the second time, files of the dataset are there
             made = actions.ingest(
                 str(photos), str(photos / "dataset"), SMALL, resources, 4, leave_out=[str(photos / "maps")]
