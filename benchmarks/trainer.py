@@ -33,6 +33,7 @@ from controlmill.schemas.fingerprint import processor_name
 from controlmill.training import start as run
 from controlmill.training.config import TrainConfig
 from controlmill.training.data import processes
+from controlmill.training.data.ahead import ahead
 from controlmill.training.run.log import RunLog
 from controlmill.training.trainer import Trainer
 from recipes.tiny_base.make import make_parts, save_pipeline
@@ -68,7 +69,7 @@ def our_step(dataset: Path, folder: Path, base: Path, caches: str) -> Callable[[
     if bool(prepared.caches.tables) != (caches == "auto"):
         raise RuntimeError(f"caches {caches}: the trainer uses {prepared.caches.tables}")
     trainer = Trainer(folder, config, prepared, resume=False)
-    source, log = processes.batches(prepared.loader(config)), RunLog(folder, 0)
+    source, log = ahead(processes.batches(prepared.loader(config)), trainer.prepare), RunLog(folder, 0)
 
     def step() -> None:
         started = time.monotonic()

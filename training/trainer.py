@@ -37,6 +37,7 @@ from controlmill.bases.stable_diffusion import DTYPES, Base
 from controlmill.schemas.errors import MillError, error_text
 
 from .config import TrainConfig
+from .data.ahead import ahead
 from .data.processes import batches
 from .data.reader import Sample
 from .looks import Looks
@@ -45,7 +46,7 @@ from .run.log import RunLog
 from .run.prepare import Prepared
 from .run.record import published
 from .run.saved import check, steps_saved
-from .step import make_inputs, sample_losses
+from .step import Drawn, draw, encode, sample_losses, upload
 
 LONGEST_LOOK = timedelta(hours=2)
 MOST_OVERFLOWS = 30  # in a row: the scaler has halved its 65,536 as often, so that it is not the scale's fault
@@ -156,7 +157,8 @@ class Trainer:
         if log:
             for note in [*([self.note] if self.note else []), *loader.notes(processes * max(1, workers))]:
                 log.say(note)
-        source = batches(loader, self.step, self.accelerator.process_index, processes, workers)
+        read = batches(loader, self.step, self.accelerator.process_index, processes, workers)
+        source = ahead(read, self.prepare)
         with _asked_to_stop(self), contextlib.closing(source), self._keeping_steps(log):
             if looks:
                 looks.maybe(self.step, self.trained, first=True, last=self.step >= config.steps)
@@ -171,20 +173,24 @@ class Trainer:
                 if looks:
                     looks.maybe(self.step, self.trained, last=self.step == config.steps)
 
-    def _one_step(self, samples: list[Sample]) -> tuple[float, float]:
+    def prepare(self, samples: list[Sample]) -> list[Drawn]:
+        """This process's share of a batch as micro-batches on the device; safe in a thread beside a step."""
+        micro = self.config.micro_batch_size or self.share
+        parts = [samples[first : first + micro] for first in range(0, len(samples), micro)]
+        condition, device = self.prepared.condition, self.base.device
+        return [upload(draw(self.base, part, condition, self.config), device) for part in parts]
+
+    def _one_step(self, batch: list[Drawn]) -> tuple[float, float]:
         """One optimiser step over this process's share of a batch; (mean loss of the whole batch, gradient norm)."""
         config = self.config
         part = learning_rate(config, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["full"] * part
-        micro = config.micro_batch_size or self.share
         losses = []
-        for first in range(0, len(samples), micro):
-            part_of_batch = samples[first : first + micro]
-            inputs = make_inputs(self.base, part_of_batch, self.prepared.condition, config, self.empty)
-            last = first + micro >= len(samples)
+        for drawn in batch:
+            inputs = encode(self.base, drawn, self.empty)
             with (
-                contextlib.nullcontext() if last else self.accelerator.no_sync(self.denoiser),
+                contextlib.nullcontext() if drawn is batch[-1] else self.accelerator.no_sync(self.denoiser),
                 self.accelerator.autocast(),
             ):
                 loss = sample_losses(self.base, self.denoiser, inputs, config).sum() / self.share
@@ -198,7 +204,7 @@ class Trainer:
         self.overflows = 0 if math.isfinite(norm) else self.overflows + 1
         self.whole = False
         if not math.isfinite(mean) or self.overflows >= (MOST_OVERFLOWS if scaled else 1):
-            self._fail(samples, mean, norm)
+            self._fail(batch, mean, norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.trained.average is not None:
@@ -206,8 +212,8 @@ class Trainer:
         self.whole = True
         return mean, norm
 
-    def _fail(self, samples: list[Sample], loss: float, norm: float) -> None:
-        rows = [{"shard": sample.row[0], "row": sample.row[1], "epoch": sample.epoch} for sample in samples]
+    def _fail(self, batch: list[Drawn], loss: float, norm: float) -> None:
+        rows = [row for drawn in batch for row in drawn.rows]
         path = self.run / f"nan_step{self.step}_process{self.accelerator.process_index}.json"
         path.write_text(
             json.dumps({"step": self.step, "loss": str(loss), "gradient": str(norm), "rows": rows}, indent=1)

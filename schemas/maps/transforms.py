@@ -111,13 +111,24 @@ def control_image(condition: Condition, array: np.ndarray) -> np.ndarray:
     One channel becomes three; 16 bits keep their precision; labels are painted with the palette they are stored with,
     void is black.
     """
-    if condition.kind == "labels":
-        palette = condition.palette or label_palette()
-        array = np.frombuffer(palette, np.uint8).reshape(256, 3)[array]
-    scaled = array.astype(np.float32) / (65535 if condition.kind == "gray16" else 255)
+    scaled = painted(condition, array).astype(np.float32) / scale_of(condition)
     if scaled.ndim == 2:
         return np.broadcast_to(scaled, (3, *scaled.shape)).copy()
     return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+
+
+def painted(condition: Condition, array: np.ndarray) -> np.ndarray:
+    """A map whose numbers are brightness, uint8 or uint16: labels are painted, (H, W, 3); others are themselves."""
+    if condition.kind != "labels":
+        return array
+    palette = condition.palette or label_palette()
+    colours: np.ndarray = np.frombuffer(palette, np.uint8).reshape(256, 3)[array]
+    return colours
+
+
+def scale_of(condition: Condition) -> int:
+    """The number that is white in a painted map."""
+    return 65535 if condition.kind == "gray16" else 255
 
 
 def control_picture(condition: Condition, array: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from controlmill.bases.controlnet import ControlledDenoiser, choose_trainable, make_controlnet
 from controlmill.bases.stable_diffusion import Base
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.maps.transforms import control_image
 from controlmill.training import start
 from controlmill.training.data.loader import Loader
 from controlmill.training.data.reader import Sample
@@ -204,6 +205,17 @@ def test_inputs_of_a_sample_do_not_depend_on_what_it_is_batched_with(
         assert torch.equal(some.noise, whole.noise[picked])
         assert torch.equal(some.t, whole.t[picked])
         torch.testing.assert_close(some.latents, whole.latents[picked], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["canny", "segmentation", "depth", "normals"])
+def test_what_the_device_makes_of_a_map_is_its_control_image(
+    name: str, short_config: MakeConfig, dataset_folder: Path, base: Base
+) -> None:
+    config = short_config(condition=name)
+    prepared = start.prepare(str(dataset_folder), config)
+    samples = next(prepared.loader(config).batches())
+    want = np.stack([control_image(prepared.condition, sample.maps[prepared.condition.name]) for sample in samples])
+    assert np.array_equal(make_inputs(base, samples, prepared.condition, config).control.numpy(), want)
 
 
 def test_micro_batches_give_the_gradient_of_the_batch(
