@@ -1,11 +1,16 @@
 # demo: the main job on real photographs. test: every test but the long trials. test-long: those. lint: style and types. bench: ratios against peers.
-# reproduce: the paper's claims at toy scale, about an hour on two cores; writes docs/reproduce.md.
+# gpu: measurements on a machine with an NVIDIA GPU. # reproduce: the paper's claims at toy scale, about an hour on two cores; writes docs/reproduce.md.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-long lint bench reproduce lock clean
+# Of a machine with a GPU: what has PyTorch, and what it has beside it. Its Python, for wheels to take there.
+GPU_PYTHON ?= python3
+GPU_PYTHON_VERSION ?= 3.12
+HAVE ?= numpy pillow opencv-python-headless scipy scikit-image pyarrow
+
+.PHONY: demo test test-long lint bench gpu gpu-wheels reproduce lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m recipes.demo demo
@@ -27,6 +32,15 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.loader
 	$(BIN)/python -m benchmarks.trainer
 
+# make gpu PART=annotators|training|jobs: at most 8 minutes each; results in gpu/, of all parts together in gpu/gpu.md.
+gpu:
+	@$(GPU_PYTHON) -m benchmarks.gpu $(PART)
+
+# What the parts need beside PyTorch, to carry along: wheels/PART-cp3XX/*.whl
+gpu-wheels: $(INSTALLED)
+	@for part in $(or $(PART),annotators training jobs); do \
+		$(BIN)/python -m benchmarks.gpu.wheels $$part wheels --python $(GPU_PYTHON_VERSION) --have $(HAVE) || exit 1; done
+
 reproduce: $(INSTALLED)
 	$(BIN)/python -m recipes.reproduce reproduce --page docs/reproduce.md
 
@@ -43,4 +57,4 @@ lock:
 		--no-emit-index-url --no-emit-find-links --no-header -o requirements.lock
 
 clean:
-	rm -rf build demo reproduce *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build demo reproduce gpu wheels *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -21,12 +21,8 @@ COMMON = {  # distribution → what is imported of it
     "numpy": "numpy",
     "pillow": "PIL",
     "opencv-python-headless": "cv2",
-    "scipy": "scipy",
     "safetensors": "safetensors",
-    "transformers": "transformers",
-    "tokenizers": "tokenizers",
     "huggingface-hub": "huggingface_hub",
-    "regex": "regex",
     "pyyaml": "yaml",
     "tqdm": "tqdm",
     "packaging": "packaging",
@@ -39,16 +35,19 @@ COMMON = {  # distribution → what is imported of it
     "certifi": "certifi",
     "truststore": "truststore",
     "typing-extensions": "typing_extensions",
-    "psutil": "psutil",
 }
-NETWORKS = {
+TRANSFORMERS = {"transformers": "transformers", "tokenizers": "tokenizers", "regex": "regex"}
+HED = {
     "controlnet-aux": "controlnet_aux",
     "einops": "einops",
-    "timm": "timm",
-    "scikit-image": "skimage",
-    "lazy-loader": "lazy_loader",
     "importlib-metadata": "importlib_metadata",
     "zipp": "zipp",
+}
+OTHER_NETWORKS = {
+    "timm": "timm",
+    "scipy": "scipy",
+    "scikit-image": "skimage",
+    "lazy-loader": "lazy_loader",
 }
 TABLES = {
     "pyarrow": "pyarrow",
@@ -68,26 +67,12 @@ TABLES = {
 DIFFUSION = {
     "diffusers": "diffusers",
     "accelerate": "accelerate",
+    "psutil": "psutil",
     "requests": "requests",
     "urllib3": "urllib3",
     "charset-normalizer": "charset_normalizer",
     "importlib-metadata": "importlib_metadata",
     "zipp": "zipp",
-    "tensorboard": "tensorboard",
-    "absl-py": "absl",
-    "grpcio": "grpc",
-    "markdown": "markdown",
-    "protobuf": "google.protobuf",
-    "werkzeug": "werkzeug",
-    "markupsafe": "markupsafe",
-    "matplotlib": "matplotlib",
-    "contourpy": "contourpy",
-    "cycler": "cycler",
-    "fonttools": "fontTools",
-    "kiwisolver": "kiwisolver",
-    "pyparsing": "pyparsing",
-    "python-dateutil": "dateutil",
-    "six": "six",
 }
 BEAM = {
     "apache-beam": "apache_beam",
@@ -118,26 +103,25 @@ BEAM = {
     "dill": "dill",
 }
 PARTS = {
-    "annotators": COMMON | NETWORKS,
-    "training": COMMON | TABLES | DIFFUSION,
-    "jobs": COMMON | TABLES | NETWORKS | BEAM,
+    "annotators": COMMON | TRANSFORMERS | HED | OTHER_NETWORKS,
+    "training": COMMON | TRANSFORMERS | TABLES | DIFFUSION,
+    "jobs": COMMON | TABLES | HED | BEAM,
 }
-OF_THE_MACHINE = {"torchvision": "torchvision"}
-OPTIONAL = {"timm", "scikit-image", "torchvision", "scipy", "lazy-loader", "transformers", "matplotlib"}
+OF_SOME_CASES = {  # without which the others run
+    "annotators": {**TRANSFORMERS, **OTHER_NETWORKS, "torchvision": "torchvision"},
+    "training": {"torchvision": "torchvision"},
+    "jobs": {"torchvision": "torchvision"},
+}
 
 
 def missing(part: str) -> list[str]:
-    """The distributions that a part needs and this Python lacks, without those that stop single cases alone."""
-    return [name for name in _absent(part) if name not in OPTIONAL or (part == "training" and name == "transformers")]
+    """The distributions without which a part does not begin, as far as this Python lacks them."""
+    return [name for name, module in PARTS[part].items() if name not in OF_SOME_CASES[part] and is_absent(module)]
 
 
 def missing_of_some(part: str) -> list[str]:
     """Those without which some cases do not run."""
-    return [name for name in _absent(part) if name not in missing(part)]
-
-
-def _absent(part: str) -> list[str]:
-    return [name for name, module in (PARTS[part] | OF_THE_MACHINE).items() if is_absent(module)]
+    return [name for name, module in OF_SOME_CASES[part].items() if is_absent(module)]
 
 
 def is_absent(module: str) -> bool:
