@@ -209,10 +209,10 @@ def test_inputs_of_a_sample_do_not_depend_on_what_it_is_batched_with(
 
 @pytest.mark.parametrize("name", ["canny", "segmentation", "depth", "normals"])
 def test_what_the_device_makes_of_a_map_is_its_control_image(
-    name: str, short_config: MakeConfig, dataset_folder: Path, base: Base
+    name: str, short_config: MakeConfig, scenes_folder: Path, base: Base
 ) -> None:
     config = short_config(condition=name)
-    prepared = start.prepare(str(dataset_folder), config)
+    prepared = start.prepare(str(scenes_folder), config)
     samples = next(prepared.loader(config).batches())
     want = np.stack([control_image(prepared.condition, sample.maps[prepared.condition.name]) for sample in samples])
     assert np.array_equal(make_inputs(base, samples, prepared.condition, config).control.numpy(), want)
