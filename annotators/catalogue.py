@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controlmill.schemas.conditions import CONDITIONS
+from controlmill.schemas.conditions import CONDITIONS, NAME, NAME_RULE
 from controlmill.schemas.errors import MillError
 
 from .base import Annotator
@@ -73,12 +74,21 @@ VARIANTS = (
 
 @dataclass(frozen=True)
 class Choice:
-    """A condition that a user asked for, as plain values that travel to workers. ``target`` is ``module:Class``."""
+    """A condition that a user asked for, as plain values that travel to workers. ``target`` is ``module:Class``.
+
+    ``own_name`` is the name of its table, where that is to have another than the condition's.
+    """
 
     condition: str
     variant: str
     target: str
     params: tuple[tuple[str, Any], ...] = ()
+    own_name: str = ""
+
+    @property
+    def table(self) -> str:
+        """The table that it is stored in."""
+        return self.own_name or CONDITIONS[self.condition].table
 
     def build(self) -> Annotator:
         """The annotator."""
@@ -129,7 +139,7 @@ def variants_of(condition: str) -> list[Variant]:
 
 
 def parse_conditions(text: str) -> list[Choice]:
-    """``canny,hough=lsd,hed`` → choices, in that order; ``all`` is every condition in its default variant.
+    """``canny,hough=lsd,safe:hed=safe`` → choices, in that order; ``all`` is every condition in its default variant.
 
     Raises:
         MillError: unknown, said twice, or malformed; every fault is named at once.
@@ -143,8 +153,9 @@ def parse_conditions(text: str) -> list[Choice]:
             choices.append(parse_condition(word))
         except (MillError, ValueError) as error:
             faults.append(str(error))
-    names = [choice.condition for choice in choices]
-    faults += [f"{name} is asked for twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    tables = Counter(choice.table for choice in choices)
+    twice = sorted(table for table, times in tables.items() if times > 1)
+    faults += [f"{table} is asked for twice; NAME:CONDITION=VARIANT makes a second table" for table in twice]
     if not words:
         faults.append("no condition is named")
     if faults:
@@ -153,23 +164,38 @@ def parse_conditions(text: str) -> list[Choice]:
 
 
 def parse_condition(word: str) -> Choice:
-    """``hough=lsd`` → the choice.
+    """``hough=lsd``, or ``NAME:hough=lsd`` for a table with a name of its own → the choice.
 
     Raises:
-        MillError: no such condition or variant.
+        MillError: no such condition or variant, or no name for a table.
         ValueError: bad parameters.
     """
-    name, given, value = word.partition("=")
+    named, given, value = word.partition("=")
+    own_name, colon, name = named.rpartition(":")
     if name not in CONDITIONS:
         raise MillError(f"no condition is called {name!r}; there are: {', '.join(CONDITIONS)}")
+    if colon:
+        _check_own_name(own_name, name)
     known = variants_of(name)
     for variant in known:
         match = re.fullmatch(variant.pattern, value) if variant.pattern else None
-        named = value == variant.name and not variant.pattern
-        if not (match or named or (not given and variant is known[0])):
+        same = value == variant.name and not variant.pattern
+        if not (match or same or (not given and variant is known[0])):
             continue
         params = tuple((key, int(number)) for key, number in match.groupdict().items()) if match else ()
-        choice = Choice(name, variant.name, variant.target, params)
+        choice = Choice(name, variant.name, variant.target, params, own_name)
         choice.build()  # bad parameters show now
         return choice
     raise MillError(f"{name} has no variant {value!r}; there are: {', '.join(v.name for v in known)}")
+
+
+def _check_own_name(table: str, condition: str) -> None:
+    """Raise MillError where a table of a condition cannot be called so."""
+    from controlmill.schemas.tables import RESERVED  # with Arrow, which the command line does without
+
+    if CONDITIONS[condition].kind == "text":
+        raise MillError(f"{table}:{condition}: captions have one table, from which training takes them")
+    if not NAME.fullmatch(table):
+        raise MillError(f"{table}:{condition}: a table's name is {NAME_RULE}")
+    if table in RESERVED and table != CONDITIONS[condition].table:
+        raise MillError(f"{table}:{condition}: {table} is another table's name")

@@ -135,6 +135,6 @@ def probe_samples(
         pictures = [fitted(Path(path), size) for path in paths]
         maps = [annotated(picture, judge, seed) for picture in pictures]
     return [
-        Sample(0, (OWN, i), picture, {condition.name: array}, "", {})
+        Sample(0, (OWN, i), picture, {condition.table: array}, "", {})
         for i, (picture, array) in enumerate(zip(pictures, maps, strict=True))
     ]

@@ -21,6 +21,7 @@ from controlmill.schemas.files.shardfile import read_rows
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.fingerprint import differences
 from controlmill.schemas.images.formats import picture_endings
+from controlmill.schemas.tables import CAPTIONS
 from controlmill.schemas.views.accounting import passed_over_lines
 
 from .corpora.corpus import PassedOver, Source, write_listing
@@ -195,8 +196,8 @@ def plan_conditions(
     Raises:
         MillError: weights are missing, all of them listed; or a condition is both annotated and imported.
     """
-    taken = {column.name for column in imports} | ({"caption"} if captions_from else set())
-    both = {choice.condition for choice in choices} & taken
+    taken = {column.condition.table for column in imports} | ({CAPTIONS} if captions_from else set())
+    both = {choice.table for choice in choices} & taken
     if both:
         raise MillError(f"{', '.join(sorted(both))}: annotate it or import it, not both")
     stages: list[Stage] = []

@@ -32,16 +32,10 @@ class Networks:
     def places(self, groups: Sequence[ForwardGroup], weights: Mapping[str, Found]) -> Mapping[str, Placement]:
         """Network name → where it runs. What ``auto`` meant when a dataset's tables were begun, it goes on to mean."""
         from controlmill.annotators.base import Placement
-        from controlmill.schemas.conditions import CONDITIONS
 
         from .batching import best_batch, stored_placements
 
-        tables = {
-            CONDITIONS[annotator.condition].table: annotator.network
-            for group in groups
-            for annotator in group.annotators()
-            if annotator.network
-        }
+        tables = {choice.table: network for group in groups for choice in group.choices if (network := group.network())}
         if not tables:
             return {}
         from controlmill.annotators.runtime.torch_device import resolve_device, resolve_dtype

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 Photos = Annotated[Path, typer.Argument(help="Folder of pictures; folders below it count too.", show_default=False)]
 Folder = Annotated[str, typer.Argument(help="The dataset's folder, or an fsspec address.", show_default=False)]
 Conditions = Annotated[
-    str, typer.Option(help="Comma-separated, e.g. canny,hough=lsd,hed. `controlmill doctor` lists them.")
+    str,
+    typer.Option(
+        help="Comma-separated: canny,hough=lsd,hed (see `controlmill doctor`); NAME:hed=safe makes a table NAME."
+    ),
 ]
 BuildConditions = Annotated[
     str | None,
     typer.Option(
-        help="Comma-separated, e.g. canny,hough=lsd,hed. `controlmill doctor` lists them.",
+        help="Comma-separated: canny,hough=lsd,hed (see `controlmill doctor`); NAME:hed=safe makes a table NAME.",
         show_default="canny; none with --conditions-from",
     ),
 ]

@@ -9,7 +9,6 @@ from controlmill.annotators.examination import source_of
 from controlmill.annotators.plan import files_of
 from controlmill.annotators.runtime.weights import find
 from controlmill.schemas import redo
-from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.views.accounting import passed_over_lines
@@ -51,7 +50,7 @@ def rehearse(
         return [*lines, "a command was cut off at its end; the next one ends it first, and then there is more to tell"]
     missing = find(files_of(choices), weights, download=False)[1]
     plan = None if missing else make_plan()
-    names = [CONDITIONS[choice.condition].table for choice in choices] + [column.condition.table for column in imports]
+    names = [choice.table for choice in choices] + [column.condition.table for column in imports]
     tables = list(plan.wanted) if plan else names
     check_overwrite(overwrite, ("images", *tables))
     check_ingest(photos, address, config, shard_size, overwrite, plan.folders if plan else ())

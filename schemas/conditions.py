@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from .errors import MillError
+
 Kind = Literal["binary", "gray8", "gray16", "rgb", "labels", "text"]
 Resize = Literal["nearest", "area", "none"]
 Mirror = Literal["pixels", "negate-x", "swap-limbs", "none"]
@@ -37,6 +39,9 @@ class Condition:
 
     ``label_set`` names the classes of a label map's ids.
 
+    ``own_name`` is the name of a table that has another than its condition, so that two variants of one condition can
+    stand side by side in a dataset.
+
     Some things are known of a stored table alone (:func:`stored_condition`): ``x_channel``, where a normal's x is, None
     if that is not known; ``palette``, 768 bytes of RGB that paint a label map; ``is_imported``, whether a user's files
     were its source, and ``reading``, how these were read (``schemas.user_maps.Reading``).
@@ -49,6 +54,7 @@ class Condition:
     licence_gate: str | None = None
     fidelity: str | None = None
     label_set: str = ""
+    own_name: str = ""
     x_channel: int | None = None
     palette: bytes = b""
     is_imported: bool = False
@@ -62,7 +68,11 @@ class Condition:
     @property
     def table(self) -> str:
         """The folder of the condition inside a dataset."""
-        return "captions" if self.kind == "text" else self.name
+        return self.own_name or ("captions" if self.kind == "text" else self.name)
+
+    def in_table(self, table: str) -> Condition:
+        """The condition as it is stored in a table of this name."""
+        return self if table == self.table else replace(self, own_name=table)
 
 
 CONDITIONS: dict[str, Condition] = {
@@ -88,22 +98,21 @@ CONDITIONS: dict[str, Condition] = {
     )
 }
 
-NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-
-
-def condition_of_table(table: str, kind: Kind | None = None) -> Condition:
-    """The condition stored in folder ``table``; an imported one is known by its stored ``kind`` alone."""
-    for condition in CONDITIONS.values():
-        if condition.table == table:
-            return condition
-    if kind is None:
-        raise KeyError(f"no condition {table!r}, and its kind is not known")
-    return imported(table, kind)
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")  # of a table
+NAME_RULE = "lower-case letters, digits, _ and -, 40 at most, and a letter first"
 
 
 def stored_condition(provenance: Mapping[str, Any]) -> Condition:
-    """The condition of a table, by the provenance in its files."""
-    condition, annotator = condition_of_table(provenance["table"], provenance["kind"]), provenance["annotator"]
+    """The condition of a table: what the provenance in its files says that it is, whatever the table is called.
+
+    Raises:
+        MillError: maps of that condition are of another kind than is said.
+    """
+    table, kind, annotator = provenance["table"], provenance["kind"], provenance["annotator"]
+    condition = CONDITIONS.get(annotator["condition"]) or imported(annotator["condition"], kind)
+    if condition.kind != kind:
+        raise MillError(f"table {table} says that it holds {condition.name} as {kind}, which is {condition.kind}")
+    condition = condition.in_table(table)
     reading = annotator.get("reading", {})
     palette = b""
     if condition.kind == "labels":

@@ -72,7 +72,7 @@ class Looks:
             return
         if not isinstance(self.judge, Judge):
             log.say(f"no fidelity: {self.judge}")
-        self.control = np.stack([control_image(self.condition, s.maps[self.condition.name]) for s in self.samples])
+        self.control = np.stack([control_image(self.condition, s.maps[self.condition.table]) for s in self.samples])
         self.guidance = config.guidance_scale or base.guidance
         height, width = self.samples[0].image.shape[:2]
         own = config.evaluation_image
@@ -104,14 +104,14 @@ class Looks:
         chosen = rows[np.argsort(rows["rank"], kind="stable")][
             : max(self.config.evaluation_rows, self.config.evaluation_samples)
         ]
-        found = held_out_samples(prepared.dataset, {self.condition.name: self.condition}, chosen, columns)
+        found = held_out_samples(prepared.dataset, {self.condition.table: self.condition}, chosen, columns)
         return [self._middle(sample, side) for sample in found] if side else found
 
     def _middle(self, sample: Sample, side: int) -> Sample:
         """A sample cut to the window around its middle, with the keypoints that are in it."""
         height, width = sample.image.shape[:2]
         top, left = (height - side) // 2, (width - side) // 2
-        conditions = {self.condition.name: self.condition}
+        conditions = {self.condition.table: self.condition}
         image, maps = augment(sample.image, sample.maps, conditions, (top, left, side, side, False))
         columns = dict(sample.columns)
         if "keypoints" in columns:
@@ -146,14 +146,14 @@ class Looks:
         self.start = start_noise(base, [sample.row for sample in self.shown], seed, height, width)
         prompt = self.config.evaluation_prompt
         self.prompts = [sample.caption if prompt is None else prompt for sample in self.shown]
-        maps = [control_image(self.condition, sample.maps[self.condition.name]) for sample in self.shown]
+        maps = [control_image(self.condition, sample.maps[self.condition.table]) for sample in self.shown]
         self.shown_control = np.stack(maps)
         self.floor_pictures = self._sampled(base, None)
         if self.probes and isinstance(self.judge, Judge):
             ceiling = round_trip(base, [sample.image for sample in self.probes], self.batch)
             floor = self.floor_pictures[: len(self.probes)]
-            self.floor = self.judge.means(floor, self.probes, self.condition.name)["fidelity"]
-            self.ceiling = self.judge.means(ceiling, self.probes, self.condition.name)["fidelity"]
+            self.floor = self.judge.means(floor, self.probes, self.condition.table)["fidelity"]
+            self.ceiling = self.judge.means(ceiling, self.probes, self.condition.table)["fidelity"]
             if math.isnan(self._fraction(self.ceiling, self.judge)):
                 self.log.say(
                     f"fidelity tells nothing here: {self.judge.measure.name} is {self.ceiling:.3f} for true pictures "
@@ -227,7 +227,7 @@ class Looks:
             pictures = self._sampled(self.base, controlnet)
             if self.probes and isinstance(self.judge, Judge):
                 judged = pictures[: len(self.probes)]  # a user's own have no true picture: they are shown only
-                values |= self.judge.means(judged, self.probes, self.condition.name)
+                values |= self.judge.means(judged, self.probes, self.condition.table)
                 values |= {"floor": self.floor, "ceiling": self.ceiling}
                 values["fraction"] = self._fraction(values["fidelity"], self.judge)
             self._draw(step, pictures)
@@ -250,10 +250,10 @@ class Looks:
         return found
 
     def _draw(self, step: int, pictures: list[np.ndarray]) -> None:
-        maps = [control_picture(self.condition, s.maps[self.condition.name]) for s in self.shown]
+        maps = [control_picture(self.condition, s.maps[self.condition.table]) for s in self.shown]
         rows = {
             "picture": [sample.image for sample in self.shown],
-            self.condition.name: maps,
+            self.condition.table: maps,
             "no control": self.floor_pictures,
             f"step {step}": pictures,
         }

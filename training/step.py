@@ -63,7 +63,7 @@ def draw(base: Base, samples: list[Sample], condition: Condition, config: TrainC
 
     Safe in a thread beside a step: it asks the base for sizes alone, and PyTorch for no arithmetic.
     """
-    maps = np.stack([painted(condition, sample.maps[condition.name]) for sample in samples])
+    maps = np.stack([painted(condition, sample.maps[condition.table]) for sample in samples])
     shape = base.latent_shape(*maps.shape[1:3])
     t, prompts, text, vae_noise, noise = [], [], [], [], []
     for sample in samples:

@@ -38,11 +38,6 @@ class Output:
     provenance: Mapping[str, Any]
 
     @property
-    def name(self) -> str:
-        """What the step calls it."""
-        return self.condition.name
-
-    @property
     def schema(self) -> pa.Schema:
         """Of the table."""
         return condition_schema(self.condition, self.columns)
@@ -63,8 +58,8 @@ def aligned_work(
         dataset: the dataset.
         run: the run that the work belongs to.
         shard: which shard.
-        outputs: by table, an :class:`Output` or what has its name, schema and provenance.
-        step: gives {name of an output: row or Failure} for each row.
+        outputs: by table, an :class:`Output` or what has its schema and provenance.
+        step: gives {table: row or Failure} for each row.
         columns: what the step needs of a row.
         source: the table that is read.
     """
@@ -117,8 +112,8 @@ def _write(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any], o
             keys = read_table(parquet, ["key"], group).column("key").to_pylist()
             done: dict[str, list[dict[str, Any]]] = {table: [] for table in outputs}
             for key, outcome in zip(keys, (next(outcomes) for _ in range(size)), strict=True):
-                for table, output in outputs.items():
-                    row = outcome if isinstance(outcome, Failure) else outcome[output.name]
+                for table in outputs:
+                    row = outcome if isinstance(outcome, Failure) else outcome[table]
                     if isinstance(row, Failure):
                         row = {"reason": row.reason, "error": row.error}
                     if row.get("reason"):

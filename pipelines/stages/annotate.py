@@ -66,16 +66,16 @@ class AnnotateStep:
             return network.forward([entry for _, entry in items])
 
     def finish(self, row: Mapping[str, Any], item: tuple[np.ndarray, Any], output: Any) -> dict[str, Any]:
-        """Condition → row, or :class:`Failure`; one annotator's failure leaves the others' maps alone."""
+        """Table → row, or :class:`Failure`; one annotator's failure leaves the others' maps alone."""
         image, _ = item
         network = self._network()
         output = network.postprocess(output, image) if network else None
         results: dict[str, Any] = {}
-        for annotator in annotators_of(self.group):
+        for choice, annotator in zip(self.group.choices, annotators_of(self.group), strict=True):
             try:
-                results[annotator.condition] = annotated(annotator, row["key"], image, output)
+                results[choice.table] = annotated(annotator, row["key"], image, output)
             except Exception as error:
-                results[annotator.condition] = failure_of(error)
+                results[choice.table] = failure_of(error)
         return results
 
     def prepare(self, shape: tuple[int, int] | None = None) -> None:
@@ -103,7 +103,7 @@ def _what_loading_says(group: ForwardGroup) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        names = ", ".join(choice.condition for choice in group.choices)
+        names = ", ".join(choice.table for choice in group.choices)
         text = str(error) if isinstance(error, MillError) else error_text(error)
         raise JobFault(f"the network of {names} cannot be loaded: {text}") from error
 
@@ -220,8 +220,8 @@ class Annotate(Stage):
     def outputs(self, group: ForwardGroup) -> dict[str, Output]:
         """Table → what is made."""
         outputs = {}
-        for annotator in group.annotators():
-            condition = CONDITIONS[annotator.condition]
+        for choice, annotator in zip(group.choices, group.annotators(), strict=True):
+            condition = CONDITIONS[choice.condition].in_table(choice.table)
             said = {
                 "table": condition.table,
                 "kind": condition.kind,
@@ -235,8 +235,7 @@ class Annotate(Stage):
         for group in self.groups:
             outputs = {table: output for table, output in self.outputs(group).items() if table in missing}
             if outputs:
-                names = {output.condition.name for output in outputs.values()}
-                wanted = ForwardGroup(tuple(choice for choice in group.choices if choice.condition in names))
+                wanted = ForwardGroup(tuple(choice for choice in group.choices if choice.table in outputs))
                 step = AnnotateStep(wanted, self.weights, self.place(group))
                 step.prepare(first_shape(dataset, shard))
                 yield aligned_work(dataset, run, shard, outputs, step, ROW_COLUMNS)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from controlmill.schemas.conditions import CONDITIONS, KINDS, NAME, Condition, Kind, imported
+from controlmill.schemas.conditions import CONDITIONS, KINDS, NAME, NAME_RULE, Condition, Kind, imported
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.maps.label_files import find_set, named_set
 from controlmill.schemas.maps.meaning import Meaning, Reading
@@ -239,7 +239,7 @@ def _parse_column(word: str) -> Condition:
     if known:
         raise MillError(f"--condition-column {word}: {name} is {known.kind}")
     if not NAME.fullmatch(name) or name in RESERVED:
-        raise MillError(f"--condition-column {word}: a name is lower-case letters, digits and _, and not a table's")
+        raise MillError(f"--condition-column {word}: a name is {NAME_RULE}, and not another table's")
     if kind not in KINDS:
         raise MillError(f"--condition-column {word}: {_kinds()}")
     return imported(name, kind)  # type: ignore[arg-type]

@@ -97,9 +97,9 @@ class RecaptionStep:
     def finish(self, row: Mapping[str, Any], item: Any, output: Any) -> dict[str, Any]:
         """The caption, or why there is none."""
         try:
-            return {CAPTION.name: {"caption": caption_now(caption_files(self.folder, self.run), row["source"])}}
+            return {CAPTION.table: {"caption": caption_now(caption_files(self.folder, self.run), row["source"])}}
         except Exception as error:
-            return {CAPTION.name: failure_of(error)}
+            return {CAPTION.table: failure_of(error)}
 
 
 def caption_now(files: CaptionFiles, source: str) -> str:

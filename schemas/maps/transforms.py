@@ -77,14 +77,14 @@ def mirror_map(condition: Condition, array: np.ndarray) -> np.ndarray:
 def check_mirror(condition: Condition) -> None:
     """Raise MillError where maps of a condition cannot be mirrored."""
     if condition.mirror == "none":
-        raise MillError(f"--random-flip: {condition.name} cannot be mirrored")
+        raise MillError(f"--random-flip: {condition.table} cannot be mirrored")
     if condition.mirror == "negate-x" and condition.x_channel is None:
         raise MillError(
-            f"--random-flip: which channel of the imported {condition.name} holds x is not known; train without it"
+            f"--random-flip: which channel of the imported {condition.table} holds x is not known; train without it"
         )
     if condition.mirror == "swap-limbs" and condition.is_imported:
         raise MillError(
-            f"--random-flip: left and right of {condition.name} are known by exact colours, which imported drawings "
+            f"--random-flip: left and right of {condition.table} are known by exact colours, which imported drawings "
             "lose where they are scaled; train without it"
         )
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from ..caches import VALUES
 from ..caches import fault as cache_fault
-from ..conditions import NAME, Condition, stored_condition
+from ..conditions import NAME, NAME_RULE, Condition, stored_condition
 from ..dataset import Dataset, shard_file
 from ..errors import MillError, error_text
 from ..files.layout import LayoutCheck
@@ -99,7 +99,7 @@ def _left_over(dataset: Dataset) -> Iterator[Fault]:
         yield Fault("commit", REDO, left)
     for name in storage.folders():
         if not name.startswith(("_", ".")) and not NAME.fullmatch(name):
-            yield Fault("commit", name, "is a folder of no table: they have small letters, digits and _")
+            yield Fault("commit", name, f"is a folder of no table: a table's name is {NAME_RULE}")
     for folder in ("", "_tables"):
         for name in storage.files(folder):
             if TEMPORARY.search(name):

@@ -34,7 +34,7 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-FILTER = re.compile(r"\s*(?:(?P<table>\w+)\.)?(?P<column>\w+)\s*(?P<sign><=|>=|!=|==|=|<|>)\s*(?P<value>.+?)\s*")
+FILTER = re.compile(r"\s*(?:(?P<table>[\w-]+)\.)?(?P<column>\w+)\s*(?P<sign><=|>=|!=|==|=|<|>)\s*(?P<value>.+?)\s*")
 READERS = 4
 
 

@@ -41,7 +41,7 @@ class Prepared:
     def loader(self, config: TrainConfig) -> Loader:
         """Batches of the training rows."""
         settings = LoaderConfig(config.seed, config.batch_size, Augment(config.crop_size, config.random_flip))
-        conditions = {self.condition.name: self.condition}
+        conditions = {self.condition.table: self.condition}
         return Loader(self.dataset, conditions, self.selection, settings, config.threads, caches=self.caches)
 
     def provenance(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = No
     parts = {
         "images": _digests(dataset, "images"),
         "captions": dataset.captions(),
-        config.condition: _digests(dataset, conditions[config.condition].table),
+        config.condition: _digests(dataset, config.condition),
         "rows": selection.train[["shard", "row"]].tolist(),
         **{table: _digests(dataset, table) for table in used.tables},
     }
