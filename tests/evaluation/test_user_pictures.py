@@ -73,14 +73,22 @@ def test_a_given_map_is_read_as_imports_are(tmp_path: Path) -> None:
     np.save(tmp_path / "metres.npy", np.linspace(1, 4, 64 * 96).reshape(64, 96))
     assert nearest_shape(tmp_path / "metres.npy", [(64, 64), (64, 96), (96, 64)]) == (64, 96)
     reading = {"depth": {"meaning": "metric", "scale": 1.0, "invalid": []}}
-    depth = {"table": "depth", "kind": "gray16", "annotator": {"variant": "imported", "reading": reading}}
+    depth = {
+        "table": "depth",
+        "kind": "gray16",
+        "annotator": {"condition": "depth", "variant": "imported", "reading": reading},
+    }
     found = given_map(tmp_path / "metres.npy", stored_condition(depth), (96, 64))
     assert found[0, 0] == 65535
     assert found[-1, -1] == 1
-    said = {"table": "segmentation", "kind": "labels", "annotator": {"variant": "upernet"}}
+    said = {"table": "segmentation", "kind": "labels", "annotator": {"condition": "segmentation", "variant": "upernet"}}
     Image.new("RGB", (64, 64), (120, 120, 120)).save(tmp_path / "wall.png")
     assert not given_map(tmp_path / "wall.png", stored_condition(said), (64, 64)).any()
-    said["annotator"] = {"variant": "imported", "reading": {"label_set": named_set("ade20k-150").provenance()}}
+    said["annotator"] = {
+        **said["annotator"],
+        "variant": "imported",
+        "reading": {"label_set": named_set("ade20k-150").provenance()},
+    }
     Image.fromarray(lines).save(tmp_path / "wall.png")
     found = given_map(tmp_path / "wall.png", stored_condition(said), (64, 64))
     np.testing.assert_array_equal(found, np.where(lines, 0, 255))

@@ -33,7 +33,7 @@ def test_a_column_adds_to_the_folders_that_are_known(folder: Path) -> None:
     [
         (["depth=rgb"], "depth is gray16"),
         (["mask"], "kinds are"),
-        (["images=rgb"], "not a table's"),
+        (["images=rgb"], "not another table's"),
         (["nowhere=rgb"], "no folder nowhere"),
         ([], "--condition-column mask=KIND"),
         (["caption"], "captions are not imported"),

@@ -73,5 +73,5 @@ def test_a_folder_that_is_of_another_dataset_is_an_error(dataset: Path, tmp_path
         recaption(dataset, tmp_path / "other")
     with pytest.raises(MillError, match="no such folder"):
         recaption(dataset, tmp_path / "none")
-    with pytest.raises(MillError, match="caption: annotate it or import it, not both"):
+    with pytest.raises(MillError, match="captions: annotate it or import it, not both"):
         actions.plan_conditions(parse_conditions("caption"), actions.everywhere(Placement()), None, captions_from="x")

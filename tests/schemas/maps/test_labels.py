@@ -59,7 +59,7 @@ def test_a_set_of_ones_own(tmp_path: Path) -> None:
     mapped = find_set(str(file))
     assert mapped.classes_of(np.array([[1, 5, 99]]))[0].tolist() == [12, 56, VOID]
     assert mapped.palette() == named_set("ade20k-150").palette()
-    said = {"table": "park", "kind": "labels", "annotator": {"variant": "imported", "reading": {"label_set": None}}}
+    said = {"table": "park", "kind": "labels", "annotator": {"condition": "park", "variant": "imported"}}
     said["annotator"]["reading"] = {"label_set": found.provenance()}  # type: ignore[index]
     assert stored_condition(said).palette == found.palette(), "its own file is not asked for again"
 

@@ -33,7 +33,11 @@ from controlmill.schemas.maps.transforms import (
 
 def stored(name: str, **annotator: Any) -> Condition:
     """A condition as the provenance of its table tells it."""
-    said = {"table": name, "kind": CONDITIONS[name].kind, "annotator": {"variant": "any", **annotator}}
+    said = {
+        "table": name,
+        "kind": CONDITIONS[name].kind,
+        "annotator": {"condition": name, "variant": "any", **annotator},
+    }
     return stored_condition(said)
 
 
