@@ -65,9 +65,9 @@ def test_one_is_redone_without_the_other(folder: Path) -> None:
 
 
 def test_training_takes_the_table_that_is_named(
-    folder: Path, tmp_path: Path, settings: Callable[..., TrainConfig]
+    folder: Path, tmp_path: Path, short_config: Callable[..., TrainConfig]
 ) -> None:
-    config = settings(condition="edges-fixed", where=["edges-fixed.coverage>0"], steps=1, batch_size=2)
+    config = short_config(condition="edges-fixed", where=["edges-fixed.coverage>0"], steps=1, batch_size=2)
     prepared = start.begin(str(folder), tmp_path / "run", config)
     found = find_annotator(prepared.condition, prepared.provenance())
     assert not isinstance(found, str)
