@@ -1,82 +1,55 @@
-"""The options that are about networks, and where each network runs. Heavy imports wait until a command runs."""
+"""Where each annotator's network runs, and with which batch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from controlmill.annotators.base import Placement
-    from controlmill.annotators.plan import ForwardGroup
-    from controlmill.annotators.runtime.weights import Found
+from controlmill.annotators.base import Network, Placement
+from controlmill.annotators.plan import ForwardGroup
+from controlmill.annotators.runtime.torch_device import resolve_device, resolve_dtype
+from controlmill.annotators.runtime.weights import Found
 
-    from .stages.ingest import IngestConfig
+from .batching import best_batch, stored_placements
+from .options import NetworkOptions
 
 
 @dataclass(frozen=True)
-class Networks:
-    """The options that are about networks, as given."""
+class Placements:
+    """Chooses placements by the options, for pictures of a resolution.
 
-    weights: str | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    batch_size: str = "auto"
-    compile: bool = False
-    licences: Sequence[str] = ()
-    resolution: int = 512
-    dataset: str | None = None
+    What ``auto`` meant when a table of the dataset was begun, it goes on to mean, except for tables that are redone.
+    """
+
+    options: NetworkOptions
+    resolution: int
+    dataset: str
     redo: Sequence[str] = ()
 
-    def places(self, groups: Sequence[ForwardGroup], weights: Mapping[str, Found]) -> Mapping[str, Placement]:
-        """Network name → where it runs. What ``auto`` meant when a dataset's tables were begun, it goes on to mean."""
-        from controlmill.annotators.base import Placement
-
-        from .batching import best_batch, stored_placements
-
+    def __call__(self, groups: Sequence[ForwardGroup], weights: Mapping[str, Found]) -> Mapping[str, Placement]:
+        """Network name → where it runs."""
         tables = {choice.table: network for group in groups for choice in group.choices if (network := group.network())}
         if not tables:
             return {}
-        from controlmill.annotators.runtime.torch_device import resolve_device, resolve_dtype
+        options = self.options
+        device = resolve_device(options.device)
+        place = Placement(device=device, dtype=resolve_dtype(options.dtype, device), compile=options.compile)
+        stored = stored_placements(self.dataset, tables, self.redo)
+        return {
+            network.name: self._placement(network, weights, place, stored.get(network.name, {}))
+            for network in set(tables.values())
+        }
 
-        device = resolve_device(self.device)
-        place = Placement(device=device, dtype=resolve_dtype(self.dtype, device), compile=self.compile)
-        stored = stored_placements(self.dataset, tables, self.redo) if self.dataset else {}
-        places = {}
-        for network in set(tables.values()):
-            before = stored.get(network.name, {})
-            here = replace(place, dtype=before.get("dtype", place.dtype)) if self.dtype == "auto" else place
-            if self.batch_size != "auto":
-                size = int(self.batch_size)
-            elif "batch_size" in before:
-                size = before["batch_size"]
-            else:
-                size = best_batch(network, weights, here, self.resolution)
-            places[network.name] = replace(here, batch_size=size)
-        return places
-
-
-def networks_of(
-    weights: Path | None,
-    device: str,
-    dtype: str,
-    batch_size: str,
-    compile: bool,
-    licences: list[str] | None,
-    dataset: str,
-    redo: list[str],
-    config: IngestConfig,
-) -> Networks:
-    """The options, checked; raises MillError."""
-    from controlmill.annotators.runtime.torch_device import check_device, check_dtype
-    from controlmill.schemas.errors import MillError
-
-    if compile and config.fit == "none":
-        raise MillError("--compile: pictures of --fit none have any shape, and each would be compiled for itself")
-    check_device(device)
-    check_dtype(dtype)
-    if batch_size != "auto" and not (batch_size.isdecimal() and int(batch_size)):
-        raise MillError(f"--batch-size {batch_size}: auto, or 1 or more")
-    folder = str(weights) if weights else None
-    return Networks(folder, device, dtype, batch_size, compile, tuple(licences or ()), config.resolution, dataset, redo)
+    def _placement(
+        self, network: type[Network], weights: Mapping[str, Found], place: Placement, stored: Mapping[str, Any]
+    ) -> Placement:
+        if self.options.dtype == "auto":
+            place = replace(place, dtype=stored.get("dtype", place.dtype))
+        if self.options.batch_size != "auto":
+            size = int(self.options.batch_size)
+        elif "batch_size" in stored:
+            size = stored["batch_size"]
+        else:
+            size = best_batch(network, weights, place, self.resolution)
+        return replace(place, batch_size=size)

@@ -1,145 +1,151 @@
-"""Options that the commands share, and what is made of them. Heavy imports wait until a command runs."""
+"""The options of build, ingest, annotate and encode. Light: nothing here loads what a command works with."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Literal
 
-import typer
+from controlmill.annotators.options import AutoDtype, device_option, weights_option
+from controlmill.schemas.images.formats import Fit
+from controlmill.schemas.terminal.options import Range, flag_of, option
 
 if TYPE_CHECKING:
     from .engine.console import Resources
-    from .stages.columns import MapOptions
     from .stages.ingest import IngestConfig
 
-Photos = Annotated[Path, typer.Argument(help="Folder of pictures; folders below it count too.", show_default=False)]
-Folder = Annotated[str, typer.Argument(help="The dataset's folder, or an fsspec address.", show_default=False)]
-Conditions = Annotated[
-    str,
-    typer.Option(
-        help="Comma-separated: canny,hough=lsd,hed (see `controlmill doctor`); NAME:hed=safe makes a table NAME."
-    ),
-]
-BuildConditions = Annotated[
-    str | None,
-    typer.Option(
-        help="Comma-separated: canny,hough=lsd,hed (see `controlmill doctor`); NAME:hed=safe makes a table NAME.",
-        show_default="canny; none with --conditions-from",
-    ),
-]
-Resolution = Annotated[int, typer.Option(help="Short side after crop, or the square root of a bucket's pixels.")]
-FitOption = Annotated[str, typer.Option("--fit", help="crop (centred square), bucket (nearest aspect) or none.")]
-MaxMegapixels = Annotated[float, typer.Option(help="Pictures with more are refused from their header, undecoded.")]
-MaxMegabytes = Annotated[float, typer.Option(help="Larger files are refused unread.")]
-MinSide = Annotated[int, typer.Option(help="Pictures with a shorter side are refused.")]
-White = Annotated[
-    int | None,
-    typer.Option(min=256, max=65534, help="White in 16-bit greys that do not say it, e.g. 4095 for 12 bits."),
-]
-ShardSize = Annotated[int, typer.Option(min=1, max=100_000, help="Pictures in a shard: what one commit holds.")]
-From = Annotated[
-    Path | None, typer.Option(help="Folder of maps you have already: one folder per condition, stems as the pictures'.")
-]
-ConditionColumn = Annotated[
-    list[str] | None,
-    typer.Option(help="NAME=KIND of a folder that is no known condition: binary, gray8, gray16, rgb or labels."),
-]
-LabelSetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--label-set",
-        help="What ids of imported labels mean: ade20k-150, ade20k-full, coco-stuff, cityscapes, voc or a .toml file; "
-        "NAME=SET where several are imported.",
-    ),
-]
-DepthOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--depth",
-        help="What imported depth is: metric:SCALE (values in a metre) or inverse; becomes inverse depth, near bright. "
-        "[NAME=]MEANING.",
-    ),
-]
-Invalid = Annotated[
-    list[str] | None, typer.Option(help="A value of imported depth that means that none is known, e.g. 0; repeat.")
-]
-Invert = Annotated[
-    list[str] | None, typer.Option(help="NAME of imported binary or gray8 maps that are dark on light; repeat.")
-]
-CaptionsFrom = Annotated[
-    Path | None,
-    typer.Option(help="Folder whose captions, as they are now, become the table captions: the pictures', or of texts."),
-]
-Weights = Annotated[Path | None, typer.Option(help="Folder with weight files, named as on the hub.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Dtype = Annotated[str, typer.Option(help="fp32, bf16, fp16, or auto: bf16 where the hardware multiplies it natively.")]
-BatchSize = Annotated[
-    str, typer.Option(help="Pictures in a network's forward pass; auto: known on a CPU, else measured.")
-]
-Compile = Annotated[bool, typer.Option("--compile", help="torch.compile the networks; fixed as dtype is.")]
-Workers = Annotated[int, typer.Option(help="Processes on this machine (a Dask cluster); 0: one, without a cluster.")]
-Threads = Annotated[int, typer.Option(help="Threads for decoding and encoding in each worker; 0: cores / workers.")]
-Runner = Annotated[str, typer.Option(help="Beam runner: FnApiRunner, PortableRunner, FlinkRunner, DataflowRunner…")]
-BeamOption = Annotated[
-    list[str] | None, typer.Option(help="An option of the Beam runner, e.g. job_endpoint=HOST:PORT.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write and fetch nothing.")]
-Overwrite = Annotated[list[str] | None, typer.Option(help="Table to redo, e.g. canny; repeat, or separate by commas.")]
+MEGABYTE = 1024 * 1024
 
 
-def ingest_config(
-    resolution: int, fit: str, megapixels: float, megabytes: float, min_side: int, white: int | None
-) -> IngestConfig:
-    """How pictures are taken in; raises MillError where a value is none."""
-    from controlmill.schemas.errors import MillError
-    from controlmill.schemas.images.formats import Limits
+@dataclass(frozen=True)
+class IngestOptions:
+    """How pictures are taken in."""
 
-    from .stages.ingest import IngestConfig
+    resolution: int = option(
+        512,
+        "Short side of a stored picture in pixels; with --fit bucket, the square root of its area.",
+        within=Range(64, 8192, multiple_of=8),
+        panel="Pictures",
+    )
+    fit: Fit = option(
+        "crop", "crop: a centred square. bucket: the nearest of several aspect ratios. none: the picture as it is."
+    )
+    max_megapixels: float = option(64, "Refuse larger pictures; read from the header.", within=Range(open_low=True))
+    max_megabytes: float = option(256, "Refuse larger files, unread.", within=Range(open_low=True))
+    min_side: int = option(64, "Refuse pictures with a shorter side, in pixels.")
+    white_level: int | None = option(
+        None,
+        "Value of white in 16-bit grey pictures that do not state it, e.g. 4095 for 12 bits.",
+        within=Range(256, 65534),
+        shown="65535",
+    )
+    shard_size: int = option(512, "Pictures in a shard, the unit of work and of resuming.", within=Range(1, 100_000))
 
-    if not (0 < megapixels < math.inf and 0 < megabytes < math.inf):
-        raise MillError("--max-megapixels and --max-megabytes are numbers greater than 0")
-    if fit not in ("crop", "bucket", "none"):
-        raise MillError(f"--fit {fit}: choose crop, bucket or none")
-    if not 64 <= resolution <= 8192 or resolution % 8:
-        raise MillError(f"--resolution {resolution}: from 64 to 8192, in multiples of 8")
-    limits = Limits(round(megapixels * 1e6), round(megabytes * 1024 * 1024), min_side)
-    return IngestConfig(resolution, fit, limits, white)  # type: ignore[arg-type]
+    def config(self) -> IngestConfig:
+        """As the dataset stores it."""
+        from controlmill.schemas.images.formats import Limits
 
+        from .stages.ingest import IngestConfig
 
-def map_options(
-    folder: Path | None,
-    columns: list[str] | None,
-    label_set: list[str] | None,
-    depth: list[str] | None,
-    invalid: list[str] | None,
-    invert: list[str] | None,
-) -> MapOptions:
-    """What is said of a user's maps; raises MillError where nothing says where they are."""
-    from .stages.columns import MapOptions
-
-    said = (columns, label_set, depth, invalid, invert)
-    options = MapOptions(str(folder) if folder else None, *(tuple(words or ()) for words in said))
-    options.check()
-    return options
+        limits = Limits(round(self.max_megapixels * 1e6), round(self.max_megabytes * MEGABYTE), self.min_side)
+        return IngestConfig(self.resolution, self.fit, limits, self.white_level)
 
 
-def job_resources(runner: str, workers: int, threads: int, options: list[str] | None) -> Resources:
-    """An engine and threads; raises MillError where they do not go together."""
-    from controlmill.schemas.errors import MillError
+@dataclass(frozen=True)
+class MapOptions:
+    """A user's maps that are imported, and how their values are read.
 
-    from .engine.console import Engine, Resources
+    The values of ``label_set``, ``depth`` and ``invalid_depth`` are for one table, ``NAME=VALUE``, or a bare ``VALUE``
+    where one such table is imported.
+    """
 
-    if workers and runner != "FnApiRunner":
-        raise MillError("--workers is for this machine; on another --runner its own options set the parallelism")
-    if runner == "DirectRunner":
-        raise MillError("--runner DirectRunner may download another runner and hang: use FnApiRunner")
-    if workers < 0 or threads < 0:
-        raise MillError("--workers and --threads are 0 or more")
-    return Resources(Engine(runner, workers, tuple(options or ())), threads)
+    conditions_from: Path | None = option(
+        None,
+        "Import maps from this folder: one folder per condition, files named like their pictures.",
+        panel="Import maps",
+    )
+    condition_kind: tuple[str, ...] = option(
+        (), "NAME=KIND of a folder that is no known condition: binary, gray8, gray16, rgb or labels. Repeatable."
+    )
+    label_set: tuple[str, ...] = option(
+        (),
+        "Classes of label maps: ade20k-150, ade20k-full, coco-stuff, cityscapes, voc or a .toml file. [NAME=]SET, "
+        "repeatable.",
+    )
+    depth: tuple[str, ...] = option(
+        (),
+        "Values of depth maps: metric:SCALE (SCALE units per metre) or inverse (near is large). [NAME=]VALUES, "
+        "repeatable.",
+    )
+    invalid_depth: tuple[str, ...] = option(
+        (), "A value of depth maps that stands for unknown, e.g. 0. [NAME=]VALUE, repeatable."
+    )
+    invert: tuple[str, ...] = option((), "NAME of binary or gray8 maps that are dark on light. Repeatable.")
+
+    def conflicts(self) -> Iterable[str]:
+        """Options that have no maps to be about."""
+        for name in ("condition_kind", "label_set", "depth", "invalid_depth", "invert"):
+            if getattr(self, name) and not self.conditions_from:
+                yield f"{flag_of(name)} needs --conditions-from, the folder that holds the maps"
 
 
-def tables_to_redo(overwrite: list[str] | None) -> list[str]:
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Annotators' networks: their weights and how they run."""
+
+    weights: Path | None = weights_option(panel="Networks")
+    device: str = device_option()
+    dtype: AutoDtype = option("auto", "Number format of the networks. auto: bf16 where the hardware has it, else fp32.")
+    batch_size: str = option(
+        "auto",
+        "Pictures per forward pass: a number, or auto (on a GPU measured once).",
+        pattern="auto|0*[1-9][0-9]*",
+        possible="auto, or 1 or more",
+    )
+    compile: bool = option(False, "Compile the networks with torch.compile. Part of a table's provenance, as dtype is.")
+    accept_license: tuple[str, ...] = option(
+        (), "Accept the licence of some weights, e.g. openpose (`controlmill doctor` lists them). Repeatable."
+    )
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What a job runs on."""
+
+    workers: int = option(0, "Processes on this machine; 0: one, without a Dask cluster.", panel="Machine")
+    threads: int = option(0, "Threads per worker for decoding and encoding; 0: cores / workers.")
+    runner: str = option("FnApiRunner", "Beam runner, e.g. PortableRunner, FlinkRunner or DataflowRunner.")
+    beam_option: tuple[str, ...] = option((), "An option of the Beam runner, e.g. job_endpoint=HOST:PORT. Repeatable.")
+
+    def conflicts(self) -> Iterable[str]:
+        """Runners that do not go with workers, or do not work at all."""
+        if self.workers and self.runner != "FnApiRunner":
+            yield f"--workers is for this machine; --runner {self.runner} sets the parallelism by its own --beam-option"
+        if self.runner == "DirectRunner":
+            yield "--runner DirectRunner may download another runner and hang: use FnApiRunner"
+
+    def resources(self) -> Resources:
+        """The engine and its threads."""
+        from .engine.console import Engine, Resources
+
+        return Resources(Engine(self.runner, self.workers, self.beam_option), self.threads)
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """What encode caches, and how its networks run."""
+
+    base: str = option("tiny", "Base model: tiny, a diffusers folder, a .safetensors file or a name on the hub.")
+    text: bool = option(False, "Encode the captions too.")
+    flip: bool = option(False, "Encode horizontally flipped pictures too, for train --random-flip.")
+    half: bool = option(False, "Store 16-bit floats: half the size, slightly other losses.")
+    device: str = device_option()
+    dtype: Literal["fp32", "bf16"] = option("fp32", "Number format of the networks (a VAE overflows in fp16).")
+    batch_size: int = option(0, "Rows per forward pass; 0: 1 on a CPU, 8 elsewhere.")
+
+
+def tables_to_redo(overwrite: Sequence[str] | None) -> list[str]:
     """Tables of ``--overwrite``, where a condition stands for its table."""
     from controlmill.schemas.conditions import CONDITIONS
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from controlmill.annotators.catalogue import Choice
 from controlmill.annotators.examination import source_of
 from controlmill.annotators.plan import files_of
 from controlmill.annotators.runtime.weights import find
@@ -17,30 +16,19 @@ from .actions import Plan, check_conditions, check_ingest, check_overwrite
 from .corpora.corpus import PassedOver
 from .corpora.folder import list_folder
 from .engine.console import Resources
+from .request import Request
 from .stages.annotate import Annotate
-from .stages.columns import Column
-from .stages.ingest import IngestConfig
 
 
 def rehearse(
-    photos: str,
-    address: str,
-    config: IngestConfig,
-    choices: Sequence[Choice],
-    imports: Sequence[Column],
-    make_plan: Callable[[], Plan],
-    weights: str | None,
-    resources: Resources,
-    shard_size: int,
-    overwrite: Sequence[str],
+    photos: str, address: str, request: Request, resources: Resources, shard_size: int, overwrite: Sequence[str]
 ) -> list[str]:
     """What would be listed, made, kept and fetched, and where it would run, in lines.
-
-    ``make_plan`` is asked where no weights are to be fetched: it finds them, and knows how tables would be made.
 
     Raises:
         MillError: what would stop the build.
     """
+    choices = request.choices
     storage = Storage(address)
     lines = ["dry run: nothing is written"]
     there = Dataset.open(address) if storage.exists("dataset.json") else None
@@ -48,12 +36,12 @@ def rehearse(
         Dataset.check_free(storage)
     elif _is_cut(there):
         return [*lines, "a command was cut off at its end; the next one ends it first, and then there is more to tell"]
-    missing = find(files_of(choices), weights, download=False)[1]
-    plan = None if missing else make_plan()
-    names = [choice.table for choice in choices] + [column.condition.table for column in imports]
+    missing = find(files_of(choices), request.weights, download=False)[1]
+    plan = None if missing else request.plan()
+    names = [choice.table for choice in choices] + [column.condition.table for column in request.imports]
     tables = list(plan.wanted) if plan else names
     check_overwrite(overwrite, ("images", *tables))
-    check_ingest(photos, address, config, shard_size, overwrite, plan.folders if plan else ())
+    check_ingest(photos, address, request.config, shard_size, overwrite, plan.folders if plan else ())
     if plan:
         check_conditions(address, plan, overwrite)
     anew = there is None or not there.shards or "images" in overwrite

@@ -33,9 +33,9 @@ print(json.dumps(said))
 """
 BAD_USE = [
     ("build /no/such NEW", "no such folder"),
-    ("build PHOTOS NEW --conditions hed --dtype int8", "--dtype int8: choose auto"),
+    ("build PHOTOS NEW --conditions hed --dtype int8", "--dtype int8: must be one of auto, fp32"),
     ("annotate DATASET --conditions cany", "no condition is called 'cany'"),
-    ("annotate DATASET --conditions hed --device tpu", "--device tpu: choose auto"),
+    ("annotate DATASET --conditions hed --device tpu", "--device tpu: must be auto, cpu"),
     ("encode EMPTY", "is not a dataset"),
     ("encode DATASET --base /no/such", "no such file or folder"),
     ("train DATASET NEW", "say which table to train on; there are: canny, hough, cartoon"),

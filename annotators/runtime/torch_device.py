@@ -15,22 +15,22 @@ import numpy as np
 from controlmill.schemas.errors import MillError
 
 from ..base import Placement
+from ..options import DEVICE, DEVICES
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
-DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?", re.ASCII)
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 def check_device(name: str) -> None:
     """Raise MillError where a device is called what none is; torch is not asked whether this machine has it."""
-    if not DEVICE.fullmatch(name):
-        raise MillError(f"--device {name}: choose auto, cpu, cuda, cuda:N or mps")
+    if not re.fullmatch(DEVICE, name):
+        raise MillError(f"--device {name}: must be {DEVICES}")
 
 
 def check_dtype(name: str) -> None:
     """Raise MillError where there is no such dtype."""
     if name not in ("auto", *DTYPES):
-        raise MillError(f"--dtype {name}: choose auto, {', '.join(DTYPES)}")
+        raise MillError(f"--dtype {name}: must be one of auto, {', '.join(DTYPES)}")
 
 
 def resolve_device(name: str) -> str:

@@ -15,32 +15,11 @@ from controlmill.schemas.maps.label_files import find_set, named_set
 from controlmill.schemas.maps.meaning import Meaning, Reading
 from controlmill.schemas.tables import RESERVED
 
+from ..options import MapOptions
+
 ENDINGS = (".png", ".tif", ".tiff", ".webp", ".bmp", ".jpg", ".jpeg")
 ARRAY_ENDING = ".npy"  # of depth
 NAMED_ENDINGS = 5  # of files that are not looked at
-
-
-@dataclass(frozen=True)
-class MapOptions:
-    """The options that are about a user's maps, as given.
-
-    ``folder`` holds one folder of maps for each condition; ``columns`` are words ``NAME=KIND``; those of the others are
-    for one table, ``NAME=VALUE``, or bare where they can be about one only.
-    """
-
-    folder: str | None = None
-    columns: Sequence[str] = ()
-    label_set: Sequence[str] = ()
-    depth: Sequence[str] = ()
-    invalid: Sequence[str] = ()
-    invert: Sequence[str] = ()
-
-    def check(self) -> None:
-        """Raise MillError where one is given without the folder of the maps."""
-        for option in ("columns", "label_set", "depth", "invalid", "invert"):
-            if getattr(self, option) and not self.folder:
-                name = "condition-column" if option == "columns" else option.replace("_", "-")
-                raise MillError(f"--{name} needs --conditions-from, the folder that holds the maps")
 
 
 @dataclass(frozen=True)
@@ -62,20 +41,20 @@ class Column:
 
 
 def parse_columns(options: MapOptions) -> tuple[Column, ...]:
-    """What is imported: folders with the name of a known condition, and those that ``columns`` give a kind.
+    """What is imported: folders with the name of a known condition, and those that ``condition_kind`` gives one.
 
     Raises:
         MillError: a folder is missing or has no maps, a kind is unknown or not the condition's, a word is not
             understood or for no table.
     """
-    folder, columns = options.folder or "", options.columns
+    folder, columns = str(options.conditions_from or ""), options.condition_kind
     if not os.path.isdir(folder):
         raise MillError(f"--conditions-from {folder}: no such folder")
     there = folders_in(folder)
     asked = {condition.name: condition for condition in map(_parse_column, columns)}
     unknown = [name for name in there if name not in CONDITIONS and name not in asked]
     if unknown and not columns:
-        said = " ".join(f"--condition-column {name}=KIND" for name in unknown)
+        said = " ".join(f"--condition-kind {name}=KIND" for name in unknown)
         raise MillError(f"--conditions-from {folder}: say what kind each unknown condition is, {said}; {_kinds()}")
     asked.update({name: CONDITIONS[name] for name in there if name in CONDITIONS and CONDITIONS[name].kind != "text"})
     missing = [name for name in asked if name not in there]
@@ -154,12 +133,12 @@ def _with_meanings(columns: Sequence[Column], options: MapOptions) -> tuple[Colu
     for name, words in _meant("--depth", options.depth, columns, ("gray16",)).items():
         meaning, scale = _parse_depth(_only("--depth", words))
         changes[name].update(meaning=meaning, scale=scale)
-    for name, words in _meant("--invalid", options.invalid, columns, ("gray16",)).items():
+    for name, words in _meant("--invalid-depth", options.invalid_depth, columns, ("gray16",)).items():
         if "meaning" not in changes[name]:
             raise MillError(
-                f"--invalid {words[0]}: say what the other values of {name} are, --depth metric:SCALE or inverse"
+                f"--invalid-depth {words[0]}: say what the other values of {name} are, --depth metric:SCALE or inverse"
             )
-        changes[name]["invalid"] = tuple(sorted({_parse_number("--invalid", word) for word in words}))
+        changes[name]["invalid"] = tuple(sorted({_parse_number("--invalid-depth", word) for word in words}))
     for word in options.invert:
         column = next((column for column in columns if column.name == word), None)
         if column is None or column.condition.kind not in ("binary", "gray8"):
@@ -225,7 +204,7 @@ def _check_classes(column: Column, given: Any) -> None:
         other = given.name.replace("-", "_")
         raise MillError(
             f"--label-set {given.name}: {column.name} holds the classes of {own}; import others under a name of their "
-            f"own: a folder {other} and --condition-column {other}=labels"
+            f"own: a folder {other} and --condition-kind {other}=labels"
         )
 
 
@@ -233,15 +212,15 @@ def _parse_column(word: str) -> Condition:
     name, _, kind = word.partition("=")
     known = CONDITIONS.get(name)
     if known and known.kind == "text":
-        raise MillError(f"--condition-column {word}: captions are not imported from maps")
+        raise MillError(f"--condition-kind {word}: captions are not imported from maps")
     if known and kind in ("", known.kind):
         return known
     if known:
-        raise MillError(f"--condition-column {word}: {name} is {known.kind}")
+        raise MillError(f"--condition-kind {word}: {name} is {known.kind}")
     if not NAME.fullmatch(name) or name in RESERVED:
-        raise MillError(f"--condition-column {word}: a name is {NAME_RULE}, and not another table's")
+        raise MillError(f"--condition-kind {word}: a name is {NAME_RULE}, and not another table's")
     if kind not in KINDS:
-        raise MillError(f"--condition-column {word}: {_kinds()}")
+        raise MillError(f"--condition-kind {word}: {_kinds()}")
     return imported(name, kind)  # type: ignore[arg-type]
 
 

@@ -182,7 +182,7 @@ class Import(Stage):
         known = {column.name for column in self.columns}
         left = [name for name in folders_in(self.folder) if name not in known]
         if left:
-            yield f"not imported: {', '.join(left)} (--condition-column NAME=KIND says what they are)"
+            yield f"not imported: {', '.join(left)} (--condition-kind NAME=KIND says what they are)"
 
     def outputs(self) -> dict[str, Output]:
         """Table → what is made."""

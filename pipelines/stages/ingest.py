@@ -17,8 +17,8 @@ from controlmill.schemas.errors import Refused, error_text
 from controlmill.schemas.files.documents import LIMITS
 from controlmill.schemas.files.shardfile import GROUP_BYTES, GROUP_PIXELS, GROUP_ROWS, LISTED_GROUP_ROWS, read_rows
 from controlmill.schemas.fingerprint import package_versions, row_key, sha256_bytes
-from controlmill.schemas.images.formats import Limits
-from controlmill.schemas.images.pixels import Fit, load_picture
+from controlmill.schemas.images.formats import Fit, Limits
+from controlmill.schemas.images.pixels import load_picture
 from controlmill.schemas.tables import IMAGES, REJECTED, SOURCES, TABLES
 
 from ..corpora.captions import caption_beside

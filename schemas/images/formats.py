@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import importlib.util
 from dataclasses import dataclass
+from typing import Literal
 
+Fit = Literal["crop", "bucket", "none"]  # see pixels.fit_box
 ENDINGS = frozenset(
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif"),

@@ -58,7 +58,7 @@ def full_range(image: Image.Image, said: int | None, white: int | None) -> Image
     elif most < 65536 // 8 and not said:
         raise Refused(
             "unsupported_mode",
-            f"16 bits, but its brightest value is {most}, and white is not said (ingest --white 4095: 12 bits)",
+            f"16 bits, but its brightest value is {most}, and white is not known (ingest --white-level 4095: 12 bits)",
         )
     done = Image.fromarray(values)
     if clear is not None:

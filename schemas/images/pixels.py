@@ -10,13 +10,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 from .codecs import Box, centred, draft_factor, stored_picture
-from .formats import Limits
+from .formats import Fit, Limits
 from .pictures import open_picture
-
-Fit = Literal["crop", "bucket", "none"]
 
 BUCKET_STEP = 64
 MAX_ASPECT = 2.0  # of buckets

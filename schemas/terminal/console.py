@@ -19,13 +19,13 @@ from rich.console import Console, RenderableType
 from .printing import printable_lines
 
 LOG_WIDTH = 160
-Quiet = Annotated[bool, typer.Option("--quiet", help="Say errors only.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 LogFile = Annotated[
-    Path | None, typer.Option(help="Add everything that is said to this file, with times; also with --quiet.")
+    Path | None, typer.Option(help="Append all messages to this file, with their times; also with --quiet.")
 ]
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output, for other programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output.")]
 
 
 def print_json(value: Any) -> None:

@@ -276,5 +276,5 @@ def test_wandb_that_is_not_installed_is_found_before_weights_are_loaded(
     monkeypatch.setattr("diffusers.ModelMixin.from_pretrained", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MillError, match=r"--wandb-project mine needs the package wandb.*pip install wandb"):
-        start.begin(str(scenes_folder), tmp_path / "run", short_config(wandb="mine"))
+        start.begin(str(scenes_folder), tmp_path / "run", short_config(wandb_project="mine"))
     assert not (tmp_path / "run").exists()

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from controlmill.pipelines.stages.columns import Column, MapOptions, parse_columns, said_of
+from controlmill.pipelines.options import MapOptions
+from controlmill.pipelines.stages.columns import Column, parse_columns, said_of
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.terminal.options import check
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def parsed(folder: Path, *columns: str, **options: tuple[str, ...]) -> dict[str, Column]:
-    return {column.name: column for column in parse_columns(MapOptions(str(folder), columns, **options))}
+    return {column.name: column for column in parse_columns(MapOptions(folder, columns, **options))}
 
 
 def test_a_column_adds_to_the_folders_that_are_known(folder: Path) -> None:
@@ -35,7 +37,7 @@ def test_a_column_adds_to_the_folders_that_are_known(folder: Path) -> None:
         (["mask"], "kinds are"),
         (["images=rgb"], "not another table's"),
         (["nowhere=rgb"], "no folder nowhere"),
-        ([], "--condition-column mask=KIND"),
+        ([], "--condition-kind mask=KIND"),
         (["caption"], "captions are not imported"),
     ],
 )
@@ -65,7 +67,9 @@ def test_links_are_followed_and_never_twice(folder: Path) -> None:
 def test_what_is_imported_and_what_is_not_is_said(folder: Path) -> None:
     (folder / "depth/b.npy").write_bytes(b"")
     (folder / "normals/b.npy").write_bytes(b"")
-    found = parsed(folder, "mask=binary", label_set=("ade20k-150",), depth=("metric:1000",), invalid=("0", "65535"))
+    found = parsed(
+        folder, "mask=binary", label_set=("ade20k-150",), depth=("metric:1000",), invalid_depth=("0", "65535")
+    )
     said = {name: "; ".join(said_of(str(folder), column)) for name, column in found.items()}
     assert "2 maps" in said["depth"]
     assert "metric depth, 1000 to the metre, 0 is unknown, 65535 is unknown" in said["depth"]
@@ -84,7 +88,7 @@ def test_meanings_are_of_one_table_each(folder: Path) -> None:
         *columns,
         label_set=("segmentation=ade20k-150", "park=voc"),
         depth=("depth=metric:256", "disparity=inverse"),
-        invalid=("depth=0",),
+        invalid_depth=("depth=0",),
         invert=("mask",),
     )
     assert found["park"].reading.labels.name == "voc"
@@ -103,7 +107,7 @@ def test_meanings_are_of_one_table_each(folder: Path) -> None:
         ({"depth": ("metres",)}, "metric:SCALE"),
         ({"depth": ("metric:0",)}, "metric:SCALE"),
         ({"depth": ("metric:mm",)}, "a number is meant"),
-        ({"invalid": ("0",)}, "say what the other values of depth are"),
+        ({"invalid_depth": ("0",)}, "say what the other values of depth are"),
         ({"invert": ("depth",)}, "binary or gray8"),
         ({"invert": ("nowhere",)}, "binary or gray8"),
     ],
@@ -120,6 +124,6 @@ def test_a_bare_meaning_needs_a_single_table(folder: Path) -> None:
 
 def test_meanings_need_a_folder() -> None:
     with pytest.raises(MillError, match="--label-set needs --conditions-from"):
-        MapOptions(label_set=("voc",)).check()
-    with pytest.raises(MillError, match="--condition-column needs"):
-        MapOptions(columns=("mask=binary",)).check()
+        check(MapOptions(label_set=("voc",)))
+    with pytest.raises(MillError, match="--condition-kind needs"):
+        check(MapOptions(condition_kind=("mask=binary",)))

@@ -13,7 +13,8 @@ from PIL import Image, ImageOps
 
 from controlmill.annotators.base import Placement
 from controlmill.pipelines import actions
-from controlmill.pipelines.stages.columns import MapOptions, parse_columns
+from controlmill.pipelines.options import MapOptions
+from controlmill.pipelines.stages.columns import parse_columns
 from controlmill.pipelines.stages.import_maps import refit
 from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas.dataset import Dataset
@@ -67,7 +68,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(corpus: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     target = tmp_path_factory.mktemp("made") / "dataset"
     config = IngestConfig(128, request.param, Limits(min_side=16))
-    imports = parse_columns(MapOptions(str(corpus / "maps"), KINDS))
+    imports = parse_columns(MapOptions(corpus / "maps", KINDS))
     plan = actions.plan_conditions([], actions.everywhere(Placement()), None, imports, str(corpus / "maps"), config)
     with KeptResources(threads=1) as resources:
         actions.ingest(str(corpus / "photos"), str(target), config, resources)
@@ -187,7 +188,7 @@ def planned(folder: Path, **options: tuple[str, ...]) -> actions.Plan:
     """The import of a folder's maps."""
     config = IngestConfig(64, "crop", Limits(min_side=16))
     words = {"columns": ("edges=binary",), "label_set": ("ade20k-150",), **options}
-    columns = parse_columns(MapOptions(str(folder / "maps"), **words))
+    columns = parse_columns(MapOptions(folder / "maps", **words))
     return actions.plan_conditions([], actions.everywhere(Placement()), None, columns, str(folder / "maps"), config)
 
 

@@ -1,0 +1,22 @@
+"""Options about networks that several rooms' commands have: the device, the dtype and the folder of weights."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from controlmill.schemas.terminal.options import option
+
+AutoDtype = Literal["auto", "fp32", "bf16", "fp16"]
+DEVICE = r"auto|cpu|mps|cuda(:[0-9]+)?"
+DEVICES = "auto, cpu, cuda, cuda:N or mps"
+
+
+def device_option(**metadata: Any) -> Any:
+    """The field ``device`` of an options dataclass."""
+    text = f"{DEVICES}. auto: the first GPU, else the CPU."
+    return option("auto", text, pattern=DEVICE, possible=DEVICES, **metadata)
+
+
+def weights_option(default: Any = None, **metadata: Any) -> Any:
+    """The field ``weights`` of an options dataclass."""
+    return option(default, "Folder with annotators' weight files, named as on the hub.", **metadata)

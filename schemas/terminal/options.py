@@ -1,0 +1,267 @@
+"""Command-line flags from dataclasses. A field says what its flag means, what it may be and where help lists it.
+
+    @dataclass(frozen=True)
+    class Size:
+        side: int = option(512, "Side of a picture in pixels.", within=Range(64, 8192, multiple_of=8))
+
+    @with_options
+    def crop(photo: Path, size: Size) -> None: ...  # crop PHOTO --side 256
+
+Values are checked before the command runs, all of them at once. Fields may be bool, int, float, str, Path, a Literal,
+each of these or None, and a list or tuple of text, whose flag may be repeated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import typer
+
+from ..errors import MillError
+
+LARGEST = 2.0**1023
+UNIONS = (Union, UnionType)
+NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list", tuple: "a list"}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from ``low`` to ``high``, without the ends that are ``open``; whole ones may be ``multiple_of`` some."""
+
+    low: float = 0
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+    multiple_of: int = 1
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below and (self.multiple_of == 1 or value % self.multiple_of == 0)
+
+    def __str__(self) -> str:
+        low = _short(self.low)
+        if self.high == math.inf:
+            text = f"above {low}" if self.open_low else f"{low} or more"
+        else:
+            high = f"{'to below' if self.open_high else 'to'} {_short(self.high)}"
+            text = f"{'above' if self.open_low else 'from'} {low} {high}"
+        return text + (f", in multiples of {self.multiple_of}" if self.multiple_of > 1 else "")
+
+
+@dataclass(frozen=True)
+class Given:
+    """Marks a command's ``dict`` parameter that takes only the flags of ``options`` that were given.
+
+    ``given: Annotated[dict[str, Any], Given(Config)]`` is for settings that come from files too: what is not given is
+    not in it, and nothing is checked.
+    """
+
+    options: type
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    within: Range | None = None,
+    pattern: str = "",
+    possible: str = "",
+    panel: str = "",
+    shown: str | None = None,
+    **metadata: Any,
+) -> Any:
+    """A field of an options dataclass.
+
+    Args:
+        default: its value where the flag is not given.
+        help: what it does, as ``--help`` shows it.
+        within: bounds of a number; without them 0 or more.
+        pattern: what the whole of a text must match.
+        possible: the pattern in words, for errors.
+        panel: heading in ``--help`` that this field and those after it stand under.
+        shown: the default as ``--help`` shows it, where that is not ``default``.
+        metadata: more for the field's metadata.
+    """
+    known = {"help": help, "within": within or Range(), "pattern": pattern, "possible": possible, "panel": panel}
+    metadata = {**known, "shown": shown, **metadata}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def flag_of(name: str) -> str:
+    """The flag of a field: ``max_side`` → ``--max-side``."""
+    return f"--{name.replace('_', '-')}"
+
+
+@functools.cache
+def types_of(options: Any) -> Mapping[str, Any]:
+    """Field → its type, without ``| None``."""
+    hints = get_type_hints(options)
+    return {field.name: _present(hints[field.name]) for field in dataclasses.fields(options)}
+
+
+def value_type(kind: Any) -> type:
+    """The plain type of a field's values: bool, int, float, str, Path, list or tuple."""
+    return str if get_origin(kind) is Literal else get_origin(kind) or kind
+
+
+def faults(options: Any) -> list[str]:
+    """What is wrong with the values of an options dataclass, a line each: the flag, the value, what is possible.
+
+    A dataclass adds what concerns several fields by a method ``conflicts() -> Iterable[str]``.
+    """
+    found: list[str] = []
+    kind: Any = type(options)
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        possible = None if value is None else _fault(types_of(kind)[field.name], value, field.metadata)
+        if possible:
+            found.append(f"{flag_of(field.name)} {value}: must be {possible}")
+    return [*found, *(options.conflicts() if hasattr(options, "conflicts") else ())]
+
+
+def check(*groups: Any) -> None:
+    """Raise MillError with all that is wrong with the values of options dataclasses."""
+    raise_all([fault for options in groups for fault in faults(options)])
+
+
+def raise_all(found: Iterable[str]) -> None:
+    """Raise MillError with faults, a line each, where there are any."""
+    if text := "\n  ".join(found):
+        raise MillError(text)
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command as Typer understands it: a parameter that is an options dataclass becomes the flags of its fields.
+
+    Raises:
+        MillError: when the command runs, with all values that a dataclass does not allow.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    whole: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+    partial = {name: mark.options for name, kind in hints.items() for mark in get_args(kind) if isinstance(mark, Given)}
+    parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name in (whole | partial):
+            parameters += _parameters((whole | partial)[parameter.name], negatable=parameter.name in partial)
+        else:
+            kind = hints[parameter.name]
+            parameters.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @functools.wraps(command)
+    def with_flags(context: typer.Context, **values: Any) -> None:
+        groups: dict[str, Any] = {}
+        for name, options in (whole | partial).items():
+            found = {field: _converted(kind, values.pop(field)) for field, kind in types_of(options).items()}
+            if name in whole:
+                groups[name] = options(**{field: value for field, value in found.items() if value is not None})
+            else:
+                groups[name] = {field: value for field, value in found.items() if _is_given(context, field)}
+        check(*(groups[name] for name in whole))
+        command(**values, **groups)
+
+    with_flags.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_flags.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_flags
+
+
+def from_values(options: type[T], values: Mapping[str, Any], source: str) -> T:
+    """An options dataclass from a file's values.
+
+    Raises:
+        MillError: a name that is no field, or a value of another type; ``source`` says whose. Their ranges are not
+            looked at (:func:`check`).
+    """
+    kind_of: Any = options
+    types = types_of(kind_of)
+    found = [f"{source}: no setting {name}; there are: {', '.join(types)}" for name in sorted(set(values) - set(types))]
+    for name in types.keys() & values.keys():
+        kind, value = value_type(types[name]), values[name]
+        is_bool = isinstance(value, bool) and kind is not bool
+        if is_bool or not isinstance(value, (int, float) if kind is float else kind):
+            found.append(f"{source}: {name} = {value!r}: must be {NAMES.get(kind, kind.__name__)}")
+    raise_all(found)
+    return options(**values)
+
+
+def _parameters(options: Any, negatable: bool) -> list[inspect.Parameter]:
+    """What Typer makes flags of. Where they are ``negatable``, a bool has a second flag, ``--no-…``."""
+    parameters, panel = [], None
+    for field in dataclasses.fields(options):
+        kind, metadata = types_of(options)[field.name], field.metadata
+        panel = metadata["panel"] or panel
+        plain, choices = value_type(kind), get_args(kind) if get_origin(kind) is Literal else ()
+        default = None if field.default in (dataclasses.MISSING, "") else field.default
+        flag = typer.Option(
+            *([] if plain is not bool or negatable else [flag_of(field.name)]),
+            help=_help(kind, metadata),
+            rich_help_panel=panel,
+            show_default=True if metadata["shown"] is None else metadata["shown"],
+            metavar="|".join(choices) or None,
+            autocompletion=_completion(choices) if choices else None,
+        )
+        kind = list[str] if plain in (list, tuple) else plain
+        parameters.append(
+            inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind | None, flag]
+            )
+        )
+    return parameters
+
+
+def _help(kind: Any, metadata: Mapping[str, Any]) -> str:
+    text, bounds = metadata["help"], str(metadata["within"])
+    bounded = kind in (int, float) and metadata["within"] != Range()
+    return f"{text} {bounds[0].upper()}{bounds[1:]}." if bounded else text
+
+
+def _completion(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
+    return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _converted(kind: Any, value: Any) -> Any:
+    return tuple(value) if value is not None and value_type(kind) is tuple else value
+
+
+def _present(hint: Any) -> Any:
+    """``X`` of ``X | None``."""
+    return next(part for part in get_args(hint) if part is not NoneType) if get_origin(hint) in UNIONS else hint
+
+
+def _fault(kind: Any, value: Any, metadata: Mapping[str, Any]) -> str | None:
+    """What a value must be, where it is not."""
+    if get_origin(kind) is Literal:
+        return None if value in get_args(kind) else f"one of {', '.join(get_args(kind))}"
+    if kind in (int, float):
+        if not abs(value) < LARGEST:
+            return "a finite number"
+        return None if value in metadata["within"] else str(metadata["within"])
+    if kind is str and metadata["pattern"] and not re.fullmatch(metadata["pattern"], value):
+        return str(metadata["possible"])
+    return None
+
+
+def _short(number: float) -> str:
+    """A bound as people write it: ``2**63`` and not its digits."""
+    whole = int(number)
+    for base in (2, 10):
+        power = round(math.log(whole, base)) if whole > 1_000_000 else 0
+        if power and base**power == whole:
+            return f"{base}**{power}"
+    return f"{number:g}" if number != whole else str(whole)
