@@ -100,3 +100,29 @@ def train_run(scenes_folder: Path) -> TrainRun:
         return trainer
 
     return train
+
+
+@pytest.fixture(scope="session")
+def trained_once(scenes_folder: Path, small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two steps, each looked at; not to be changed."""
+    from tests.training_runs import begin, short_config
+
+    config = short_config(
+        small_base,
+        steps=2,
+        held_out=0.2,
+        evaluation_rows=6,
+        evaluation_samples=3,
+        sampling_steps=2,
+        evaluation_budget=0.0,
+        evaluate_every=1,
+    )
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    begin(scenes_folder, folder, config).train()
+    return folder
+
+
+@pytest.fixture
+def finished_run(trained_once: Path, tmp_path: Path) -> Path:
+    """A copy of the run of two steps."""
+    return Path(shutil.copytree(trained_once, tmp_path / "run", symlinks=True))

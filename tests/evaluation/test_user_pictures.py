@@ -1,12 +1,9 @@
-"""A user's own pictures in the probe grids, what annotates them, and Weights & Biases beside TensorBoard."""
+"""A user's own pictures in the grids of samples, and what annotates them."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.machinery
 import json
-import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,6 @@ from controlmill.schemas.errors import MillError
 from controlmill.schemas.maps.label_files import named_set
 from controlmill.training import start
 from controlmill.training.run.log import read_log
-from controlmill.training.trainer import Trainer
 from tests.training_runs import MakeConfig, TrainRun
 
 LOOKING = {
@@ -210,71 +206,3 @@ def test_columns_that_were_stored(short_config: MakeConfig, scenes_folder: Path)
     assert stored_columns(*provenance_of("canny", short_config, scenes_folder)) == ("low", "high")
     assert stored_columns(CONDITIONS["hough"], {"annotator": {"variant": "mlsd"}}) == ("n_lines",)
     assert stored_columns(*provenance_of("segmentation", short_config, scenes_folder)) == ()
-
-
-class FakeWandb(types.ModuleType):
-    """What the trainer uses of W&B's interface, remembering what it was told."""
-
-    def __init__(self) -> None:
-        super().__init__("wandb")
-        self.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
-        self.begun, self.logged, self.finished = [], [], 0
-
-    def init(self, **settings: Any) -> FakeWandb:
-        self.begun.append(settings)
-        self.id = settings["id"] or "abc123"
-        return self
-
-    def define_metric(self, name: str, step_metric: str) -> None:
-        assert (name, step_metric) == ("*", "step")
-
-    def log(self, values: dict[str, Any]) -> None:
-        self.logged.append(values)
-
-    def finish(self) -> None:
-        self.finished += 1
-
-    class Image:
-        def __init__(self, picture: Any) -> None:
-            self.picture = picture
-
-
-def test_wandb_is_told_what_tensorboard_is_told(
-    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake = FakeWandb()
-    monkeypatch.setitem(sys.modules, "wandb", fake)
-    board = []
-    monkeypatch.setattr(
-        "torch.utils.tensorboard.SummaryWriter.add_scalar",
-        lambda self, name, value, step: board.append((name, value, step)),
-    )
-    config = short_config(**LOOKING, evaluation_samples=2, wandb_project="my-project")
-    train_run(tmp_path / "run", config)
-    scalars = [
-        (name, value, values["step"])
-        for values in fake.logged
-        for name, value in values.items()
-        if name != "step" and not isinstance(value, fake.Image)
-    ]
-    assert scalars == board
-    assert {"loss", "rate", "gain", "fidelity"} <= {name for name, _, _ in scalars}
-    grids = [(values["step"], values["probes"].picture) for values in fake.logged if "probes" in values]
-    assert [step for step, _ in grids] == [0, 2]
-    np.testing.assert_array_equal(grids[1][1], np.asarray(Image.open(tmp_path / "run/probes/00000002.png")))
-    assert fake.begun[0]["project"] == "my-project"
-    assert fake.begun[0]["config"]["learning_rate"] == config.learning_rate
-    config, prepared = start.resume(tmp_path / "run", {"steps": 3})
-    Trainer(tmp_path / "run", config, prepared, resume=True).train()
-    assert [settings["id"] for settings in fake.begun] == [None, "abc123"]
-    assert fake.finished == 2
-
-
-def test_wandb_that_is_not_installed_is_found_before_weights_are_loaded(
-    short_config: MakeConfig, scenes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("diffusers.ModelMixin.from_pretrained", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MillError, match=r"--wandb-project mine needs the package wandb.*pip install wandb"):
-        start.begin(str(scenes_folder), tmp_path / "run", short_config(wandb_project="mine"))
-    assert not (tmp_path / "run").exists()

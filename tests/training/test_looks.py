@@ -15,6 +15,7 @@ import pytest
 import torch
 from diffusers import ControlNetModel
 from PIL import Image
+from safetensors.torch import load_file
 
 from controlmill.annotators.base import Network, Placement
 from controlmill.bases.controlnet import choose_trainable, make_controlnet, zero_convolutions
@@ -427,3 +428,24 @@ def test_shapes_are_listed_the_commonest_first() -> None:
     rows = np.zeros(6, LOCATION)
     rows["height"], rows["width"] = (64, 32, 64, 96, 32, 64), (64, 96, 64, 32, 96, 64)
     assert common_shapes(rows) == [(64, 64), (32, 96), (96, 32)]
+
+
+def test_looks_measure_from_floor_to_ceiling_and_draw(finished_run: Path) -> None:
+    looked = [line for line in read_log(finished_run) if "gain" in line]
+    assert [line["step"] for line in looked] == [0, 1, 2]
+    first = looked[0]
+    assert first["gain"] == first["benefit"] == 0  # zero convolutions
+    assert first["fidelity"] == first["floor"]
+    assert first["held_out_loss"] == first["base_loss"]
+    assert looked[2]["benefit"] != 0
+    for name in ("curves.png", "probes/00000002.png"):
+        assert np.asarray(Image.open(finished_run / name)).std() > 0
+    assert json.loads((finished_run / "convergence.json").read_text()).keys() == {"converged"}
+
+
+def test_looking_changes_no_weight(
+    finished_run: Path, train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
+    train_run(tmp_path / "blind", short_config(steps=2, held_out=0.2, evaluation_samples=0, evaluate_every=100))
+    a, b = (load_file(r / "diffusion_pytorch_model.safetensors") for r in (finished_run, tmp_path / "blind"))
+    assert all(torch.equal(a[name], b[name]) for name in a)

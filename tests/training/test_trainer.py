@@ -25,13 +25,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from controlmill.bases.controlnet import ControlledDenoiser, choose_trainable, make_controlnet
 from controlmill.bases.stable_diffusion import Base
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.maps.transforms import control_image
 from controlmill.training import start
 from controlmill.training.data.loader import Loader
 from controlmill.training.data.reader import Sample
 from controlmill.training.run import checkpoint
 from controlmill.training.run.log import read_log
-from controlmill.training.step import make_inputs
 from controlmill.training.trainer import Trainer, learning_rate
 from tests.scenes import ALL_MAPS
 from tests.small_base import save_small_base, small_unet
@@ -192,51 +190,12 @@ def test_two_processes_equal_one(
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-4
 
 
-def test_inputs_of_a_sample_do_not_depend_on_what_it_is_batched_with(
-    short_config: MakeConfig, scenes_folder: Path, base: Base
-) -> None:
-    config = short_config(batch_size=6, noise_offset=0.1)
-    prepared = start.prepare(str(scenes_folder), config)
-    samples = next(prepared.loader(config).batches(5))
-    whole = make_inputs(base, samples, prepared.condition, config)
-    for part in (samples[0::2], samples[1::2]):
-        some = make_inputs(base, part, prepared.condition, config)
-        picked = [samples.index(sample) for sample in part]
-        assert torch.equal(some.noise, whole.noise[picked])
-        assert torch.equal(some.t, whole.t[picked])
-        torch.testing.assert_close(some.latents, whole.latents[picked], atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("name", ["canny", "segmentation", "depth", "normals"])
-def test_what_the_device_makes_of_a_map_is_its_control_image(
-    name: str, short_config: MakeConfig, scenes_folder: Path, base: Base
-) -> None:
-    config = short_config(condition=name)
-    prepared = start.prepare(str(scenes_folder), config)
-    samples = next(prepared.loader(config).batches())
-    want = np.stack([control_image(prepared.condition, sample.maps[prepared.condition.name]) for sample in samples])
-    assert np.array_equal(make_inputs(base, samples, prepared.condition, config).control.numpy(), want)
-
-
 def test_micro_batches_give_the_gradient_of_the_batch(
     train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
 ) -> None:
     train_run(tmp_path / "whole", short_config(steps=3, batch_size=6))
     train_run(tmp_path / "parts", short_config(steps=3, batch_size=6, micro_batch_size=4))
     np.testing.assert_allclose(losses(tmp_path / "parts"), losses(tmp_path / "whole"), atol=1e-5)
-
-
-def test_prompt_dropout_is_drawn_anew_each_epoch(short_config: MakeConfig, scenes_folder: Path, base: Base) -> None:
-    config = short_config(batch_size=96)
-    prepared = start.prepare(str(scenes_folder), config)
-    empty = base.encode_prompts([""])[0]
-    dropped = []
-    for epoch, samples in zip(range(2), prepared.loader(config).batches(), strict=False):
-        text = make_inputs(base, sorted(samples, key=lambda s: s.row), prepared.condition, config).text
-        assert {sample.epoch for sample in samples} == {epoch}
-        dropped.append([torch.allclose(row, empty, atol=1e-6) for row in text])
-    assert 30 < sum(dropped[0]) < 66
-    assert dropped[0] != dropped[1]
 
 
 # what changes, and what does not

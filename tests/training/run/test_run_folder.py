@@ -20,7 +20,6 @@ from controlmill.evaluation.sample import draw
 from controlmill.schemas.errors import MillError
 from controlmill.training import export, start
 from controlmill.training.run import saved
-from controlmill.training.run.log import read_log
 from controlmill.training.run.prepare import controlnet_folder
 from controlmill.training.run.record import read_run
 from controlmill.training.trainer import Trainer
@@ -182,19 +181,6 @@ def test_files_that_are_no_json_of_a_run(case: str, run: Path) -> None:
         path.write_bytes(before)
 
 
-@pytest.mark.parametrize(
-    "line", [b"[1]", b"\xff\xfe", b"[" * 100_000, b'{"step": 1, "loss": []}', b'{"step": 1, "gain": 1}']
-)
-def test_a_log_that_is_none_names_its_line(line: bytes, tmp_path: Path) -> None:
-    log = tmp_path / "metrics.jsonl"
-    log.write_bytes(b'{"step": 1, "loss": 0.5}\n' + line + b'\n{"step": 2, "loss": 0.5}\n')
-    with pytest.raises(MillError, match=rf"{log}, line 2: no line of a run's log") as found:
-        read_log(tmp_path)
-    assert "\n" not in str(found.value)
-    log.write_bytes(b'{"step": 1, "loss": 0.5}\n{"step": 2, "lo')  # cut off while it was written
-    assert read_log(tmp_path) == [{"step": 1, "loss": 0.5}]
-
-
 # copied, published
 
 
@@ -242,30 +228,3 @@ def test_nothing_that_is_published_holds_a_path_of_this_machine(
     (run / "_local.json").unlink()  # as it comes from the Hub: the same base, elsewhere
     assert read_run(run).config.base == "small"
     assert start.resume(run, {"base": config.base}, str(scenes_folder))[0].base == config.base
-
-
-def test_the_card_draws_a_picture_with_the_stock_pipeline(
-    train_run: TrainRun, short_config: MakeConfig, small_base: Path, tmp_path: Path
-) -> None:
-    looks = {
-        "held_out": 0.2,
-        "evaluation_rows": 2,
-        "evaluation_samples": 1,
-        "sampling_steps": 1,
-        "evaluate_every": 1,
-        "evaluation_budget": 0.0,
-    }
-    run = tmp_path / "run"
-    train_run(run, short_config(steps=1, unlock="decoder", **looks))
-    text = (run / "README.md").read_text()
-    assert "![samples](probes/00000001.png)" in text
-    assert (run / "probes" / "00000001.png").is_file()
-    assert "base_model" not in text  # a folder is no model of the Hub
-    Image.new("RGB", (64, 64)).save(tmp_path / "map.png")
-    code = text.split("```python\n")[1].split("```")[0]
-    for said, here in (("this/folder", run), ('"small"', f'"{small_base}"'), ("map.png", tmp_path / "map.png")):
-        assert said in code
-        code = code.replace(said, str(here))
-    found = {}
-    exec(code, found)
-    assert found["image"].size == (64, 64)

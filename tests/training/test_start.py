@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,6 @@ from controlmill.bases.controlnet import make_controlnet
 from controlmill.schemas.dataset import shard_file
 from controlmill.schemas.errors import MillError
 from controlmill.training import start
-from controlmill.training.commands import sample, train
 from tests.small_base import small_unet
 from tests.training_runs import MakeConfig, TrainRun
 
@@ -91,12 +89,6 @@ def test_a_package_that_is_not_installed(refused: Callable[..., None], monkeypat
     refused("--optimizer adamw8bit needs the package bitsandbytes", optimizer="adamw8bit")
 
 
-def test_packages_of_training_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MillError, match=r"accelerate, tensorboard, matplotlib: pip install '\.\[train\]' in"):
-        train("dataset", tmp_path / "never", recipe=None, resume=False, estimate=False, condition="canny")
-
-
 @pytest.mark.parametrize("device", ["cpu", "auto"])
 def test_half_precision_on_a_cpu(refused: Callable[..., None], device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
@@ -111,19 +103,6 @@ def test_a_folder_of_weights_that_is_not_there(refused: Callable[..., None]) -> 
     refused("--weights /no/weights: no such folder", weights="/no/weights")
 
 
-def test_what_sample_is_asked_for(nothing_loads: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("controlmill.evaluation.sample.draw", None)
-    with pytest.raises(MillError) as found:
-        sample(tmp_path, out=tmp_path / "x.xyz", count=0, seed=-1, steps=-1, guidance=math.nan)
-    assert str(found.value).split("\n  ") == [
-        "--count is 1 or more, not 0",
-        "--seed is 0 or more, not -1",
-        "--steps is 0 or more, not -1",
-        "--guidance-scale is a finite number, not nan",
-        f"--out {tmp_path / 'x.xyz'}: the name ends in one of .png, .jpg, .jpeg, .webp",
-    ]
-
-
 def test_a_run_folder_of_other_settings(
     train_run: TrainRun, short_config: MakeConfig, scenes_folder: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -131,5 +110,30 @@ def test_a_run_folder_of_other_settings(
     request.getfixturevalue("nothing_loads")
     with pytest.raises(MillError, match=r"learning_rate: 0.001, now 0.1"):
         start.begin(str(scenes_folder), tmp_path / "run", short_config(steps=1, learning_rate=0.1))
+    with pytest.raises(MillError, match="go on with --resume"):
+        start.begin(str(scenes_folder), tmp_path / "run", short_config(steps=1))
     with pytest.raises(MillError, match="batch_size: 4, now 8"):
         start.resume(tmp_path / "run", {"batch_size": 8})
+    with pytest.raises(MillError, match="is not a run"):
+        start.resume(tmp_path / "nothing", {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"condition": "sketch"}, "no condition 'sketch'"),
+        ({"only_mid_control": True, "connection": "lite"}, "--only-mid-control needs"),
+        ({"connection": "wrong"}, "--connection wrong: one of zero, gaussian, lite"),
+        ({"base": "./nowhere"}, "no such file or folder"),
+        ({"base": "nobody/nothing-at-all"}, "not found here"),
+        ({"base": "model.ckpt"}, "can run code"),
+        ({"where": ["width > 1000"]}, "no rows are left"),
+        ({"crop_size": 20}, "multiples of 8"),
+        ({"start_from": "./nowhere"}, "no ControlNet there"),
+        ({"prompt_dropout": 1.5, "steps": 0}, "--prompt-dropout"),
+        ({"ema_decay": 0.9, "unlock": "decoder"}, "--ema-decay averages the ControlNet alone"),
+        ({"evaluation_rows": 1}, "--evaluation-rows is 2 or more"),
+    ],
+)
+def test_settings_that_cannot_be_used(changes: dict[str, Any], said: str, refused: Callable[..., None]) -> None:
+    refused(said, **changes)

@@ -1,0 +1,44 @@
+"""A run's model card: what was done and found, and code that works."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from PIL import Image
+
+from tests.training_runs import MakeConfig, TrainRun
+
+
+def test_the_model_card_says_what_was_done_and_found(finished_run: Path) -> None:
+    text = (finished_run / "README.md").read_text()
+    said = json.loads((finished_run / "run.json").read_text())
+    for part in (said["fingerprint"], "2 steps of 4", "canny, random, version 1", "benefit", '"prompt_dropout": 0.5'):
+        assert part in text
+
+
+def test_the_card_draws_a_picture_with_the_stock_pipeline(
+    train_run: TrainRun, short_config: MakeConfig, small_base: Path, tmp_path: Path
+) -> None:
+    looks = {
+        "held_out": 0.2,
+        "evaluation_rows": 2,
+        "evaluation_samples": 1,
+        "sampling_steps": 1,
+        "evaluate_every": 1,
+        "evaluation_budget": 0.0,
+    }
+    run = tmp_path / "run"
+    train_run(run, short_config(steps=1, unlock="decoder", **looks))
+    text = (run / "README.md").read_text()
+    assert "![samples](probes/00000001.png)" in text
+    assert (run / "probes" / "00000001.png").is_file()
+    assert "base_model" not in text  # a folder is no model of the Hub
+    Image.new("RGB", (64, 64)).save(tmp_path / "map.png")
+    code = text.split("```python\n")[1].split("```")[0]
+    for said, here in (("this/folder", run), ('"small"', f'"{small_base}"'), ("map.png", tmp_path / "map.png")):
+        assert said in code
+        code = code.replace(said, str(here))
+    found = {}
+    exec(code, found)
+    assert found["image"].size == (64, 64)

@@ -1,0 +1,137 @@
+"""A run's log: lines of JSON, kept whole when a run goes on; TensorBoard and Weights & Biases beside it."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from controlmill.schemas.errors import MillError
+from controlmill.training import start
+from controlmill.training.run.log import RunLog, read_log
+from controlmill.training.trainer import Trainer
+from tests.training_runs import MakeConfig, TrainRun
+
+
+def test_a_disk_that_is_full_when_a_run_goes_on_takes_no_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [{"step": step, "loss": 0.5} for step in range(1, 5)] + [{"step": 2, "look_failed": "why"}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def full(path: Path, text: str, **how: Any) -> None:
+        path.write_bytes(text[:5].encode())
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr("pathlib.Path.write_text", full)
+        RunLog(tmp_path, 3)
+    assert read_log(tmp_path) == lines
+    RunLog(tmp_path, 3).close()
+    assert read_log(tmp_path) == [line for line in lines if line["step"] <= 3]
+
+
+def test_the_log_is_json_also_where_numbers_are_none(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, 0)
+    log.write({"step": 1, "norm": float("inf"), "loss": 0.5, "fraction": float("nan")})
+    log.close()
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "norm": null, "loss": 0.5, "fraction": null}\n'
+    assert np.isnan([read_log(tmp_path)[0][name] for name in ("norm", "fraction")]).all()
+
+
+@pytest.mark.parametrize(
+    "line", [b"[1]", b"\xff\xfe", b"[" * 100_000, b'{"step": 1, "loss": []}', b'{"step": 1, "gain": 1}']
+)
+def test_a_log_that_is_none_names_its_line(line: bytes, tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    log.write_bytes(b'{"step": 1, "loss": 0.5}\n' + line + b'\n{"step": 2, "loss": 0.5}\n')
+    with pytest.raises(MillError, match=rf"{log}, line 2: no line of a run's log") as found:
+        read_log(tmp_path)
+    assert "\n" not in str(found.value)
+    log.write_bytes(b'{"step": 1, "loss": 0.5}\n{"step": 2, "lo')  # cut off while it was written
+    assert read_log(tmp_path) == [{"step": 1, "loss": 0.5}]
+
+
+LOOKING = {
+    "steps": 2,
+    "held_out": 0.2,
+    "evaluation_rows": 4,
+    "sampling_steps": 1,
+    "evaluation_budget": 0.0,
+    "evaluate_every": 2,
+}
+
+
+class FakeWandb(types.ModuleType):
+    """What the trainer uses of W&B's interface, remembering what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__("wandb")
+        self.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
+        self.begun, self.logged, self.finished = [], [], 0
+
+    def init(self, **settings: Any) -> FakeWandb:
+        self.begun.append(settings)
+        self.id = settings["id"] or "abc123"
+        return self
+
+    def define_metric(self, name: str, step_metric: str) -> None:
+        assert (name, step_metric) == ("*", "step")
+
+    def log(self, values: dict[str, Any]) -> None:
+        self.logged.append(values)
+
+    def finish(self) -> None:
+        self.finished += 1
+
+    class Image:
+        def __init__(self, picture: Any) -> None:
+            self.picture = picture
+
+
+def test_wandb_is_told_what_tensorboard_is_told(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    board = []
+    monkeypatch.setattr(
+        "torch.utils.tensorboard.SummaryWriter.add_scalar",
+        lambda self, name, value, step: board.append((name, value, step)),
+    )
+    config = short_config(**LOOKING, evaluation_samples=2, wandb_project="my-project")
+    train_run(tmp_path / "run", config)
+    scalars = [
+        (name, value, values["step"])
+        for values in fake.logged
+        for name, value in values.items()
+        if name != "step" and not isinstance(value, fake.Image)
+    ]
+    assert scalars == board
+    assert {"loss", "rate", "gain", "fidelity"} <= {name for name, _, _ in scalars}
+    grids = [(values["step"], values["probes"].picture) for values in fake.logged if "probes" in values]
+    assert [step for step, _ in grids] == [0, 2]
+    np.testing.assert_array_equal(grids[1][1], np.asarray(Image.open(tmp_path / "run/probes/00000002.png")))
+    assert fake.begun[0]["project"] == "my-project"
+    assert fake.begun[0]["config"]["learning_rate"] == config.learning_rate
+    config, prepared = start.resume(tmp_path / "run", {"steps": 3})
+    Trainer(tmp_path / "run", config, prepared, resume=True).train()
+    assert [settings["id"] for settings in fake.begun] == [None, "abc123"]
+    assert fake.finished == 2
+
+
+def test_wandb_that_is_not_installed_is_found_before_weights_are_loaded(
+    short_config: MakeConfig, scenes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffusers.ModelMixin.from_pretrained", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MillError, match=r"--wandb-project mine needs the package wandb.*pip install wandb"):
+        start.begin(str(scenes_folder), tmp_path / "run", short_config(wandb_project="mine"))
+    assert not (tmp_path / "run").exists()
