@@ -20,11 +20,11 @@ Begin = Callable[..., Trainer]  # a new run's folder, its settings, dataset=scen
 TrainRun = Callable[[Path, TrainConfig], Trainer]  # a new run's folder, its settings → its trainer, at its end
 
 
-def short_config(base: Path, **changes: Any) -> TrainConfig:
-    """Of a run of four steps in which nothing is looked at."""
+def short_config(folder: Path, /, **changes: Any) -> TrainConfig:
+    """Of a run of four steps on the base in a folder, in which nothing is looked at."""
     defaults = {
         "condition": "canny",
-        "base": str(base),
+        "base": str(folder),
         "steps": 4,
         "batch_size": 4,
         "learning_rate": 1e-3,

@@ -164,8 +164,8 @@ def test_the_folder_of_weights_reaches_probes_judge_and_sample(
 ) -> None:
     asked = []
     monkeypatch.setattr("controlmill.evaluation.user_pictures.find_annotator", lambda *given: asked.append(given[2]))
-    for name in ("looks", "draw"):
-        monkeypatch.setattr(f"controlmill.training.{name}.make_judge", lambda *given: asked.append(given[3]) or "away")
+    for module in ("training.looks", "evaluation.sample"):
+        monkeypatch.setattr(f"controlmill.{module}.make_judge", lambda *given: asked.append(given[3]) or "away")
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()

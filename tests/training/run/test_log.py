@@ -26,12 +26,12 @@ def test_a_disk_that_is_full_when_a_run_goes_on_takes_no_history(
     lines = [{"step": step, "loss": 0.5} for step in range(1, 5)] + [{"step": 2, "look_failed": "why"}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
-    def full(path: Path, text: str, **how: Any) -> None:
-        path.write_bytes(text[:5].encode())
+    def full(path: Path, data: bytes) -> None:
+        path.write_text("half")
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-        patch.setattr("pathlib.Path.write_text", full)
+        patch.setattr("pathlib.Path.write_bytes", full)
         RunLog(tmp_path, 3)
     assert read_log(tmp_path) == lines
     RunLog(tmp_path, 3).close()
