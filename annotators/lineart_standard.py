@@ -25,7 +25,9 @@ class LineartStandard(Annotator):
     def annotate(self, image: np.ndarray, output: Any, drawn: Mapping[str, Any]) -> Annotation:
         """gray8 map."""
         pixels = image.astype(np.float32)
-        darker = (cv2.GaussianBlur(pixels, (0, 0), self.sigma) - pixels).min(axis=2).clip(0, 255)
+        difference = cv2.GaussianBlur(pixels, (0, 0), self.sigma) - pixels
+        red, green, blue = cv2.split(difference)  # NumPy's minimum over the last axis takes ten times as long
+        darker = cv2.min(cv2.min(red, green), blue).clip(0, 255)
         lines = darker[darker > self.threshold]
         scale = max(16.0, float(np.median(lines))) if lines.size else 16.0
         return Annotation((darker / np.float32(scale) * 127).clip(0, 255).astype(np.uint8))

@@ -47,8 +47,10 @@ def scaled_map(
 
 def coverage(kind: Kind, array: np.ndarray) -> float:
     """The share of a stored map's pixels that say something: labels that are not void, else what is not zero."""
-    said = array != (VOID if kind == "labels" else 0)
-    return float(np.mean(said.any(axis=2) if said.ndim == 3 else said))
+    if array.ndim == 3:
+        array = np.asarray(array.any(axis=2))
+    means_something = array != VOID if kind == "labels" else array
+    return float(np.count_nonzero(means_something)) / array.size
 
 
 def _one_value(array: np.ndarray) -> bool:
