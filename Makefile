@@ -3,6 +3,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+# each takes up to 2 GB of memory
+TEST_PROCESSES ?= 2
 INSTALLED := $(VENV)/.installed
 
 # Of a machine with a GPU: what has PyTorch, and what it has beside it. Its Python, for wheels to take there.
@@ -16,7 +18,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m recipes.demo demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -m long --timeout 7200
