@@ -28,17 +28,29 @@ def page(merged: Mapping[str, Any]) -> str:
     for part, results in merged.items():
         machine = ", ".join(str(results[name]) for name in ("device", "torch", "python", "day") if name in results)
         lines += [f"## {part}", "", *([machine, ""] if machine else [])]
-        if results["rows"]:
-            lines += [*table(results["rows"]), ""]
+        for alike in grouped(results["rows"]):
+            lines += [*table(alike), ""]
     lines += ["## Not run", ""]
     absent = [(part, *pair) for part, results in merged.items() for pair in results["not_run"].items()]
     lines += [f"* {part}, {case}: {why}" for part, case, why in absent] or ["Everything ran."]
     return "\n".join(lines) + "\n"
 
 
+def grouped(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Rows that have a value in common, beside the case and its time, are one table."""
+    groups: list[list[Mapping[str, Any]]] = []
+    for row in rows:
+        known = next((group for group in groups if set(group[0]) & set(row) - {"case", "took_seconds"}), None)
+        if known is None:
+            groups.append([row])
+        else:
+            known.append(row)
+    return groups
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Rows of unlike keys as a Markdown table, with columns in the order in which they come up."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    """Rows as a Markdown table, with columns in the order in which they come up."""
+    columns = list(dict.fromkeys(name for row in rows for name in row if name != "took_seconds"))
     lines = ["| " + " | ".join(name.replace("_", " ") for name in columns) + " |", "|---" * len(columns) + "|"]
     lines += ["| " + " | ".join(_shown(row.get(name)) for name in columns) + " |" for row in rows]
     return lines

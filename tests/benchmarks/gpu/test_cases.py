@@ -83,7 +83,7 @@ def test_without_a_gpu_one_line_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "gpu").exists()
 
 
-@pytest.mark.parametrize("part", ["annotators"])
+@pytest.mark.parametrize("part", ["annotators", "training"])
 def test_a_part_runs_on_a_cpu_at_toy_size(part: str, tmp_path: Path) -> None:
     ended = run(part, "--device", "cpu", "--toy", "--folder", str(tmp_path))
     assert ended.returncode == 0, ended.stderr

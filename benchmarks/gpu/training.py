@@ -1,0 +1,304 @@
+"""Steps at Stable Diffusion 1.5's architecture, 512 pixels, random weights: ours against a plain diffusers loop.
+
+The rows are in memory, so that what is compared is the step: drawing, upload, encoders, loss, gradient, optimiser.
+`plan / peak` is what `train --plan` says of memory beside what was used. Plain is a loop in the style of diffusers'
+`train_controlnet.py`; with caches both take moments and embeddings instead of pictures and prompts.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before PyTorch starts cuBLAS: for --deterministic
+
+import numpy as np
+import torch
+from accelerate.state import AcceleratorState
+from diffusers import AutoencoderKL, ControlNetModel, DDPMScheduler, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from benchmarks.gpu.base import TOKENS, write_base
+from benchmarks.gpu.cases import Case, Setting, median_seconds, peak_mebibytes, synchronize
+from controlmill.annotators.runtime.torch_device import allow_tf32
+from controlmill.bases.configuration import read_facts
+from controlmill.bases.stable_diffusion import DTYPES
+from controlmill.schemas.conditions import CONDITIONS
+from controlmill.training.config import TrainConfig
+from controlmill.training.data.ahead import ahead
+from controlmill.training.data.cache_use import Caches
+from controlmill.training.data.reader import Sample
+from controlmill.training.estimate import make_plan
+from controlmill.training.run import checkpoint
+from controlmill.training.run.prepare import Prepared
+from controlmill.training.trainer import Trainer
+
+BATCH, SIDE = 4, 512
+TOY_BATCH, TOY_SIDE = 2, 64
+POOL = 32  # rows in memory
+TIMED_SECONDS = 4.0
+CACHED = Caches({"latents": "float32", "embeddings": "float32"})
+VARIANTS: dict[str, dict[str, Any]] = {
+    "bf16": {"precision": "bf16"},
+    "fp32 in TF32": {"tf32": True},
+    "fp32": {},
+    "bf16, gradient checkpointing": {"precision": "bf16", "gradient_checkpointing": True},
+    "bf16, compiled": {"precision": "bf16", "compile": True},  # last: compiling takes minutes
+}
+
+
+def cases(setting: Setting) -> list[Case]:
+    """The cases in the order of their worth."""
+    bench = Bench(setting)
+    found = [Case("exact resume, --deterministic", bench.resumed)]
+    for name, changes in VARIANTS.items():
+        if setting.toy and changes.get("compile"):
+            continue
+        for loop, measure in (("ours", bench.ours), ("plain", bench.plain)):
+            for caches in (False, True) if name == "bf16" else (False,):
+                title = f"{loop}, {name}{', caches' if caches else ''}"
+                found.append(Case(title, functools.partial(measure, changes, caches)))
+        if name == "bf16" and setting.on_gpu:
+            found += [
+                Case(f"idle device, {loop}, bf16", functools.partial(bench.idle, loop)) for loop in ("ours", "plain")
+            ]
+            found.append(Case("fp16 overflow", bench.overflow))
+    return found
+
+
+class Bench:
+    """The base, the rows, and the loops over them."""
+
+    def __init__(self, setting: Setting):
+        self.setting = setting
+        self.batch, self.side = (TOY_BATCH, TOY_SIDE) if setting.toy else (BATCH, SIDE)
+
+    @functools.cached_property
+    def base(self) -> str:
+        """The folder of the base, made when it is first asked for."""
+        return str(write_base(self.setting.scratch / "base", self.setting.toy, self.setting.device))
+
+    def ours(self, changes: dict[str, Any], caches: bool) -> dict[str, Any]:
+        """Our trainer's step."""
+        trainer = self.trainer("ours", changes, caches)
+        source = ahead(self.batches(caches), trainer.prepare)
+        row = self.timed(lambda: our_step(trainer, next(source)))
+        source.close()
+        if not caches and "compile" not in changes:
+            plan = make_plan(trainer.config, read_facts(self.base), self.side, self.side).total / 2**20
+            row |= {"plan_MiB": plan, "plan_/_peak": plan / row["peak_MiB"] if row["peak_MiB"] else None}
+        return row
+
+    def plain(self, changes: dict[str, Any], caches: bool) -> dict[str, Any]:
+        """The plain loop's step."""
+        return self.timed(plain_step(self.base, self.setting.device, changes, self.batches(caches), caches))
+
+    def timed(self, step: Callable[[], Any]) -> dict[str, Any]:
+        """The row of a step."""
+        seconds = median_seconds(self.setting, step, TIMED_SECONDS)
+        return {
+            "batch": self.batch,
+            "samples_per_second": self.batch / seconds,
+            "seconds_a_step": seconds,
+            "peak_MiB": peak_mebibytes(self.setting),
+        }
+
+    def idle(self, loop: str, steps: int = 4) -> dict[str, Any]:
+        """The share of the time, from the first kernel to the last, in which the GPU computes and copies nothing."""
+        if loop == "ours":
+            trainer = self.trainer("idle", VARIANTS["bf16"], caches=False)
+            source = ahead(self.batches(False), trainer.prepare)
+
+            def step() -> None:
+                our_step(trainer, next(source))
+        else:
+            step = plain_step(self.base, self.setting.device, VARIANTS["bf16"], self.batches(False), caches=False)
+        median_seconds(self.setting, step, 1.0)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            for _ in range(steps):
+                step()
+            synchronize(self.setting)
+        ranges = [event.time_range for event in profile.events() if event.device_type.name == "CUDA"]
+        return {"idle_share": idle_share([(found.start, found.end) for found in ranges])}
+
+    def resumed(self) -> dict[str, Any]:
+        """Whether four steps are, bit for bit, two steps, a checkpoint and two more."""
+        changes = {"precision": "bf16", "deterministic": True}
+        pool = [next(source) for source in [self.batches(False)] for _ in range(4)]
+        try:
+            whole = self.trainer("whole", changes, caches=False)
+            for samples in pool:
+                our_step(whole, whole.prepare(samples))
+            expected = copied(whole)
+            del whole
+            cut = self.trainer("cut", changes, caches=False)
+            for samples in pool[:2]:
+                our_step(cut, cut.prepare(samples))
+            checkpoint.save(cut.run, cut.step, cut.trained, cut.fingerprint, 1)
+            del cut
+            again = self.trainer("cut", changes, caches=False, resume=True)
+            for samples in pool[2:]:
+                our_step(again, again.prepare(samples))
+            found = copied(again)
+        finally:
+            torch.use_deterministic_algorithms(False)
+        unequal = sum(not torch.equal(expected[name], found[name]) for name in expected)
+        return {"tensors": len(expected), "tensors_that_differ": unequal}
+
+    def overflow(self) -> dict[str, Any]:
+        """fp16: a scale that overflows skips the step and is halved; the next good step counts again."""
+        trainer = self.trainer("overflow", {"precision": "fp16"}, caches=False)
+        source = ahead(self.batches(False), trainer.prepare)
+        our_step(trainer, next(source))
+        scaler = trainer.accelerator.scaler
+        good, before = scaler.get_scale(), copied(trainer)
+        scaler.update(2.0**100)
+        our_step(trainer, next(source))
+        skipped, halved = trainer.overflows, scaler.get_scale() / 2.0**100
+        unchanged = all(torch.equal(before[name], value) for name, value in copied(trainer).items())
+        scaler.update(good)
+        our_step(trainer, next(source))
+        source.close()
+        return {
+            "steps_skipped": skipped,
+            "weights_unchanged": unchanged,
+            "scale_became": halved,
+            "skipped_after": trainer.overflows,
+        }
+
+    def trainer(self, run: str, changes: dict[str, Any], caches: bool, resume: bool = False) -> Trainer:
+        """Our trainer over rows in memory."""
+        AcceleratorState._reset_state(reset_partial_state=True)  # one process, runs of several precisions
+        device = "cpu" if self.setting.device == "cpu" else "cuda"
+        config = TrainConfig(
+            condition="canny", base=self.base, batch_size=self.batch, held_out=0.0, device=device, **changes
+        )
+        facts, nothing = read_facts(self.base), Caches()
+        rows: Any = None  # neither tables nor a selection of rows are asked for
+        prepared = Prepared(rows, CONDITIONS["canny"], rows, facts, "", {}, CACHED if caches else nothing)
+        folder = self.setting.scratch / "runs" / run
+        folder.mkdir(parents=True, exist_ok=True)
+        return Trainer(folder, config, prepared, resume)
+
+    def batches(self, caches: bool) -> Iterator[list[Sample]]:
+        """Batches of rows in memory, without end."""
+        rng = np.random.default_rng(0)
+        pool = [
+            row(rng, number, self.side, self.width, caches) for number in range(max(POOL // self.batch, 1) * self.batch)
+        ]
+        for first in itertools.cycle(range(0, len(pool), self.batch)):
+            yield pool[first : first + self.batch]
+
+    @property
+    def width(self) -> int:
+        """Of the text encoder's embeddings."""
+        return int(read_facts(self.base).unet["cross_attention_dim"])
+
+
+def row(rng: np.random.Generator, number: int, side: int, width: int, caches: bool) -> Sample:
+    """A decoded row of noise."""
+    image = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+    lines = (rng.random((side, side)) < 0.1).astype(np.uint8) * 255
+    moments = rng.random((2, 4, side // 8, side // 8), np.float32) if caches else None
+    text = rng.standard_normal((TOKENS, width), np.float32) if caches else None
+    return Sample(0, (0, number), image, {"canny": lines}, "a photograph of something", {}, moments, text)
+
+
+def our_step(trainer: Trainer, batch: list[Any]) -> None:
+    """One step of the trainer's loop."""
+    trainer._one_step(batch)
+    trainer.step += 1
+
+
+def copied(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """The ControlNet's weights, on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in trainer.trained.controlnet.state_dict().items()}
+
+
+def idle_share(ranges: list[tuple[float, float]]) -> float:
+    """The share of the time between the first start and the last end in which none of the ranges is."""
+    busy, reached = 0.0, min(start for start, _ in ranges)
+    first = reached
+    for start, end in sorted(ranges):
+        busy += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return 1 - busy / (reached - first)
+
+
+def plain_step(
+    base: str, device: str, changes: dict[str, Any], source: Iterator[list[Sample]], caches: bool
+) -> Callable[[], None]:
+    """One step of a plain loop: pictures to float on the host, one copy, encoders, loss, clipping, AdamW."""
+    dtype = DTYPES[changes.get("precision", "fp32")]
+    allow_tf32(bool(changes.get("tf32")))
+    vae, text_encoder, tokenizer, unet, noising = load(Path(base), device, dtype)
+    controlnet = ControlNetModel.from_unet(UNet2DConditionModel.from_pretrained(base, subfolder="unet")).train()
+    controlnet.to(device)
+    if changes.get("gradient_checkpointing"):
+        controlnet.enable_gradient_checkpointing()
+        unet.enable_gradient_checkpointing()
+    optimizer = torch.optim.AdamW(controlnet.parameters(), lr=1e-5)
+    run_controlnet, run_unet = controlnet, unet
+    if changes.get("compile"):
+        run_controlnet, run_unet = torch.compile(controlnet), torch.compile(unet)
+    kind = torch.device(device).type
+
+    @torch.no_grad()
+    def encoded(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
+        if caches:
+            mean, std = torch.stack([torch.from_numpy(sample.moments) for sample in samples], 1).to(device)
+            latents = mean + std * torch.randn_like(mean)
+            text = torch.stack([torch.from_numpy(sample.text) for sample in samples]).to(device, dtype)
+            return latents * vae.config.scaling_factor, text
+        pixels = torch.stack(
+            [torch.from_numpy(sample.image).permute(2, 0, 1).float() / 127.5 - 1 for sample in samples]
+        )
+        ids = tokenizer(
+            [s.caption for s in samples], padding="max_length", truncation=True, return_tensors="pt"
+        ).input_ids
+        latents = vae.encode(pixels.contiguous().to(device, dtype=dtype)).latent_dist.sample()
+        return latents * vae.config.scaling_factor, text_encoder(ids.to(device))[0]
+
+    def step() -> None:
+        samples = next(source)
+        control = torch.stack(
+            [torch.from_numpy(sample.maps["canny"])[None].expand(3, -1, -1).float() / 255 for sample in samples]
+        ).to(device)
+        latents, text = encoded(samples)
+        noise = torch.randn_like(latents)
+        t = torch.randint(0, noising.config.num_train_timesteps, (len(samples),), device=device).long()
+        noisy = noising.add_noise(latents.float(), noise.float(), t).to(dtype)
+        with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
+            down, mid = run_controlnet(noisy, t, text, control, return_dict=False)
+            predicted = run_unet(
+                noisy,
+                t,
+                text,
+                down_block_additional_residuals=[part.to(dtype) for part in down],
+                mid_block_additional_residual=mid.to(dtype),
+                return_dict=False,
+            )[0]
+            loss = torch.nn.functional.mse_loss(predicted.float(), noise.float())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(controlnet.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        loss.detach().item()
+
+    return step
+
+
+def load(base: Path, device: str, dtype: torch.dtype) -> tuple[Any, Any, Any, Any, Any]:
+    """(VAE, text encoder, tokenizer, UNet, noise schedule), the networks frozen and in ``dtype``."""
+    parts = (
+        AutoencoderKL.from_pretrained(base, subfolder="vae"),
+        CLIPTextModel.from_pretrained(base, subfolder="text_encoder"),
+        UNet2DConditionModel.from_pretrained(base, subfolder="unet"),
+    )
+    vae, text_encoder, unet = (part.requires_grad_(False).to(device, dtype) for part in parts)
+    tokenizer = CLIPTokenizer.from_pretrained(base, subfolder="tokenizer")
+    return vae, text_encoder, tokenizer, unet, DDPMScheduler.from_pretrained(base, subfolder="scheduler")
