@@ -7,7 +7,6 @@ Random weights at the real architectures, pictures of smooth noise at 512x512. `
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from controlmill.annotators.runtime.torch_device import prepare_process
 
 DTYPES = ("fp32", "bf16", "fp16")
 BATCH, SIDE = 16, 512
-TOY_BATCH, TOY_SIDE = 2, 64
+TOY_BATCH, TOY_SIDE = 2, 32
 TOY_NETWORKS = ("hed",)
 COMPARED = 2  # pictures that the CPU does too
 
@@ -78,7 +77,7 @@ class Subject:
     @functools.cached_property
     def on_cpu(self) -> list[np.ndarray]:
         """The numbers of the CPU's outputs at fp32, one array a picture."""
-        place = Placement(batch_size=COMPARED, threads=os.cpu_count() or 1)
+        place = Placement(batch_size=COMPARED, threads=self.setting.threads)
         prepare_process(place)
         network = load_network(self.network, self.weights, place)
         raw = network.forward([network.preprocess(image) for image in self.pictures[:COMPARED]])
@@ -87,7 +86,7 @@ class Subject:
     def measure(self, dtype: str) -> dict[str, Any]:
         """The row of the table."""
         reference = self.on_cpu
-        place = Placement(self.setting.device, dtype, self.batch, threads=os.cpu_count() or 1)
+        place = Placement(self.setting.device, dtype, self.batch, threads=self.setting.threads)
         prepare_process(place)
         network = load_network(self.network, self.weights, place)
         started = time.perf_counter()

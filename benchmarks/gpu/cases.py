@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,11 @@ class Setting:
     device: str
     scratch: Path
     toy: bool = False
+
+    @property
+    def threads(self) -> int:
+        """Of the host."""
+        return 1 if self.toy else os.cpu_count() or 1
 
     @property
     def on_gpu(self) -> bool:

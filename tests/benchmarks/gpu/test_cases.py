@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,8 @@ import pytest
 import torch
 
 from benchmarks.gpu import report, wheels
-from benchmarks.gpu.cases import Case, run_cases
+from benchmarks.gpu.__main__ import measure
+from benchmarks.gpu.cases import Case, Setting, run_cases
 
 
 def results(file: Path) -> dict[str, Any]:
@@ -83,12 +83,36 @@ def test_without_a_gpu_one_line_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "gpu").exists()
 
 
-@pytest.mark.parametrize("part", ["annotators", "training"])
+def test_a_part_is_killed_when_the_time_is_up_and_listed(tmp_path: Path) -> None:
+    ended = run("jobs", "--device", "cpu", "--toy", "--minutes", "0.26", "--folder", str(tmp_path))
+    assert ended.returncode == 0
+    assert "the time is up" in ended.stdout
+    assert "* jobs, " in ended.stdout
+
+
+@pytest.mark.parametrize("part", wheels.PARTS)
 def test_a_part_runs_on_a_cpu_at_toy_size(part: str, tmp_path: Path) -> None:
-    ended = run(part, "--device", "cpu", "--toy", "--folder", str(tmp_path))
-    assert ended.returncode == 0, ended.stderr
+    (tmp_path / "scratch").mkdir()
+    measure(part, tmp_path, 600, Setting("cpu", tmp_path / "scratch", toy=True))
     found = results(tmp_path / f"{part}.json")
     assert found["not_run"] == {}
     assert found["rows"]
-    assert f"## {part}" in ended.stdout
-    assert os.path.exists(tmp_path / report.PAGE)
+    assert f"## {part}" in report.write(tmp_path, [part])
+    rows = {row["case"]: row for row in found["rows"]}
+    for case, values in EXPECTED[part].items():
+        assert rows[case].items() >= values.items()
+
+
+EXPECTED: dict[str, dict[str, dict[str, Any]]] = {
+    "annotators": {"hed fp32": {"largest_difference": 0.0, "batch": 2}},
+    "training": {"exact resume, --deterministic": {"tensors_that_differ": 0}},
+    "jobs": {
+        "shards in flight, hed fp32": {"same_bytes": True},
+        "out of memory": {"advice_given": True, "committed": 0, "smaller_batches_tried": 0},
+    },
+}
+
+
+def test_idle_is_what_no_kernel_covers() -> None:
+    training = pytest.importorskip("benchmarks.gpu.training")
+    assert training.idle_share([(0, 4), (2, 5), (8, 10)]) == pytest.approx(0.3)
