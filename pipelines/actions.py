@@ -36,7 +36,6 @@ from .stages.import_maps import Import
 from .stages.ingest import Ingest, IngestConfig
 from .stages.recaption import Recaption
 
-SHARD_SIZE = 512
 SAMPLED_SOURCES = 50
 LISTING = {"kind": "sources", "listing": {"version": 2}}
 
@@ -48,7 +47,7 @@ def check_ingest(
     photos: str,
     address: str,
     config: IngestConfig,
-    shard_size: int,
+    shard_size: int | None,
     overwrite: Sequence[str],
     leave_out: Sequence[str] = (),
 ) -> None:
@@ -65,7 +64,7 @@ def check_ingest(
         return
     dataset = mended(address)
     before = {**dataset.config["ingest"], "shard_size": dataset.config["shard_size"]}
-    changed = differences(before, {**config.provenance(), "shard_size": shard_size})
+    changed = differences(before, {**config.provenance(), "shard_size": shard_size or before["shard_size"]})
     if changed:
         raise MillError(
             f"{address} was made with other settings; what differs:\n  "
@@ -91,7 +90,7 @@ def ingest(
     address: str,
     config: IngestConfig,
     resources: Resources,
-    shard_size: int = SHARD_SIZE,
+    shard_size: int | None = None,
     overwrite: Sequence[str] = (),
     leave_out: Sequence[str] = (),
 ) -> Dataset:

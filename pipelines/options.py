@@ -40,7 +40,12 @@ class IngestOptions:
         within=Range(256, 65534),
         shown="65535",
     )
-    shard_size: int = option(512, "Pictures in a shard, the unit of work and of resuming.", within=Range(1, 100_000))
+    shard_size: int | None = option(
+        None,
+        "Pictures in a shard, the unit of work and of resuming.",
+        within=Range(1, 100_000),
+        shown="a 16th of the pictures, 16 to 512",
+    )
 
     def config(self) -> IngestConfig:
         """As the dataset stores it."""

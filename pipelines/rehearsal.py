@@ -13,7 +13,7 @@ from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.views.accounting import passed_over_lines
 
 from .actions import Plan, check_conditions, check_ingest, check_overwrite
-from .corpora.corpus import PassedOver
+from .corpora.corpus import PassedOver, shard_size_for
 from .corpora.folder import list_folder
 from .engine.console import Resources
 from .request import Request
@@ -21,7 +21,7 @@ from .stages.annotate import Annotate
 
 
 def rehearse(
-    photos: str, address: str, request: Request, resources: Resources, shard_size: int, overwrite: Sequence[str]
+    photos: str, address: str, request: Request, resources: Resources, shard_size: int | None, overwrite: Sequence[str]
 ) -> list[str]:
     """What would be listed, made, kept and fetched, and where it would run, in lines.
 
@@ -66,9 +66,10 @@ def _is_cut(dataset: Dataset) -> bool:
     return bool(redo.cut_switches(dataset.storage) or (finished and dataset.index("images") is None))
 
 
-def _listing(photos: str, address: str, plan: Plan | None, shard_size: int) -> list[str]:
+def _listing(photos: str, address: str, plan: Plan | None, shard_size: int | None) -> list[str]:
     passed = PassedOver()
     rows = sum(1 for _ in list_folder(photos, passed, (address, *(plan.folders if plan else ()))))
+    shard_size = shard_size or shard_size_for(rows)
     found = f"{rows:,} pictures would be listed from {photos}, {-(-rows // shard_size):,} shards of {shard_size:,}"
     return [found, *passed_over_lines(passed.said(), [(rows, "listed")])]
 

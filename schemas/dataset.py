@@ -72,7 +72,7 @@ class Dataset:
         return cls(storage, config, redone)
 
     @classmethod
-    def create(cls, address: str | os.PathLike[str], ingest: Mapping[str, Any], shard_size: int) -> Dataset:
+    def create(cls, address: str | os.PathLike[str], ingest: Mapping[str, Any], shard_size: int | None) -> Dataset:
         """Make an empty dataset; the folder may exist but must hold nothing.
 
         Raises:
@@ -91,7 +91,7 @@ class Dataset:
         if storage.files("") or [name for name in storage.folders() if name != "_run"]:
             raise MillError(f"{storage.address} is not empty and not a dataset; choose another folder")
 
-    def redo_images(self, ingest: Mapping[str, Any], shard_size: int) -> Dataset:
+    def redo_images(self, ingest: Mapping[str, Any], shard_size: int | None) -> Dataset:
         """This dataset with images that are made anew: as far as they are, or empty."""
         there = self.storage.read_json(f"{REDO}/dataset.json", documents.CONFIG)
         return Dataset(self.storage, there or _new_config(ingest, shard_size), LISTED)
@@ -325,8 +325,8 @@ class Snapshot(Dataset):
         return self._states[table]
 
 
-def _new_config(ingest: Mapping[str, Any], shard_size: int) -> dict[str, Any]:
-    return {"version": VERSION, "ingest": dict(ingest), "shard_size": shard_size, "segments": []}
+def _new_config(ingest: Mapping[str, Any], shard_size: int | None) -> dict[str, Any]:
+    return {"version": VERSION, "ingest": dict(ingest), "shard_size": shard_size or 0, "segments": []}
 
 
 def _of_another_version(version: object) -> str:

@@ -98,7 +98,7 @@ def make(
     dataset: Path,
     conditions: str | Sequence[Choice] = "canny,hough=lsd,cartoon=standard",
     engine: Engine | None = None,
-    shard_size: int = 4,
+    shard_size: int | None = 4,
     config: IngestConfig = SMALL,
     place: Placement | None = None,
     threads: int = 1,

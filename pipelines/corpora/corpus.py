@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple, TypeVar
 
 from controlmill.schemas.dataset import Dataset
@@ -21,6 +21,8 @@ from ..engine.run_folder import Run
 MOST_KINDS = 10_000  # told apart while counting; dataset.json keeps the most frequent
 KINDS_KEPT = 20
 NOTES_KEPT = 5
+LARGEST_SHARD = 512
+SHARDS = 16  # that a small corpus is cut into, so that several workers share it
 T = TypeVar("T")
 
 
@@ -113,12 +115,16 @@ class PassedOver:
 def write_listing(
     dataset: Dataset, run: Run, sources: Iterator[Source], provenance: Mapping[str, object]
 ) -> tuple[int, int]:
-    """Commit the listing shard by shard.
+    """Commit the listing shard by shard. A shard size that was not given is decided here, by the number of pictures.
 
     Returns:
         (shards, rows).
     """
     shards = rows = 0
+    if not dataset.config["shard_size"]:
+        first = list(islice(sources, SHARDS * LARGEST_SHARD))
+        dataset.config["shard_size"] = shard_size_for(len(first))
+        sources = chain(first, sources)
     for part in batched(sources, dataset.config["shard_size"]):
         made = {"table": SOURCES, **provenance}
         with dataset.committing(run.id, SOURCES, shards, TABLES[SOURCES].schema, made) as writer:
@@ -126,6 +132,16 @@ def write_listing(
                 writer.write_group([source._asdict() for source in group])
         shards, rows = shards + 1, rows + len(part)
     return shards, rows
+
+
+def shard_size_for(pictures: int) -> int:
+    """Pictures in a shard of a corpus: about a 16th of it, in multiples of 16, at most 512.
+
+    It follows from the listing alone, so that the bytes of a dataset do not depend on who makes it. Multiples of 16 are
+    full batches on a CPU.
+    """
+    step = 16
+    return min(LARGEST_SHARD, step * max(1, -(-pictures // (SHARDS * step))))
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:

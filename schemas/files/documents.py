@@ -105,7 +105,7 @@ SEGMENT = {
 CONFIG = {
     "version": Count(),
     "ingest": INGEST,
-    "shard_size": Count(1, MAX_SHARD_ROWS),
+    "shard_size": Count(0, MAX_SHARD_ROWS),  # 0: decided when the corpus is listed
     "segments": [SEGMENT],
 }
 LOCAL = {"corpora": [str]}
@@ -200,6 +200,8 @@ def _inside(at: str, name: str | int) -> str:
 def check_config(config: Mapping[str, Any]) -> None:
     """Raise ValueError where ``dataset.json`` contradicts itself; its shape is :data:`CONFIG`."""
     shards = 0
+    if config["segments"] and not config["shard_size"]:
+        raise ValueError("shard_size is 0, not a whole number from 1")
     for number, segment in enumerate(config["segments"]):
         wanted = -(-segment["rows"] // config["shard_size"])
         if segment["first_shard"] != shards or segment["shards"] != wanted:

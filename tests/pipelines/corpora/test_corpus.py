@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from controlmill.pipelines.corpora.corpus import KINDS_KEPT, MOST_KINDS, Counts
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlmill.pipelines.corpora.corpus import KINDS_KEPT, LARGEST_SHARD, MOST_KINDS, SHARDS, Counts, shard_size_for
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError
 from tests.helpers import make, rows, scene, write_photos
 
 
@@ -24,3 +30,23 @@ def test_kinds_are_counted_in_bounded_memory_and_the_most_frequent_are_kept() ->
     assert said["files"] == 2 * MOST_KINDS + len(range(0, 2 * MOST_KINDS, 7))
     assert len(counts._kinds) == MOST_KINDS
     assert list(said["most"].values()) == [2] * KINDS_KEPT
+
+
+@given(st.integers(1, 200_000))
+def test_a_corpus_has_shards_for_several_workers_and_none_larger_than_the_largest(pictures: int) -> None:
+    size = shard_size_for(pictures)
+    assert size % 16 == 0
+    assert size <= LARGEST_SHARD
+    assert -(-pictures // size) <= SHARDS or size == LARGEST_SHARD
+    assert -(-pictures // size) >= min(SHARDS // 2, -(-pictures // 16))
+
+
+def test_the_size_of_shards_follows_from_the_listing_unless_it_is_given(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    make(photos, tmp_path / "dataset", "canny", shard_size=None)
+    dataset = Dataset.open(tmp_path / "dataset")
+    assert (dataset.config["shard_size"], dataset.shards) == (16, 2)
+    make(photos, tmp_path / "dataset", "canny", shard_size=16)
+    make(photos, tmp_path / "dataset", "canny", shard_size=None)
+    with pytest.raises(MillError, match="shard_size: 16, now 8"):
+        make(photos, tmp_path / "dataset", "canny", shard_size=8)
