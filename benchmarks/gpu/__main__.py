@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import platform
 import subprocess
 import sys
@@ -46,10 +47,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="controlmill-gpu-") as scratch:
         command = [sys.executable, "-m", "benchmarks.gpu", *sys.argv[1:], "--scratch", scratch]
         try:
-            subprocess.run(command, check=False, timeout=max(1.0, ended - time.monotonic()))
+            subprocess.run(command, check=False, timeout=max(1.0, ended - time.monotonic()), env=environment())
         except subprocess.TimeoutExpired:
             print(f"{arguments.part}: the time is up, what was left is listed as not run")
     print(report.write(arguments.folder, list(wheels.PARTS)))
+
+
+def environment() -> dict[str, str]:
+    """This process's, where every process finds the checkout's packages: ControlMill need not be installed."""
+    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"}
 
 
 def what_is_wrong(part: str, device: str) -> str:

@@ -7,6 +7,7 @@ Random weights at the real architectures, pictures of smooth noise at 512x512. `
 from __future__ import annotations
 
 import functools
+import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -107,7 +108,7 @@ class Subject:
         return {
             "batch": self.batch,
             "pictures_per_second": self.batch / seconds,
-            "bare_share": bare_seconds(network, items, self.setting) / seconds,
+            "bare_share": bare_share(network, items, self.setting),
             "peak_MiB": peak,
             **measured,
             "host_ms_a_picture": 1000 * (before + after),
@@ -146,16 +147,17 @@ def differences(reference: list[np.ndarray], found: list[np.ndarray]) -> dict[st
     return {"largest_difference": apart.max(), "mean_difference": apart.mean(), "span": float(np.ptp(whole))}
 
 
-def bare_seconds(network: Network, items: list[Any], setting: Setting, calls: int = 3) -> float:
-    """What a batch spends in the network's own modules: the least of some calls."""
-    roots = outermost(lambda: network.forward(items))
-    best = float("inf")
-    for _ in range(1 if setting.toy else calls):
+def bare_share(network: Network, items: list[Any], setting: Setting, calls: int = 5) -> float:
+    """How much of a batch's time the network's own modules take: the median of some calls."""
+    roots, shares = outermost(lambda: network.forward(items)), []
+    for _ in range(calls):
         with timed_modules(roots, setting) as spent:
+            started = time.perf_counter()
             network.forward(items)
             synchronize(setting)
-        best = min(best, sum(end() for end in spent))
-    return best
+            whole = time.perf_counter() - started
+        shares.append(sum(end() for end in spent) / whole)
+    return statistics.median(shares)
 
 
 def outermost(call: Any) -> list[torch.nn.Module]:

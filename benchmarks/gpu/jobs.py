@@ -65,7 +65,7 @@ class Bench:
     def dataset(self) -> Dataset:
         """Made by `ingest` when it is first asked for."""
         photos = self.setting.scratch / "photos"
-        photos.mkdir()
+        photos.mkdir(exist_ok=True)
         for number in range(self.count):
             Image.fromarray(picture(number, self.side)).save(photos / f"{number:04d}.jpg", quality=90)
         with Resources(threads=self.threads) as resources:
@@ -76,7 +76,7 @@ class Bench:
     def weights(self) -> str:
         """The folder, filled when it is first asked for."""
         folder = self.setting.scratch / "weights"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         network = self.choices[0].build().network
         assert network is not None
         weights.write(network, folder)

@@ -26,7 +26,6 @@ COMMON = {  # distribution → what is imported of it
     "pyyaml": "yaml",
     "tqdm": "tqdm",
     "packaging": "packaging",
-    "click": "click",
     "httpx2": "httpx2",
     "httpcore2": "httpcore2",
     "h11": "h11",
@@ -35,6 +34,16 @@ COMMON = {  # distribution → what is imported of it
     "certifi": "certifi",
     "truststore": "truststore",
     "typing-extensions": "typing_extensions",
+}
+CONSOLE = {
+    "rich": "rich",
+    "markdown-it-py": "markdown_it",
+    "mdurl": "mdurl",
+    "pygments": "pygments",
+    "typer": "typer",
+    "shellingham": "shellingham",
+    "annotated-doc": "annotated_doc",
+    "click": "click",
 }
 TRANSFORMERS = {"transformers": "transformers", "tokenizers": "tokenizers", "regex": "regex"}
 HED = {
@@ -56,13 +65,6 @@ TABLES = {
     "pydantic-core": "pydantic_core",
     "annotated-types": "annotated_types",
     "typing-inspection": "typing_inspection",
-    "rich": "rich",
-    "markdown-it-py": "markdown_it",
-    "mdurl": "mdurl",
-    "pygments": "pygments",
-    "typer": "typer",
-    "shellingham": "shellingham",
-    "annotated-doc": "annotated_doc",
 }
 DIFFUSION = {
     "diffusers": "diffusers",
@@ -103,9 +105,9 @@ BEAM = {
     "dill": "dill",
 }
 PARTS = {
-    "annotators": COMMON | TRANSFORMERS | HED | OTHER_NETWORKS,
-    "training": COMMON | TRANSFORMERS | TABLES | DIFFUSION,
-    "jobs": COMMON | TABLES | HED | BEAM,
+    "annotators": COMMON | CONSOLE | TRANSFORMERS | HED | OTHER_NETWORKS,
+    "training": COMMON | CONSOLE | TRANSFORMERS | TABLES | DIFFUSION,
+    "jobs": COMMON | CONSOLE | TABLES | HED | BEAM,
 }
 OF_SOME_CASES = {  # without which the others run
     "annotators": {**TRANSFORMERS, **OTHER_NETWORKS, "torchvision": "torchvision"},
