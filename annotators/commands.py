@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from .catalogue import Choice
 
 LINE: dict[str, Any] = {"markup": False, "soft_wrap": True}
-weights_app = typer.Typer(help="Where the weights of networks are, and bringing them here.", no_args_is_help=True)
-Conditions = Annotated[str, typer.Option(help="Comma-separated, as for annotate; all: every default variant.")]
-Weights = Annotated[Path | None, typer.Option(help="Folder with weight files, named as on the hub.")]
+weights_app = typer.Typer(help="List and download the annotators' weights.", no_args_is_help=True)
+Conditions = Annotated[str, typer.Option(help="Conditions, as for annotate. all: the default variant of each.")]
+Weights = Annotated[Path | None, typer.Option(help="Folder with annotators' weight files, named as on the hub.")]
 AcceptLicense = Annotated[
-    list[str] | None, typer.Option(help="Accept the licence of some weights, e.g. openpose; repeat for more.")
+    list[str] | None, typer.Option(help="Accept the licence of some weights, e.g. openpose. Repeatable.")
 ]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command(rich_help_panel="Look at this machine")(doctor)
-    app.add_typer(weights_app, name="weights", rich_help_panel="Look at this machine")
+    app.command(rich_help_panel="Inspect this machine")(doctor)
+    app.add_typer(weights_app, name="weights", rich_help_panel="Inspect this machine")
 
 
 def doctor(weights: Weights = None, json: AsJson = False) -> None:
-    """Device, dtypes, which conditions can run here, where their weights are, licences."""
+    """Show this machine's devices, the conditions that can run on it, and where their weights are."""
     from .examination import examine
 
     said = examine(str(weights) if weights else None)
@@ -53,7 +53,7 @@ def doctor(weights: Weights = None, json: AsJson = False) -> None:
 
 @weights_app.command("list")
 def list_weights(conditions: Conditions = "all", weights: Weights = None) -> None:
-    """Files that conditions need: where each is on this machine, or where it comes from."""
+    """List the weight files of conditions: where each is on this machine, or where it comes from."""
     from .catalogue import parse_conditions
     from .examination import source_of
     from .plan import files_of
@@ -75,7 +75,7 @@ def fetch_weights(
         Path | None, typer.Option(help="Copy the files into this folder, for --weights on other machines.")
     ] = None,
 ) -> None:
-    """Bring weights from the hub, at their pinned revisions, ahead of a job."""
+    """Download weight files from the hub, at pinned revisions, before a job needs them."""
     import shutil
 
     from .plan import files_of

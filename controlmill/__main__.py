@@ -35,7 +35,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def about(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
-    """From a heap of images to a ControlNet dataset, and to a trained ControlNet."""
+    """Turn a folder of images into a ControlNet dataset, and train a ControlNet on it."""
 
 
 def main() -> None:

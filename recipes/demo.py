@@ -58,7 +58,10 @@ def run(*words: str) -> None:
 
 def main() -> None:
     """Write the corpus, build, verify, draw the contact sheet."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.demo",
+        description="Build a dataset of ten photographs and three files that are refused, verify it, and draw it.",
+    )
     parser.add_argument("folder", type=Path, help="where photos/, dataset/ and contact-sheet.png go")
     folder: Path = parser.parse_args().folder
     write_corpus(folder / "photos")

@@ -44,9 +44,9 @@ class Scale:
     sizes: tuple[int, ...] = (100, 1_000, 10_000)
     steps: int = 1_000
     batch_size: int = 16
-    looks: int = 20  # control may come within fifty steps
-    rows: int = 16
-    probes: int = 12
+    evaluations: int = 20  # control may come within fifty steps
+    evaluation_rows: int = 16
+    evaluation_samples: int = 12
     base: str = "tiny"
 
 
@@ -123,9 +123,9 @@ def run(folder: Path, experiment: Experiment, scale: Scale) -> bool:
         "connection": experiment.connection,
         "steps": scale.steps,
         "batch-size": scale.batch_size,
-        "evaluate-every": max(1, scale.steps // scale.looks),
-        "evaluation-rows": scale.rows,
-        "evaluation-samples": scale.probes,
+        "evaluate-every": max(1, scale.steps // scale.evaluations),
+        "evaluation-rows": scale.evaluation_rows,
+        "evaluation-samples": scale.evaluation_samples,
         "evaluation-budget": 0,
         "keep-checkpoints": 1,
         "device": "cpu",
@@ -142,10 +142,10 @@ def reproduce(folder: Path, page: Path, scale: Scale) -> None:
     chosen = experiments(scale, conditions)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         whole = sum(pool.map(lambda experiment: run(folder, experiment, scale), chosen))
-    looked = {e.name: [line for line in read_log(folder / "runs" / e.name) if "gain" in line] for e in chosen}
+    evaluated = {e.name: [line for line in read_log(folder / "runs" / e.name) if "gain" in line] for e in chosen}
     pictures = page.parent / page.stem
     pictures.mkdir(parents=True, exist_ok=True)
-    draw_figures(looked, chosen, scale, pictures)
+    draw_figures(evaluated, chosen, scale, pictures)
     for name in ("canny-seed0", *(c for c in conditions if c != "canny")):
         last = sorted((folder / "runs" / name / "probes").glob("*.png"))[-1]
         shutil.copyfile(last, pictures / f"probes_{name}.png")
@@ -153,11 +153,11 @@ def reproduce(folder: Path, page: Path, scale: Scale) -> None:
     call = (
         f"the last call took {minutes:.0f} minutes and trained {whole} of the {len(chosen)} runs from their first step"
     )
-    page.write_text(page_text(folder, looked, chosen, scale, call, pictures.name), encoding="utf-8")
+    page.write_text(page_text(folder, evaluated, chosen, scale, call, pictures.name), encoding="utf-8")
 
 
 def draw_figures(
-    looked: dict[str, list[dict[str, Any]]], chosen: Sequence[Experiment], scale: Scale, pictures: Path
+    evaluated: dict[str, list[dict[str, Any]]], chosen: Sequence[Experiment], scale: Scale, pictures: Path
 ) -> None:
     """Three figures: seeds, ablations beside dataset sizes, other conditions."""
     seeds = {e.name: f"seed {e.seed}" for e in chosen if e.name.startswith("canny-seed")}
@@ -167,13 +167,13 @@ def draw_figures(
         "canny-seed0": f"{scale.sizes[-1]:,} rows",
     }
     others = {e.name: e.name for e in chosen if e.condition != "canny"}
-    _figure(looked, seeds, ("gain", "benefit", "fidelity"), pictures / "seeds.png")
-    _figure(looked, ablations, ("benefit", "fidelity"), pictures / "ablations.png", right=sizes)
-    _figure(looked, others, ("gain", "benefit"), pictures / "conditions.png")
+    _figure(evaluated, seeds, ("gain", "benefit", "fidelity"), pictures / "seeds.png")
+    _figure(evaluated, ablations, ("benefit", "fidelity"), pictures / "ablations.png", right=sizes)
+    _figure(evaluated, others, ("gain", "benefit"), pictures / "conditions.png")
 
 
 def _figure(
-    looked: dict[str, list[dict[str, Any]]],
+    evaluated: dict[str, list[dict[str, Any]]],
     names: dict[str, str],
     values: Sequence[str],
     path: Path,
@@ -183,10 +183,10 @@ def _figure(
     figure, axes = plots.axes([value for value, _ in panels])
     for axis, (value, members) in zip(axes, panels, strict=True):
         for name, label in (members or {}).items():
-            lines = [line for line in looked[name] if value in line]
+            lines = [line for line in evaluated[name] if value in line]
             axis.plot([line["step"] for line in lines], [line[value] for line in lines], "o-", ms=3, label=label)
         if value == "fidelity":
-            axis.axhline(np.mean([looked[name][-1]["floor"] for name in members or {}]), color="grey", ls="--")
+            axis.axhline(np.mean([evaluated[name][-1]["floor"] for name in members or {}]), color="grey", ls="--")
             axis.set_ylabel("canny F1 within tolerance; dashed: floor")
         axis.legend(fontsize=7)
     plots.save_figure(figure, path)
@@ -194,7 +194,7 @@ def _figure(
 
 def page_text(
     folder: Path,
-    looked: dict[str, list[dict[str, Any]]],
+    evaluated: dict[str, list[dict[str, Any]]],
     chosen: Sequence[Experiment],
     scale: Scale,
     call: str,
@@ -203,9 +203,9 @@ def page_text(
     """docs/reproduce.md."""
     rows = []
     for experiment in chosen:
-        last = looked[experiment.name][-1]
-        said = folder / "runs" / experiment.name / "convergence.json"
-        found = json.loads(said.read_text())["converged"] if said.exists() else None
+        last = evaluated[experiment.name][-1]
+        record = folder / "runs" / experiment.name / "convergence.json"
+        found = json.loads(record.read_text())["converged"] if record.exists() else None
         when = f"step {found['step']}" if found else "–"
         rise = "{:.0f} to {:.0f}".format(*found["rise"]) if found and found["rise"] else "–"
         cells = [
@@ -231,14 +231,16 @@ PAGE = """# The paper's claims at toy scale
 
 Written by `make reproduce` on {day} ({processor}, {cores} cores, no GPU; {call}).
 The dataset is the synthetic corpus: {scale.scenes:,} pictures of coloured shapes, 64×64, built by `controlmill build`.
-Every run on the base `{scale.base}`: {scale.steps:,} steps of {scale.batch_size}, rate 1e-3, prompt dropout 0.5.
-Held out: {scale.rows} rows for losses, {scale.probes} for sampled pictures; so few that small differences mean nothing.
+Every run on the base `{scale.base}`: {scale.steps:,} steps of {scale.batch_size}, learning rate 1e-3, prompt dropout
+0.5. Held out: {scale.evaluation_rows} rows for losses, {scale.evaluation_samples} for sampled pictures; so few that
+small differences mean nothing.
 
 *Gain*: how much worse the loss gets with another row's map. *Benefit*: how much better it is than without a
 ControlNet; both in units of the base's loss. *Fidelity*: the sampled pictures annotated again with the rows' own
 parameters, against their maps. *f*: 0 without control, 1 for the true pictures through the VAE. *Converged*: the first
-two looks in a row with f of at least 0.5 and a gain above three standard errors. *Rise*: the steps between which f went
-from 10 % to 90 % of its later level, known no better than looks are apart; whether that is sudden is not decided here.
+two evaluations in a row with f of at least 0.5 and a gain above three standard errors. *Rise*: the steps between which
+f went from 10 % to 90 % of its later level, known no better than evaluations are apart; whether that is sudden is not
+decided here.
 
 | run | gain | benefit | fidelity | floor | ceiling | f | converged | rise |
 |---|---|---|---|---|---|---|---|---|
@@ -272,11 +274,16 @@ Pictures, maps, samples without and with control, seed 0 at the end:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="The paper's claims at toy scale.")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--page", type=Path, default=Path("docs/reproduce.md"))
-    parser.add_argument("--base", default="tiny")
-    parser.add_argument("--steps", type=int, default=Scale.steps)
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.reproduce",
+        description="Train the paper's experiments at toy scale, and write a page of what came out. Takes about an "
+        "hour on two cores; runs that are done are not trained again.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, help="where the corpus, the dataset and the runs go")
+    parser.add_argument("--page", type=Path, default=Path("docs/reproduce.md"), help="page to write, figures beside it")
+    parser.add_argument("--base", default=Scale.base, help="base model: tiny, a diffusers folder or a name on the hub")
+    parser.add_argument("--steps", type=int, default=Scale.steps, help="optimiser steps of each run")
     options = parser.parse_args()
     try:
         reproduce(options.folder, options.page, Scale(base=options.base, steps=options.steps))

@@ -1,175 +1,175 @@
-"""The settings of a run: one dataclass makes the command's flags, the recipe files and what checkpoints say."""
+"""The settings of a run: one dataclass makes the command's flags, the recipes' files and the run's record."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.jsonfile import FORBID
 from controlmill.schemas.fingerprint import differences
+from controlmill.schemas.terminal.options import Range, faults, from_values, option, raise_all
 
-SHORT = 50  # steps: a trial of a few is not for looks and checkpoints
-LARGEST = 2.0**1023
+SHORT = 50  # steps: a trial of fewer needs no evaluation or checkpoint between its first and last step
 RECIPES = Path(__file__).parent / "settings"
+AT_LEAST_ONE = Range(1)
+ABOVE_ZERO = Range(open_low=True)
+SHARE = Range(0, 1, open_high=True)
+SEED = Range(0, 2**63, open_high=True)
 Connection = Literal["zero", "gaussian", "lite"]
-Rates = Literal["constant", "linear", "cosine"]
+LrSchedule = Literal["constant", "linear", "cosine"]
 Unlock = Literal["none", "decoder", "base"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Caches = Literal["auto", "off"]
 Optimizer = Literal["adamw", "adamw8bit"]
-WITHIN: dict[str, Callable[[float], bool]] = {
-    "above 0": lambda value: value > 0,
-    "0 or more": lambda value: value >= 0,
-    "1 or more": lambda value: value >= 1,
-    "2 or more": lambda value: value >= 2,
-    "from 0 to 1": lambda value: 0 <= value <= 1,
-    "from 0 to below 1": lambda value: 0 <= value < 1,
-    "from 1 to 2**16": lambda value: 1 <= value <= 2**16,
-    "from 1 to below 10**8": lambda value: 1 <= value < 10**8,
-    "from 0 to below 2**63": lambda value: 0 <= value < 2**63,
-}  # what a number may be, as messages say it
 
 
-def option(default: Any, text: str, within: str = "0 or more", machine: bool = False) -> Any:
-    """A setting; a number is ``within`` what WITHIN says.
+@dataclass(frozen=True)
+class TrainConfig:
+    """What a run is. Defaults marked *paper* are ControlNet's (arXiv 2302.05543), *repo* those of its tutorial.
 
     ``machine`` settings do not decide the weights: they may change when a run goes on.
     """
-    metadata = {"help": text, "within": within, "machine": machine}
-    if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-@dataclass
-class TrainConfig:
-    """What a run is. Defaults marked *paper* are ControlNet's (arXiv 2302.05543), *repo* those of its tutorial."""
 
     __pydantic_config__ = FORBID
 
-    condition: str = option("", "Condition to train on: a table of the dataset.")
-    base: str = option("tiny", "tiny, a folder, a .safetensors file or a name on the hub.")
-    where: list[str] = option([], "Take only such rows, e.g. 'hough.n_lines > 16'; repeat for more.")
-    max_train_samples: int = option(0, "Rows to train on, those of the smallest hash; 0: all.")
-    held_out: float = option(0.02, "Share of rows, by hash, that are never trained on.", "from 0 to below 1")
-    crop_size: int = option(0, "Side of a random square window; 0: whole pictures.")
-    random_flip: bool = option(False, "Mirror half of the samples.")
-    caches: Caches = option("auto", "auto: use the caches (encode) that fit; off: use none.")
-
-    connection: Connection = option("zero", "zero (paper), gaussian or lite (its ablations).")
-    only_mid_control: bool = option(False, "Connect the middle block alone (paper: small-scale training; 4 % faster).")
-    unlock: Unlock = option(
-        "none", "What of the base trains too: none, its decoder (repo), or base, the whole UNet (paper: large-scale)."
+    condition: str = option("", "Condition to train on: a table of the dataset. Required.", panel="Data")
+    where: list[str] = option([], "Train only on rows that satisfy this, e.g. 'hough.n_lines > 16'. Repeatable.")
+    max_train_samples: int = option(0, "Train on this many rows, those of the smallest hash; 0: on all.")
+    held_out: float = option(0.02, "Fraction of the rows held out for evaluation, chosen by hash.", within=SHARE)
+    crop_size: int = option(0, "Train on random square crops of this side; 0: on whole pictures.")
+    random_flip: bool = option(False, "Flip half of the samples horizontally.")
+    prompt_dropout: float = option(
+        0.5, "Fraction of prompts replaced by the empty prompt, drawn anew each time (paper).", within=Range(0, 1)
     )
-    start_from: str = option("", "A ControlNet to start from: a run, a folder or a name on the hub.")
+    caches: Caches = option("auto", "auto: use the dataset's caches (encode) that fit the run; off: use none.")
 
-    steps: int = option(10_000, "Optimiser steps.", "from 1 to below 10**8", machine=True)
-    batch_size: int = option(4, "Samples per optimiser step, over all processes (repo).", "from 1 to 2**16")
-    micro_batch_size: int = option(0, "Samples per forward pass of a process; 0: its share of the batch.")
-    learning_rate: float = option(1e-5, "Learning rate (paper).", "above 0")
-    unlock_learning_rate: float = option(2e-6, "Learning rate of what is unlocked (repo).", "above 0")
-    lr_schedule: Rates = option("constant", "constant (repo), linear or cosine, to zero at the last step.")
-    warmup_steps: int = option(0, "Steps over which the learning rate rises.")
-    optimizer: Optimizer = option("adamw", "adamw, or adamw8bit with bitsandbytes.")
-    weight_decay: float = option(0.01, "AdamW's (repo: PyTorch's default).")
-    max_grad_norm: float = option(1.0, "Largest norm of a gradient; 0: no limit.")
+    base: str = option(
+        "tiny", "Base model: tiny, a diffusers folder, a .safetensors file or a name on the hub.", panel="Model"
+    )
+    connection: Connection = option("zero", "zero: the paper's ControlNet. gaussian, lite: its ablations.")
+    only_mid_control: bool = option(
+        False, "Connect the middle block only (paper: small-scale training; 4 % faster, not 1.6 times)."
+    )
+    unlock: Unlock = option(
+        "none", "Part of the base to train too. decoder: the UNet's decoder (repo). base: the whole UNet (paper)."
+    )
+    start_from: str = option("", "ControlNet to start from: a run, a folder or a name on the hub.")
+
+    steps: int = option(
+        10_000, "Optimiser steps.", within=Range(1, 10**8, open_high=True), machine=True, panel="Optimisation"
+    )
+    batch_size: int = option(4, "Samples per optimiser step, over all processes (repo).", within=Range(1, 2**16))
+    micro_batch_size: int = option(
+        0, "Samples per forward pass of a process; smaller ones are accumulated. 0: the process's share of the batch."
+    )
+    learning_rate: float = option(1e-5, "Learning rate (paper).", within=ABOVE_ZERO)
+    unlock_learning_rate: float = option(
+        2e-6, "Learning rate of the unlocked part of the base (repo).", within=ABOVE_ZERO
+    )
+    lr_schedule: LrSchedule = option(
+        "constant", "Learning rate after the warm-up: constant (repo), or linear or cosine to zero at the last step."
+    )
+    warmup_steps: int = option(0, "Steps over which the learning rate rises linearly from zero.")
+    optimizer: Optimizer = option("adamw", "adamw, or adamw8bit (needs bitsandbytes).")
+    weight_decay: float = option(0.01, "Weight decay of AdamW (repo: PyTorch's default).")
+    max_grad_norm: float = option(1.0, "Clip gradients to this norm; 0: do not clip (paper).")
     ema_decay: float = option(
         0.0,
-        "Decay of averaged weights, e.g. 0.999; it rises by (1 + step) / (10 + step); 0: none (repo).",
-        "from 0 to below 1",
+        "Decay of an exponential moving average of the weights, e.g. 0.999; at step n at most (1 + n) / (10 + n). "
+        "0: no average (repo).",
+        within=SHARE,
     )
+    min_snr_gamma: float = option(0.0, "Weigh losses by min(SNR, gamma) / SNR; 0: plain losses (paper).")
+    noise_offset: float = option(0.0, "Strength of added noise that is constant over a picture; 0: none (paper).")
+    seed: int = option(0, "Seed of all random draws.", within=SEED)
 
-    prompt_dropout: float = option(
-        0.5, "Share of prompts replaced by empty ones, drawn each time (paper).", "from 0 to 1"
+    evaluate_every: int = option(
+        0,
+        "Steps between evaluations on held-out rows; 0: a twentieth of the steps, at least 50.",
+        machine=True,
+        panel="Evaluation",
     )
-    min_snr_gamma: float = option(0.0, "Weight losses by min(SNR, this) / SNR; 0: plain (paper).")
-    noise_offset: float = option(0.0, "Strength of noise that is constant over a picture; 0: none (paper).")
-
-    precision: Precision = option("fp32", "Arithmetic: fp32, bf16 or fp16; trained weights are fp32.")
-    tf32: bool = option(False, "fp32 on NVIDIA GPUs with 10-bit mantissas in products: faster; off: exact.")
-    gradient_checkpointing: bool = option(False, "Less memory, about a quarter slower.")
-    compile: bool = option(False, "torch.compile the networks.")
-    deterministic: bool = option(False, "Only deterministic kernels, for exact resume on CUDA.")
-    seed: int = option(0, "Seed of everything drawn.", "from 0 to below 2**63")
-
-    checkpoint_every: int = option(0, "Steps between checkpoints; 0: a tenth of all, at least 50.", machine=True)
-    keep_checkpoints: int = option(3, "Checkpoints kept.", "1 or more", machine=True)
-    evaluate_every: int = option(0, "Steps between looks at held-out rows; 0: a twentieth, at least 50.", machine=True)
-    evaluation_rows: int = option(32, "Held-out rows for losses.", "2 or more", machine=True)
-    evaluation_samples: int = option(8, "Held-out rows that pictures are sampled for; 0: none.", machine=True)
-    sampling_steps: int = option(20, "DDIM steps of a sampled picture (paper).", "1 or more", machine=True)
+    evaluation_rows: int = option(32, "Held-out rows to compute losses on.", within=Range(2), machine=True)
+    evaluation_budget: float = option(
+        0.05, "Largest fraction of the run's time to spend on evaluation; 0: no limit.", machine=True
+    )
+    evaluation_samples: int = option(8, "Held-out rows to generate pictures for; 0: none.", machine=True)
+    sampling_steps: int = option(20, "DDIM steps of a generated picture (paper).", within=AT_LEAST_ONE, machine=True)
     guidance_scale: float = option(
-        0.0, "Guidance scale of sampled pictures; 0: the base's own (9.0, paper; tiny: see its card).", machine=True
+        0.0, "Guidance scale of generated pictures; 0: the base's default (9.0, paper; tiny: 3.0).", machine=True
     )
-    evaluation_budget: float = option(0.05, "Share of the time that may go into looks; 0: no bound.", machine=True)
     evaluation_prompt: str | None = option(
-        None, "Sample all probes with this prompt, '' for none; not given: with their captions.", machine=True
+        None, "Prompt of all generated pictures, '' for the empty one; default: each row's caption.", machine=True
     )
     evaluation_image: list[str] = option(
-        [], "Your own picture as one more probe (a map where the table is imported); repeat for more.", machine=True
+        [],
+        "A photo of your own to generate from too (a map, where the condition was imported). Repeatable.",
+        machine=True,
     )
-    weights: str = option("", "Folder with annotators' weights, as for annotate.", machine=True)
-    wandb_project: str = option("", "Project on Weights & Biases that is told what TensorBoard is told.", machine=True)
-    device: str = option("auto", "auto, cpu, cuda or mps.", machine=True)
-    threads: int = option(1, "Threads that decode.", "1 or more", machine=True)
-    loader_workers: int = option(0, "Processes that read and decode; 0: threads of this one.", machine=True)
+    weights: str = option("", "Folder with annotators' weight files, named as on the hub.", machine=True)
 
-    def check(self, there: str = "") -> None:
-        """Find bad settings before anything is opened. ``there`` are the dataset's conditions, where they are known.
+    checkpoint_every: int = option(
+        0,
+        "Steps between checkpoints; 0: a tenth of the steps, at least 50.",
+        machine=True,
+        panel="Checkpoints and logging",
+    )
+    keep_checkpoints: int = option(3, "Checkpoints to keep; older ones are removed.", within=AT_LEAST_ONE, machine=True)
+    wandb_project: str = option("", "Log to this Weights & Biases project too.", machine=True)
+
+    device: str = option(
+        "auto",
+        "auto (the first GPU, else the CPU), cpu, cuda or mps.",
+        pattern="auto|cpu|mps|cuda(:.*)?",
+        possible="auto, cpu, cuda or mps",
+        machine=True,
+        panel="Machine",
+    )
+    precision: Precision = option("fp32", "Number format of the computation; trained weights are always fp32.")
+    tf32: bool = option(False, "Compute fp32 products in TF32 on NVIDIA GPUs: faster, with 10-bit mantissas.")
+    gradient_checkpointing: bool = option(False, "Less memory, about a quarter slower.")
+    compile: bool = option(False, "Compile the networks with torch.compile.")
+    deterministic: bool = option(False, "Use deterministic kernels only, so that a resumed run is exact on CUDA.")
+    threads: int = option(1, "Threads that read and decode.", within=AT_LEAST_ONE, machine=True)
+    loader_workers: int = option(0, "Processes that read and decode; 0: threads of the training process.", machine=True)
+
+    def check(self, conditions: str = "") -> None:
+        """Find bad settings before anything is opened; ``conditions`` are the dataset's, where they are known.
 
         Raises:
             MillError: all of them.
         """
-        faults = [
-            f"--{name.replace('_', '-')} {getattr(self, name)}: one of {', '.join(get_args(kind))}"
-            for name, kind in TYPES.items()
-            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind)
-        ]
-        faults += number_faults(
-            (f"--{f.name.replace('_', '-')}", getattr(self, f.name), f.metadata["within"])
-            for f in dataclasses.fields(self)
-            if TYPES[f.name] in (int, float)
-        )
-        rules = (
-            (not self.condition, f"--condition: say which table to train on{there and f'; there are: {there}'}"),
-            (
-                self.only_mid_control and self.connection == "lite",
-                "--only-mid-control needs the copied encoder: not --connection lite",
-            ),
-            (
-                self.connection != "zero" and bool(self.start_from),
-                f"--start-from leaves no --connection {self.connection}",
-            ),
-            (
-                self.only_mid_control and self.connection == "gaussian",
-                "--only-mid-control holds zero convolutions at zero: not gaussian",
-            ),
-            (
-                self.ema_decay > 0 and self.unlock != "none",
-                f"--ema-decay averages the ControlNet alone, which fits no base of the last step: not --unlock "
-                f"{self.unlock}",
-            ),
-            (bool(self.evaluation_image) and not self.held_out, "--evaluation-image needs looks: --held-out above 0"),
-            (
-                not re.fullmatch(r"auto|cpu|mps|cuda(:.*)?", self.device),
-                f"--device {self.device}: choose auto, cpu, cuda or mps",
-            ),
-            (
-                self.device.startswith("cuda:"),
+        found = faults(self)
+        if not self.condition:
+            known = f"; there are: {conditions}" if conditions else ""
+            found.append(f"--condition: say which table to train on{known}")
+        raise_all(found)
+
+    def conflicts(self) -> Iterable[str]:
+        """Settings that exclude each other."""
+        if self.only_mid_control and self.connection == "lite":
+            yield "--only-mid-control needs the copied encoder: not --connection lite"
+        if self.only_mid_control and self.connection == "gaussian":
+            yield "--only-mid-control holds zero convolutions at zero: not --connection gaussian"
+        if self.connection != "zero" and self.start_from:
+            yield f"--start-from leaves no --connection {self.connection}"
+        if self.ema_decay > 0 and self.unlock != "none":
+            yield (
+                "--ema-decay averages the ControlNet alone, which fits no base of the last step: not --unlock "
+                f"{self.unlock}"
+            )
+        if self.evaluation_image and not self.held_out:
+            yield "--evaluation-image needs evaluation: --held-out above 0"
+        if self.device.startswith("cuda:"):
+            yield (
                 f"--device {self.device}: training takes no index. Choose the GPU by CUDA_VISIBLE_DEVICES="
-                f"{self.device[5:]} and --device cuda, or take several by accelerate launch",
-            ),
-        )
-        faults += [text for broken, text in rules if broken]
-        if faults:
-            raise MillError("\n  ".join(faults))
+                f"{self.device[5:]} and --device cuda, or take several by accelerate launch"
+            )
 
     @property
     def evaluation_interval(self) -> int:
@@ -193,58 +193,25 @@ class TrainConfig:
 
     def decisive(self) -> dict[str, Any]:
         """The settings that decide the weights."""
-        return {name: getattr(self, name) for name in TYPES if name not in self.machine()}
+        return {name: getattr(self, name) for name in vars(self) if name not in self.machine()}
 
     def machine(self) -> set[str]:
         """The settings that do not; the number of steps does where the learning rate ends with it."""
-        names = {f.name for f in dataclasses.fields(self) if f.metadata["machine"]}
+        names = {f.name for f in dataclasses.fields(self) if f.metadata.get("machine")}
         return names if self.lr_schedule == "constant" else names - {"steps"}
 
 
-TYPES = get_type_hints(TrainConfig)
-
-
-def value_type(name: str) -> type:
-    """Of a setting that is given: bool, int, float, str or list."""
-    kind = TYPES[name]
-    if get_origin(kind) is Literal:
-        return str
-    given: type = next((part for part in get_args(kind) if part is not NoneType), kind)  # X of X | None
-    return list if get_origin(kind) is list else given
-
-
-def _finite(value: float) -> bool:
-    """Also of whole numbers that no float holds."""
-    return abs(value) < LARGEST
-
-
-def number_faults(numbers: Iterable[tuple[str, float, str]]) -> list[str]:
-    """What is wrong with numbers, each (flag, value, what WITHIN allows), in a line each."""
-    return [
-        f"{flag} is {within if _finite(value) else 'a finite number'}, not {value}"
-        for flag, value, within in numbers
-        if not (_finite(value) and WITHIN[within](value))
-    ]
-
-
-def make_config(recipe: str | None, given: Mapping[str, Any], there: str = "") -> TrainConfig:
+def make_config(recipe: str | None, given: Mapping[str, Any], conditions: str = "") -> TrainConfig:
     """Defaults, then the recipe (a name or a .toml file), then what was given (None: not given).
 
-    ``there`` are the dataset's conditions, for a message.
+    ``conditions`` are the dataset's, for a message.
 
     Raises:
         MillError: no such recipe or setting, or a bad value.
     """
     values = {**(read_recipe(recipe) if recipe else {}), **{k: v for k, v in given.items() if v is not None}}
-    unknown = sorted(set(values) - set(TYPES))
-    if unknown:
-        raise MillError(f"recipe {recipe}: no setting {', '.join(unknown)}; there are: {', '.join(TYPES)}")
-    for name, value in values.items():
-        wanted = value_type(name)
-        if not isinstance(value, wanted) and not (wanted is float and isinstance(value, int)):
-            raise MillError(f"{name} = {value!r}: should be {wanted.__name__}")
-    config = TrainConfig(**values)
-    config.check(there)
+    config = from_values(TrainConfig, values, f"recipe {recipe}" if recipe else "settings")
+    config.check(conditions)
     return config
 
 

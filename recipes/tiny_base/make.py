@@ -4,7 +4,7 @@
     python -m recipes.tiny_base FOLDER --save     # what the last checkpoint holds, without training on
     torchrun --nproc-per-node 2 -m recipes.tiny_base FOLDER   # two processes share each batch
 
-Three stages: the autoencoder, then text encoder and denoiser together, then the autoencoder's decoder alone. Every draw
+Three phases: the autoencoder, then text encoder and denoiser together, then the autoencoder's decoder alone. Every draw
 is a function of (seed, step), so that a run which was cut off goes on from its last checkpoint, in
 ``FOLDER.training``, as if it had not been.
 """
@@ -28,7 +28,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from controlmill.evaluation import plots
 
-from .optimiser import Stage, rank_and_world, share_of
+from .phase import Phase, rank_and_world, share_of
 from .scenes import SIDE, caption_words, draw_scene
 from .tokens import make_tokenizer, write_vocabulary
 
@@ -45,7 +45,7 @@ OUTLINES = (350.0, 150.0, 0.75)  # mean and deviation of those timesteps, their 
 TILT = 0.3  # radians; what sees tilted shapes first draws upright ones all the cleaner
 TILTED_ROUNDS = 2  # of the denoiser's; the autoencoder always sees tilted shapes
 GUIDANCE = 3.0  # 9.0 oversaturates flat colours
-STAGES = ("vae", "denoiser", "decoder")
+PHASES = ("vae", "denoiser", "decoder")
 
 
 CARD = """---
@@ -158,21 +158,21 @@ def train_vae(
     vae: AutoencoderKL, folder: Path, seed: int, steps: int, batch: int = 8, go_on: bool = True
 ) -> AutoencoderKL:
     """L1 + MSE reconstruction with a little KL; sets ``scaling_factor`` so that latents have unit variance."""
-    stage = Stage("vae", {"vae": vae}, folder, [(steps // 2, 2e-3), (steps - steps // 2, 2e-3)])
+    phase = Phase("vae", {"vae": vae}, folder, [(steps // 2, 2e-3), (steps - steps // 2, 2e-3)])
     share = share_of(batch)
-    while go_on and stage.step < steps:
-        pixels = pixels_of(batch_indices(seed, stage.step, batch)[share], seed)
+    while go_on and phase.step < steps:
+        pixels = pixels_of(batch_indices(seed, phase.step, batch)[share], seed)
         # bf16: half the time of a step; its rounding is below what the loss ends at
         with torch.autocast("cpu", torch.bfloat16):
             posterior = vae.encode(pixels).latent_dist
             shape = (batch, *posterior.mean.shape[1:])
-            noise = torch.randn(shape, generator=torch.Generator().manual_seed(stage.step))[share]
+            noise = torch.randn(shape, generator=torch.Generator().manual_seed(phase.step))[share]
             decoded = vae.decode(posterior.mean + posterior.std * noise).sample.float()
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         error = decoded - pixels
-        stage.update(error.abs().mean() + error.square().mean() + KL_WEIGHTS[stage.round()[0]] * kl)
-    trained: Any = stage.average["vae"].eval()
+        phase.update(error.abs().mean() + error.square().mean() + KL_WEIGHTS[phase.round()[0]] * kl)
+    trained: Any = phase.average["vae"].eval()
     with torch.no_grad():
         latents = trained.encode(pixels_of(np.arange(256), seed)).latent_dist.mean
     trained.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))
@@ -184,16 +184,16 @@ def train_decoder(
 ) -> AutoencoderKL:
     """Sharpen the decoder alone: latents, and so the denoiser, stay what they are."""
     modules = {"out": vae.decoder.requires_grad_(True), "into": vae.post_quant_conv.requires_grad_(True)}
-    stage = Stage("decoder", modules, folder, [(steps, 1e-3)])
+    phase = Phase("decoder", modules, folder, [(steps, 1e-3)])
     share = share_of(batch)
-    while go_on and stage.step < steps:
-        pixels = pixels_of(batch_indices(seed + 1, stage.step, batch)[share], seed)
+    while go_on and phase.step < steps:
+        pixels = pixels_of(batch_indices(seed + 1, phase.step, batch)[share], seed)
         with torch.no_grad():
             latents = vae.encode(pixels).latent_dist.mean
         with torch.autocast("cpu", torch.bfloat16):
             error = vae.decode(latents).sample.float() - pixels
-        stage.update(error.abs().mean() + error.square().mean())
-    vae.decoder, vae.post_quant_conv = stage.average["out"].eval(), stage.average["into"].eval()
+        phase.update(error.abs().mean() + error.square().mean())
+    vae.decoder, vae.post_quant_conv = phase.average["out"].eval(), phase.average["into"].eval()
     return vae
 
 
@@ -203,20 +203,20 @@ def train_denoiser(
     """Text encoder and UNet from scratch, on the plain loss of the velocity, in rounds of steps."""
     vae, tokenizer, scheduler = parts["vae"], parts["tokenizer"], parts["scheduler"]
     modules = {"unet": parts["unet"], "text_encoder": parts["text_encoder"]}
-    stage = Stage("denoiser", modules, folder, list(zip(rounds, DENOISER_RATES, strict=False)))
-    unet: Any = stage.modules["unet"]
-    text_encoder: Any = stage.modules["text_encoder"]
+    phase = Phase("denoiser", modules, folder, list(zip(rounds, DENOISER_RATES, strict=False)))
+    unet: Any = phase.modules["unet"]
+    text_encoder: Any = phase.modules["text_encoder"]
     seen = None  # the tilt of the encoded scenes
     empty = tokenize(tokenizer, [""])[0]
     share = share_of(batch)
-    while go_on and stage.step < stage.steps:
-        number, _ = stage.round()
+    while go_on and phase.step < phase.steps:
+        number, _ = phase.round()
         tilt = TILT if number < TILTED_ROUNDS else 0.0
         if tilt != seen:
             latents, prompts = encoded_scenes(vae, tokenizer, seed, tilt)
             seen = tilt
-        chosen = torch.from_numpy(batch_indices(seed, stage.step, batch))
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + stage.step)
+        chosen = torch.from_numpy(batch_indices(seed, phase.step, batch))
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + phase.step)
         tokens = prompts[chosen].clone()
         tokens[torch.rand(batch, generator=generator) < PROMPT_DROPOUT] = empty
         t = draw_timesteps(batch, scheduler.config.num_train_timesteps, number > 0, generator)
@@ -224,8 +224,8 @@ def train_denoiser(
         chosen, tokens, t, noise = chosen[share], tokens[share], t[share], noise[share]
         predicted = unet(scheduler.add_noise(latents[chosen], noise, t), t, text_encoder(tokens)[0]).sample
         velocity = scheduler.get_velocity(latents[chosen], noise, t)
-        stage.update((predicted - velocity).square().mean())
-    return {**parts, "unet": stage.average["unet"].eval(), "text_encoder": stage.average["text_encoder"].eval()}
+        phase.update((predicted - velocity).square().mean())
+    return {**parts, "unet": phase.average["unet"].eval(), "text_encoder": phase.average["text_encoder"].eval()}
 
 
 def draw_timesteps(batch: int, count: int, outlines: bool, generator: torch.Generator) -> torch.Tensor:
@@ -267,7 +267,7 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
 def train(
     folder: Path, seed: int, vae_steps: int, rounds: Sequence[int], decoder_steps: int, go_on: bool = True
 ) -> None:
-    """All stages, then the finished pipeline in ``folder``, with loss curves, samples and a card."""
+    """All phases, then the finished pipeline in ``folder``, with loss curves, samples and a card."""
     scratch = folder.with_name(folder.name + ".training")
     scratch.mkdir(parents=True, exist_ok=True)
     parts = make_parts(seed)
@@ -278,7 +278,7 @@ def train(
         return
     save_pipeline(parts, folder)
     (folder / "guidance.json").write_text(json.dumps({"guidance": GUIDANCE}) + "\n", encoding="utf-8")
-    logs = {name: scratch / f"{name}.csv" for name in STAGES if (scratch / f"{name}.csv").exists()}
+    logs = {name: scratch / f"{name}.csv" for name in PHASES if (scratch / f"{name}.csv").exists()}
     curves = {name: np.loadtxt(path, delimiter=",", ndmin=2) for name, path in logs.items()}
     figure, axes = plots.axes(list(curves))
     for axis, (name, curve) in zip(axes, curves.items(), strict=True):
@@ -311,14 +311,22 @@ def sample_grid(folder: Path, guidances: tuple[float, ...] = (1.0, 2.0, GUIDANCE
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Train the tiny base on the synthetic corpus.")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--vae-steps", type=int, default=3_000)
-    parser.add_argument("--steps", type=int, nargs="+", default=[5_000, 7_500, 8_000], help="of the denoiser's rounds")
-    parser.add_argument("--decoder-steps", type=int, default=1_500)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--save", action="store_true", help="save what the last checkpoint holds; do not train on")
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.tiny_base",
+        description="Train the tiny base on the synthetic corpus. A run that was stopped goes on from its checkpoint.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "folder", type=Path, help="where the finished base goes; its training state is in FOLDER.training"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random draws")
+    parser.add_argument("--vae-steps", type=int, default=3_000, help="steps of the autoencoder")
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=[5_000, 7_500, 8_000], help="steps of each round of the denoiser"
+    )
+    parser.add_argument("--decoder-steps", type=int, default=1_500, help="steps of the autoencoder's decoder alone")
+    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
+    parser.add_argument("--save", action="store_true", help="write the base from the last checkpoint, without training")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if "WORLD_SIZE" in os.environ:  # torchrun: processes share each batch

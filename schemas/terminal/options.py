@@ -63,10 +63,22 @@ class Given:
     """Marks a command's ``dict`` parameter that takes only the flags of ``options`` that were given.
 
     ``given: Annotated[dict[str, Any], Given(Config)]`` is for settings that come from files too: what is not given is
-    not in it, and nothing is checked.
+    not in it, and nothing is checked. A bool that a file may set has a flag ``--no-…`` too.
     """
 
     options: type
+
+
+@dataclass(frozen=True)
+class _Flag:
+    """What :func:`option` keeps in a field's metadata, under one name: pydantic takes others for its own."""
+
+    help: str
+    within: Range
+    pattern: str
+    possible: str
+    panel: str
+    shown: str | None
 
 
 def option(
@@ -92,8 +104,7 @@ def option(
         shown: the default as ``--help`` shows it, where that is not ``default``.
         metadata: more for the field's metadata.
     """
-    known = {"help": help, "within": within or Range(), "pattern": pattern, "possible": possible, "panel": panel}
-    metadata = {**known, "shown": shown, **metadata}
+    metadata["flag"] = _Flag(help, within or Range(), pattern, possible, panel, shown)
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -125,7 +136,7 @@ def faults(options: Any) -> list[str]:
     kind: Any = type(options)
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
-        possible = None if value is None else _fault(types_of(kind)[field.name], value, field.metadata)
+        possible = None if value is None else _fault(types_of(kind)[field.name], value, field.metadata["flag"])
         if possible:
             found.append(f"{flag_of(field.name)} {value}: must be {possible}")
     return [*found, *(options.conflicts() if hasattr(options, "conflicts") else ())]
@@ -167,7 +178,9 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
             if name in whole:
                 groups[name] = options(**{field: value for field, value in found.items() if value is not None})
             else:
+                off = [field for field in found if values.pop(_negation(field), False)]
                 groups[name] = {field: value for field, value in found.items() if _is_given(context, field)}
+                groups[name].update(dict.fromkeys(off, False))
         check(*(groups[name] for name in whole))
         command(**values, **groups)
 
@@ -196,34 +209,41 @@ def from_values(options: type[T], values: Mapping[str, Any], source: str) -> T:
 
 
 def _parameters(options: Any, negatable: bool) -> list[inspect.Parameter]:
-    """What Typer makes flags of. Where they are ``negatable``, a bool has a second flag, ``--no-…``."""
+    """What Typer makes flags of. Where they are ``negatable``, a bool has a second flag that help does not list."""
     parameters, panel = [], None
     for field in dataclasses.fields(options):
-        kind, metadata = types_of(options)[field.name], field.metadata
-        panel = metadata["panel"] or panel
+        kind, flag = types_of(options)[field.name], field.metadata["flag"]
+        panel = flag.panel or panel
         plain, choices = value_type(kind), get_args(kind) if get_origin(kind) is Literal else ()
-        default = None if field.default in (dataclasses.MISSING, "") else field.default
-        flag = typer.Option(
-            *([] if plain is not bool or negatable else [flag_of(field.name)]),
-            help=_help(kind, metadata),
+        shown = typer.Option(
+            *([flag_of(field.name)] if plain is bool else []),
+            help=_help(kind, flag),
             rich_help_panel=panel,
-            show_default=True if metadata["shown"] is None else metadata["shown"],
+            show_default=True if flag.shown is None else flag.shown,
             metavar="|".join(choices) or None,
             autocompletion=_completion(choices) if choices else None,
         )
+        default = None if field.default in (dataclasses.MISSING, "") else field.default
         kind = list[str] if plain in (list, tuple) else plain
-        parameters.append(
-            inspect.Parameter(
-                field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind | None, flag]
-            )
-        )
+        parameters.append(_parameter(field.name, default, Annotated[kind | None, shown]))
+        if plain is bool and negatable:
+            off = typer.Option(flag_of(_negation(field.name)), hidden=True)
+            parameters.append(_parameter(_negation(field.name), False, Annotated[bool, off]))
     return parameters
 
 
-def _help(kind: Any, metadata: Mapping[str, Any]) -> str:
-    text, bounds = metadata["help"], str(metadata["within"])
-    bounded = kind in (int, float) and metadata["within"] != Range()
-    return f"{text} {bounds[0].upper()}{bounds[1:]}." if bounded else text
+def _parameter(name: str, default: Any, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _negation(name: str) -> str:
+    return f"no_{name}"
+
+
+def _help(kind: Any, flag: _Flag) -> str:
+    bounds = str(flag.within)
+    bounded = kind in (int, float) and flag.within != Range()
+    return f"{flag.help} {bounds[0].upper()}{bounds[1:]}." if bounded else flag.help
 
 
 def _completion(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
@@ -244,16 +264,16 @@ def _present(hint: Any) -> Any:
     return next(part for part in get_args(hint) if part is not NoneType) if get_origin(hint) in UNIONS else hint
 
 
-def _fault(kind: Any, value: Any, metadata: Mapping[str, Any]) -> str | None:
+def _fault(kind: Any, value: Any, flag: _Flag) -> str | None:
     """What a value must be, where it is not."""
     if get_origin(kind) is Literal:
         return None if value in get_args(kind) else f"one of {', '.join(get_args(kind))}"
     if kind in (int, float):
         if not abs(value) < LARGEST:
             return "a finite number"
-        return None if value in metadata["within"] else str(metadata["within"])
-    if kind is str and metadata["pattern"] and not re.fullmatch(metadata["pattern"], value):
-        return str(metadata["possible"])
+        return None if value in flag.within else str(flag.within)
+    if kind is str and flag.pattern and not re.fullmatch(flag.pattern, value):
+        return flag.possible
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from rich.console import Console
 
 from ..terminal.console import AsJson, print_json
+from ..terminal.options import Range, option, with_options
 
 Folder = Annotated[str, typer.Argument(help="The dataset's folder, or an fsspec address.", show_default=False)]
 
@@ -16,20 +18,21 @@ Folder = Annotated[str, typer.Argument(help="The dataset's folder, or an fsspec 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (inspect, verify):
-        app.command(rich_help_panel="Look at a dataset")(command)
+        app.command(rich_help_panel="Inspect a dataset")(with_options(command))
 
 
-def inspect(
-    dataset: Folder,
-    contact_sheet: Annotated[
-        Path | None, typer.Option(help="Write pictures and maps, side by side, to this PNG.")
-    ] = None,
-    rows: Annotated[int, typer.Option(min=1, max=200, help="Pictures on the contact sheet.")] = 8,
-    first: Annotated[int, typer.Option(min=0, help="Its first row.")] = 0,
-    rejects: Annotated[int, typer.Option(min=0, help="Refused files, and unread captions, to name.")] = 10,
-    json: AsJson = False,
-) -> None:
-    """Tables, rows, rejects by reason, sizes, how each table was made; with a contact sheet, how it looks."""
+@dataclass(frozen=True)
+class InspectOptions:
+    """What is shown beside the tables."""
+
+    contact_sheet: Path | None = option(None, "Write a sheet of pictures beside their maps to this .png or .jpg file.")
+    rows: int = option(8, "Pictures on the contact sheet.", within=Range(1, 200))
+    first: int = option(0, "First row on the contact sheet.")
+    rejects: int = option(10, "Refused pictures, and unread captions, to list.")
+
+
+def inspect(dataset: Folder, options: InspectOptions, json: AsJson = False) -> None:
+    """Show a dataset's tables: rows, refused pictures by reason, sizes, and how each table was made."""
     from ..dataset import Dataset
     from ..errors import MillError
     from ..terminal.printing import printable
@@ -37,9 +40,9 @@ def inspect(
     from .report import first_rejects, provenance_text, table_report
 
     console = Console(highlight=False)
-    opened = Dataset.open(dataset).snapshot()
+    opened, contact_sheet = Dataset.open(dataset).snapshot(), options.contact_sheet
     if contact_sheet and (contact_sheet.suffix.lower() not in (".png", ".jpg") or not contact_sheet.parent.is_dir()):
-        raise MillError(f"--contact-sheet {contact_sheet}: a .png or .jpg in a folder that is there")
+        raise MillError(f"--contact-sheet {contact_sheet}: must be a .png or .jpg file in an existing folder")
     if json:
         from .summary import dataset_summary
 
@@ -55,7 +58,7 @@ def inspect(
         soft_wrap=True,
     )
     console.print(table_report(opened, [table for table in opened.tables() if table != "sources"]))
-    for line in (*first_rejects(opened, rejects), *unread_captions(opened, rejects)):
+    for line in (*first_rejects(opened, options.rejects), *unread_captions(opened, options.rejects)):
         console.print(printable(line), markup=False, soft_wrap=True)
     for line in accounting(opened):
         console.print(line, markup=False, soft_wrap=True)
@@ -67,16 +70,16 @@ def inspect(
     if contact_sheet:
         from .sheet import contact_sheet as draw
 
-        draw(opened, rows, first).save(contact_sheet)
+        draw(opened, options.rows, options.first).save(contact_sheet)
         console.print(f"contact sheet: {printable(contact_sheet)}", markup=False, soft_wrap=True)
 
 
 def verify(
     dataset: Folder,
-    quick: Annotated[bool, typer.Option("--quick", help="Do not decode pictures and maps.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Skip decoding pictures and maps.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Check every promise that can be checked from the files; exit status 1 and a list where one is broken."""
+    """Check a dataset's files against all that is promised of them. Faults are listed, with exit status 1."""
     from ..dataset import Dataset
     from .verify import verify as faults_of
 

@@ -41,7 +41,7 @@ BAD_USE = [
     ("train DATASET NEW", "say which table to train on; there are: canny, hough, cartoon"),
     ("train EMPTY NEW --condition canny", "is not a dataset"),
     ("train DATASET NEW --condition canny --recipe nope", "no recipe 'nope'"),
-    ("train DATASET NEW --condition canny --learning-rate=-1", "--learning-rate is above 0"),
+    ("train DATASET NEW --condition canny --learning-rate=-1", "--learning-rate -1.0: must be above 0"),
     ("train DATASET NEW --condition hed", "has no condition 'hed'"),
     ("train DATASET NEW --condition canny --where nope>1", "has no column 'nope'"),
     ("train DATASET NEW --condition canny --base /no/such --estimate", "no such file or folder"),
@@ -49,7 +49,7 @@ BAD_USE = [
     ("train DATASET EMPTY --condition canny --resume", "is not a run"),
     ("sample EMPTY", "is not a run"),
     ("export-weights /no/such", "no such folder"),
-    ("export-weights DATASET --dtype int8", "fp32, fp16 or bf16"),
+    ("export-weights DATASET --dtype int8", "--dtype int8: must be one of fp32, fp16, bf16"),
     ("inspect EMPTY", "is not a dataset"),
     ("verify EMPTY", "is not a dataset"),
 ]

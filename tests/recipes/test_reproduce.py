@@ -16,7 +16,16 @@ def test_the_reproduction_runs_from_photos_to_the_page(
     """A few dozen steps through the same commands."""
     monkeypatch.setattr("recipes.reproduce.SEEDS", (0,))
     monkeypatch.setattr("recipes.reproduce.find_weights", _none)
-    scale = Scale(130, (20, 60), steps=10, batch_size=4, looks=2, rows=4, probes=2, base=str(small_base))
+    scale = Scale(
+        130,
+        (20, 60),
+        steps=10,
+        batch_size=4,
+        evaluations=2,
+        evaluation_rows=4,
+        evaluation_samples=2,
+        base=str(small_base),
+    )
     page = tmp_path / "docs" / "reproduce.md"
     page.parent.mkdir()
     reproduce(tmp_path / "work", page, scale)

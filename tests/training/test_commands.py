@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from typer.testing import CliRunner
 
 from controlmill.__main__ import app
 from controlmill.schemas.errors import MillError
-from controlmill.training.commands import sample, train
+from controlmill.training.commands import train
 from controlmill.training.config import TrainConfig
 
 
@@ -22,17 +21,26 @@ def test_help_names_every_setting() -> None:
 def test_packages_of_training_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MillError, match=r"accelerate, tensorboard, matplotlib: pip install '\.\[train\]' in"):
-        train("dataset", tmp_path / "never", recipe=None, resume=False, estimate=False, condition="canny")
+        train("dataset", tmp_path / "never", {"condition": "canny"})
 
 
-def test_what_sample_is_asked_for(nothing_loads: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("controlmill.evaluation.sample.draw", None)
-    with pytest.raises(MillError) as found:
-        sample(tmp_path, out=tmp_path / "x.xyz", count=0, seed=-1, steps=-1, guidance=math.nan)
-    assert str(found.value).split("\n  ") == [
-        "--count is 1 or more, not 0",
-        "--seed is 0 or more, not -1",
-        "--steps is 0 or more, not -1",
-        "--guidance-scale is a finite number, not nan",
-        f"--out {tmp_path / 'x.xyz'}: the name ends in one of .png, .jpg, .jpeg, .webp",
+def test_what_sample_is_asked_for(nothing_loads: None, tmp_path: Path) -> None:
+    words = ["--out", "x.xyz", "--count", "0", "--seed", "-1", "--steps", "-1", "--guidance-scale", "nan"]
+    done = CliRunner().invoke(app, ["sample", str(tmp_path), *words])
+    assert isinstance(done.exception, MillError)
+    assert str(done.exception).split("\n  ") == [
+        "--count 0: must be 1 or more",
+        "--seed -1: must be from 0 to below 2**63",
+        "--steps -1: must be 0 or more",
+        "--guidance-scale nan: must be a finite number",
+        "--out x.xyz: the name must end in one of .png, .jpg, .jpeg, .webp",
     ]
+
+
+def test_a_setting_of_a_recipe_is_turned_off_by_a_flag(scenes_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('condition = "canny"\nconnection = "lite"\nonly_mid_control = true\n')
+    words = ["train", str(scenes_folder), str(tmp_path / "run"), "--recipe", str(tmp_path / "mine.toml"), "--estimate"]
+    refused = CliRunner().invoke(app, words)
+    assert "--only-mid-control needs the copied encoder" in str(refused.exception)
+    done = CliRunner().invoke(app, [*words, "--no-only-mid-control", "--device", "cpu"])
+    assert done.exception is None, done.exception

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from controlmill.schemas.errors import MillError
-from controlmill.training.config import TYPES, TrainConfig, make_config, read_recipe
+from controlmill.schemas.terminal.options import flag_of, types_of
+from controlmill.training.config import TrainConfig, make_config, read_recipe
 
 
 def test_recipes_hold_the_papers_settings_and_flags_go_first() -> None:
@@ -31,25 +32,21 @@ def test_a_recipe_file_with_an_unknown_setting_is_refused(tmp_path: Path) -> Non
         make_config(str(tmp_path / "mine.toml"), {"condition": "canny"})
 
 
-NUMBERS = [name for name, kind in TYPES.items() if kind in (int, float)]
+NUMBERS = [name for name, kind in types_of(TrainConfig).items() if kind in (int, float)]
 
-FLOATS = [name for name, kind in TYPES.items() if kind is float]
-
-
-def flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+FLOATS = [name for name, kind in types_of(TrainConfig).items() if kind is float]
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_no_number_is_below_zero(name: str) -> None:
-    with pytest.raises(MillError, match=rf"^{flag(name)} is .*, not -1$"):
+    with pytest.raises(MillError, match=rf"^{flag_of(name)} -1: must be .*$"):
         TrainConfig(condition="canny", **{name: -1}).check()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("name", FLOATS)
 def test_every_float_is_finite(name: str, value: float) -> None:
-    with pytest.raises(MillError, match=f"^{flag(name)} is a finite number, not {value}$"):
+    with pytest.raises(MillError, match=f"^{flag_of(name)} {value}: must be a finite number$"):
         TrainConfig(condition="canny", **{name: value}).check()
 
 
@@ -61,8 +58,8 @@ def test_every_float_is_finite(name: str, value: float) -> None:
         ("max_grad_norm", 0.0, -0.1, "0 or more"),
         ("steps", 1, 0, r"from 1 to below 10\*\*8"),
         ("steps", 10**8 - 1, 10**8, r"from 1 to below 10\*\*8"),
-        ("batch_size", 1, 0, r"from 1 to 2\*\*16"),
-        ("batch_size", 2**16, 2**16 + 1, r"from 1 to 2\*\*16"),
+        ("batch_size", 1, 0, "from 1 to 65536"),
+        ("batch_size", 2**16, 2**16 + 1, "from 1 to 65536"),
         ("keep_checkpoints", 1, 0, "1 or more"),
         ("sampling_steps", 1, 0, "1 or more"),
         ("threads", 1, 0, "1 or more"),
@@ -75,7 +72,7 @@ def test_every_float_is_finite(name: str, value: float) -> None:
 )
 def test_where_the_range_of_a_number_ends(name: str, good: float, bad: float, said: str) -> None:
     TrainConfig(condition="canny", **{name: good}).check()
-    with pytest.raises(MillError, match=f"^{flag(name)} is {said}, not {bad}$"):
+    with pytest.raises(MillError, match=f"^{flag_of(name)} {bad}: must be {said}$"):
         TrainConfig(condition="canny", **{name: bad}).check()
 
 
@@ -83,10 +80,10 @@ def test_all_faults_are_named_at_once() -> None:
     with pytest.raises(MillError) as found:
         TrainConfig(precision="fp8", max_grad_norm=-1.0, min_snr_gamma=-5.0, learning_rate=math.nan).check()
     assert str(found.value).split("\n  ") == [
-        "--precision fp8: one of fp32, bf16, fp16",
-        "--learning-rate is a finite number, not nan",
-        "--max-grad-norm is 0 or more, not -1.0",
-        "--min-snr-gamma is 0 or more, not -5.0",
+        "--learning-rate nan: must be a finite number",
+        "--max-grad-norm -1.0: must be 0 or more",
+        "--min-snr-gamma -5.0: must be 0 or more",
+        "--precision fp8: must be one of fp32, bf16, fp16",
         "--condition: say which table to train on",
     ]
 
@@ -94,5 +91,5 @@ def test_all_faults_are_named_at_once() -> None:
 def test_a_setting_that_may_be_left_open_is_checked_when_it_is_given() -> None:
     assert make_config(None, {"condition": "canny", "evaluation_prompt": ""}).evaluation_prompt == ""
     assert make_config(None, {"condition": "canny"}).evaluation_prompt is None
-    with pytest.raises(MillError, match="evaluation_prompt = 3: should be str"):
+    with pytest.raises(MillError, match="settings: evaluation_prompt = 3: must be text"):
         make_config(None, {"condition": "canny", "evaluation_prompt": 3})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,9 +123,9 @@ def test_what_a_plan_says_of_processes_and_looks_without_a_warning(
     text = plan_text(prepared, config)
     assert "20 steps of 4, 2 in each of 2 processes are" in text
     assert "looks at held-out rows: 2 of" in text
-    config.evaluate_every = 1
+    config = replace(config, evaluate_every=1)
     assert "looks at held-out rows: 21 of" in plan_text(prepared, config)
-    config.evaluation_budget = 0.05
+    config = replace(config, evaluation_budget=0.05)
     assert "fewer than the 21 asked for: --evaluation-budget 0.05" in plan_text(prepared, config)
     assert warnings == []
     monkeypatch.setenv("WORLD_SIZE", "many")

@@ -103,7 +103,7 @@ def test_a_run_folder_of_other_settings(
     [
         ({"condition": "sketch"}, "no condition 'sketch'"),
         ({"only_mid_control": True, "connection": "lite"}, "--only-mid-control needs"),
-        ({"connection": "wrong"}, "--connection wrong: one of zero, gaussian, lite"),
+        ({"connection": "wrong"}, "--connection wrong: must be one of zero, gaussian, lite"),
         ({"base": "./nowhere"}, "no such file or folder"),
         ({"base": "nobody/nothing-at-all"}, "not found here"),
         ({"base": "model.ckpt"}, "can run code"),
@@ -112,7 +112,7 @@ def test_a_run_folder_of_other_settings(
         ({"start_from": "./nowhere"}, "no ControlNet there"),
         ({"prompt_dropout": 1.5, "steps": 0}, "--prompt-dropout"),
         ({"ema_decay": 0.9, "unlock": "decoder"}, "--ema-decay averages the ControlNet alone"),
-        ({"evaluation_rows": 1}, "--evaluation-rows is 2 or more"),
+        ({"evaluation_rows": 1}, "--evaluation-rows 1: must be 2 or more"),
     ],
 )
 def test_settings_that_cannot_be_used(changes: dict[str, Any], said: str, refused: Callable[..., None]) -> None:

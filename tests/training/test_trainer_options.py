@@ -17,15 +17,10 @@ from safetensors.torch import load_file
 
 from controlmill.bases.controlnet import make_controlnet
 from controlmill.training import start
-from controlmill.training.config import TYPES
 from controlmill.training.trainer import Trainer, averaging
 from tests.training_runs import MakeConfig, TrainRun, losses
 
 QUANTISED = "__bnb_optimizer_quant_state__"
-
-
-NUMBERS = [name for name, kind in TYPES.items() if kind in (int, float)]
-FLOATS = [name for name, kind in TYPES.items() if kind is float]
 
 
 def flag(name: str) -> str:

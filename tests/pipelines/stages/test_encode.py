@@ -207,7 +207,7 @@ def test_verify_finds_a_cache_that_was_changed(encoded: Path, tmp_path: Path) ->
     ("words", "message"),
     [
         (("--base", "./nowhere"), "--base ./nowhere: no such file or folder"),
-        (("--base", "tiny", "--dtype", "fp16"), "--dtype fp16: fp32 or bf16"),
+        (("--base", "tiny", "--dtype", "fp16"), "--dtype fp16: must be one of fp32, bf16"),
         (("--overwrite", "canny"), "--overwrite canny: this command makes latents"),
     ],
 )

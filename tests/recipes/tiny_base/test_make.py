@@ -15,7 +15,7 @@ from controlmill.bases.controlnet import make_controlnet
 from controlmill.bases.encoders import TINY
 from controlmill.bases.stable_diffusion import Base
 from recipes.tiny_base import make as tiny_base
-from recipes.tiny_base import optimiser as stage
+from recipes.tiny_base import phase
 from recipes.tiny_base.scenes import COLOURS, Scene, draw_scene
 
 MEGABYTES = 12
@@ -81,23 +81,23 @@ def test_the_stock_pipeline_loads_it_in_one_dtype(folder: Path, base: Base, tmp_
 
 def test_training_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four steps end in the weights of two steps, a cut, and the rest; its loss curve has no line twice."""
-    monkeypatch.setattr(stage, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(stage, "LOG_EVERY", 1)
+    monkeypatch.setattr(phase, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(phase, "LOG_EVERY", 1)
 
     def train(folder: Path) -> dict[str, torch.Tensor]:
         folder.mkdir(exist_ok=True)
         return tiny_base.train_vae(tiny_base.make_parts(0)["vae"], folder, 0, steps=4, batch=2).state_dict()
 
     once = train(tmp_path / "once")
-    update = stage.Stage.update
+    update = phase.Phase.update
 
-    def cut(one: stage.Stage, loss: torch.Tensor) -> None:
+    def cut(one: phase.Phase, loss: torch.Tensor) -> None:
         if one.step == 2:
             raise KeyboardInterrupt
         update(one, loss)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(stage.Stage, "update", cut)
+        patched.setattr(phase.Phase, "update", cut)
         train(tmp_path / "cut")
     again = train(tmp_path / "cut")
     assert all(torch.equal(value, again[name]) for name, value in once.items())

@@ -135,7 +135,7 @@ RECORDS = {
     "an unknown setting": (config(speed=1), "config.speed: Unexpected"),
     "a batch of a billion": (config(batch_size=10**9), "--batch-size"),
     "a step of many digits": (config(steps=10**400), "--steps"),
-    "no number": (config(learning_rate=float("nan")), "--learning-rate is a finite number"),
+    "no number": (config(learning_rate=float("nan")), "--learning-rate nan: must be a finite number"),
     "another connection": (config(connection="x"), "config.connection: "),
     "shapes of text": (lambda said: said.update(shapes=["ab"]), "shapes.0: "),
     "a base of ten thousand letters": (config(base="x" * 10_000, batch_size=0), "--batch-size"),

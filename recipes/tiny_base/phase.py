@@ -1,4 +1,4 @@
-"""One stage of training from nothing: optimiser, averaged weights, checkpoints and the loss curve.
+"""One phase of training from nothing: optimiser, averaged weights, checkpoints and the loss curve.
 
 Several processes may train together; each takes its share of a batch.
 """
@@ -22,8 +22,8 @@ CHECKPOINT_SECONDS = 120.0
 LOG_EVERY = 25
 
 
-class Stage:
-    """One stage of training: modules, optimiser, averaged weights, checkpoints and the loss curve."""
+class Phase:
+    """One phase of training: modules, optimiser, averaged weights, checkpoints and the loss curve."""
 
     def __init__(self, name: str, modules: dict[str, nn.Module], folder: Path, rounds: Sequence[tuple[int, float]]):
         self.name, self.modules, self.folder = name, nn.ModuleDict(modules), folder
@@ -55,7 +55,7 @@ class Stage:
             if step < steps:
                 return number, step
             step -= steps
-        raise AssertionError("the stage is done")
+        raise AssertionError("the phase is done")
 
     def update(self, loss: torch.Tensor, warmup: int = 200) -> None:
         """One optimiser step: in each round a warm-up, then a cosine to zero; gradient norm at most 1; mean weights."""
