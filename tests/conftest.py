@@ -76,7 +76,7 @@ def scenes_with_caches(scenes_folder: Path, small_base: Path, tmp_path_factory: 
     """The scenes with caches of the small base, made by the command."""
     folder = tmp_path_factory.mktemp("cached") / "dataset"
     shutil.copytree(scenes_folder, folder)
-    encoded = command("encode", str(folder), "--base", str(small_base), "--text", "--mirror")
+    encoded = command("encode", str(folder), "--base", str(small_base), "--text", "--flip")
     assert encoded.returncode == 0, encoded.stderr
     return folder
 
