@@ -63,12 +63,12 @@ def train(
         raise MillError(f"training needs {', '.join(absent)}: pip install '.[train]' in ControlMill's checkout")
     if resume and recipe:
         raise MillError("--resume goes on with the run's own settings; leave --recipe out")
+    config = None if resume else _config(dataset, recipe, settings)
     from . import start
 
-    if resume:
+    if config is None:
         config, prepared = start.resume(run, settings, dataset)
     else:
-        config = _config(dataset, recipe, settings)
         prepared = start.begin(dataset, run, config)
     from controlmill.annotators.runtime.torch_device import resolve_device
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any, Literal
 
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.jsonfile import FORBID
-from controlmill.schemas.fingerprint import differences
 from controlmill.schemas.terminal.options import Range, faults, from_values, option, raise_all
 
 SHORT = 50  # steps: a trial of fewer needs no evaluation or checkpoint between its first and last step
@@ -217,6 +215,8 @@ def make_config(recipe: str | None, given: Mapping[str, Any], conditions: str = 
 
 def read_recipe(name: str) -> dict[str, Any]:
     """Settings of a recipe that comes with ControlMill, or of a .toml file."""
+    import tomllib
+
     path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -229,6 +229,8 @@ def read_recipe(name: str) -> dict[str, Any]:
 
 def check_same(before: Mapping[str, Any], now: TrainConfig, folder: str) -> None:
     """Raise MillError where a run folder was begun with other settings than now."""
+    from controlmill.schemas.fingerprint import differences
+
     old = {name: value for name, value in before.items() if name not in now.machine()}
     changed = differences(old, now.decisive())
     if changed:
