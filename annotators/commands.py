@@ -34,15 +34,15 @@ def doctor(weights: Weights = None, json: AsJson = False) -> None:
     """Show this machine's devices, the conditions that can run on it, and where their weights are."""
     from .examination import examine
 
-    said = examine(str(weights) if weights else None)
+    report = examine(str(weights) if weights else None)
     if json:
-        print_json(said)
+        print_json(report)
         return
     console = Console(highlight=False)
-    console.print(", ".join(f"{name} {version}" for name, version in said["packages"].items()), markup=False)
-    devices = ", ".join(f"{device['name']} (dtype auto: {device['dtype']})" for device in said["devices"])
-    console.print(f"{said['cores']} cores; devices: {devices}", markup=False)
-    for line in said["conditions"]:
+    console.print(", ".join(f"{name} {version}" for name, version in report["packages"].items()), markup=False)
+    devices = ", ".join(f"{device['name']} (dtype auto: {device['dtype']})" for device in report["devices"])
+    console.print(f"{report['cores']} cores; devices: {devices}", markup=False)
+    for line in report["conditions"]:
         terms = f"; needs --accept-license {line['licence_gate']}" if line["licence_gate"] else ""
         ready = "yes" if line["ready"] else "after a download"
         console.print(f"{line['condition'] + '=' + line['variant']:26} {ready:17} {line['summary']}{terms}", **LINE)
@@ -91,7 +91,7 @@ def fetch_weights(
 
 
 def _accepted(conditions: str, licences: Sequence[str], console: Console) -> list[Choice]:
-    """The choices whose licences are accepted. Of ``all`` the others are left out, and that is said.
+    """The choices whose licences are accepted. Of ``all`` the others are left out, and printed.
 
     Raises:
         MillError: one was asked for by name.

@@ -88,9 +88,9 @@ def verify(
     if json:
         from .summary import verify_summary
 
-        said = verify_summary(opened, faults_of(opened, pixels=not quick))
-        print_json(said)
-        raise typer.Exit(1 if said["faults"] else 0)
+        summary = verify_summary(opened, faults_of(opened, pixels=not quick))
+        print_json(summary)
+        raise typer.Exit(1 if summary["faults"] else 0)
     faults = 0
     for fault in faults_of(opened, pixels=not quick):
         faults += 1
