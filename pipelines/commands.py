@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controlmill.schemas.terminal.console import output, talks
+from controlmill.schemas.terminal.console import output, with_messages
 from controlmill.schemas.terminal.options import with_options
 from controlmill.schemas.views.commands import Folder
 
@@ -39,7 +39,7 @@ Overwrite = Annotated[list[str] | None, typer.Option(help="Table to make again, 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (build, ingest, annotate, encode):
-        app.command(rich_help_panel="Make a dataset")(talks(with_options(command)))
+        app.command(rich_help_panel="Make a dataset")(with_messages(with_options(command)))
 
 
 def build(
@@ -64,7 +64,7 @@ def build(
     if conditions is None:
         conditions = "" if maps.conditions_from else "canny"
     request = parse_request(dataset, config, redo, maps, networks, conditions)
-    _say_unused(request)
+    _print_unused_device(request)
     if dry_run:
         for line in rehearse(folder, dataset, request, resources, shard_size, redo):
             output.say(line)
@@ -73,13 +73,13 @@ def build(
     actions.check_overwrite(redo, ("images", *plan.wanted))
     actions.check_ingest(folder, dataset, config, shard_size, redo, plan.folders)
     actions.check_conditions(dataset, plan, redo)
-    _say_listing(dataset, redo)
-    _say_sources(plan)
+    _print_listing(dataset, redo)
+    _print_sources(plan)
     with resources:
         actions.load_networks(dataset, plan, resources, redo)
         actions.ingest(folder, dataset, config, resources, shard_size, redo, plan.folders)
         done = actions.annotate(dataset, plan, resources, redo)
-    _summary(done, ["images", *plan.wanted], time.monotonic() - started)
+    _print_summary(done, ["images", *plan.wanted], time.monotonic() - started)
 
 
 def ingest(
@@ -101,13 +101,13 @@ def ingest(
     actions.check_overwrite(redo, ("images", *plan.wanted))
     actions.check_ingest(folder, dataset, config, shard_size, redo, plan.folders)
     actions.check_conditions(dataset, plan, redo)
-    _say_listing(dataset, redo)
-    _say_sources(plan)
+    _print_listing(dataset, redo)
+    _print_sources(plan)
     with resources:
         done = actions.ingest(folder, dataset, config, resources, shard_size, redo, plan.folders)
         if plan.stages:
             done = actions.annotate(dataset, plan, resources, redo)
-    _summary(done, ["images", *plan.wanted], time.monotonic() - started)
+    _print_summary(done, ["images", *plan.wanted], time.monotonic() - started)
 
 
 def annotate(
@@ -128,13 +128,13 @@ def annotate(
     started, redo = time.monotonic(), tables_to_redo(overwrite)
     config = IngestConfig.of(mended(dataset))
     request = parse_request(dataset, config, redo, maps, networks, conditions or "", captions_from)
-    _say_unused(request)
+    _print_unused_device(request)
     plan = request.plan()
     actions.check_overwrite(redo, tuple(plan.wanted))
-    _say_sources(plan)
+    _print_sources(plan)
     with job.resources() as resources:
         done = actions.annotate(dataset, plan, resources, redo)
-    _summary(done, list(plan.wanted), time.monotonic() - started)
+    _print_summary(done, list(plan.wanted), time.monotonic() - started)
 
 
 def encode(dataset: Folder, caches: EncodeOptions, job: JobOptions, overwrite: Overwrite = None) -> None:
@@ -154,17 +154,17 @@ def encode(dataset: Folder, caches: EncodeOptions, job: JobOptions, overwrite: O
     plan = plan_encode(dataset, caches.base, place, caches.batch_size, caches.text, caches.flip, stored, redo)
     with job.resources() as resources:
         done = actions.annotate(dataset, plan, resources, redo)
-    _summary(done, list(plan.wanted), time.monotonic() - started)
+    _print_summary(done, list(plan.wanted), time.monotonic() - started)
 
 
-def _say_unused(request: Request) -> None:
+def _print_unused_device(request: Request) -> None:
     from .request import NETWORKLESS
 
     if request.unused_device:
         output.say(f"--device {request.unused_device}: {NETWORKLESS}, so nothing runs there")
 
 
-def _say_listing(address: str, redo: list[str]) -> None:
+def _print_listing(address: str, redo: list[str]) -> None:
     from controlmill.schemas.dataset import Dataset
     from controlmill.schemas.files.storage import Storage
 
@@ -173,21 +173,21 @@ def _say_listing(address: str, redo: list[str]) -> None:
     dataset = Dataset.open(address)
     if dataset.shards:
         rows = sum(segment["rows"] for segment in dataset.config["segments"])
-        where = f", as listed from {', '.join(dataset.corpora)}" if dataset.corpora else ""
+        where = f", listed from {', '.join(dataset.corpora)}" if dataset.corpora else ""
         output.say(
-            f"{rows:,} pictures{where}; pictures added since are not taken (--overwrite images lists anew; all that is "
-            "made from the images is then to be redone)"
+            f"{rows:,} pictures{where}; pictures added since then are not included (--overwrite images lists the "
+            "folder again; then everything made from the images must be redone too)"
         )
 
 
-def _say_sources(plan: Plan) -> None:
+def _print_sources(plan: Plan) -> None:
     """Which maps and weights the conditions are made from."""
     for stage in plan.stages:
         for line in stage.said():
             output.say(line)
 
 
-def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
+def _print_summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
     from controlmill.schemas import redo
     from controlmill.schemas.views.accounting import accounting
     from controlmill.schemas.views.report import empty_lines, table_report
@@ -202,12 +202,12 @@ def _summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
     for line in (*empty_lines(dataset, tables), *accounting(dataset)[: None if "images" in tables else 1]):
         output.say(line)
     if others:
-        output.say(f"there too, as they were: {', '.join(others)}")
+        output.say(f"other tables, not changed: {', '.join(others)}")
     for line in others_damaged(dataset, tables):
         output.say(line)
     output.say(f"done in {seconds:,.1f} s: {dataset.storage.address}")
     if stale:
         output.say(
-            f"stale now, made from earlier images: {', '.join(stale)}; redo them with "
+            f"stale, because they were made from earlier images: {', '.join(stale)}; redo them with "
             f"controlmill annotate {dataset.storage.address} --conditions … --overwrite {','.join(stale)}"
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.terminal.console import output, talks
+from controlmill.schemas.terminal.console import output, with_messages
 from controlmill.schemas.terminal.options import Given, with_options
 from controlmill.schemas.views.commands import Folder
 
@@ -39,7 +39,7 @@ Estimate = Annotated[bool, typer.Option("--estimate", help="Estimate memory and 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (train, sample, export_weights):
-        app.command(rich_help_panel=PANEL)(talks(with_options(command)))
+        app.command(rich_help_panel=PANEL)(with_messages(with_options(command)))
 
 
 def train(
@@ -73,7 +73,7 @@ def train(
     from controlmill.annotators.runtime.torch_device import resolve_device
 
     config = replace(config, device=resolve_device(config.device))
-    _say_prepared(prepared)
+    _print_rows(prepared)
     from .trainer import Trainer
 
     trainer = Trainer(run, config, prepared, resume)
@@ -148,7 +148,7 @@ def _config(address: str, recipe: str | None, given: Mapping[str, Any]) -> Train
     return make_config(recipe, given, ", ".join(conditions))
 
 
-def _say_prepared(prepared: Prepared) -> None:
+def _print_rows(prepared: Prepared) -> None:
     from .data.selection import captions_said
 
     chosen = prepared.selection

@@ -95,7 +95,7 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}"
 
 
-def talks(command: Callable[..., None]) -> Callable[..., None]:
+def with_messages(command: Callable[..., None]) -> Callable[..., None]:
     """The command with ``--quiet`` and ``--log-file``."""
     signature = inspect.signature(command, eval_str=True)
     keyword = inspect.Parameter.KEYWORD_ONLY

@@ -241,7 +241,7 @@ def test_images_redone_make_maps_stale_and_say_so(corpus: Path, copy: Path) -> N
     again = ("build", str(corpus), str(copy), "--conditions", "canny", "--resolution", "64", *SMALL[2:])
     done = command(*again, "--overwrite", "images,canny")
     assert done.returncode == 0, done.stderr
-    assert "stale now, made from earlier images: hough" in done.stderr
+    assert "stale, because they were made from earlier images: hough" in done.stderr
     listed = command("inspect", str(copy))
     assert "stale" in listed.stdout
     assert "hough" not in (copy / "README.md").read_text()

@@ -113,7 +113,7 @@ def test_another_folder_is_an_error_also_where_nothing_is_left_to_do(tmp_path: P
     assert "other is not the folder that" in refused.stderr
     again = command(*words)
     assert again.returncode == 0
-    assert f"8 pictures, as listed from {photos}; pictures added since are not taken" in again.stderr
+    assert f"8 pictures, listed from {photos}; pictures added since then are not included" in again.stderr
 
 
 def test_images_redone_from_another_folder_are_of_that_folder(tmp_path: Path) -> None:
