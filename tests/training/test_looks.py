@@ -446,6 +446,8 @@ def test_looks_measure_from_floor_to_ceiling_and_draw(finished_run: Path) -> Non
 def test_looking_changes_no_weight(
     finished_run: Path, train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
 ) -> None:
-    train_run(tmp_path / "blind", short_config(steps=2, held_out=0.2, evaluation_samples=0, evaluate_every=100))
+    train_run(
+        tmp_path / "blind", short_config(steps=2, held_out=0.2, evaluation_rows=2, sampling_steps=1, evaluate_every=100)
+    )
     a, b = (load_file(r / "diffusion_pytorch_model.safetensors") for r in (finished_run, tmp_path / "blind"))
     assert all(torch.equal(a[name], b[name]) for name in a)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from controlmill.bases.controlnet import ControlledDenoiser, choose_trainable, m
 from controlmill.bases.stable_diffusion import Base
 from controlmill.schemas.errors import MillError
 from controlmill.training import start
+from controlmill.training.config import TrainConfig
 from controlmill.training.data.loader import Loader
 from controlmill.training.data.reader import Sample
 from controlmill.training.run import checkpoint
@@ -96,11 +98,16 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on_exactly(
 SAID = ("condition", "base", "steps", "batch_size", "learning_rate", "held_out", "evaluation_samples", "device")
 
 
+def flags_of(config: TrainConfig) -> list[str]:
+    """The flags that ask for a short run's settings."""
+    said = asdict(config)
+    return [f"--{name.replace('_', '-')}={said[name]}" for name in SAID]
+
+
 def test_ctrl_c_that_reaches_reader_processes_too_writes_a_checkpoint(
     short_config: MakeConfig, scenes_folder: Path, tmp_path: Path
 ) -> None:
-    said = asdict(short_config(steps=100_000))
-    flags = [f"--{name.replace('_', '-')}={said[name]}" for name in SAID] + ["--loader-workers=2"]
+    flags = [*flags_of(short_config(steps=100_000)), "--loader-workers=2"]
     command = [sys.executable, "-m", "controlmill", "train", str(scenes_folder), str(tmp_path / "run"), *flags]
     process = subprocess.Popen(command, start_new_session=True)
     while len(losses(tmp_path / "run")) < 3:
@@ -173,18 +180,19 @@ def test_there_are_no_more_reader_processes_than_samples_and_uneven_ones_are_sai
     )
 
 
+def two_processes(dataset: Path, run: Path, config: TrainConfig) -> list[str]:
+    """The command that trains a new run by two processes."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "controlmill"]
+    return [*launch, "train", str(dataset), str(run), *flags_of(config)]
+
+
 def test_two_processes_equal_one(
     train_run: TrainRun, short_config: MakeConfig, scenes_folder: Path, tmp_path: Path
 ) -> None:
     config = short_config(steps=3, batch_size=6, unlock="decoder", unlock_learning_rate=1e-4)
     train_run(tmp_path / "one", config)
-    said = asdict(config)
-    flags = [f"--{name.replace('_', '-')}={said[name]}" for name in SAID] + [
-        "--unlock=decoder",
-        "--unlock-learning-rate=1e-4",
-    ]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "controlmill"]
-    subprocess.run([*launch, "train", str(scenes_folder), str(tmp_path / "two"), *flags], check=True)
+    words = two_processes(scenes_folder, tmp_path / "two", config)
+    subprocess.run([*words, "--unlock=decoder", "--unlock-learning-rate=1e-4"], check=True)
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=0, atol=1e-5)
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-4
@@ -414,19 +422,13 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rows(
         train_run(
             tmp_path / "run", short_config(steps=50, learning_rate=1e20, max_grad_norm=0.0, checkpoint_every=1000)
         )
-    with pytest.raises(MillError, match=r"begin a new run with --start-from .*again, .* and a lower --learning-rate"):
-        train_run(tmp_path / "again", short_config(steps=50, learning_rate=1e20, max_grad_norm=0.0, checkpoint_every=1))
-    said = json.loads(next((tmp_path / "run").glob("nan_*.json")).read_text())
-    assert len(said["rows"]) == 4
-    assert set(said["rows"][0]) == {"shard", "row", "epoch"}
-
-
-def test_what_a_new_run_does_not_take_is_said(train_run: TrainRun, short_config: MakeConfig, tmp_path: Path) -> None:
-    trainer = train_run(tmp_path / "run", short_config(steps=1, unlock="decoder"))
-    with pytest.raises(
-        MillError, match=r"its ControlNet alone, without .* and without the trained decoder, and a lower"
-    ):
-        trainer._fail([], np.nan, np.nan)
+    config = short_config(steps=50, learning_rate=1e20, max_grad_norm=0.0, checkpoint_every=1, unlock="decoder")
+    said = r"begin a new run with --start-from .*again, .* and without the trained decoder, and a lower --learning-rate"
+    with pytest.raises(MillError, match=said):
+        train_run(tmp_path / "again", config)
+    noted = json.loads(next((tmp_path / "run").glob("nan_*.json")).read_text())
+    assert len(noted["rows"]) == 4
+    assert set(noted["rows"][0]) == {"shard", "row", "epoch"}
 
 
 def test_fp16_gradients_that_are_never_finite_stop_the_run(
@@ -523,19 +525,17 @@ def test_a_checkpoint_that_does_not_fit_leaves_nothing_and_the_one_before(
 
 
 def test_processes_end_when_the_first_cannot_write(
-    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short_config: MakeConfig, scenes_folder: Path, tmp_path: Path
 ) -> None:
-    trainer = train_run(tmp_path / "run", short_config(steps=1))
-    heard = []
-    monkeypatch.setattr(trainer.accelerator, "reduce", lambda failed, how: heard.append(float(failed)) or failed)
-    monkeypatch.setattr(checkpoint, "save_file", lambda *given: (_ for _ in ()).throw(OSError("full")))
-    with pytest.raises(MillError, match="full"):
-        trainer._save()
-    assert heard == [1]
-    monkeypatch.setattr(trainer.accelerator, "reduce", lambda failed, how: failed + 1)
-    monkeypatch.setattr(type(trainer.accelerator), "is_main_process", False)
-    with pytest.raises(MillError, match="the first process could not"):
-        trainer._save()
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # a checkpoint is larger, all else is not
+
+    words = two_processes(scenes_folder, tmp_path / "run", short_config(steps=1, batch_size=2))
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300, preexec_fn=small_files)
+    assert ended.returncode != 0
+    assert "make room" in ended.stderr
+    assert "the first process could not write a checkpoint" in ended.stderr
+    assert checkpoint.steps_saved(tmp_path / "run") == []
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(

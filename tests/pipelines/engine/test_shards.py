@@ -57,7 +57,9 @@ def test_two_workers_racing_for_one_shard_leave_one_commit(images: Dataset, data
     assert digests(Path(images.storage.root))[name] == digests(dataset)[name]
 
 
-def test_the_first_commit_wins_and_a_late_twin_discards_its_own(images: Dataset) -> None:
+def test_the_first_commit_wins_and_a_late_twin_discards_its_own(
+    images: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = Run.start(images.storage)
     first = Path(images.storage.path("canny/0000/00000000.parquet"))
     original = storage.Storage.commit
@@ -67,11 +69,8 @@ def test_the_first_commit_wins_and_a_late_twin_discards_its_own(images: Dataset)
         first.write_bytes(b"the first")
         return original(self, scratch, name)
 
-    storage.Storage.commit = late  # type: ignore[method-assign]
-    try:
-        assert run_shard(canny_job(images, run), 0)["status"] == "done"
-    finally:
-        storage.Storage.commit = original  # type: ignore[method-assign]
+    monkeypatch.setattr(storage.Storage, "commit", late)
+    assert run_shard(canny_job(images, run), 0)["status"] == "done"
     assert first.read_bytes() == b"the first"
 
 

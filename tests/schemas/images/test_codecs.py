@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from controlmill.schemas.conditions import CONDITIONS, KINDS, RESIZE_OF_KIND
+from controlmill.schemas.conditions import CONDITIONS, KINDS
 from controlmill.schemas.images.codecs import LAYOUTS, check_map, decode_map, encode_map
 from controlmill.schemas.tables import TABLES
 
@@ -61,7 +61,6 @@ def test_the_table_of_conditions_is_whole() -> None:
         *("canny", "hough", "hed", "scribble", "pose", "segmentation", "depth", "normals", "cartoon", "caption"),
     ]
     for condition in CONDITIONS.values():
-        assert condition.resize == RESIZE_OF_KIND[condition.kind]
         assert TABLES[condition.table].role == "condition"
         assert condition.fidelity or condition.kind == "text"
     assert CONDITIONS["normals"].mirror == "negate-x"
