@@ -33,8 +33,11 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
+Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")]
+
+
 @app.callback()
-def about(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
+def about(version: Version = False) -> None:
     """Turn a folder of images into a ControlNet dataset, and train a ControlNet on it."""
 
 

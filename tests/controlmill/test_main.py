@@ -7,9 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import typer
 from typer.testing import CliRunner
 
 from controlmill.__main__ import app
@@ -95,6 +98,20 @@ def test_bash_completes_commands_and_options() -> None:
 
     assert completed("controlmill ann", 1) == ["annotate"]
     assert completed("controlmill train --connec", 2) == ["--connection"]
+    assert completed("controlmill train --connection g", 3) == ["gaussian"]
+
+
+def commands(group: Any) -> Iterator[Any]:
+    """All commands, those of groups too."""
+    for one in group.commands.values():
+        yield from commands(one) if hasattr(one, "commands") else [one]
+
+
+def test_every_flag_has_a_sentence_of_help_and_long_lists_have_panels() -> None:
+    for one in commands(typer.main.get_command(app)):
+        flags = [flag for flag in one.params if flag.param_type_name == "option" and not flag.hidden]
+        assert all(flag.help and flag.help.endswith(".") for flag in flags), one.name
+        assert len([flag for flag in flags if not flag.rich_help_panel]) <= 12, one.name
 
 
 def test_inspect_and_verify_print_json_alone(dataset: Path, tmp_path: Path) -> None:

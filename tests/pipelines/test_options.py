@@ -1,0 +1,45 @@
+"""Options of the jobs: what they may be, and what excludes each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from controlmill.__main__ import app
+from controlmill.pipelines.options import IngestOptions, JobOptions, tables_to_redo
+from controlmill.pipelines.stages.ingest import IngestConfig
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.images.formats import Limits
+
+
+def test_all_faults_of_all_groups_are_named_at_once_and_nothing_is_made(photos: Path, tmp_path: Path) -> None:
+    words = "--resolution 65 --fit square --max-megabytes nan --invert mask --dtype int8 --batch-size 0 --workers 2"
+    made = tmp_path / "dataset"
+    done = CliRunner().invoke(app, ["build", str(photos), str(made), *words.split(), "--runner", "DirectRunner"])
+    assert isinstance(done.exception, MillError)
+    assert str(done.exception).split("\n  ") == [
+        "--resolution 65: must be from 64 to 8192, in multiples of 8",
+        "--fit square: must be one of crop, bucket, none",
+        "--max-megabytes nan: must be a finite number",
+        "--invert needs --conditions-from, the folder that holds the maps",
+        "--dtype int8: must be one of auto, fp32, bf16, fp16",
+        "--batch-size 0: must be auto, or 1 or more",
+        "--workers is for this machine; --runner DirectRunner sets the parallelism by its own --beam-option",
+        "--runner DirectRunner may download another runner and hang: use FnApiRunner",
+    ]
+    assert not made.exists()
+
+
+def test_options_that_are_not_given_are_the_defaults_of_the_jobs() -> None:
+    assert IngestOptions().config() == IngestConfig()
+    assert IngestOptions(max_megapixels=0.5, max_megabytes=1, min_side=8, white_level=4095).config() == IngestConfig(
+        limits=Limits(500_000, 1024 * 1024, 8), white=4095
+    )
+    engine = JobOptions(beam_option=("a=1", "b=2")).resources().process.engine
+    assert (engine.runner, engine.workers, engine.options) == ("FnApiRunner", 0, ("a=1", "b=2"))
+
+
+def test_a_condition_stands_for_its_table() -> None:
+    assert tables_to_redo(["images, canny", "hed"]) == ["images", "canny", "hed"]
+    assert tables_to_redo(None) == []
