@@ -10,18 +10,17 @@ import typer
 from rich.console import Console
 
 from controlmill.schemas.terminal.console import AsJson, print_json
+from controlmill.schemas.terminal.options import with_options
 from controlmill.schemas.terminal.printing import printable
+
+from .options import FetchOptions, ListOptions
 
 if TYPE_CHECKING:
     from .catalogue import Choice
 
 LINE: dict[str, Any] = {"markup": False, "soft_wrap": True}
 weights_app = typer.Typer(help="List and download the annotators' weights.", no_args_is_help=True)
-Conditions = Annotated[str, typer.Option(help="Conditions, as for annotate. all: the default variant of each.")]
 Weights = Annotated[Path | None, typer.Option(help="Folder with annotators' weight files, named as on the hub.")]
-AcceptLicense = Annotated[
-    list[str] | None, typer.Option(help="Accept the licence of some weights, e.g. openpose. Repeatable.")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -52,15 +51,16 @@ def doctor(weights: Weights = None, json: AsJson = False) -> None:
 
 
 @weights_app.command("list")
-def list_weights(conditions: Conditions = "all", weights: Weights = None) -> None:
+@with_options
+def list_weights(options: ListOptions) -> None:
     """List the weight files of conditions: where each is on this machine, or where it comes from."""
     from .catalogue import parse_conditions
     from .examination import source_of
     from .plan import files_of
     from .runtime.weights import find
 
-    console, folder = Console(highlight=False), str(weights) if weights else None
-    for file, users in files_of(parse_conditions(conditions)).items():
+    console, folder = Console(highlight=False), str(options.weights) if options.weights else None
+    for file, users in files_of(parse_conditions(options.conditions)).items():
         found, _ = find([file], folder, download=False)
         pinned = "" if file.sha256 else ", sha256 not pinned"
         console.print(f"{', '.join(users)}: {file.name}, {source_of(file)}{pinned}", **LINE)
@@ -68,21 +68,16 @@ def list_weights(conditions: Conditions = "all", weights: Weights = None) -> Non
 
 
 @weights_app.command("fetch")
-def fetch_weights(
-    conditions: Conditions = "all",
-    accept_license: AcceptLicense = None,
-    to: Annotated[
-        Path | None, typer.Option(help="Copy the files into this folder, for --weights on other machines.")
-    ] = None,
-) -> None:
+@with_options
+def fetch_weights(options: FetchOptions) -> None:
     """Download weight files from the hub, at pinned revisions, before a job needs them."""
     import shutil
 
     from .plan import files_of
     from .runtime.weights import fetch
 
-    console = Console(highlight=False)
-    for found in fetch(files_of(_accepted(conditions, accept_license or (), console))):
+    console, to = Console(highlight=False), options.to
+    for found in fetch(files_of(_accepted(options.conditions, options.accept_license, console))):
         if to:
             (to / found.name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(found.path, to / found.name)

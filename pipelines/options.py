@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from controlmill.annotators.options import AutoDtype, device_option, weights_option
+from controlmill.annotators.options import AutoDtype, device_option, license_option, weights_option
 from controlmill.schemas.images.formats import Fit
 from controlmill.schemas.terminal.options import Range, flag_of, option
 
@@ -109,9 +109,7 @@ class NetworkOptions:
         possible="auto, or 1 or more",
     )
     compile: bool = option(False, "Compile the networks with torch.compile. Part of a table's provenance, as dtype is.")
-    accept_license: tuple[str, ...] = option(
-        (), "Accept the licence of some weights, e.g. openpose (`controlmill doctor` lists them). Repeatable."
-    )
+    accept_license: tuple[str, ...] = license_option()
 
 
 @dataclass(frozen=True)
