@@ -23,7 +23,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging
 
 from controlmill.schemas.errors import MillError, error_text
-from controlmill.schemas.files.jsonfile import read_as
+from controlmill.schemas.files.documents import read_as
 
 from . import single_file
 from .configuration import configured_by, is_single_file, read_facts

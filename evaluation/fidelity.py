@@ -14,6 +14,7 @@ from controlmill.annotators.catalogue import annotator_class
 from controlmill.annotators.runtime.weights import find
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.provenance import AnnotatorRecord, Provenance
 from controlmill.training.data.reader import Sample
 
 from .metrics import Measure, measure_of
@@ -54,29 +55,29 @@ class Judge:
 
 
 def find_annotator(
-    condition: Condition, provenance: dict[str, Any], folder: str = ""
+    condition: Condition, provenance: Provenance, folder: str = ""
 ) -> tuple[Annotator, dict[str, Path]] | str:
     """The annotator that made a table, with its weights' files, or why it is not here. Nothing is loaded.
 
     ``folder`` is looked for weights in first, where one is given.
     """
-    said = provenance["annotator"]
-    if said["variant"] == "imported":
+    made = provenance.made_by
+    if made.is_imported:
         return f"{condition.name} is imported"
-    kind = annotator_class(condition.name, said["variant"])
+    kind = annotator_class(condition.name, made.variant)
     if kind is None:
-        return f"no annotator here makes {condition.name}={said['variant']}"
-    if kind.version != said["version"]:
-        return f"the table was made by version {said['version']} of its annotator, this is {kind.version}"
+        return f"no annotator here makes {condition.name}={made.variant}"
+    if kind.version != made.version:
+        return f"the table was made by version {made.version} of its annotator, this is {kind.version}"
     try:
-        annotator = kind(**said.get("params", {}))
+        annotator = kind(**(made.params or {}))
     except (TypeError, ValueError) as error:
-        return f"the table's settings are none of {condition.name}={said['variant']} ({error_text(error)})"
-    files = _weights(annotator, said, folder)
+        return f"the table's settings are none of {condition.name}={made.variant} ({error_text(error)})"
+    files = _weights(annotator, made, folder)
     return files if isinstance(files, str) else (annotator, files)
 
 
-def make_judge(condition: Condition, provenance: dict[str, Any], device: Any = "cpu", folder: str = "") -> Judge | str:
+def make_judge(condition: Condition, provenance: Provenance, device: Any = "cpu", folder: str = "") -> Judge | str:
     """The judge of a table, its network loaded onto ``device`` in fp32, or why there is none.
 
     ``folder`` is looked for weights in first, where one is given.
@@ -90,7 +91,7 @@ def make_judge(condition: Condition, provenance: dict[str, Any], device: Any = "
     return Judge(annotator, annotator.network(files, Placement(str(device))) if annotator.network else None, measure)
 
 
-def _weights(annotator: Annotator, said: dict[str, Any], folder: str) -> dict[str, Path] | str:
+def _weights(annotator: Annotator, made: AnnotatorRecord, folder: str) -> dict[str, Path] | str:
     """The files of an annotator's network by name, the same as made the table; or what is not here."""
     if annotator.network is None:
         return {}
@@ -99,13 +100,13 @@ def _weights(annotator: Annotator, said: dict[str, Any], folder: str) -> dict[st
     except MillError as error:
         return str(error)
     digests = {file.name: file.sha256 for file in found}
-    for file in said["network"]["weights"]:
-        if digests.get(file["name"]) != file["sha256"]:
-            return f"the weights {file['name']} that made the table are not here (--weights FOLDER)"
+    for file in made.network.weights if made.network else ():
+        if digests.get(file.name) != file.sha256:
+            return f"the weights {file.name} that made the table are not here (--weights FOLDER)"
     return {file.name: Path(file.path) for file in found}
 
 
-def stored_columns(condition: Condition, provenance: dict[str, Any]) -> tuple[str, ...]:
+def stored_columns(condition: Condition, provenance: Provenance) -> tuple[str, ...]:
     """Columns that the table's annotator stored beside the maps: what was drawn for each row, and what was measured."""
-    kind = annotator_class(condition.name, provenance["annotator"]["variant"])
+    kind = annotator_class(condition.name, provenance.made_by.variant)
     return tuple(kind.columns) if kind else ()

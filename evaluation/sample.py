@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from controlmill.schemas.conditions import stored_condition
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.maps.transforms import control_image, control_picture
+from controlmill.schemas.stored import stored_condition
 from controlmill.training.run.prepare import controlnet_folder
 from controlmill.training.run.record import RunRecord, read_run
 from controlmill.training.run.saved import steps_saved

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from controlmill.schemas.maps.meaning import Plane, Reading
 from controlmill.schemas.maps.planes import file_size, read_map
 from controlmill.schemas.maps.transforms import control_picture
 from controlmill.schemas.maps.user_maps import scaled_map
+from controlmill.schemas.provenance import Provenance
 from controlmill.training.data.reader import Sample, draws
 
 from .fidelity import Judge, find_annotator
@@ -100,22 +100,17 @@ def given_map(path: Path, condition: Condition, size: tuple[int, int]) -> np.nda
         return scaled_map(plane, how, size, (left, top, left + width, top + height))[0]
 
 
-def is_imported(provenance: dict[str, Any]) -> bool:
-    """Whether a table's maps came from the user: then nothing here can annotate a photo as they were."""
-    return bool(provenance["annotator"]["variant"] == "imported")
-
-
-def check_probes(paths: Sequence[str], condition: Condition, provenance: dict[str, Any], folder: str) -> None:
+def check_probes(paths: Sequence[str], condition: Condition, provenance: Provenance, folder: str) -> None:
     """Raise MillError where ``--evaluation-image`` cannot be used; no network is loaded.
 
     ``folder`` is looked for weights in first, where one is given.
     """
     for path in paths:
-        if is_imported(provenance):
+        if provenance.made_by.is_imported:
             given_plane(Path(path), condition)
         else:
             fitted(Path(path), (8, 8))
-    found = find_annotator(condition, provenance, folder) if paths and not is_imported(provenance) else None
+    found = find_annotator(condition, provenance, folder) if paths and not provenance.made_by.is_imported else None
     if isinstance(found, str):
         raise MillError(f"--evaluation-image cannot be annotated: {found}")
 

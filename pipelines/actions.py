@@ -17,10 +17,12 @@ from controlmill.annotators.runtime.weights import Found
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.shardfile import read_rows
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.fingerprint import differences
 from controlmill.schemas.images.formats import picture_endings
+from controlmill.schemas.provenance import Segment
 from controlmill.schemas.tables import CAPTIONS
 from controlmill.schemas.views.accounting import passed_over_lines
 
@@ -63,15 +65,15 @@ def check_ingest(
     if not Storage(address).exists("dataset.json") or "images" in overwrite:
         return
     dataset = mended(address)
-    before = {**dataset.config["ingest"], "shard_size": dataset.config["shard_size"]}
-    changed = differences(before, {**config.provenance(), "shard_size": shard_size or before["shard_size"]})
+    before = {**plain(dataset.config.ingest), "shard_size": dataset.config.shard_size}
+    changed = differences(before, {**config.provenance(), "shard_size": shard_size or dataset.config.shard_size})
     if changed:
         raise MillError(
             f"{address} was made with other settings; what differs:\n  "
             + "\n  ".join(changed)
             + "\nask for the same again, or redo the images (and then all that is made from them): --overwrite images"
         )
-    if dataset.config["segments"]:
+    if dataset.config.segments:
         check_listing(dataset)
     _check_corpus(dataset, photos)
 
@@ -105,14 +107,14 @@ def ingest(
         dataset = mended(address)
         aim = {**stage.provenance(), "shard_size": shard_size, "corpus": stage.corpus}
         if "images" in overwrite and begin_redo(dataset, "images", aim):
-            dataset = dataset.redo_images(config.provenance(), shard_size)
+            dataset = dataset.redo_images(config.record(), shard_size)
     else:
-        dataset = Dataset.create(address, config.provenance(), shard_size)
-    if not dataset.config["segments"]:
+        dataset = Dataset.create(address, config.record(), shard_size)
+    if not dataset.config.segments:
         resources.process.start()
         _list(dataset, stage.corpus, leave_out)
     listed = dataset.index("sources") or dataset.finish("sources")
-    rows = [entry["rows"] for entry in listed["shards"]]
+    rows = [entry.rows for entry in listed.shards]
     _set_lost_aside(dataset, stage)
     run_stage(dataset, stage, resources, rows, {"images": stage.provenance()})
     return Dataset.open(address)
@@ -137,7 +139,7 @@ def _list(dataset: Dataset, corpus: str, leave_out: Sequence[str]) -> None:
         run.end()
     if not rows:
         raise MillError(_no_pictures(corpus, (dataset.storage.address, *leave_out)))
-    dataset.list_from(corpus, {"first_shard": 0, "shards": shards, "rows": rows, "passed_over": passed.said()})
+    dataset.list_from(corpus, Segment(0, shards, rows, passed.said()))
 
 
 def _check_corpus(dataset: Dataset, photos: str) -> None:
@@ -146,7 +148,7 @@ def _check_corpus(dataset: Dataset, photos: str) -> None:
     Raises:
         MillError: none of the first pictures still to do (or done, where all are) is in the folder as it was listed.
     """
-    if not dataset.config["segments"]:
+    if not dataset.config.segments:
         return
     todo = sorted(set(range(dataset.shards)) - dataset.committed("images"))
     with dataset.parquet("sources", todo[0] if todo else 0) as parquet:
@@ -297,7 +299,7 @@ def annotate(address: str, plan: Plan, resources: Resources, overwrite: Sequence
     redone = {table for table, aim in aims.items() if begin_redo(dataset, table, aim)}
     for stage in plan.stages if redone else ():
         _forget_changed(dataset, stage, {table: aims[table] for table in redone.intersection(stage.tables)})
-    rows = [entry["rows"] for entry in images["shards"]]
+    rows = [entry.rows for entry in images.shards]
     for stage in plan.stages:
         said = {table: plan.wanted[table] for table in stage.tables}
         run_stage(dataset.redo(redone.intersection(stage.tables)), stage, resources, rows, said)

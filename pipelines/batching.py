@@ -14,6 +14,7 @@ from controlmill.annotators.plan import load_network
 from controlmill.annotators.runtime.weights import Found
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.provenance import PlacementRecord
 
 from .engine.rows import is_out_of_memory
 
@@ -78,7 +79,7 @@ def fastest_batch(forward: Callable[[int], Any], clock: Callable[[], float] = ti
 
 def stored_placements(
     address: str, tables: Mapping[str, type[Network]], redo: Iterable[str] = ()
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, PlacementRecord]:
     """Network name → placement that a dataset's tables were begun with.
 
     Args:
@@ -89,11 +90,11 @@ def stored_placements(
     if not Storage(address).exists("dataset.json"):
         return {}
     dataset = Dataset.open(address).redo(redo)
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, PlacementRecord] = {}
     for table, network in sorted(tables.items(), key=lambda item: item[0] not in redo):  # what stays decides
         committed = dataset.committed(table)
         if committed:
-            said = dataset.footer(table, min(committed)).provenance.get("annotator", {})
-            if said.get("network", {}).get("name") == network.name:
-                found[network.name] = said["placement"]
+            annotator = dataset.footer(table, min(committed)).provenance.annotator
+            if annotator and annotator.network and annotator.network.name == network.name and annotator.placement:
+                found[network.name] = annotator.placement
     return found

@@ -172,7 +172,7 @@ def _print_listing(address: str, redo: list[str]) -> None:
         return
     dataset = Dataset.open(address)
     if dataset.shards:
-        rows = sum(segment["rows"] for segment in dataset.config["segments"])
+        rows = dataset.config.rows
         where = f", listed from {', '.join(dataset.corpora)}" if dataset.corpora else ""
         output.say(
             f"{rows:,} pictures{where}; pictures added since then are not included (--overwrite images lists the "

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from controlmill.annotators.base import Network, Placement
 from controlmill.annotators.plan import ForwardGroup
 from controlmill.annotators.runtime.torch_device import resolve_device, resolve_dtype
 from controlmill.annotators.runtime.weights import Found
+from controlmill.schemas.provenance import PlacementRecord
 
 from .batching import best_batch, stored_placements
 from .options import NetworkOptions
@@ -37,19 +37,19 @@ class Placements:
         place = Placement(device=device, dtype=resolve_dtype(options.dtype, device), compile=options.compile)
         stored = stored_placements(self.dataset, tables, self.redo)
         return {
-            network.name: self._placement(network, weights, place, stored.get(network.name, {}))
+            network.name: self._placement(network, weights, place, stored.get(network.name))
             for network in set(tables.values())
         }
 
     def _placement(
-        self, network: type[Network], weights: Mapping[str, Found], place: Placement, stored: Mapping[str, Any]
+        self, network: type[Network], weights: Mapping[str, Found], place: Placement, stored: PlacementRecord | None
     ) -> Placement:
-        if self.options.dtype == "auto":
-            place = replace(place, dtype=stored.get("dtype", place.dtype))
+        if self.options.dtype == "auto" and stored:
+            place = replace(place, dtype=stored.dtype)
         if self.options.batch_size != "auto":
             size = int(self.options.batch_size)
-        elif "batch_size" in stored:
-            size = stored["batch_size"]
+        elif stored:
+            size = stored.batch_size
         else:
             size = best_batch(network, weights, place, self.resolution)
         return replace(place, batch_size=size)

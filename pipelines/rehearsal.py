@@ -76,8 +76,7 @@ def _listing(photos: str, address: str, plan: Plan | None, shard_size: int | Non
 
 def _listed(dataset: Dataset | None) -> list[str]:
     assert dataset is not None
-    rows = sum(segment["rows"] for segment in dataset.config["segments"])
-    return [f"{rows:,} pictures are listed, {dataset.shards:,} shards of {dataset.config['shard_size']:,}"]
+    return [f"{dataset.config.rows:,} pictures are listed, {dataset.shards:,} shards of {dataset.config.shard_size:,}"]
 
 
 def _table(dataset: Dataset | None, table: str, overwrite: Sequence[str]) -> str:

@@ -6,17 +6,17 @@ Which programs can make a condition is not said here but in ``annotators/catalog
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from .errors import MillError
+from .kinds import Kind
 
-Kind = Literal["binary", "gray8", "gray16", "rgb", "labels", "text"]
+if TYPE_CHECKING:
+    from .provenance import ReadingRecord
+
 Resize = Literal["nearest", "area", "none"]
 Mirror = Literal["pixels", "negate-x", "swap-limbs", "none"]
 
-KINDS: tuple[Kind, ...] = ("binary", "gray8", "gray16", "rgb", "labels")
 RESIZE_OF_KIND: dict[str, Resize] = {
     "binary": "area",
     "gray8": "area",
@@ -42,9 +42,9 @@ class Condition:
     ``own_name`` is the name of a table that has another than its condition, so that two variants of one condition can
     stand side by side in a dataset.
 
-    Some things are known of a stored table alone (:func:`stored_condition`): ``x_channel``, where a normal's x is, None
+    Some things are known of a stored table alone (:mod:`stored`): ``x_channel``, where a normal's x is, None
     if that is not known; ``palette``, 768 bytes of RGB that paint a label map; ``is_imported``, whether a user's files
-    were its source, and ``reading``, how these were read (``schemas.user_maps.Reading``).
+    were its source, and ``reading``, how these were read (:class:`maps.meaning.Reading`).
     """
 
     name: str
@@ -58,7 +58,7 @@ class Condition:
     x_channel: int | None = None
     palette: bytes = b""
     is_imported: bool = False
-    reading: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    reading: ReadingRecord | None = field(default=None, compare=False)
 
     @property
     def resize(self) -> Resize:
@@ -100,35 +100,6 @@ CONDITIONS: dict[str, Condition] = {
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")  # of a table
 NAME_RULE = "lower-case letters, digits, _ and -, 40 at most, and a letter first"
-
-
-def stored_condition(provenance: Mapping[str, Any]) -> Condition:
-    """The condition of a table: what the provenance in its files says that it is, whatever the table is called.
-
-    Raises:
-        MillError: maps of that condition are of another kind than is said.
-    """
-    table, kind, annotator = provenance["table"], provenance["kind"], provenance["annotator"]
-    condition = CONDITIONS.get(annotator["condition"]) or imported(annotator["condition"], kind)
-    if condition.kind != kind:
-        raise MillError(f"table {table} says that it holds {condition.name} as {kind}, which is {condition.kind}")
-    condition = condition.in_table(table)
-    reading = annotator.get("reading", {})
-    palette = b""
-    if condition.kind == "labels":
-        from .maps.label_files import named_set  # with NumPy, which the command line does without
-        from .maps.labels import LabelSet, label_palette
-
-        stored = reading.get("label_set")
-        classes = LabelSet.of(stored) if stored else named_set(condition.label_set) if condition.label_set else None
-        palette = classes.palette() if classes else label_palette()
-    return replace(
-        condition,
-        x_channel=annotator.get("x_channel"),
-        palette=palette,
-        is_imported=annotator["variant"] == "imported",
-        reading=reading,
-    )
 
 
 def imported(name: str, kind: Kind) -> Condition:

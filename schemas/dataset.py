@@ -7,19 +7,23 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
-from .conditions import NAME, Condition, stored_condition
+from .conditions import NAME, Condition
 from .errors import MillError
 from .files import documents
 from .files.shardfile import Footer, ShardFile, ShardWriter, open_parquet, read_footer
 from .files.storage import Storage
 from .fingerprint import fingerprint
 from .index import TableState, describe_file, stale_shards, table_index
+from .provenance import CaptionsRecord, DatasetRecord, Entry, Index, IngestRecord, LocalRecord, Provenance, Segment
 from .redo import LISTED, REDO
+from .stored import stored_condition
 from .tables import BASE_TABLES, CACHES, CAPTIONS, IMAGES, TABLES
+from .terminal.printing import printable
 
 VERSION = 2
 SHARDS_PER_FOLDER = 10_000
@@ -43,7 +47,7 @@ class Dataset:
     ``redone`` are tables that are made anew: of these it sees the ones that grow in ``_redo`` (:mod:`redo`).
     """
 
-    def __init__(self, storage: Storage, config: dict[str, Any], redone: Iterable[str] = ()):
+    def __init__(self, storage: Storage, config: DatasetRecord, redone: Iterable[str] = ()):
         self.storage = storage
         self.config = config
         self.redone = frozenset(redone)
@@ -56,23 +60,18 @@ class Dataset:
             MillError: there is none, or it is damaged or of another schema version.
         """
         storage = Storage(address)
-        config = storage.read_json("dataset.json")
-        if config is None:
+        versioned = storage.read_json("dataset.json", _Versioned)
+        if versioned is None:
             raise MillError(f"{storage.address} is not a dataset (no dataset.json); make one with: controlmill ingest")
-        version = config.get("version") if isinstance(config, dict) else None
-        if version != VERSION:
-            raise MillError(f"{storage.address} {_of_another_version(version)}")
-        if IMAGES in redone:
-            config = storage.read_json(f"{REDO}/dataset.json") or config
-        try:
-            documents.check(config, documents.CONFIG)
-            documents.check_config(config)
-        except ValueError as error:
-            raise documents.damaged(storage.path("dataset.json"), error, "it must be restored") from error
+        if versioned.version != VERSION:
+            raise MillError(f"{storage.address} {_of_another_version(versioned.version)}")
+        config = storage.read_json(f"{REDO}/dataset.json", DatasetRecord) if IMAGES in redone else None
+        config = config or storage.read_json("dataset.json", DatasetRecord)
+        assert config is not None
         return cls(storage, config, redone)
 
     @classmethod
-    def create(cls, address: str | os.PathLike[str], ingest: Mapping[str, Any], shard_size: int | None) -> Dataset:
+    def create(cls, address: str | os.PathLike[str], ingest: IngestRecord, shard_size: int | None) -> Dataset:
         """Make an empty dataset; the folder may exist but must hold nothing.
 
         Raises:
@@ -91,31 +90,32 @@ class Dataset:
         if storage.files("") or [name for name in storage.folders() if name != "_run"]:
             raise MillError(f"{storage.address} is not empty and not a dataset; choose another folder")
 
-    def redo_images(self, ingest: Mapping[str, Any], shard_size: int | None) -> Dataset:
+    def redo_images(self, ingest: IngestRecord, shard_size: int | None) -> Dataset:
         """This dataset with images that are made anew: as far as they are, or empty."""
-        there = self.storage.read_json(f"{REDO}/dataset.json", documents.CONFIG)
+        there = self.storage.read_json(f"{REDO}/dataset.json", DatasetRecord)
         return Dataset(self.storage, there or _new_config(ingest, shard_size), LISTED)
 
     def redo(self, tables: Iterable[str]) -> Dataset:
         """This dataset with tables that are made anew."""
         return Dataset(self.storage, self.config, tables)
 
-    def list_from(self, corpus: str, segment: Mapping[str, Any]) -> None:
+    def list_from(self, corpus: str, segment: Segment) -> None:
         """Note what was listed; the folder's name is of this machine and stays out of what may be published."""
-        self.config["segments"] = [dict(segment)]
+        self.config = replace(self.config, segments=(segment,))
         prefix = f"{REDO}/" if IMAGES in self.redone else ""
-        self.storage.write_json(f"{prefix}{LOCAL}", {"corpora": [corpus]})
+        self.storage.write_json(f"{prefix}{LOCAL}", LocalRecord((corpus,)))
         self.storage.write_json(f"{prefix}dataset.json", self.config)
 
     @property
     def corpora(self) -> list[str]:
         """The folder that each segment was listed from, as far as this machine knows."""
-        return list((self.storage.read_json(LOCAL, documents.LOCAL) or {}).get("corpora", ()))
+        local = self.storage.read_json(LOCAL, LocalRecord)
+        return list(local.corpora) if local else []
 
     @property
     def shards(self) -> int:
         """Shards of all segments."""
-        return sum(segment["shards"] for segment in self.config["segments"])
+        return sum(segment.shards for segment in self.config.segments)
 
     # tables
 
@@ -152,18 +152,18 @@ class Dataset:
         """Whether a shard is committed in a table."""
         return self.storage.exists(self.file(table, shard))
 
-    def index(self, table: str) -> dict[str, Any] | None:
+    def index(self, table: str) -> Index | None:
         """What is known of all files of a complete table, else None."""
         name = index_file(table)
         if table in self.redone:
             name = f"{REDO}/{name}"
         elif not self.storage.exists(table):
             return None
-        aligned = documents.CACHE_INDEX if table in CACHES else documents.CONDITION_INDEX
-        shape = documents.INDEX if table in BASE_TABLES else aligned
-        index: dict[str, Any] | None = self.storage.read_json(name, shape)
-        if index is not None and not table == index["table"] == index["provenance"]["table"]:
-            raise MillError(f"{self.storage.path(name)} is damaged (it is the index of {index['table']})")
+        index = self.storage.read_json(name, Index)
+        if index is not None and not table == index.table == index.provenance.table:
+            raise MillError(f"{self.storage.path(name)} is damaged (it is the index of {printable(index.table)})")
+        if index is not None:
+            _check_kind(self.storage.path(name), table, index.provenance)
         return index
 
     @contextmanager
@@ -194,11 +194,8 @@ class Dataset:
     def condition(self, table: str) -> Condition:
         """The condition in a table that has at least one file or is complete."""
         index = self.index(table)
-        provenance = index["provenance"] if index else self.footer(table, min(self.committed(table))).provenance
-        try:
-            documents.check(provenance, documents.CONDITION_PROVENANCE)
-        except ValueError as error:
-            raise documents.damaged(f"what table {table} says of itself", error) from error
+        provenance = index.provenance if index else self.footer(table, min(self.committed(table))).provenance
+        _check_kind(f"what table {table} says of itself", table, provenance)
         return stored_condition(provenance)
 
     def state(self, table: str) -> TableState:
@@ -210,7 +207,7 @@ class Dataset:
             return TableState(table, "partial", len(committed), None)
         return TableState(table, "complete", len(committed), index)
 
-    def captions(self) -> dict[str, str]:
+    def captions(self) -> CaptionsRecord:
         """Where the captions are that training takes, and a digest of them where the images' says nothing of them.
 
         Returns:
@@ -220,7 +217,7 @@ class Dataset:
             MillError: the table of captions is not complete, or stale.
         """
         if CAPTIONS not in self.tables():
-            return {"table": IMAGES}
+            return CaptionsRecord(IMAGES)
         state = self.state(CAPTIONS)
         if state.status == "stale":
             raise MillError(
@@ -231,17 +228,17 @@ class Dataset:
                 f"{CAPTIONS} is not complete ({state.committed} of {self.shards} shards): "
                 "run the annotate command again to go on with it"
             )
-        return {"table": CAPTIONS, "sha256": fingerprint([entry["sha256"] for entry in state.index["shards"]])}
+        return CaptionsRecord(CAPTIONS, fingerprint(state.index.digests))
 
     def snapshot(self) -> Snapshot:
         """The dataset as it is now: what is asked of its tables is read once, and stays."""
         return Snapshot(self.storage, self.config, self.redone)
 
-    def stale_shards(self, table: str, index: Mapping[str, Any]) -> list[int]:
+    def stale_shards(self, table: str, index: Index) -> list[int]:
         """Shards of a finished table whose images are not the ones that it was made from."""
         return [] if table in BASE_TABLES else stale_shards(index, self.index(IMAGES))
 
-    def finish(self, table: str) -> dict[str, Any]:
+    def finish(self, table: str) -> Index:
         """Write the index of a table whose shards are all committed.
 
         Raises:
@@ -279,7 +276,7 @@ class Dataset:
                 yield writer
             self.storage.commit(scratch, self.file(table, shard))
 
-    def _describe(self, table: str, shard: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _describe(self, table: str, shard: int) -> tuple[Provenance, Entry]:
         """(what all files of the table share, this file's entry in the shard index)."""
         with self.storage.open(self.file(table, shard)) as file:
             return describe_file(file)
@@ -293,11 +290,11 @@ class Dataset:
 class Snapshot(Dataset):
     """A dataset at one time: its tables, indexes and states are read when they are first asked for, and kept."""
 
-    def __init__(self, storage: Storage, config: dict[str, Any], redone: Iterable[str] = ()):
+    def __init__(self, storage: Storage, config: DatasetRecord, redone: Iterable[str] = ()):
         super().__init__(storage, config, redone)
         self._tables: list[str] | None = None
         self._committed: dict[str, set[int]] = {}
-        self._indexes: dict[str, dict[str, Any] | None] = {}
+        self._indexes: dict[str, Index | None] = {}
         self._states: dict[str, TableState] = {}
 
     def tables(self) -> list[str]:
@@ -312,7 +309,7 @@ class Snapshot(Dataset):
             self._committed[table] = super().committed(table)
         return self._committed[table]
 
-    def index(self, table: str) -> dict[str, Any] | None:
+    def index(self, table: str) -> Index | None:
         """See :meth:`Dataset.index`."""
         if table not in self._indexes:
             self._indexes[table] = super().index(table)
@@ -325,8 +322,21 @@ class Snapshot(Dataset):
         return self._states[table]
 
 
-def _new_config(ingest: Mapping[str, Any], shard_size: int | None) -> dict[str, Any]:
-    return {"version": VERSION, "ingest": dict(ingest), "shard_size": shard_size or 0, "segments": []}
+@dataclass(frozen=True)
+class _Versioned:
+    """``dataset.json`` of any version."""
+
+    version: Any = None
+
+
+def _new_config(ingest: IngestRecord, shard_size: int | None) -> DatasetRecord:
+    return DatasetRecord(VERSION, ingest, shard_size or 0, ())
+
+
+def _check_kind(where: str, table: str, provenance: Provenance) -> None:
+    """Raise MillError where the provenance of a table is none of such a table."""
+    if not (provenance.kind == table if table in (*BASE_TABLES, *CACHES) else provenance.is_condition):
+        raise documents.damaged(where, ValueError(f'provenance.kind is "{provenance.kind}", which {table} is not'))
 
 
 def _of_another_version(version: object) -> str:

@@ -13,16 +13,19 @@ at stands in the aim, and each step can be done again, so that a switch that was
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
-from .files.documents import AIM
 from .files.storage import Storage
 from .fingerprint import fingerprint
+from .provenance import Aim
 from .tables import IMAGES, REJECTED, SOURCES
 
 REDO = "_redo"
 CONFIGS = ("_local.json", "dataset.json")
-MAKING, SWITCHING, DONE = "making", "switching", "done"
+MAKING: Literal["making"] = "making"
+SWITCHING: Literal["switching"] = "switching"
+DONE: Literal["done"] = "done"
 LISTED = (SOURCES, REJECTED, IMAGES)  # are made anew together, with the settings in dataset.json
 
 
@@ -31,17 +34,17 @@ def tables_of(name: str) -> tuple[str, ...]:
     return LISTED if name == IMAGES else (name,)
 
 
-def aims(storage: Storage) -> dict[str, dict[str, Any]]:
+def aims(storage: Storage) -> dict[str, Aim]:
     """Table → its aim, of the redos that were begun and are not ended."""
     names = [name.removesuffix(".json") for name in sorted(storage.files(f"{REDO}/_aims")) if name.endswith(".json")]
-    found = {name: storage.read_json(_aim_file(name), AIM) for name in names}
+    found = {name: storage.read_json(_aim_file(name), Aim) for name in names}
     return {name: aim for name, aim in found.items() if aim}
 
 
 def state(storage: Storage, name: str, wanted: Mapping[str, Any]) -> str | None:
     """How far a redo with this very aim is; None where none was begun."""
-    aim = storage.read_json(_aim_file(name), AIM) or {}
-    return aim.get("state") if aim.get("aim") == fingerprint(wanted) else None
+    aim = storage.read_json(_aim_file(name), Aim)
+    return aim.state if aim and aim.aim == fingerprint(wanted) else None
 
 
 def begin(storage: Storage, name: str, wanted: Mapping[str, Any]) -> None:
@@ -52,13 +55,14 @@ def begin(storage: Storage, name: str, wanted: Mapping[str, Any]) -> None:
         storage.remove(f"{REDO}/{table}")
     for config in CONFIGS if name == IMAGES else ():
         storage.remove(f"{REDO}/{config}")
-    storage.write_json(_aim_file(name), {"aim": fingerprint(wanted), "state": MAKING})
+    storage.write_json(_aim_file(name), Aim(fingerprint(wanted), MAKING))
 
 
 def switch(storage: Storage, name: str) -> None:
     """Put a table that is complete in ``_redo`` in the place of the old one; also where that was cut off before."""
-    aim = storage.read_json(_aim_file(name), AIM)
-    storage.write_json(_aim_file(name), {**aim, "state": SWITCHING})
+    aim = storage.read_json(_aim_file(name), Aim)
+    assert aim is not None
+    storage.write_json(_aim_file(name), replace(aim, state=SWITCHING))
     # a new index that is still in _redo says that its table, as far as it was not moved, is whole there
     tables = [table for table in tables_of(name) if storage.exists(_index_file(table))]
     for table in tables:
@@ -75,19 +79,19 @@ def switch(storage: Storage, name: str) -> None:
         storage.remove(f"{REDO}/_old/{table}")
     for config in CONFIGS if name == IMAGES else ():
         storage.remove(f"{REDO}/{config}")
-    storage.write_json(_aim_file(name), {**aim, "state": DONE})
+    storage.write_json(_aim_file(name), replace(aim, state=DONE))
 
 
 def cut_switches(storage: Storage) -> list[str]:
     """Tables whose switch was begun and not ended."""
-    return [name for name, aim in aims(storage).items() if aim["state"] == SWITCHING]
+    return [name for name, aim in aims(storage).items() if aim.state == SWITCHING]
 
 
 def leftovers(storage: Storage) -> Iterator[str]:
     """What is in ``_redo``, for people; nothing, where no redo is under way."""
     begun = aims(storage)
     for name, aim in begun.items():
-        yield f"a redo of {name} is not ended (it is {aim['state']}): the same command goes on with it"
+        yield f"a redo of {name} is not ended (it is {aim.state}): the same command goes on with it"
     known = {"_aims", "_tables", "_old", *(table for name in begun for table in tables_of(name))}
     for folder in storage.folders(REDO):
         if folder == "_damaged":
@@ -100,7 +104,7 @@ def end(storage: Storage, names: Iterable[str]) -> None:
     """The command that made these tables anew has ended: asking again means another redo."""
     left = aims(storage)
     for name in names:
-        if name in left and left[name]["state"] == DONE:
+        if name in left and left[name].state == DONE:
             storage.remove(_aim_file(name))
     storage.prune(REDO)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files.jsonfile import FORBID
+from controlmill.schemas.files.documents import FORBID
 from controlmill.schemas.terminal.options import Range, faults, from_values, option, raise_all
 
 SHORT = 50  # steps: a trial of fewer needs no evaluation or checkpoint between its first and last step

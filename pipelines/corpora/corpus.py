@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.shardfile import LISTED_GROUP_ROWS
+from controlmill.schemas.provenance import PassedOverRecord
 from controlmill.schemas.tables import SOURCES, TABLES
 
 from ..engine.run_folder import Run
@@ -106,10 +107,11 @@ class PassedOver:
         if len(self.notes) < NOTES_KEPT:
             self.notes.append(text)
 
-    def said(self) -> dict[str, Any]:
+    def said(self) -> PassedOverRecord:
         """As kept; what there is none of is left out."""
         counted = {name: value.said() if isinstance(value, Counts) else value for name, value in vars(self).items()}
-        return {name: value for name, value in counted.items() if value and value != {"files": 0, "most": {}}}
+        met = {name: value for name, value in counted.items() if value and value != {"files": 0, "most": {}}}
+        return cast(PassedOverRecord, met)
 
 
 def write_listing(
@@ -121,11 +123,11 @@ def write_listing(
         (shards, rows).
     """
     shards = rows = 0
-    if not dataset.config["shard_size"]:
+    if not dataset.config.shard_size:
         first = list(islice(sources, SHARDS * LARGEST_SHARD))
-        dataset.config["shard_size"] = shard_size_for(len(first))
+        dataset.config = replace(dataset.config, shard_size=shard_size_for(len(first)))
         sources = chain(first, sources)
-    for part in batched(sources, dataset.config["shard_size"]):
+    for part in batched(sources, dataset.config.shard_size):
         made = {"table": SOURCES, **provenance}
         with dataset.committing(run.id, SOURCES, shards, TABLES[SOURCES].schema, made) as writer:
             for group in batched(part, LISTED_GROUP_ROWS):

@@ -28,7 +28,7 @@ from controlmill.schemas.views import card
 
 from .mend import check_committed, clear_aside, look_at, set_aside, switch
 from .progress import Progress
-from .run_folder import Run, sweep
+from .run_folder import Run, ShardFailure, sweep
 from .shards import Job, Stage, shards_in_flight
 
 MAX_DEATHS = 5  # of the job's process, without a single commit between them
@@ -104,7 +104,7 @@ def _do(
     rows_of_shard: list[int],
     committed: Mapping[str, set[int]],
     todo: list[int],
-) -> list[dict[str, Any]]:
+) -> list[ShardFailure]:
     """Have shards done; what failed."""
     run = Run.start(dataset.storage)
     job = Job(dataset.storage, run.id, stage, resources.codec_threads(), resources.in_flight(stage), dataset.redone)
@@ -119,14 +119,14 @@ def _do(
         run.end()
 
 
-def _account(dataset: Dataset, stage: Stage, failures: list[dict[str, Any]]) -> None:
+def _account(dataset: Dataset, stage: Stage, failures: list[ShardFailure]) -> None:
     """Compare what is committed with the shard list.
 
     Raises:
         MillError: shards failed, or an engine lost work without a word.
     """
     if failures:
-        shown = "\n  ".join(f"shard {failure['shard']}: {failure['error']}" for failure in failures[:10])
+        shown = "\n  ".join(f"shard {failure.shard}: {failure.error}" for failure in failures[:10])
         more = f"\n  and {len(failures) - 10} more" if len(failures) > 10 else ""
         raise MillError(f"{len(failures)} of {dataset.shards} shards could not be done:\n  {shown}{more}\n{GO_ON}")
     for table in stage.tables:

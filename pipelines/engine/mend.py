@@ -14,7 +14,9 @@ from typing import Any
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import SHARD_NAME, SHARDS_PER_FOLDER, Dataset
 from controlmill.schemas.errors import Damaged, MillError
+from controlmill.schemas.files.documents import plain
 from controlmill.schemas.fingerprint import differences
+from controlmill.schemas.provenance import Index, Provenance
 from controlmill.schemas.tables import BASE_TABLES
 
 from .run_folder import Run, require_alone
@@ -59,7 +61,7 @@ def begin_redo(dataset: Dataset, name: str, wanted: Mapping[str, Any]) -> bool:
 def redo_aim(dataset: Dataset, said: Mapping[str, Any]) -> dict[str, Any]:
     """What a redo of an aligned table aims at: its provenance, and the images that it is made from."""
     images = dataset.index("images")
-    return {"said": said, "images": [entry["sha256"] for entry in images["shards"]] if images else []}
+    return {"said": said, "images": images.digests if images else []}
 
 
 def switch(dataset: Dataset, names: list[str]) -> None:
@@ -84,7 +86,7 @@ def switch(dataset: Dataset, names: list[str]) -> None:
 class Committed:
     """What is committed of a table, looked at: (provenance, shard) as made, stale shards, faults of files by shard."""
 
-    made: list[tuple[dict[str, Any], int]] = field(default_factory=list)
+    made: list[tuple[Provenance, int]] = field(default_factory=list)
     stale: list[int] = field(default_factory=list)
     damaged: dict[int, str] = field(default_factory=dict)
 
@@ -96,10 +98,10 @@ def look_at(dataset: Dataset, table: str) -> Committed:
         MillError: there are files that belong to no shard.
     """
     index, images = dataset.index(table), dataset.index("images")
-    if index is not None and len(index["shards"]) == dataset.shards:
+    if index is not None and len(index.shards) == dataset.shards:
         stale = dataset.stale_shards(table, index)
-        return Committed([(index["provenance"], 0)], stale, {} if stale else _misfits(dataset, table, index))
-    sums = [entry["sha256"] for entry in images["shards"]] if images else []
+        return Committed([(index.provenance, 0)], stale, {} if stale else _misfits(dataset, table, index))
+    sums = images.digests if images else []
     found = Committed()
     for shard in sorted(dataset.committed(table)):
         try:
@@ -107,13 +109,13 @@ def look_at(dataset: Dataset, table: str) -> Committed:
         except Damaged as error:
             found.damaged[shard] = str(error)
             continue
-        found.made.append((footer.shared, shard))
-        if images and footer.images_sha256 not in (None, *sums[shard : shard + 1]):
+        found.made.append((footer.provenance.shared, shard))
+        if images and footer.provenance.images_sha256 not in (None, *sums[shard : shard + 1]):
             found.stale.append(shard)
     return found
 
 
-def _misfits(dataset: Dataset, table: str, index: Mapping[str, Any]) -> dict[int, str]:
+def _misfits(dataset: Dataset, table: str, index: Index) -> dict[int, str]:
     """Shards whose file has not the size of the index, which a listing tells."""
     folder = dataset.folder(table)
     wrong: dict[int, str] = {}
@@ -121,13 +123,13 @@ def _misfits(dataset: Dataset, table: str, index: Mapping[str, Any]) -> dict[int
     for part in dataset.storage.folders(folder):
         for name, size in dataset.storage.files(f"{folder}/{part}").items():
             shard = int(name[:8]) if SHARD_NAME.fullmatch(name) else -1
-            if part != f"{shard // SHARDS_PER_FOLDER:04d}" or not 0 <= shard < len(index["shards"]):
+            if part != f"{shard // SHARDS_PER_FOLDER:04d}" or not 0 <= shard < len(index.shards):
                 surplus += [f"{folder}/{part}/{name}"] if name.endswith(".parquet") else []
-            elif size != index["shards"][shard]["bytes"]:
-                wrong[shard] = f"{folder}/{part}/{name} has {size:,} bytes, not {index['shards'][shard]['bytes']:,}"
+            elif size != index.shards[shard].bytes:
+                wrong[shard] = f"{folder}/{part}/{name} has {size:,} bytes, not {index.shards[shard].bytes:,}"
     if surplus:
         raise MillError(
-            f"{dataset.storage.path(surplus[0])} is no file of the {len(index['shards'])} shards, but readers of the "
+            f"{dataset.storage.path(surplus[0])} is no file of the {len(index.shards)} shards, but readers of the "
             f"folder take it ({len(surplus)} such in {table}): move it out of the dataset, then run the command again"
         )
     return wrong
@@ -138,7 +140,7 @@ def others_damaged(dataset: Dataset, tables: Sequence[str]) -> list[str]:
     lines = []
     for table in dataset.tables():
         index = dataset.index(table)
-        if table in (*tables, *BASE_TABLES) or index is None or len(index["shards"]) != dataset.shards:
+        if table in (*tables, *BASE_TABLES) or index is None or len(index.shards) != dataset.shards:
             continue
         try:
             wrong = list(_misfits(dataset, table, index).values())
@@ -159,8 +161,8 @@ def check_committed(dataset: Dataset, table: str, wanted: Mapping[str, Any]) -> 
     """
     found = look_at(dataset, table)
     cost = "; all tables made from them are then to be redone too" if table == "images" else ""
-    for said, shard in found.made:
-        changed = differences(said, wanted)
+    for made, shard in found.made:
+        changed = differences(plain(made), wanted)
         if changed:
             raise MillError(
                 f"{table} was made in another way (shard {shard}); what differs:\n  "

@@ -114,7 +114,7 @@ class Progress:
             new = self._new_commits(table, known)
             for _, footer in self._dataset.footers(table, new):
                 if table != "rejected":  # the images' footers say the same
-                    self._reasons.update(footer.summary.get("reasons", {}))
+                    self._reasons.update(footer.summary.reasons)
             known.update(new)
         self._take_notes(attempts)
 

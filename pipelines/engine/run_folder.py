@@ -14,20 +14,45 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files.documents import Count
+from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.machine import may_live, process_stamp
+from controlmill.schemas.provenance import Count
 
 from .rows import Failure
 
 MAX_ATTEMPTS = 5
-OWNER = {"host": str, "pid": Count(1, 2**31 - 1)}
-STOP = {"why": str}
-FAILURE = {"shard": Count(), "error": str}
 NEW = ".new-"  # begins the name of a run's folder until its owner is in it
+
+
+@dataclass(frozen=True)
+class Owner:
+    """``owner.json``: the process that a run is of; see :func:`machine.process_stamp`."""
+
+    host: str
+    pid: Annotated[int, Field(ge=1, lt=2**31)]
+    started: int | None = None
+    boot: str | None = None
+
+
+@dataclass(frozen=True)
+class Stop:
+    """``stop.json``: why a run is to stop."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class ShardFailure:
+    """``failed/SHARD.json``: why a shard could not be done."""
+
+    shard: Count
+    error: str
 
 
 class Stopped(Exception):
@@ -71,12 +96,12 @@ class Run:
 
     def stop(self, why: str) -> None:
         """Ask every worker to stop before its next row."""
-        self.storage.write_json(self._name("stop.json"), {"why": why})
+        self.storage.write_json(self._name("stop.json"), Stop(why))
 
     def stopped(self) -> str | None:
         """Why the run is to stop, if it is."""
-        said = self.storage.read_json(self._name("stop.json"), STOP)
-        return said["why"] if said else None
+        stop = self.storage.read_json(self._name("stop.json"), Stop)
+        return stop.why if stop else None
 
     def check(self) -> None:
         """Raise :class:`Stopped` where the run is to stop; looks at most once in :data:`STOP_SECONDS`."""
@@ -124,12 +149,13 @@ class Run:
 
     def fail(self, shard: int, error: str) -> None:
         """Note that a shard could not be done."""
-        self.storage.write_json(self._name(f"failed/{shard}.json"), {"shard": shard, "error": error})
+        self.storage.write_json(self._name(f"failed/{shard}.json"), ShardFailure(shard, error))
 
-    def failures(self) -> list[dict[str, Any]]:
+    def failures(self) -> list[ShardFailure]:
         """Shards that could not be done, with their errors."""
         names = sorted(self.storage.files(self._name("failed")), key=lambda name: int(name.split(".")[0]))
-        return [self.storage.read_json(self._name(f"failed/{name}"), FAILURE) for name in names]
+        found = (self.storage.read_json(self._name(f"failed/{name}"), ShardFailure) for name in names)
+        return [failure for failure in found if failure]
 
 
 @dataclass
@@ -200,8 +226,8 @@ def _owner(storage: Storage, run: str) -> dict[str, Any]:
         MillError: what it says is malformed.
     """
     advice = f"if no job works on the dataset, remove {storage.path(f'_run/{run}')}"
-    owner: dict[str, Any] | None = storage.read_json(f"_run/{run}/owner.json", OWNER, advice)
-    return owner or {}
+    owner = storage.read_json(f"_run/{run}/owner.json", Owner, advice)
+    return plain(owner) if owner else {}
 
 
 def _remove_empty(storage: Storage) -> None:

@@ -84,7 +84,7 @@ def image_digests(address: str, run: str) -> list[str]:
     index = Dataset.open(address).index("images")
     if index is None:
         raise MillError(f"the images of {address} are not complete; run controlmill ingest to go on")
-    return [entry["sha256"] for entry in index["shards"]]
+    return index.digests
 
 
 def _write(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any], outcomes: Iterator[Any]) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from controlmill.schemas.conditions import CONDITIONS, KINDS, NAME, NAME_RULE, Condition, Kind, imported
+from controlmill.schemas.conditions import CONDITIONS, NAME, NAME_RULE, Condition, imported
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.kinds import KINDS, Kind
 from controlmill.schemas.maps.label_files import find_set, named_set
 from controlmill.schemas.maps.meaning import Meaning, Reading
 from controlmill.schemas.tables import RESERVED

@@ -20,6 +20,7 @@ from controlmill.bases.encoders import ENCODERS, TextEncoder, VaeEncoder, locati
 from controlmill.schemas.caches import pack
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.documents import plain
 from controlmill.schemas.images.codecs import decode_image
 from controlmill.schemas.tables import CACHES, EMBEDDINGS, LATENTS, TABLES
 
@@ -258,7 +259,7 @@ def plan_encode(
             said["mirrored"] = mirror
             steps[table] = EncodeImages(base, encoder.digest, here, stored, mirror)
         else:
-            said["captions"] = dataset.captions()
+            said["captions"] = plain(dataset.captions())
             steps[table] = EncodeCaptions(base, encoder.digest, here, stored)
         wanted[table] = said
     return Plan((Encode(steps, wanted),), wanted)
@@ -268,5 +269,4 @@ def _begun_with(dataset: Dataset, table: str) -> int:
     committed = dataset.committed(table)
     if not committed:
         return 0
-    size: int = dataset.footer(table, min(committed)).provenance["encoder"]["placement"]["batch_size"]
-    return size
+    return dataset.footer(table, min(committed)).provenance.encoded_by.placement.batch_size

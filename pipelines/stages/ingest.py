@@ -14,11 +14,11 @@ from typing import Any
 
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import Refused, error_text
-from controlmill.schemas.files.documents import LIMITS
 from controlmill.schemas.files.shardfile import GROUP_BYTES, GROUP_PIXELS, GROUP_ROWS, LISTED_GROUP_ROWS, read_rows
 from controlmill.schemas.fingerprint import package_versions, row_key, sha256_bytes
 from controlmill.schemas.images.formats import Fit, Limits
 from controlmill.schemas.images.pixels import load_picture
+from controlmill.schemas.provenance import IngestRecord, LimitsRecord
 from controlmill.schemas.tables import IMAGES, REJECTED, SOURCES, TABLES
 
 from ..corpora.captions import caption_beside
@@ -46,10 +46,12 @@ class IngestConfig:
     @classmethod
     def of(cls, dataset: Dataset) -> IngestConfig:
         """What a dataset was made with."""
-        said = dataset.config["ingest"]
-        return cls(
-            said["resolution"], said["fit"], Limits(**{name: said["limits"][name] for name in LIMITS}), said["white"]
-        )
+        made = dataset.config.ingest
+        return cls(made.resolution, made.fit, Limits(**vars(made.limits)), made.white)
+
+    def record(self) -> IngestRecord:
+        """As stored in ``dataset.json``."""
+        return IngestRecord(VERSION, self.resolution, self.fit, LimitsRecord(**vars(self.limits)), self.white)
 
     def provenance(self) -> dict[str, Any]:
         """As stored in files."""
@@ -215,10 +217,10 @@ class Ingest(Stage):
 
 def write_rejected(dataset: Dataset, run: Run, shard: int) -> None:
     """Commit the rejected file of a shard whose images are committed."""
-    rejects = dataset.footer(IMAGES, shard).summary["rejects"]
+    rejects = dataset.footer(IMAGES, shard).summary.rejects
     provenance = {"table": REJECTED, "kind": REJECTED}
-    reasons = Counter(reject["reason"] for reject in rejects)
+    reasons = Counter(reject.reason for reject in rejects)
     with dataset.committing(run.id, REJECTED, shard, TABLES[REJECTED].schema, provenance) as writer:
         for group in batched(rejects, LISTED_GROUP_ROWS):
-            writer.write_group([{**reject, "detail": None} for reject in group])
+            writer.write_group([{**vars(reject), "detail": None} for reject in group])
         writer.close({"reasons": dict(reasons)})

@@ -20,14 +20,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..fingerprint import canonical
+from ..provenance import Provenance, Summary
 from ..tables import is_image, with_metadata
-from .documents import PROVENANCE, SUMMARY, damaged, parse
+from .documents import damaged, parse, plain
 
 GROUP_ROWS = 64
 GROUP_PIXELS = 64 * 1024 * 1024
 GROUP_BYTES = 256 * 1024 * 1024
 LISTED_GROUP_ROWS = 16 * GROUP_ROWS  # of tables without pictures
-PER_SHARD = ("shard", "images_sha256")  # provenance that differs from file to file
 REPEATED = ("reason", "error")  # columns whose values are kept in a dictionary
 MAX_FOOTER_BYTES = 64 * 1024 * 1024  # of a file that is read here though it may come from anybody
 ARROW_TAIL = 64 * 1024  # what Arrow reads of a file first: from a store it is fetched once then, for both
@@ -36,8 +36,8 @@ ARROW_TAIL = 64 * 1024  # what Arrow reads of a file first: from a store it is f
 class ShardWriter:
     """Writes row groups to ``path``; what is known only at the end goes into the footer by :meth:`close`."""
 
-    def __init__(self, path: Path, schema: pa.Schema, provenance: Mapping[str, Any]):
-        self.schema = with_metadata(schema, canonical(provenance))
+    def __init__(self, path: Path, schema: pa.Schema, provenance: Provenance | Mapping[str, Any]):
+        self.schema = with_metadata(schema, canonical(_plain(provenance)))
         media = [f"{field.name}.{part}" for field in schema if is_image(field) for part in ("bytes", "path")]
         scalars = [_column_path(field) for field in schema if not is_image(field)]
         self._writer = pq.ParquetWriter(
@@ -60,10 +60,10 @@ class ShardWriter:
         """One row group of a table's rows; its bytes do not depend on how the table lies in memory."""
         self._writer.write_table(table.combine_chunks(), row_group_size=table.num_rows)
 
-    def close(self, summary: Mapping[str, Any] | None = None) -> None:
+    def close(self, summary: Summary | Mapping[str, Any] | None = None) -> None:
         """Finish the file, with ``summary`` as the footer's ``controlmill_summary``."""
         if summary is not None:
-            self._writer.add_key_value_metadata({"controlmill_summary": canonical(summary)})
+            self._writer.add_key_value_metadata({"controlmill_summary": canonical(_plain(summary))})
         self._writer.close()
 
     def __enter__(self) -> ShardWriter:
@@ -72,6 +72,10 @@ class ShardWriter:
     def __exit__(self, *_: object) -> None:
         if self._writer.is_open:
             self._writer.close()
+
+
+def _plain(value: Provenance | Summary | Mapping[str, Any]) -> Any:
+    return value if isinstance(value, Mapping) else plain(value)
 
 
 def _column_path(field: pa.Field) -> str:
@@ -83,24 +87,14 @@ class Footer:
     """What a file says of itself: row counts of its groups, provenance, and the summary of its rows."""
 
     groups: tuple[int, ...]
-    provenance: dict[str, Any]
-    summary: dict[str, Any]
+    provenance: Provenance
+    summary: Summary
     schema: pa.Schema
 
     @property
     def rows(self) -> int:
         """Rows in the file."""
         return sum(self.groups)
-
-    @property
-    def shared(self) -> dict[str, Any]:
-        """Provenance without what differs from file to file."""
-        return {key: value for key, value in self.provenance.items() if key not in PER_SHARD}
-
-    @property
-    def images_sha256(self) -> str | None:
-        """The images file that the maps were made from."""
-        return self.provenance.get("images_sha256")
 
 
 class ShardFile(pq.ParquetFile):
@@ -165,8 +159,8 @@ def read_footer(file: BinaryIO | ShardFile) -> Footer:
             raise ValueError("it carries no ControlMill provenance")
         return Footer(
             groups=tuple(parquet.metadata.row_group(i).num_rows for i in range(parquet.metadata.num_row_groups)),
-            provenance=parse(metadata[b"controlmill"], PROVENANCE),
-            summary=parse(metadata.get(b"controlmill_summary", b"{}"), SUMMARY),
+            provenance=parse(metadata[b"controlmill"], Provenance),
+            summary=parse(metadata.get(b"controlmill_summary", b"{}"), Summary),
             schema=parquet.schema_arrow,
         )
 

@@ -15,8 +15,9 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -27,6 +28,7 @@ from . import documents
 from .whole import TEMPORARY, sync, write_whole
 
 CONFIG = "dataset.json"
+T = TypeVar("T")
 REPAIRS = {  # of a JSON file, by its folder
     "": "it must be restored from a copy",
     "_tables": "remove it, and run the command that made the table again: it is made again from the table's files",
@@ -84,12 +86,12 @@ class Storage:
         with self.open(name) as file:
             return file.read()
 
-    def read_json(self, name: str, shape: Any = object, advice: str | None = None) -> Any:
-        """A JSON file of a shape (see :func:`documents.parse`); ``None`` where there is none.
+    def read_json(self, name: str, kind: type[T], advice: str | None = None) -> T | None:
+        """A JSON file as a dataclass (see :func:`documents.parse`); ``None`` where there is none.
 
         Args:
             name: which.
-            shape: what is expected.
+            kind: the dataclass.
             advice: what to do where it is damaged; None: what can be done to files of its folder.
 
         Raises:
@@ -101,7 +103,7 @@ class Storage:
             with self.open(name) as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(0)
-                return documents.parse(file.read(min(size, documents.MAX_BYTES) + 1), shape)  # it is allocated at once
+                return documents.parse(file.read(min(size, documents.MAX_BYTES) + 1), kind)  # it is allocated at once
         except ValueError as error:
             advice = REPAIRS.get(os.path.dirname(name).split("/", 1)[0], "") if advice is None else advice
             raise documents.damaged(self.path(name), error, advice) from error
@@ -249,7 +251,8 @@ class Storage:
                     self.remove(f"{folder}/{name}" if folder else name)
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file, whole or not at all."""
+        """Write a JSON file, whole or not at all; ``value`` is plain, or a dataclass that can be read again."""
+        value = documents.plain(value) if is_dataclass(value) else value
         self.write(name, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
 
     def remove(self, name: str) -> None:

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..conditions import Kind
 from ..errors import Refused
+from ..kinds import Kind
 from ..maps.labels import label_palette
 from .colour import to_srgb
 from .formats import STORED_FORMATS, Limits

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import MillError, Refused
 from ..fingerprint import fingerprint
+from ..provenance import LabelSetRecord
 
 VOID = 255
 MOST_CLASSES = 254  # 8 bits, without void and one number for what is in no set
@@ -52,21 +53,15 @@ class LabelSet:
         return {"name": self.name, "sha256": fingerprint(said), **said}
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> LabelSet:
+    def of(cls, stored: LabelSetRecord) -> LabelSet:
         """The set that a table's provenance holds.
 
         Raises:
             MillError: it contradicts itself.
         """
         found = cls(
-            said["name"],
-            tuple(said["classes"]),
-            tuple(map(tuple, said["ids"])),
-            tuple(said["void"]),
-            said["others_void"],
-            tuple(said["colours"]),
-            tuple(said["void_colours"]),
-            said["encoding"],
+            *(stored.name, stored.classes, stored.ids, stored.void, stored.others_void),
+            *(stored.colours, stored.void_colours, stored.encoding),
         )
         try:
             found.check()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..conditions import Condition, Kind
+from ..conditions import Condition
+from ..kinds import Kind
 from .label_files import named_set
 from .labels import LabelSet
 
@@ -42,17 +42,15 @@ class Reading:
     @classmethod
     def of(cls, condition: Condition) -> Reading:
         """How files for the maps of a condition are read: as its table's were, else as they are stored."""
-        said: Mapping[str, Any] = condition.reading
-        depth, labels = said.get("depth", {}), said.get("label_set")
-        known = named_set(condition.label_set).as_stored() if condition.label_set else None
-        return cls(
-            condition.kind,
-            said.get("invert", False),
-            depth.get("meaning", ""),
-            depth.get("scale", 1.0),
-            tuple(depth.get("invalid", ())),
-            LabelSet.of(labels) if labels else known,
-        )
+        stored = condition.reading
+        if stored and stored.label_set:
+            labels: LabelSet | None = LabelSet.of(stored.label_set)
+        else:
+            labels = named_set(condition.label_set).as_stored() if condition.label_set else None
+        invert = bool(stored and stored.invert)
+        if stored and stored.depth:
+            return cls(condition.kind, invert, stored.depth.meaning, stored.depth.scale, stored.depth.invalid, labels)
+        return cls(condition.kind, invert, labels=labels)
 
     def described(self) -> str:
         """For people, in a few words."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from ..conditions import Kind
 from ..errors import Refused
+from ..kinds import Kind
 from .labels import VOID
 from .meaning import LINE_SHARE, WHITE_FROM, Plane, Reading
 from .planes import is_constant, white_where

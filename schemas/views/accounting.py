@@ -8,6 +8,7 @@ from typing import Any
 from ..dataset import Dataset
 from ..files.shardfile import read_rows
 from ..images.formats import HEIF_ENDINGS, reads_heif
+from ..provenance import Entry
 from ..tables import IMAGES
 from ..terminal.printing import printable
 
@@ -23,20 +24,21 @@ def accounting(dataset: Dataset) -> list[str]:
     if index is None:
         return []
     lines = []
-    for segment in dataset.config["segments"]:
-        entries = index["shards"][segment["first_shard"] :][: segment["shards"]]
-        kept = sum(entry["rows"] for entry in entries)
-        refused = sum(sum(entry.get("reasons", {}).values()) for entry in entries)
+    for segment in dataset.config.segments:
+        entries = index.shards[segment.first_shard :][: segment.shards]
+        kept = sum(entry.rows for entry in entries)
+        refused = sum(sum(entry.reasons.values()) for entry in entries)
         listed = [(kept, "kept"), (refused, "refused")]
-        lines += passed_over_lines(segment.get("passed_over", {}), listed, _captions(entries, kept))
-        several = sum(entry.get("several", 0) for entry in entries)
+        lines += passed_over_lines(segment.passed_over or {}, listed, _captions(entries, kept))
+        several = sum(entry.several for entry in entries)
         if several:
             lines.append(f"files of several pictures (an animation, pages), of which the first is taken: {several:,}")
     return lines
 
 
-def _captions(entries: Sequence[Mapping[str, Any]], kept: int) -> str:
-    given, unread = (sum(entry.get("captions", {}).get(name, 0) for entry in entries) for name in ("given", "unread"))
+def _captions(entries: Sequence[Entry], kept: int) -> str:
+    counts = [entry.captions for entry in entries if entry.captions]
+    given, unread = sum(count.given for count in counts), sum(count.unread for count in counts)
     said = f"captions: {kept - given:,} of {kept:,} pictures have none" if given else "captions: none"
     return f"{said}, {unread:,} of them because it cannot be read" if unread else said
 
@@ -87,10 +89,10 @@ def unread_captions(dataset: Dataset, count: int) -> list[str]:
     """The first pictures whose caption could not be read, and why."""
     index = dataset.index(IMAGES)
     lines: list[str] = []
-    for shard, entry in enumerate(index["shards"] if index else ()):
+    for shard, entry in enumerate(index.shards if index else ()):
         if len(lines) >= count:
             break
-        if entry.get("captions", {}).get("unread"):
+        if entry.captions and entry.captions.unread:
             with dataset.parquet(IMAGES, shard) as parquet:
                 lines += [
                     f"  no caption for {printable(row['source'])}: {printable(row['caption_error'])}"

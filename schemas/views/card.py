@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ..dataset import Dataset
+from ..files.documents import plain
 from ..fingerprint import fingerprint
 from ..index import TableState
+from ..provenance import DatasetRecord
 from ..tables import BASE_TABLES, CACHES, IMAGES, SOURCES, TABLES
 
 CARD = "README.md"
@@ -68,20 +69,19 @@ def _captions(tables: Sequence[TableState]) -> list[str]:
     images = next((state for state in tables if state.table == IMAGES), None)
     if images is None or images.index is None:
         return []
-    given = sum(entry.get("captions", {}).get("given", 0) for entry in images.index["shards"])
-    return [f"{given} of {images.rows} pictures have a caption in `images`."]
+    return [f"{images.index.captions.given} of {images.rows} pictures have a caption in `images`."]
 
 
-def dataset_card(config: Mapping[str, Any], tables: Sequence[TableState]) -> str:
+def dataset_card(config: DatasetRecord, tables: Sequence[TableState]) -> str:
     """The text of README.md. A table that is not in ``tables``, or has no rows, is not offered to readers."""
     offered = [state for state in tables if state.rows]
-    ingest = config["ingest"]
+    ingest = config.ingest
     lines = [
         "---",
         *_configs(offered),
         *("task_categories:", "- text-to-image", "tags:", "- controlnet", "---"),
         *("", "# A ControlNet dataset", ""),
-        f"Made by ControlMill: pictures fitted to {ingest['resolution']} pixels ({ingest['fit']}), one table a folder.",
+        f"Made by ControlMill: pictures fitted to {ingest.resolution} pixels ({ingest.fit}), one table a folder.",
         "A condition has the rows of `images` in the same order, shard by shard; `key` says so. What could not be made",
         "is null in its row, with the reason.",
         *_captions(tables),
@@ -92,7 +92,7 @@ def dataset_card(config: Mapping[str, Any], tables: Sequence[TableState]) -> str
         summary = TABLES[state.table].summary if state.table in TABLES else "imported"
         lines.append(f"| {state.table} | {state.rows} | {refused} | {summary} |")
     maps = [state for state in offered if state.table not in (*BASE_TABLES, *CACHES)]
-    deep = [state.table for state in maps if state.index and state.index["provenance"]["kind"] == "gray16"]
+    deep = [state.table for state in maps if state.index and state.index.provenance.kind == "gray16"]
     text = "\n".join(lines) + "\n" + READING.format(example=maps[0].table if maps else "CONDITION")
     return text + DEEP.format(tables=", ".join(f"`{table}`" for table in deep), example=deep[0]) if deep else text
 
@@ -114,7 +114,7 @@ def _configs(tables: Sequence[TableState]) -> list[str]:
         configs += [
             f"- config_name: {state.table}",
             *(["  default: true"] if state.table == IMAGES else []),
-            f"  description: {INDEX_WORDS} {fingerprint(state.index)}",
+            f"  description: {INDEX_WORDS} {fingerprint(plain(state.index))}",
             "  data_files:",
             "  - split: train",
             f"    path: {state.table}/*/*.parquet",

@@ -50,8 +50,7 @@ def inspect(dataset: Folder, options: InspectOptions, json: AsJson = False) -> N
             raise MillError("--json prints, --contact-sheet draws: ask for one after the other")
         print_json(dataset_summary(opened))
         return
-    listed = sum(segment["rows"] for segment in opened.config["segments"])
-    size = opened.config["shard_size"]
+    listed, size = opened.config.rows, opened.config.shard_size
     console.print(
         f"{printable(opened.storage.address)}: {listed:,} pictures listed, {opened.shards} shards of {size}",
         markup=False,

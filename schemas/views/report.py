@@ -9,10 +9,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..conditions import stored_condition
 from ..dataset import Dataset, TableState
 from ..files.shardfile import read_rows
 from ..maps.meaning import Reading
+from ..provenance import PlacementRecord
+from ..stored import stored_condition
 from ..tables import IMAGES, REJECTED
 from ..terminal.printing import printable
 
@@ -83,24 +84,25 @@ def provenance_text(state: TableState) -> str:
     """How a finished table was made, in one line."""
     if state.index is None:
         return ""
-    said: dict[str, Any] = state.index["provenance"]
-    annotator = said.get("annotator")
-    encoder = said.get("encoder")
-    if encoder is not None:
-        place = encoder["placement"]
-        mirrored = ", mirrored too" if said.get("mirrored") else ""
-        where = f"{place['device']} {place['dtype']}, batch {place['batch_size']}"
-        return f"encoder sha256 {encoder['sha256'][:12]}, stored as {encoder['stored']}{mirrored}; {where}"
-    if annotator is None:
-        ingest = said.get("ingest")
-        return f"{ingest['resolution']} px, fit {ingest['fit']}" if ingest else ""
-    params = ", ".join(f"{name} {value}" for name, value in annotator.get("params", {}).items())
-    parts = [f"{annotator['condition']}={annotator['variant']} v{annotator.get('version')}", params]
-    if annotator["variant"] == "imported":
-        parts.append(Reading.of(stored_condition(said)).described())
-    if "network" in annotator:
-        files = annotator["network"]["weights"]
-        parts.append(", ".join(f"{file['name']} from {file['origin']}, sha256 {file['sha256'][:12]}" for file in files))
-        place = annotator["placement"]
-        parts.append(f"{place['device']} {place['dtype']}, batch {place['batch_size']}")
+    made = state.index.provenance
+    if made.encoder:
+        mirrored = ", mirrored too" if made.mirrored else ""
+        stored = f"encoder sha256 {made.encoder.sha256[:12]}, stored as {made.encoder.stored}{mirrored}"
+        return f"{stored}; {_place_text(made.encoder.placement)}"
+    if made.annotator is None:
+        return f"{made.ingest.resolution} px, fit {made.ingest.fit}" if made.ingest else ""
+    annotator = made.annotator
+    params = ", ".join(f"{name} {value}" for name, value in (annotator.params or {}).items())
+    parts = [f"{annotator.condition}={annotator.variant} v{annotator.version}", params]
+    if annotator.is_imported:
+        parts.append(Reading.of(stored_condition(made)).described())
+    if annotator.network:
+        files = annotator.network.weights
+        parts.append(", ".join(f"{file.name} from {file.origin}, sha256 {file.sha256[:12]}" for file in files))
+    if annotator.placement:
+        parts.append(_place_text(annotator.placement))
     return "; ".join(part for part in parts if part)
+
+
+def _place_text(place: PlacementRecord) -> str:
+    return f"{place.device} {place.dtype}, batch {place.batch_size}"

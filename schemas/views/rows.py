@@ -78,11 +78,11 @@ def aligned_rows(dataset: Dataset, tables: Sequence[str], first: int = 0, count:
     index = dataset.index(IMAGES)
     conditions = {table: dataset.condition(table) for table in tables if table != IMAGES}
     left = count
-    for shard, entry in enumerate(index["shards"] if index else ()):
+    for shard, entry in enumerate(index.shards if index else ()):
         if left == 0:
             return
-        if first >= entry["rows"]:
-            first -= entry["rows"]
+        if first >= entry.rows:
+            first -= entry.rows
             continue
         for row in _rows_of_shard(dataset, shard, tables, first, left, conditions):
             yield row
@@ -137,7 +137,7 @@ class OpenDataset:
 
     def __len__(self) -> int:
         index = self._dataset.index(IMAGES)
-        return sum(entry["rows"] for entry in index["shards"]) if index else 0
+        return index.rows if index else 0
 
     def rows(self, *tables: str, first: int = 0, count: int | None = None) -> Iterator[Row]:
         """The rows of some tables side by side (of all, where none is named), from number ``first`` on.

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from ..conditions import Kind
 from ..dataset import Dataset
 from ..errors import MillError
 from ..images.codecs import decode_image, map_picture
+from ..kinds import Kind
 from ..tables import IMAGES
 from ..terminal.printing import printable
 from .rows import Row, aligned_rows

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..dataset import VERSION, Dataset
+from ..files.documents import plain
+from ..provenance import CaptionCounts
 from ..tables import IMAGES, REJECTED, SOURCES
 
 if TYPE_CHECKING:
@@ -23,17 +25,16 @@ def dataset_summary(dataset: Dataset) -> dict[str, Any]:
         rows; of images the files that became none) and ``provenance`` (null while it is partial).
     """
     images = dataset.index(IMAGES)
-    entries = images["shards"] if images else ()
-    captions = {name: sum(entry.get("captions", {}).get(name, 0) for entry in entries) for name in ("given", "unread")}
+    captions = images.captions if images else CaptionCounts()
     return {
         "address": dataset.storage.address,
         "version": VERSION,
-        "shard_size": dataset.config["shard_size"],
+        "shard_size": dataset.config.shard_size,
         "shards": dataset.shards,
-        "listed": sum(segment["rows"] for segment in dataset.config["segments"]),
-        "ingest": dataset.config["ingest"],
-        "captions": captions,
-        "segments": dataset.config["segments"],
+        "listed": dataset.config.rows,
+        "ingest": plain(dataset.config.ingest),
+        "captions": vars(captions),
+        "segments": plain(dataset.config)["segments"],
         "tables": [_table(dataset, name) for name in dataset.tables() if name != SOURCES],
     }
 
@@ -49,7 +50,7 @@ def _table(dataset: Dataset, name: str) -> dict[str, Any]:
         "bytes": state.bytes,
         "empty": state.empty or 0,
         "refused": dict(sorted(reasons.items())),
-        "provenance": state.index["provenance"] if state.index else None,
+        "provenance": plain(state.index.provenance) if state.index else None,
     }
 
 

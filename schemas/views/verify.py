@@ -22,9 +22,10 @@ import pyarrow as pa
 
 from ..caches import VALUES
 from ..caches import fault as cache_fault
-from ..conditions import NAME, NAME_RULE, Condition, stored_condition
+from ..conditions import NAME, NAME_RULE, Condition
 from ..dataset import Dataset, shard_file
 from ..errors import MillError, error_text
+from ..files.documents import plain
 from ..files.layout import LayoutCheck
 from ..files.shardfile import Footer, open_parquet, read_footer, read_rows, read_table
 from ..files.whole import TEMPORARY
@@ -32,7 +33,9 @@ from ..fingerprint import differences, fingerprint, row_key
 from ..images.codecs import decode_image, decode_map
 from ..index import describe_file
 from ..maps.user_maps import coverage
+from ..provenance import Entry, Provenance
 from ..redo import REDO, leftovers
+from ..stored import stored_condition
 from ..tables import BASE_TABLES, CACHES, IMAGES, REJECTED, SOURCES, TABLES, condition_schema
 from ..terminal.printing import printable
 from .card import CARD, stated_indexes
@@ -56,7 +59,7 @@ class Fault:
 def verify(dataset: Dataset, pixels: bool = True) -> Iterator[Fault]:
     """Every fault of a dataset. With ``pixels`` each picture and map is decoded, and the caches' values are read."""
     yield from _guarded("the folder", _left_over(dataset))
-    if not dataset.config["segments"]:
+    if not dataset.config.segments:
         yield Fault("commit", "dataset.json", "nothing is listed yet; run the ingest command again")
         return
     complete = []
@@ -111,7 +114,7 @@ def _left_over(dataset: Dataset) -> Iterator[Fault]:
 def _card_faults(dataset: Dataset) -> Iterator[Fault]:
     """Whether the card offers the tables as they are: by it, `datasets` knows a table that it has read before."""
     states = [dataset.state(table) for table in dataset.tables() if table != SOURCES]
-    there = {fingerprint(state.index) for state in states if state.status == "complete" and state.rows}
+    there = {fingerprint(plain(state.index)) for state in states if state.status == "complete" and state.rows}
     with dataset.storage.open(CARD) as file:
         told = stated_indexes(file.read(MAX_CARD_BYTES).decode())
     if told != there:
@@ -138,13 +141,13 @@ def _table_faults(dataset: Dataset, table: str, check_layout: LayoutCheck) -> It
     if index is None:
         yield Fault("commit", table, "has no index in _tables: the run that made it did not end; run it again")
         return
-    if len(index["shards"]) != shards:
-        yield Fault("commit", table, f"its index has {len(index['shards'])} shards, the dataset {shards}")
+    if len(index.shards) != shards:
+        yield Fault("commit", table, f"its index has {len(index.shards)} shards, the dataset {shards}")
         return
-    schema = _schema(table, index["provenance"])
-    for shard, entry in enumerate(index["shards"]):
+    schema = _schema(table, index.provenance)
+    for shard, entry in enumerate(index.shards):
         name = shard_file(table, shard)
-        yield from _guarded(name, _file_faults(dataset, name, entry, index["provenance"], schema, check_layout))
+        yield from _guarded(name, _file_faults(dataset, name, entry, index.provenance, schema, check_layout))
     stale = dataset.stale_shards(table, index)
     if stale:
         yield Fault(
@@ -152,7 +155,7 @@ def _table_faults(dataset: Dataset, table: str, check_layout: LayoutCheck) -> It
         )
 
 
-def _schema(table: str, provenance: dict[str, Any]) -> pa.Schema:
+def _schema(table: str, provenance: Provenance) -> pa.Schema:
     """The columns that a table has at least."""
     if table in (*BASE_TABLES, *CACHES):
         return TABLES[table].schema
@@ -162,8 +165,8 @@ def _schema(table: str, provenance: dict[str, Any]) -> pa.Schema:
 def _file_faults(
     dataset: Dataset,
     name: str,
-    entry: dict[str, Any],
-    provenance: dict[str, Any],
+    entry: Entry,
+    provenance: Provenance,
     schema: pa.Schema,
     check_layout: LayoutCheck,
 ) -> Iterator[Fault]:
@@ -173,34 +176,35 @@ def _file_faults(
         size = file.seek(0, os.SEEK_END)
         parquet = open_parquet(file)
         footer = read_footer(parquet)
-        if footer.rows > dataset.config["shard_size"]:
-            yield Fault("commit", name, f"has {footer.rows} rows, a shard at most {dataset.config['shard_size']}")
+        if footer.rows > dataset.config.shard_size:
+            yield Fault("commit", name, f"has {footer.rows} rows, a shard at most {dataset.config.shard_size}")
         for column in schema:
             place = footer.schema.get_field_index(column.name)
             kind = footer.schema.field(place).type if place >= 0 else None
             if kind != column.type:
                 yield Fault("commit", name, f"its column {column.name} is {kind or 'not there'}, not {column.type}")
-        if size != entry["bytes"]:
-            yield Fault("commit", name, f"has {size} bytes, by its index {entry['bytes']}")
+        if size != entry.bytes:
+            yield Fault("commit", name, f"has {size} bytes, by its index {entry.bytes}")
         else:
             file.seek(0)
             _, found = describe_file(file)
-            changed = ", ".join(key for key in {**entry, **found} if found.get(key) != entry.get(key))
+            changed = ", ".join(name for name, value in vars(found).items() if value != getattr(entry, name))
             if changed:
                 yield Fault("commit", name, f"is not the file of the index: {changed}")
-    if footer.shared != provenance:
+    if footer.provenance.shared != provenance:
         yield Fault("provenance", name, "was made in another way than the rest of the table")
 
 
 def _settings(dataset: Dataset) -> Iterator[Fault]:
     """What ``dataset.json`` says is what the tables say."""
     index, sources = dataset.index(IMAGES), dataset.index(SOURCES)
-    if index and dataset.config["ingest"] != index["provenance"]["ingest"]:
-        changed = "; ".join(differences(index["provenance"]["ingest"], dataset.config["ingest"]))
+    made = index.provenance.ingest if index else None
+    if made and made != dataset.config.ingest:
+        changed = "; ".join(differences(plain(made), plain(dataset.config.ingest)))
         yield Fault("provenance", "dataset.json", f"its settings are not those of the images: {changed}")
-    listed = sum(segment["rows"] for segment in dataset.config["segments"])
-    if sources and listed != sum(entry["rows"] for entry in sources["shards"]):
-        yield Fault("conservation", "dataset.json", f"it counts {listed} listed files, the sources another number")
+    if sources and dataset.config.rows != sources.rows:
+        counted = f"it counts {dataset.config.rows} listed files, the sources another number"
+        yield Fault("conservation", "dataset.json", counted)
 
 
 def _conservation(dataset: Dataset, shard: int) -> Iterator[Fault]:
@@ -292,6 +296,6 @@ def _cache_faults(table: str, footer: Footer, row: dict[str, Any]) -> Iterator[t
         if not row["reason"]:
             yield "conservation", "has no shape and no reason"
     elif VALUES[table][0] in row:
-        found = cache_fault(table, row, footer.provenance["encoder"]["stored"])
+        found = cache_fault(table, row, footer.provenance.encoded_by.stored)
         if found:
             yield "alignment", found

@@ -15,9 +15,12 @@ from controlmill.annotators.hed import SoftHED
 from controlmill.evaluation.fidelity import find_annotator, make_judge, stored_columns
 from controlmill.evaluation.sample import draw
 from controlmill.evaluation.user_pictures import given_map, nearest_shape, probe_samples
-from controlmill.schemas.conditions import CONDITIONS, Condition, stored_condition
+from controlmill.schemas.conditions import CONDITIONS, Condition
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.documents import made_of
 from controlmill.schemas.maps.label_files import named_set
+from controlmill.schemas.provenance import AnnotatorRecord, NetworkRecord, Provenance, WeightsRecord
+from controlmill.schemas.stored import stored_condition
 from controlmill.training import start
 from controlmill.training.run.log import read_log
 from tests.training_runs import MakeConfig, TrainRun
@@ -41,7 +44,7 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
-def provenance_of(condition: str, short_config: MakeConfig, scenes_folder: Path) -> tuple[Condition, dict[str, Any]]:
+def provenance_of(condition: str, short_config: MakeConfig, scenes_folder: Path) -> tuple[Condition, Provenance]:
     prepared = start.prepare(str(scenes_folder), short_config(condition=condition))
     return prepared.condition, prepared.provenance()
 
@@ -72,21 +75,22 @@ def test_a_given_map_is_read_as_imports_are(tmp_path: Path) -> None:
     depth = {
         "table": "depth",
         "kind": "gray16",
-        "annotator": {"condition": "depth", "variant": "imported", "reading": reading},
+        "annotator": {"condition": "depth", "variant": "imported", "version": 1, "reading": reading},
     }
-    found = given_map(tmp_path / "metres.npy", stored_condition(depth), (96, 64))
+    found = given_map(tmp_path / "metres.npy", stored_condition(made_of(Provenance, depth)), (96, 64))
     assert found[0, 0] == 65535
     assert found[-1, -1] == 1
-    said = {"table": "segmentation", "kind": "labels", "annotator": {"condition": "segmentation", "variant": "upernet"}}
+    annotator: dict[str, Any] = {"condition": "segmentation", "variant": "upernet", "version": 1}
+    said = {"table": "segmentation", "kind": "labels", "annotator": annotator}
     Image.new("RGB", (64, 64), (120, 120, 120)).save(tmp_path / "wall.png")
-    assert not given_map(tmp_path / "wall.png", stored_condition(said), (64, 64)).any()
+    assert not given_map(tmp_path / "wall.png", stored_condition(made_of(Provenance, said)), (64, 64)).any()
     said["annotator"] = {
-        **said["annotator"],
+        **annotator,
         "variant": "imported",
         "reading": {"label_set": named_set("ade20k-150").provenance()},
     }
     Image.fromarray(lines).save(tmp_path / "wall.png")
-    found = given_map(tmp_path / "wall.png", stored_condition(said), (64, 64))
+    found = given_map(tmp_path / "wall.png", stored_condition(made_of(Provenance, said)), (64, 64))
     np.testing.assert_array_equal(found, np.where(lines, 0, 255))
 
 
@@ -147,13 +151,10 @@ def test_weights_are_looked_for_in_the_users_folder(tmp_path: Path) -> None:
     (file,) = SoftHED.network.weights
     (tmp_path / file.name).write_bytes(b"weights of the user's own")
     digest = hashlib.sha256(b"weights of the user's own").hexdigest()
-    said = {
-        "variant": "soft",
-        "version": SoftHED.version,
-        "network": {"weights": [{"name": file.name, "sha256": digest}]},
-    }
-    assert "not here" in find_annotator(CONDITIONS["hed"], {"annotator": said})
-    assert find_annotator(CONDITIONS["hed"], {"annotator": said}, str(tmp_path)) == (
+    network = NetworkRecord("hed", 1, (WeightsRecord(file.name, "the user", digest, "any"),))
+    made = Provenance("hed", "gray8", annotator=AnnotatorRecord("hed", "soft", SoftHED.version, network=network))
+    assert "not here" in find_annotator(CONDITIONS["hed"], made)
+    assert find_annotator(CONDITIONS["hed"], made, str(tmp_path)) == (
         SoftHED(),
         {file.name: tmp_path / file.name},
     )
@@ -204,5 +205,7 @@ def test_a_run_from_before_there_was_the_setting_goes_on(
 
 def test_columns_that_were_stored(short_config: MakeConfig, scenes_folder: Path) -> None:
     assert stored_columns(*provenance_of("canny", short_config, scenes_folder)) == ("low", "high")
-    assert stored_columns(CONDITIONS["hough"], {"annotator": {"variant": "mlsd"}}) == ("n_lines",)
+    assert stored_columns(
+        CONDITIONS["hough"], Provenance("hough", "binary", annotator=AnnotatorRecord("hough", "mlsd", 1))
+    ) == ("n_lines",)
     assert stored_columns(*provenance_of("segmentation", short_config, scenes_folder)) == ()

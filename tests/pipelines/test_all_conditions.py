@@ -13,6 +13,7 @@ from controlmill.pipelines.batching import fastest_batch
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.images.codecs import LAYOUTS
+from controlmill.schemas.provenance import PlacementRecord
 from controlmill.schemas.views.verify import verify
 from tests.annotators import random_weights
 from tests.helpers import command, command_in_new_process, rows, write_photos
@@ -56,8 +57,8 @@ def test_ten_tables_in_one_command(weights: Path, tmp_path: Path) -> None:
                 dtype, dimensions = LAYOUTS[condition.kind]
                 assert (value.dtype, value.ndim, value.shape[:2]) == (dtype, dimensions, (height, width))
     assert rows(tmp_path / "dataset", "images")[0]["caption"] is None
-    segmentation = made.footer("segmentation", 0).provenance["annotator"]
-    assert segmentation["placement"] == {"device": "cpu", "dtype": "fp32", "batch_size": 2, "threads": 1}
+    segmentation = made.footer("segmentation", 0).provenance.made_by
+    assert segmentation.placement == PlacementRecord("cpu", "fp32", 2, 1)
     # begun with batches of 2, a table goes on with them
     again = command(*words, *small[:-2], "--accept-license", "openpose")
     assert again.returncode == 0, again.stderr

@@ -20,6 +20,7 @@ from controlmill.pipelines.stages.ingest import Ingest, IngestConfig
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.documents import plain
 from controlmill.schemas.views.verify import verify
 from tests.annotators import random_weights
 from tests.helpers import FRAGILE, KeptResources, command, command_in_new_process, digests, make, rows, write_photos
@@ -156,7 +157,7 @@ def test_a_redo_with_another_aim_begins_anew(copy: Path) -> None:
     shutil.copytree(copy / "canny", copy / "_redo/canny")
     done = command("annotate", str(copy), "--conditions", "canny=100:200", "--overwrite", "canny")
     assert done.returncode == 0, done.stderr
-    assert dataset.footer("canny", 1).provenance["annotator"]["params"]["low"] == 100
+    assert dataset.footer("canny", 1).provenance.made_by.params == {"low": 100, "high": 200}
     assert not (copy / "_redo").exists()
 
 
@@ -169,7 +170,7 @@ def test_images_and_a_new_condition_cut_off_go_on_with_the_same_command(corpus: 
     (copy / "canny/0000/00000001.parquet").unlink()
     dataset = Dataset.open(copy)
     stage = Ingest(str(corpus), IngestConfig.of(dataset))
-    aim = {**stage.provenance(), "shard_size": dataset.config["shard_size"], "corpus": str(corpus)}
+    aim = {**stage.provenance(), "shard_size": dataset.config.shard_size, "corpus": str(corpus)}
     redo.begin(dataset.storage, "images", aim)
     redo.switch(dataset.storage, "images")
     kept = [(copy / f"{name}/0000/00000000.parquet").stat().st_ino for name in ("images", "canny")]
@@ -222,8 +223,8 @@ def test_a_network_that_cannot_be_compiled_stops_the_job(built: Path, tmp_path: 
 
 def test_compiled_and_plain_shards_are_not_of_one_table(photos: Path, tmp_path: Path) -> None:
     made = make(photos, tmp_path / "dataset", [FRAGILE])
-    said = made.footer("cartoon", 0).provenance["annotator"]["placement"]
-    assert said == {"device": "cpu", "dtype": "fp32", "batch_size": 1, "threads": 1}, "as before --compile was there"
+    placement = plain(made.footer("cartoon", 0).provenance.made_by.placement)
+    assert placement == {"device": "cpu", "dtype": "fp32", "batch_size": 1, "threads": 1}, "as before --compile"
     with pytest.raises(MillError, match=r"placement.compile: \(nothing\), now True"):
         make(photos, tmp_path / "dataset", [FRAGILE], place=Placement(compile=True))
 
@@ -304,7 +305,7 @@ def test_maps_inside_the_corpus_are_imported_instead_of_the_default_and_are_no_p
     done = command("build", str(photos), str(photos / "dataset"), *SMALL, "--conditions-from", str(photos / "maps"))
     assert done.returncode == 0, done.stderr
     assert len(rows(photos / "dataset", "images")) == 3
-    assert Dataset.open(photos / "dataset").index("canny")["provenance"]["annotator"]["variant"] == "imported"
+    assert Dataset.open(photos / "dataset").condition("canny").is_imported
     assert "4 files: 3 kept, 0 refused, 1 caption files; captions: 2 of 3 pictures have none" in done.stderr
     assert "not part of the corpus (the dataset itself, or maps to import): dataset/, maps/" in done.stderr
     told = command("inspect", str(photos / "dataset"))

@@ -8,9 +8,10 @@ import pytest
 
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.shardfile import read_rows
+from controlmill.schemas.provenance import IngestRecord, LimitsRecord, Provenance, Segment, Summary
 from controlmill.schemas.tables import BASE_TABLES, CACHES, REJECTED, RESERVED, TABLES
 
-INGEST = {"resolution": 64, "fit": "crop", "limits": {"max_pixels": 1000, "max_bytes": 1000, "min_side": 1}}
+INGEST = IngestRecord(1, 64, "crop", LimitsRecord(1000, 1000, 1), None)
 PROVENANCE = {"table": "rejected", "kind": "rejected"}
 SCHEMA = TABLES[REJECTED].schema
 
@@ -18,7 +19,7 @@ SCHEMA = TABLES[REJECTED].schema
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
     """An empty one."""
-    return Dataset.create(tmp_path / "dataset", {**INGEST, "white": None}, 8)
+    return Dataset.create(tmp_path / "dataset", INGEST, 8)
 
 
 def _row(source: str) -> dict[str, str | None]:
@@ -31,8 +32,8 @@ def test_a_file_is_committed_where_its_block_ends(dataset: Dataset) -> None:
         assert not dataset.has("rejected", 3)
         writer.close({"reasons": {"missing": 1}})
     footer = dataset.footer("rejected", 3)
-    assert footer.provenance == {**PROVENANCE, "shard": 3}
-    assert (footer.rows, footer.summary) == (1, {"reasons": {"missing": 1}})
+    assert footer.provenance == Provenance(REJECTED, "rejected", shard=3)
+    assert (footer.rows, footer.summary) == (1, Summary({"missing": 1}))
 
 
 def test_nothing_is_committed_or_left_where_the_block_raises(dataset: Dataset) -> None:
@@ -53,7 +54,7 @@ def test_the_first_of_two_commits_stays(dataset: Dataset) -> None:
 
 
 def test_a_snapshot_stays_what_it_was_and_reads_each_index_once(dataset: Dataset) -> None:
-    dataset.list_from("photos", {"first_shard": 0, "shards": 1, "rows": 1})
+    dataset.list_from("photos", Segment(0, 1, 1))
     with dataset.committing("run", REJECTED, 0, SCHEMA, PROVENANCE) as writer:
         writer.write_group([_row("a.png")])
     dataset.finish(REJECTED)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset, index_file, shard_file
 from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.provenance import AnnotatorRecord, Entry, Index, Provenance, Segment
 
 
 class Cut(BaseException):
@@ -54,15 +56,13 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "fsync", lambda _: None)  # slow, and nobody cuts the power here
     fsspec.filesystem("memory").store.clear()
     there = Storage(tmp_path / "dataset" if request.param == "local" else "memory://bucket/dataset")
-    Dataset.create(there.address, IngestConfig().provenance(), 4).list_from(
-        "/photos", {"first_shard": 0, "shards": 3, "rows": 12}
-    )
+    Dataset.create(there.address, IngestConfig().record(), 4).list_from("/photos", Segment(0, 3, 12))
     put(there, "", "old", 3)
     for name in ("canny", "images"):
         redo.begin(there, name, {})
     put(there, "_redo/", "new", 2)
-    config = there.read_json("dataset.json")
-    there.write_json("_redo/dataset.json", {**config, "segments": [{"first_shard": 0, "shards": 2, "rows": 8}]})
+    config = Dataset.open(there.address).config
+    there.write_json("_redo/dataset.json", replace(config, segments=(Segment(0, 2, 8),)))
     return there
 
 
@@ -70,10 +70,15 @@ def put(storage: Storage, folder: str, age: str, shards: int) -> None:
     for table in ("canny", *redo.LISTED):
         for shard in range(shards):
             storage.write(f"{folder}{shard_file(table, shard)}", f"{age} {table} {shard}".encode())
-        entry = {"rows": 4, "row_groups": 1, "bytes": 9, "sha256": "0" * 64, "images_sha256": "1" * 64, age: table}
-        said = {"table": table, "kind": "binary", "annotator": {"condition": "canny", "variant": "random"}}
-        index = {"table": table, "provenance": said, "shards": [entry] * shards}
-        storage.write_json(f"{folder}{index_file(table)}", index)
+        entry = Entry(4, 1, 9, "0" * 64, "1" * 64, reasons={age: 1})
+        ingest = IngestConfig().record()
+        made = {
+            "canny": Provenance(table, "binary", annotator=AnnotatorRecord("canny", "random", 1)),
+            "images": Provenance(table, "images", ingest),
+            "sources": Provenance(table, "sources"),
+            "rejected": Provenance(table, "rejected"),
+        }
+        storage.write_json(f"{folder}{index_file(table)}", Index(table, made[table], (entry,) * shards))
 
 
 def seen(storage: Storage, table: str) -> tuple[Any, dict[str, bytes]]:
@@ -117,7 +122,7 @@ def test_a_switch_cut_off_at_any_step_is_ended_later_and_no_reader_sees_a_mixtur
         for table in tables:
             index, files = seen(storage, table)
             if index is not None:
-                whole = (index, files) == old[table] or (index["shards"][0].get("new") == table and files == new[table])
+                whole = (index, files) == old[table] or ("new" in index.shards[0].reasons and files == new[table])
                 assert whole, (step, table)
         for begun in redo.cut_switches(storage):
             redo.switch(storage, begun)

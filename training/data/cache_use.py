@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from controlmill.bases.encoders import load_text, load_vae, location, text_digest, vae_digest
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.provenance import Provenance
 from controlmill.schemas.tables import CACHES, EMBEDDINGS, LATENTS
 
 if TYPE_CHECKING:
@@ -86,39 +87,39 @@ def find_caches(dataset: Dataset, config: TrainConfig, facts: Facts, wanted: Seq
         if state.index is None:
             unused[table] = f"it is {state.status}; run the encode command again to go on with it"
             continue
-        said = state.index["provenance"]
-        reason = _misfit(dataset, state.status, said) or _check(table, said, config, facts)
+        made = state.index.provenance
+        reason = _misfit(dataset, state.status, made) or _check(table, made, config, facts)
         if reason:
             unused[table] = f"{reason} ({AGAIN} {table} makes it anew)"
             continue
-        stored[table] = said["encoder"]["stored"]
-        mirrored = mirrored or bool(said.get("mirrored"))
+        stored[table] = made.encoded_by.stored
+        mirrored = mirrored or bool(made.mirrored)
     if wanted is not None and unused:
         lines = "".join(f"\n  {table}: {why}" for table, why in unused.items())
         raise MillError(f"the run began with caches that cannot be used now:{lines}")
     return Caches(stored, mirrored, unused)
 
 
-def _misfit(dataset: Dataset, status: str, said: dict[str, Any]) -> str:
+def _misfit(dataset: Dataset, status: str, made: Provenance) -> str:
     """Why a finished cache is not of these images and captions; empty where it is."""
     if status == "stale":
         return "it was made from other images than are there now"
-    if "captions" in said and said["captions"] != dataset.captions():
+    if made.captions and made.captions != dataset.captions():
         return "it was made from other captions than are there now"
     return ""
 
 
-def _check(table: str, said: dict[str, Any], config: TrainConfig, facts: Facts) -> str:
+def _check(table: str, made: Provenance, config: TrainConfig, facts: Facts) -> str:
     """Why a cache is of another base of the same sizes; empty where it is of this one.
 
     What is wrong whatever the weights is found before any is loaded.
     """
-    encoder, base = said["encoder"], f"the base {config.base}"
+    encoder, base = made.encoded_by, f"the base {config.base}"
     if table == LATENTS:
-        made, here = (encoder["channels"], encoder["factor"]), (facts.vae["latent_channels"], facts.vae_factor)
-        if made != here:
+        sizes, here = (encoder.channels, encoder.factor), (facts.vae["latent_channels"], facts.vae_factor)
+        if sizes != here:
             raise MillError(
-                f"the cache {table} was made by a VAE of {made[0]} channels and factor {made[1]}, {base} has one of "
+                f"the cache {table} was made by a VAE of {sizes[0]} channels and factor {sizes[1]}, {base} has one of "
                 f"{here[0]} and {here[1]}: encode again with --base {config.base} --overwrite {table}; {WITHOUT}"
             )
         if config.crop_size:
@@ -126,17 +127,17 @@ def _check(table: str, said: dict[str, Any], config: TrainConfig, facts: Facts) 
                 f"--crop-size {config.crop_size} with the cache {table}: its moments are of whole pictures, and those "
                 f"of a window are not a window of them; {WITHOUT}"
             )
-        if config.random_flip and not said["mirrored"]:
+        if config.random_flip and not made.mirrored:
             raise MillError(
                 f"--random-flip with the cache {table}: it lacks the moments of mirrored pictures, which are not the "
                 f"mirrored moments: encode again with --flip --overwrite {table}; {WITHOUT}"
             )
-    elif encoder["width"] != (width := facts.unet["cross_attention_dim"]):
+    elif encoder.width != (width := facts.unet["cross_attention_dim"]):
         raise MillError(
-            f"the cache {table} has embeddings of width {encoder['width']}, {base} attends to {width}: "
+            f"the cache {table} has embeddings of width {encoder.width}, {base} attends to {width}: "
             f"encode again with --base {config.base} --text --overwrite {table}; {WITHOUT}"
         )
-    if encoder["sha256"] != base_digest(table, config.base):
+    if encoder.sha256 != base_digest(table, config.base):
         return f"it was made by another {'VAE' if table == LATENTS else 'text encoder'} than that of {base}"
     return ""
 

@@ -155,7 +155,7 @@ def select(
         MillError: a filter names what is not there, nothing is left, or the table of captions is not complete.
     """
     _check_filters(dataset, where)
-    captions = dataset.captions()["table"]
+    captions = dataset.captions().table
     with ThreadPoolExecutor(READERS) as pool:
         parts = list(
             pool.map(

@@ -58,7 +58,7 @@ def call_text(config: TrainConfig) -> str:
 
 def card_text(record: RunRecord, looked: dict[str, Any], step: int, grid: str) -> str:
     """The text, in the form of a Hugging Face model card; ``grid`` is the last picture in ``probes/``."""
-    config, annotator = record.config, record.provenance["annotator"]
+    config, annotator = record.config, record.provenance.made_by
     on_the_hub = "/" in config.base and not is_path(config.base)
     lines = [
         "---",
@@ -71,8 +71,8 @@ def card_text(record: RunRecord, looked: dict[str, Any], step: int, grid: str) -
         "",
         f"Trained by ControlMill for {step} steps of {config.batch_size} on {record.rows:,} rows "
         f"({record.held_out:,} held out), on the base {published(config).base}.",
-        f"Maps: {config.condition}, {annotator['variant']}, version {annotator['version']}"
-        f"{', ' + json.dumps(annotator['params']) if annotator.get('params') else ''}.",
+        f"Maps: {config.condition}, {annotator.variant}, version {annotator.version}"
+        f"{', ' + json.dumps(annotator.params) if annotator.params else ''}.",
         f"Fingerprint of the data: `{record.fingerprint}`.",
         "",
         "```python",

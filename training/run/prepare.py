@@ -11,8 +11,10 @@ from controlmill.bases.configuration import Facts, read_config, read_facts
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.documents import plain
 from controlmill.schemas.fingerprint import fingerprint
 from controlmill.schemas.maps.transforms import Augment, check_mirror
+from controlmill.schemas.provenance import Provenance
 
 from ..config import TrainConfig
 from ..data.cache_use import Caches, find_caches
@@ -44,12 +46,11 @@ class Prepared:
         conditions = {self.condition.table: self.condition}
         return Loader(self.dataset, conditions, self.selection, settings, config.threads, caches=self.caches)
 
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> Provenance:
         """How the condition's table was made."""
         index = self.dataset.index(self.condition.table)
         assert index is not None
-        said: dict[str, Any] = index["provenance"]
-        return said
+        return index.provenance
 
 
 def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = None) -> Prepared:
@@ -76,7 +77,7 @@ def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = No
         facts.check_controlnet(read_controlnet_config(start), config.start_from)
     parts = {
         "images": _digests(dataset, "images"),
-        "captions": dataset.captions(),
+        "captions": plain(dataset.captions()),
         config.condition: _digests(dataset, config.condition),
         "rows": selection.train[["shard", "row"]].tolist(),
         **{table: _digests(dataset, table) for table in used.tables},
@@ -87,7 +88,7 @@ def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = No
 
 def _digests(dataset: Dataset, table: str) -> Sequence[str]:
     index = dataset.index(table)
-    return [entry["sha256"] for entry in index["shards"]] if index else []
+    return index.digests if index else []
 
 
 def controlnet_folder(name: str) -> str:

@@ -9,22 +9,21 @@ import json
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files import documents
-from controlmill.schemas.files.jsonfile import FORBID, read_as
+from controlmill.schemas.files.documents import FORBID, plain, read_as
 from controlmill.schemas.files.whole import write_whole
+from controlmill.schemas.provenance import Count, Provenance
 
 from ..config import TrainConfig
 
 RUN, LOCAL, IGNORED = "run.json", "_local.json", ".gitignore"
 # for git, and for the Hub, which leaves out what a .gitignore names; W&B notes the user's and the machine's name
 LEFT_OUT = f"{LOCAL}\nwandb/\n*~\n*.partial\n"
-PROVENANCE = {
-    **documents.CONDITION_PROVENANCE,
-    "annotator": {**documents.ANNOTATOR, "version": documents.Count()},
-}
+Side = Annotated[int, Field(ge=1, le=2**16)]  # of a picture
 DECISIVE = ("base", "start_from")  # settings that decide the weights and may be paths
 
 
@@ -56,11 +55,11 @@ class RunRecord:
     fingerprint: str
     digests: dict[str, str]
     caches: list[str]
-    provenance: dict[str, Any]
-    shapes: list[tuple[int, int]]
-    rows: int
-    held_out: int
-    left_out: dict[str, int]
+    provenance: Provenance
+    shapes: list[tuple[Side, Side]]
+    rows: Count
+    held_out: Count
+    left_out: dict[str, Count]
 
     def check(self) -> None:
         """Raise ValueError where types are right and values are not."""
@@ -68,10 +67,8 @@ class RunRecord:
             self.config.check()
         except MillError as error:
             raise ValueError(" ".join(str(error).split())) from error
-        documents.check(self.provenance, PROVENANCE, "provenance")
-        counts = [self.rows, self.held_out, *self.left_out.values()]
-        documents.check(counts, [documents.Count()], "rows")
-        documents.check([list(shape) for shape in self.shapes], [[documents.Count(1, 2**16)]], "shapes")
+        if self.provenance.annotator is None:
+            raise ValueError("no annotator in provenance")
         if not self.shapes:
             raise ValueError("no shapes")
 
@@ -113,7 +110,8 @@ def write_run(run: Path, record: RunRecord) -> None:
     """Write a run's record; the folder is made where there is none."""
     run.mkdir(parents=True, exist_ok=True)
     config = record.config
-    _write(run / RUN, asdict(replace(record, dataset=PurePosixPath(record.dataset).name, config=published(config))))
+    told = replace(record, dataset=PurePosixPath(record.dataset).name, config=published(config))
+    _write(run / RUN, {**asdict(told), "provenance": plain(record.provenance)})
     paths = {name: value for name in DECISIVE if is_path(value := getattr(config, name))}
     _write(
         run / LOCAL,

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from controlmill.schemas.errors import MillError, error_text
-from controlmill.schemas.files.jsonfile import FORBID, read_as
+from controlmill.schemas.files.documents import FORBID, read_as
 from controlmill.schemas.fingerprint import fingerprint, sha256_file
 
 STATE = "state.json"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from controlmill.pipelines.corpora.captions import BYTE_ORDER_MARKS, caption_beside, caption_of_file
 from controlmill.pipelines.corpora.folder import list_folder
 from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.provenance import CaptionCounts
 from tests.helpers import make, rows, scene, write_photos
 
 MARKS = (b"", *BYTE_ORDER_MARKS)
@@ -155,5 +156,6 @@ def test_a_caption_that_cannot_be_read_costs_no_picture(tmp_path: Path) -> None:
     assert found["part1/001.png"] == ("scene 1", None)
     assert found["bad.png"][0] is None
     assert found["bad.png"][1].startswith("bad.txt: neither UTF-8")
-    entries = Dataset.open(tmp_path / "dataset").index("images")["shards"]
-    assert [entry["captions"] for entry in entries] == [{"given": 2, "unread": 1}, {"given": 0, "unread": 0}]
+    index = Dataset.open(tmp_path / "dataset").index("images")
+    assert index
+    assert [entry.captions for entry in index.shards] == [CaptionCounts(2, 1), CaptionCounts(0, 0)]

@@ -22,6 +22,7 @@ from controlmill.pipelines.stages.ingest import Ingest
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset, index_file, shard_file
 from controlmill.schemas.errors import Gone, MillError
+from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.views import card
 from controlmill.schemas.views.verify import verify
@@ -54,7 +55,7 @@ def test_without_the_index_of_images_no_map_is_called_stale(photos: Path, copy: 
         (copy / index_file(table)).unlink()
     assert Dataset.open(copy).state("hough").status == "complete"
     plan = actions.plan_conditions([], actions.everywhere(Placement()), None)
-    plan.wanted["hough"] = Dataset.open(copy).footer("hough", 0).shared
+    plan.wanted["hough"] = plain(Dataset.open(copy).footer("hough", 0).provenance.shared)
     actions.check_conditions(str(copy), plan, ())
     make(photos, copy)
     assert digests(copy) == before

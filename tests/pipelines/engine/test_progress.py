@@ -41,7 +41,7 @@ def said_of(images: Dataset, run: Run, *tables: str) -> str:
     assert index is not None
     out = Output()
     out.console = Console(file=io.StringIO(), width=200)
-    rows = [entry["rows"] for entry in index["shards"]]
+    rows = [entry.rows for entry in index.shards]
     with Progress(images, "annotate", rows, {table: set() for table in tables}, run, out):
         pass  # it looks once more at its end
     return out.console.file.getvalue().splitlines()[-1]  # type: ignore[attr-defined,no-any-return]

@@ -17,7 +17,7 @@ from PIL import Image
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.plan import forward_groups
 from controlmill.pipelines import actions
-from controlmill.pipelines.engine.run_folder import Run
+from controlmill.pipelines.engine.run_folder import Run, ShardFailure
 from controlmill.pipelines.engine.shards import Job, run_shard
 from controlmill.pipelines.stages.annotate import Annotate
 from controlmill.schemas.dataset import Dataset
@@ -86,7 +86,7 @@ def test_an_exception_in_mid_write_leaves_nothing_under_the_final_name(
 
     monkeypatch.setattr(shardfile.ShardWriter, "write_group", fail)
     assert run_shard(canny_job(images, run), 0)["status"] == "failed"
-    assert run.failures() == [{"shard": 0, "error": "RuntimeError: in mid-write"}]
+    assert run.failures() == [ShardFailure(0, "RuntimeError: in mid-write")]
     assert not images.has("canny", 0)
     assert not list(Path(images.storage.path(f"_run/{run.id}/scratch")).iterdir())
 

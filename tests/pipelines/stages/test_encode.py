@@ -26,6 +26,7 @@ from controlmill.schemas.dataset import Dataset, index_file, shard_file
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer
 from controlmill.schemas.images.codecs import decode_image, encode_map
+from controlmill.schemas.provenance import PlacementRecord
 from controlmill.schemas.tables import TABLES
 from controlmill.schemas.views.verify import verify
 from tests.helpers import KeptResources, command, digests, make, rows, write_photos
@@ -94,11 +95,11 @@ def test_provenance_says_which_encoder_and_which_images(encoded: Path, base: Pat
     made = Dataset.open(encoded)
     images, latents = made.index("images"), made.index("latents")
     assert images and latents
-    said = latents["provenance"]
-    assert said["encoder"]["sha256"] == encoders.vae_digest(encoders.load_vae(str(base)))
-    assert said["encoder"]["placement"] == {"device": "cpu", "dtype": "fp32", "batch_size": 3, "threads": 1}
-    assert [entry["images_sha256"] for entry in latents["shards"]] == [entry["sha256"] for entry in images["shards"]]
-    assert str(base) not in str(said)
+    encoder = latents.provenance.encoded_by
+    assert encoder.sha256 == encoders.vae_digest(encoders.load_vae(str(base)))
+    assert encoder.placement == PlacementRecord("cpu", "fp32", 3, 1)
+    assert [entry.images_sha256 for entry in latents.shards] == images.digests
+    assert str(base) not in str(latents)
 
 
 def test_run_again_changes_nothing_and_another_base_is_an_error(encoded: Path, base: Path, tmp_path: Path) -> None:

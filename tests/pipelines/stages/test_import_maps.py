@@ -224,8 +224,9 @@ def test_imported_segmentation_has_the_colours_and_ids_of_made_one(maps: Path) -
     condition = made.condition("segmentation")
     assert condition.is_imported
     np.testing.assert_array_equal(control_picture(condition, ids), colours)
-    said = made.footer("segmentation", 0).provenance["annotator"]["reading"]["label_set"]
-    assert (said["name"], said["void"]) == ("ade20k-150", [0])
+    reading = made.footer("segmentation", 0).provenance.made_by.reading
+    assert reading and reading.label_set
+    assert (reading.label_set.name, reading.label_set.void) == ("ade20k-150", (0,))
     with pytest.raises(MillError, match=r"reading\.label_set"):
         actions.check_conditions(str(maps / "dataset"), planned(maps, label_set=()), ())
 

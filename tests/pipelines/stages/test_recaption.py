@@ -16,6 +16,7 @@ from controlmill.pipelines.engine.mend import redo_aim
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.documents import plain
 from controlmill.schemas.views.verify import verify
 from tests.helpers import KeptResources, digests, rows
 
@@ -61,7 +62,7 @@ def test_captions_are_refreshed_alone(photos: Path, dataset: Path, tmp_path: Pat
     assert digests(copy) == after
     # a redo that was cut off before the last edit does not go on with what it made
     dataset = Dataset.open(copy)
-    redo.begin(dataset.storage, "captions", redo_aim(dataset, dataset.footer("captions", 0).shared))
+    redo.begin(dataset.storage, "captions", redo_aim(dataset, plain(dataset.footer("captions", 0).provenance.shared)))
     shutil.copytree(copy / "captions", copy / "_redo/captions")
     recaption(copy, folder, ["captions"])
     assert [row["caption"] for row in rows(copy, "captions")][sources.index("part1/001.png")] == "edit 2"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ import pytest
 
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.layout import check_layout
 from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer, read_rows, read_table
 from controlmill.schemas.fingerprint import differences, row_key, row_seed, sha256_file
+from controlmill.schemas.provenance import AnnotatorRecord, Provenance, Summary
 from controlmill.schemas.tables import TABLES, condition_schema
 
 CANNY = condition_schema(CONDITIONS["canny"], {"low": "int32", "scores": "list<float>"})
@@ -39,11 +43,11 @@ with Path(sys.argv[1]).open("rb") as file:
 assert len(os.listdir("/proc/self/task")) == before
 """
 
+MADE = Provenance("canny", "binary", annotator=AnnotatorRecord("canny", "random", 1))
+
 
 def write(path: Path, groups: int = 3) -> None:
-    with ShardWriter(
-        path, CANNY, {"table": "canny", "shard": 7, "images_sha256": "ab" * 32, "kind": "binary"}
-    ) as writer:
+    with ShardWriter(path, CANNY, replace(MADE, shard=7, images_sha256="ab" * 32)) as writer:
         for group in range(groups):
             writer.write_group(
                 [
@@ -94,9 +98,9 @@ def test_the_footer_says_how_the_file_was_made(tmp_path: Path) -> None:
         footer = read_footer(file)
     assert footer.groups == (5, 5, 5)
     assert footer.rows == 15
-    assert footer.shared == {"table": "canny", "kind": "binary"}
-    assert footer.images_sha256 == "ab" * 32
-    assert footer.summary == {"reasons": {"failed": 3}}
+    assert footer.provenance.shared == MADE
+    assert footer.provenance.images_sha256 == "ab" * 32
+    assert footer.summary == Summary({"failed": 3})
 
 
 def test_pictures_are_plain_and_have_no_statistics(tmp_path: Path) -> None:
@@ -218,7 +222,7 @@ def test_a_footer_that_claims_to_be_huge_is_not_read() -> None:
 )
 def test_a_footer_s_json_of_another_shape_is_an_error_with_the_file_s_name(text: bytes) -> None:
     for key, said in ((b"controlmill", text), (b"controlmill_summary", b'{"reasons": []}')):
-        metadata = {b"controlmill": b'{"table": "canny", "kind": "binary"}', key: said}
+        metadata = {b"controlmill": json.dumps(plain(MADE)).encode(), key: said}
         pq.write_table(pa.table({"key": ["x"]}).replace_schema_metadata(metadata), file := Named())
         with pytest.raises(MillError, match=r"^some/00000007.parquet is damaged"):
             read_footer(open_parquet(file))

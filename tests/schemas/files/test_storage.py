@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,16 @@ from fsspec.registry import _registry
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.provenance import IngestRecord, LimitsRecord
+
+INGEST = IngestRecord(1, 64, "crop", LimitsRecord(1000, 1000, 1), None)
+
+
+@dataclass(frozen=True)
+class Small:
+    """A small file."""
+
+    x: int
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -55,8 +66,8 @@ def test_an_exception_before_the_commit_leaves_nothing(storage: Storage) -> None
 def test_small_files_are_replaced_whole(storage: Storage) -> None:
     storage.write_json("a/b.json", {"x": 1})
     storage.write_json("a/b.json", {"x": 2})
-    assert storage.read_json("a/b.json") == {"x": 2}
-    assert storage.read_json("a/c.json") is None
+    assert storage.read_json("a/b.json", Small) == Small(2)
+    assert storage.read_json("a/c.json", Small) is None
     assert list(storage.files("a")) == ["b.json"]
     storage.remove("a")
     storage.remove("a")
@@ -66,7 +77,7 @@ def test_small_files_are_replaced_whole(storage: Storage) -> None:
 def test_damaged_json_is_a_clear_error(storage: Storage) -> None:
     storage.write("dataset.json", b'{"version": 1, "inge')
     with pytest.raises(MillError, match=r"dataset\.json is damaged"):
-        storage.read_json("dataset.json")
+        storage.read_json("dataset.json", Small)
 
 
 def test_a_storage_travels_to_workers(storage: Storage) -> None:
@@ -97,7 +108,7 @@ def test_a_disk_without_hard_links_is_said_so(tmp_path: Path, monkeypatch: pytes
         lambda there: put(there, "a", b"1"),
         lambda there: there.write("a", b"1"),
         lambda there: there.remove("dataset.json"),
-        lambda _: Dataset.create("memory://bucket/new", {}, 4),
+        lambda _: Dataset.create("memory://bucket/new", INGEST, 4),
     ],
 )
 def test_where_a_file_cannot_be_created_only_if_absent_nothing_is_changed(
@@ -110,7 +121,7 @@ def test_where_a_file_cannot_be_created_only_if_absent_nothing_is_changed(
     with pytest.raises(MillError, match=r"elsewhere://.*can only be read"):
         change(there)
     assert list(fsspec.filesystem("memory").store) == ["/bucket/data/dataset.json"]
-    assert there.read_json("dataset.json") == {"x": 1}
+    assert there.read_json("dataset.json", Small) == Small(1)
 
 
 @pytest.mark.parametrize("protocol", [("s3", "s3a"), ("gs", "gcs")])

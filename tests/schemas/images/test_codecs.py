@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from controlmill.schemas.conditions import CONDITIONS, KINDS
+from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.images.codecs import LAYOUTS, check_map, decode_map, encode_map
+from controlmill.schemas.kinds import KINDS
 from controlmill.schemas.tables import TABLES
 
 MODES = {"binary": "1", "gray8": "L", "gray16": "I;16", "rgb": "RGB", "labels": "P"}

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from controlmill.schemas.conditions import stored_condition
 from controlmill.schemas.errors import MillError, Refused
+from controlmill.schemas.files.documents import made_of
 from controlmill.schemas.maps.label_files import NAMED, find_set, named_set
 from controlmill.schemas.maps.labels import VOID, LabelSet, label_palette
+from controlmill.schemas.provenance import LabelSetRecord, Provenance
+from controlmill.schemas.stored import stored_condition
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -25,7 +27,7 @@ def test_a_set_maps_its_values_to_its_classes_and_its_colours_too(name: str) -> 
     if found.colours:
         seen = found.as_stored().classes_of(colours[None, : len(found.classes)])[0]
         np.testing.assert_array_equal(colours[seen], colours[: len(found.classes)])
-    assert LabelSet.of(found.provenance()) == found
+    assert LabelSet.of(made_of(LabelSetRecord, found.provenance())) == found
 
 
 def test_facts_of_the_sets() -> None:
@@ -59,9 +61,10 @@ def test_a_set_of_ones_own(tmp_path: Path) -> None:
     mapped = find_set(str(file))
     assert mapped.classes_of(np.array([[1, 5, 99]]))[0].tolist() == [12, 56, VOID]
     assert mapped.palette() == named_set("ade20k-150").palette()
-    said = {"table": "park", "kind": "labels", "annotator": {"condition": "park", "variant": "imported"}}
-    said["annotator"]["reading"] = {"label_set": found.provenance()}  # type: ignore[index]
-    assert stored_condition(said).palette == found.palette(), "its own file is not asked for again"
+    reading = {"label_set": found.provenance()}
+    annotator = {"condition": "park", "variant": "imported", "version": 1, "reading": reading}
+    made = made_of(Provenance, {"table": "park", "kind": "labels", "annotator": annotator})
+    assert stored_condition(made).palette == found.palette(), "its own file is not asked for again"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,7 @@ def test_a_set_in_a_tables_provenance_that_contradicts_itself_is_a_message() -> 
     for key, value in {"ids": [[1]], "colours": ["000000"], "classes": []}.items():
         said = {**named_set("voc").provenance(), key: value}
         with pytest.raises(MillError, match="the label set voc of the table is damaged"):
-            LabelSet.of(said)
+            LabelSet.of(made_of(LabelSetRecord, said))
 
 
 def test_sets_that_are_not_there() -> None:

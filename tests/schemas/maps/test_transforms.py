@@ -15,8 +15,9 @@ from PIL import Image
 from controlmill.annotators.base import Annotator
 from controlmill.annotators.normals import BaeNormals, DPTNormals
 from controlmill.annotators.segmentation import UperNetClasses
-from controlmill.schemas.conditions import CONDITIONS, Condition, stored_condition
+from controlmill.schemas.conditions import CONDITIONS, Condition
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.documents import made_of
 from controlmill.schemas.images.codecs import encode_map
 from controlmill.schemas.maps.labels import VOID
 from controlmill.schemas.maps.transforms import (
@@ -29,6 +30,8 @@ from controlmill.schemas.maps.transforms import (
     control_picture,
     mirror_map,
 )
+from controlmill.schemas.provenance import Provenance
+from controlmill.schemas.stored import stored_condition
 
 
 def stored(name: str, **annotator: Any) -> Condition:
@@ -36,9 +39,9 @@ def stored(name: str, **annotator: Any) -> Condition:
     said = {
         "table": name,
         "kind": CONDITIONS[name].kind,
-        "annotator": {"condition": name, "variant": "any", **annotator},
+        "annotator": {"condition": name, "variant": "any", "version": 1, **annotator},
     }
-    return stored_condition(said)
+    return stored_condition(made_of(Provenance, said))
 
 
 MAPS = [stored(name, x_channel=2) for name in CONDITIONS if name != "caption"]
@@ -75,7 +78,9 @@ def test_a_mirrored_normal_is_the_normal_of_the_mirrored_surface(annotator: Anno
         vectors = np.stack([np.full((8, 12), -0.5), np.zeros((8, 12)), np.full((8, 12), 0.8)], axis=2)
         depth, other = vectors, vectors * (-1, 1, 1)
     picture = np.zeros((8, 12, 3), np.uint8)
-    condition = stored_condition({"table": "normals", "kind": "rgb", "annotator": annotator.provenance()})
+    condition = stored_condition(
+        made_of(Provenance, {"table": "normals", "kind": "rgb", "annotator": annotator.provenance()})
+    )
     found = mirror_map(condition, annotator.annotate(picture, depth, {}).map)
     wanted = annotator.annotate(picture, other, {}).map
     assert np.abs(found.astype(int) - wanted).max() <= 1

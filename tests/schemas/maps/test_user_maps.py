@@ -13,11 +13,13 @@ from PIL import Image
 
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.errors import Refused
+from controlmill.schemas.files.documents import made_of
 from controlmill.schemas.images.formats import Limits
 from controlmill.schemas.maps.label_files import named_set
 from controlmill.schemas.maps.meaning import Reading
 from controlmill.schemas.maps.planes import read_map
 from controlmill.schemas.maps.user_maps import coverage, scaled_map
+from controlmill.schemas.provenance import ReadingRecord
 
 LIMITS = Limits(min_side=1)
 INVERTED, BINARY, GRAY8, GRAY16, RGB = (
@@ -394,5 +396,5 @@ def test_arrays_are_depth_only_and_looked_at_before_they_are_loaded() -> None:
 
 def test_a_reading_is_found_again_in_its_tables_provenance() -> None:
     for reading, name in ((METRIC, "depth"), (SCENE, "segmentation"), (INVERTED, "canny")):
-        condition = replace(CONDITIONS[name], reading=reading.provenance())
+        condition = replace(CONDITIONS[name], reading=made_of(ReadingRecord, reading.provenance()))
         assert Reading.of(condition) == reading

@@ -67,8 +67,7 @@ def test_features_are_those_of_the_files_and_a_wrong_count_is_an_error(
     wanted = datasets.Features.from_dict(said["info"]["features"])
     assert load(dataset, "canny").features == load(dataset, "canny", streaming=True).features == wanted
     folder = copied(dataset, tmp_path)
-    index = Dataset.open(folder).index("canny")
-    assert index
+    index = json.loads((folder / index_file("canny")).read_text())
     index["shards"][0]["rows"] += 1
     (folder / index_file("canny")).write_text(json.dumps(index))
     card.write(Dataset.open(folder))
@@ -79,8 +78,7 @@ def test_features_are_those_of_the_files_and_a_wrong_count_is_an_error(
 def test_a_table_without_rows_is_no_config(dataset: Path, tmp_path: Path) -> None:
     assert "rejected" in datasets.get_dataset_config_names(str(dataset))
     folder = copied(dataset, tmp_path)
-    index = Dataset.open(folder).index("rejected")
-    assert index
+    index = json.loads((folder / index_file("rejected")).read_text())
     for entry in index["shards"]:
         entry["rows"] = 0
     (folder / index_file("rejected")).write_text(json.dumps(index))
