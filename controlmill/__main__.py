@@ -10,7 +10,7 @@ import typer
 from controlmill import __version__
 from controlmill.annotators import commands as annotator_commands
 from controlmill.pipelines import commands as pipeline_commands
-from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.errors import Interrupted, MillError, error_text
 from controlmill.schemas.machine import MORE_MEMORY, MORE_THREADS, NO_MORE
 from controlmill.schemas.terminal.console import output
 from controlmill.schemas.terminal.printing import printable
@@ -47,7 +47,7 @@ def main() -> None:
         app()
     except MillError as error:
         output.fail(f"controlmill: {error}")
-        sys.exit(130 if type(error).__name__ == "Interrupted" else 1)
+        sys.exit(130 if isinstance(error, Interrupted) else 1)
     except OSError as error:
         where = f"{printable(error.filename)}: " if error.filename else ""
         output.fail(f"controlmill: {where}{error.strerror or error}")

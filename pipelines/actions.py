@@ -29,7 +29,7 @@ from controlmill.schemas.views.accounting import passed_over_lines
 from .corpora.corpus import PassedOver, Source, write_listing
 from .corpora.folder import is_as_listed, list_folder
 from .engine.console import Resources, run_stage
-from .engine.mend import begin_redo, check_committed, check_listing, mended, redo_aim, set_aside
+from .engine.mend import start_or_resume_redo, check_committed, check_listing, mended, redo_aim, set_aside
 from .engine.run_folder import Run, require_alone
 from .engine.shards import Stage
 from .stages.annotate import Annotate
@@ -99,14 +99,29 @@ def ingest(
     """List a folder and make its ``images`` and ``rejected`` tables; goes on where an earlier run stopped.
 
     Raises:
-        MillError: see :func:`check_ingest` and :func:`jobs.run_stage`.
+        MillError: see :func:`check_ingest` and :func:`console.run_stage`.
     """
+    dataset = _ingest(photos, address, config, resources, shard_size, overwrite, leave_out)
+    redo.end(dataset.storage, ["images"])
+    return dataset
+
+
+def _ingest(
+    photos: str,
+    address: str,
+    config: IngestConfig,
+    resources: Resources,
+    shard_size: int | None,
+    overwrite: Sequence[str],
+    leave_out: Sequence[str],
+) -> Dataset:
+    """:func:`ingest`, as a part of work that goes on: a redo of the images is not ended."""
     check_ingest(photos, address, config, shard_size, overwrite, leave_out)
     stage = Ingest(os.path.abspath(photos), config)
     if Storage(address).exists("dataset.json"):
         dataset = mended(address)
         aim = {**stage.provenance(), "shard_size": shard_size, "corpus": stage.corpus}
-        if "images" in overwrite and begin_redo(dataset, "images", aim):
+        if "images" in overwrite and start_or_resume_redo(dataset, "images", aim):
             dataset = dataset.redo_images(config.record(), shard_size)
     else:
         dataset = Dataset.create(address, config.record(), shard_size)
@@ -278,12 +293,40 @@ def images_wanted(address: str) -> str:
     return f"the images of {address} are not complete; run the ingest command again to go on with them"
 
 
-def annotate(address: str, plan: Plan, resources: Resources, overwrite: Sequence[str] = ()) -> Dataset:
-    """Make the planned condition tables of a dataset whose images are complete.
+def build(
+    photos: str,
+    address: str,
+    config: IngestConfig,
+    plan: Plan,
+    resources: Resources,
+    shard_size: int | None = None,
+    overwrite: Sequence[str] = (),
+) -> Dataset:
+    """Ingest a folder, then make the planned condition tables. One that was cut off goes on with the same arguments.
 
     Raises:
-        MillError: see :func:`check_conditions` and :func:`jobs.run_stage`.
+        MillError: see :func:`ingest` and :func:`annotate`.
     """
+    load_networks(address, plan, resources, overwrite)
+    _ingest(photos, address, config, resources, shard_size, overwrite, plan.folders)
+    dataset = _annotate(address, plan, resources, overwrite)
+    redo.end(dataset.storage, ["images", *plan.wanted])  # only now: what is cut off before redoes no table twice
+    return dataset
+
+
+def annotate(address: str, plan: Plan, resources: Resources, overwrite: Sequence[str] = ()) -> Dataset:
+    """Make the planned condition tables of a dataset whose images are complete; redo those in ``overwrite``.
+
+    Raises:
+        MillError: see :func:`check_conditions` and :func:`console.run_stage`.
+    """
+    dataset = _annotate(address, plan, resources, overwrite)
+    redo.end(dataset.storage, plan.wanted)
+    return dataset
+
+
+def _annotate(address: str, plan: Plan, resources: Resources, overwrite: Sequence[str]) -> Dataset:
+    """:func:`annotate`, as a part of work that goes on: redos are not ended."""
     dataset = mended(address)
     images = dataset.index("images")
     if images is None:
@@ -296,7 +339,7 @@ def annotate(address: str, plan: Plan, resources: Resources, overwrite: Sequence
         stage.check_unchanged(dataset, overwrite)
     load_networks(address, plan, resources, overwrite)
     aims = {table: redo_aim(dataset, plan.wanted[table]) for table in overwrite if table in plan.wanted}
-    redone = {table for table, aim in aims.items() if begin_redo(dataset, table, aim)}
+    redone = {table for table, aim in aims.items() if start_or_resume_redo(dataset, table, aim)}
     for stage in plan.stages if redone else ():
         _forget_changed(dataset, stage, {table: aims[table] for table in redone.intersection(stage.tables)})
     rows = [entry.rows for entry in images.shards]

@@ -76,9 +76,7 @@ def build(
     _print_listing(dataset, redo)
     _print_sources(plan)
     with resources:
-        actions.load_networks(dataset, plan, resources, redo)
-        actions.ingest(folder, dataset, config, resources, shard_size, redo, plan.folders)
-        done = actions.annotate(dataset, plan, resources, redo)
+        done = actions.build(folder, dataset, config, plan, resources, shard_size, redo)
     _print_summary(done, ["images", *plan.wanted], time.monotonic() - started)
 
 
@@ -104,9 +102,7 @@ def ingest(
     _print_listing(dataset, redo)
     _print_sources(plan)
     with resources:
-        done = actions.ingest(folder, dataset, config, resources, shard_size, redo, plan.folders)
-        if plan.stages:
-            done = actions.annotate(dataset, plan, resources, redo)
+        done = actions.build(folder, dataset, config, plan, resources, shard_size, redo)
     _print_summary(done, ["images", *plan.wanted], time.monotonic() - started)
 
 
@@ -188,13 +184,11 @@ def _print_sources(plan: Plan) -> None:
 
 
 def _print_summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
-    from controlmill.schemas import redo
     from controlmill.schemas.views.accounting import accounting
     from controlmill.schemas.views.report import empty_lines, table_report
 
     from .engine.mend import others_damaged
 
-    redo.end(dataset.storage, tables)
     dataset = dataset.snapshot()
     stale = [table for table in dataset.condition_tables() if dataset.state(table).status == "stale"]
     others = [table for table in dataset.tables() if table not in (*tables, *stale, "sources", "rejected")]

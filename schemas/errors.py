@@ -1,4 +1,4 @@
-"""The one exception a user is meant to read, and exceptions as text in a row."""
+"""Exceptions that a user is meant to read, and exceptions as text in a row."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ ADDRESS = re.compile(r"\s*(<[^<>]*)?\b0x[0-9a-fA-F]+>?")
 
 class MillError(Exception):
     """Bad use, a bad dataset or a job that could not finish. The command line prints it without a traceback."""
+
+
+class Interrupted(MillError):
+    """Ctrl-C, or a signal to end. Everything committed stays."""
 
 
 class Damaged(MillError):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.errors import Interrupted, MillError, error_text
 from controlmill.schemas.machine import MORE_MEMORY, MORE_PROCESSES, MORE_THREADS, NO_MORE, check_semaphores
 from controlmill.schemas.terminal.console import output
 from controlmill.schemas.views import card
@@ -39,10 +39,6 @@ NOT_LOADED = 4  # a network cannot be loaded
 ENGINE_FAILED = 3  # exit status of the job's process: the engine raised, and starting again would not help
 NO_MEMORY = ("MemoryError", "failed to map segment", "Cannot allocate memory", "error return without exception set")
 GO_ON = "What is committed stays: run the same command again to go on."
-
-
-class Interrupted(MillError):
-    """Ctrl-C, or a signal to end. Everything committed stays."""
 
 
 @dataclass(frozen=True)

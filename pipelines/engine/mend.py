@@ -43,10 +43,11 @@ def mended(address: str | os.PathLike[str]) -> Dataset:
     return dataset
 
 
-def begin_redo(dataset: Dataset, name: str, wanted: Mapping[str, Any]) -> bool:
-    """Whether a table is to be made anew; not where a command with the same aim did, and was cut off afterwards.
+def start_or_resume_redo(dataset: Dataset, name: str, wanted: Mapping[str, Any]) -> bool:
+    """Start making a table anew, or go on with a redo that has the same aim; one with another aim is removed.
 
-    What was begun with the same aim goes on, what was begun with another is removed.
+    Returns:
+        Whether anything is left to make: not where the new table is in its place and the command was cut off after.
 
     Raises:
         MillError: another job works on the dataset.

@@ -140,14 +140,29 @@ def test_a_redo_that_was_cut_off_goes_on_with_the_same_command(copy: Path, monke
     # another table's command in between does not end this redo, and the old table is the one that is there
     assert command("annotate", str(copy), "--conditions", "hough=lsd").returncode == 0
     assert command("annotate", str(copy), "--conditions", "canny").returncode == 0
-    with KeptResources(threads=1) as resources:
-        actions.annotate(str(copy), plan, resources, ["canny"])
+    with monkeypatch.context() as cut:
+        cut.setattr(redo, "end", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt), KeptResources(threads=1) as resources:
+            actions.annotate(str(copy), plan, resources, ["canny"])
     assert (copy / "canny/0000/00000000.parquet").stat().st_ino == made
     again = command("annotate", str(copy), "--conditions", "canny=100:200", "--overwrite", "canny")
     assert again.returncode == 0, again.stderr  # which ends the command that was cut off after its switch
     assert (copy / "canny/0000/00000000.parquet").stat().st_ino == made
     assert not (copy / "_redo").exists()
     assert command("annotate", str(copy), "--conditions", "canny", "--overwrite", "canny").returncode == 0
+    assert digests(copy) == before
+
+
+def test_a_redo_asked_of_the_library_ends_with_it_and_is_done_again_when_asked_again(copy: Path) -> None:
+    before = digests(copy)
+    plan = actions.plan_conditions(parse_conditions("canny"), actions.everywhere(Placement()), None)
+    made = set()
+    for _ in range(2):
+        with KeptResources(threads=1) as resources:
+            actions.annotate(str(copy), plan, resources, ["canny"])
+        assert not (copy / "_redo").exists()
+        made.add((copy / "canny/0000/00000000.parquet").stat().st_mtime_ns)
+    assert len(made) == 2
     assert digests(copy) == before
 
 
