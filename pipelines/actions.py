@@ -29,7 +29,7 @@ from controlmill.schemas.views.accounting import passed_over_lines
 from .corpora.corpus import PassedOver, Source, write_listing
 from .corpora.folder import is_as_listed, list_folder
 from .engine.console import Resources, run_stage
-from .engine.mend import start_or_resume_redo, check_committed, check_listing, mended, redo_aim, set_aside
+from .engine.mend import check_committed, check_listing, mended, redo_aim, set_aside, start_or_resume_redo
 from .engine.run_folder import Run, require_alone
 from .engine.shards import Stage
 from .stages.annotate import Annotate
