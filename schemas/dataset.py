@@ -257,7 +257,7 @@ class Dataset:
 
     @contextmanager
     def committing(
-        self, run: str, table: str, shard: int, schema: pa.Schema, provenance: Mapping[str, Any]
+        self, run: str, table: str, shard: int, schema: pa.Schema, provenance: Provenance | Mapping[str, Any]
     ) -> Iterator[ShardWriter]:
         """Write a shard's file of a table: it is committed where the block ends, and dropped where the block raises.
 
@@ -272,7 +272,7 @@ class Dataset:
             MillError: see :meth:`Storage.commit`. Where another commit was first, its file stays.
         """
         with self.storage.scratch(run) as scratch:
-            with ShardWriter(scratch, schema, {**provenance, "shard": shard}) as writer:
+            with ShardWriter(scratch, schema, {**documents.plain(provenance), "shard": shard}) as writer:
                 yield writer
             self.storage.commit(scratch, self.file(table, shard))
 

@@ -282,8 +282,8 @@ class CaptionCounts:
 
     __pydantic_config__ = FORBID
 
-    given: Count = 0
-    unread: Count = 0
+    given: Count
+    unread: Count
 
 
 @dataclass(frozen=True)

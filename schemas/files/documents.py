@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,7 +77,12 @@ def made_of(kind: type[T], value: Any) -> T:
 
 
 def plain(value: Any) -> Any:
-    """The plain values of a dataclass's JSON, as :func:`parse` takes them: without fields that have their default."""
+    """The plain values of a dataclass's JSON, as :func:`parse` takes them: without fields that have their default.
+
+    Plain values are taken as they are.
+    """
+    if not is_dataclass(value):
+        return value
     kind: Any = type(value)
     return _adapter(kind).dump_python(value, mode="json", exclude_defaults=True)
 

@@ -37,7 +37,7 @@ class ShardWriter:
     """Writes row groups to ``path``; what is known only at the end goes into the footer by :meth:`close`."""
 
     def __init__(self, path: Path, schema: pa.Schema, provenance: Provenance | Mapping[str, Any]):
-        self.schema = with_metadata(schema, canonical(_plain(provenance)))
+        self.schema = with_metadata(schema, canonical(plain(provenance)))
         media = [f"{field.name}.{part}" for field in schema if is_image(field) for part in ("bytes", "path")]
         scalars = [_column_path(field) for field in schema if not is_image(field)]
         self._writer = pq.ParquetWriter(
@@ -63,7 +63,7 @@ class ShardWriter:
     def close(self, summary: Summary | Mapping[str, Any] | None = None) -> None:
         """Finish the file, with ``summary`` as the footer's ``controlmill_summary``."""
         if summary is not None:
-            self._writer.add_key_value_metadata({"controlmill_summary": canonical(_plain(summary))})
+            self._writer.add_key_value_metadata({"controlmill_summary": canonical(plain(summary))})
         self._writer.close()
 
     def __enter__(self) -> ShardWriter:
@@ -72,10 +72,6 @@ class ShardWriter:
     def __exit__(self, *_: object) -> None:
         if self._writer.is_open:
             self._writer.close()
-
-
-def _plain(value: Provenance | Summary | Mapping[str, Any]) -> Any:
-    return value if isinstance(value, Mapping) else plain(value)
 
 
 def _column_path(field: pa.Field) -> str:

@@ -15,7 +15,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -252,8 +251,7 @@ class Storage:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file, whole or not at all; ``value`` is plain, or a dataclass that can be read again."""
-        value = documents.plain(value) if is_dataclass(value) else value
-        self.write(name, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+        self.write(name, (json.dumps(documents.plain(value), indent=1, sort_keys=True) + "\n").encode())
 
     def remove(self, name: str) -> None:
         """Remove a file or folder; nothing happens where there is none."""

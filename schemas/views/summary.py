@@ -25,7 +25,7 @@ def dataset_summary(dataset: Dataset) -> dict[str, Any]:
         rows; of images the files that became none) and ``provenance`` (null while it is partial).
     """
     images = dataset.index(IMAGES)
-    captions = images.captions if images else CaptionCounts()
+    captions = images.captions if images else CaptionCounts(0, 0)
     return {
         "address": dataset.storage.address,
         "version": VERSION,

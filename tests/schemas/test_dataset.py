@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.shardfile import read_rows
 from controlmill.schemas.provenance import IngestRecord, LimitsRecord, Provenance, Segment, Summary
 from controlmill.schemas.tables import BASE_TABLES, CACHES, REJECTED, RESERVED, TABLES
@@ -14,6 +16,7 @@ from controlmill.schemas.tables import BASE_TABLES, CACHES, REJECTED, RESERVED, 
 INGEST = IngestRecord(1, 64, "crop", LimitsRecord(1000, 1000, 1), None)
 PROVENANCE = {"table": "rejected", "kind": "rejected"}
 SCHEMA = TABLES[REJECTED].schema
+IMAGES_MADE = Provenance("images", "images", INGEST)
 
 
 @pytest.fixture
@@ -75,3 +78,13 @@ def test_the_registry_tells_what_each_table_is() -> None:
         *("canny", "hough", "hed", "scribble", "pose", "segmentation", "depth", "normals", "cartoon", "captions")
     ]
     assert frozenset(TABLES) < RESERVED
+
+
+def test_an_index_is_written_as_its_files_say(dataset: Dataset) -> None:
+    dataset.list_from("photos", Segment(0, 1, 1))
+    with dataset.committing("run", "images", 0, TABLES["images"].schema, IMAGES_MADE) as writer:
+        writer.close({"reasons": {}, "rejects": [], "captions": {"given": 0, "unread": 0}, "several": 0})
+    (entry,) = plain(dataset.finish("images"))["shards"]
+    assert set(entry) == {"rows", "row_groups", "bytes", "sha256", "captions"}
+    assert entry["captions"] == {"given": 0, "unread": 0}
+    assert json.loads(dataset.storage.read("_tables/images.json"))["provenance"] == plain(IMAGES_MADE)
