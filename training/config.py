@@ -171,12 +171,12 @@ class TrainConfig:
 
     @property
     def evaluation_interval(self) -> int:
-        """Steps between looks; besides, the first and the last step are looked at."""
+        """Steps between evaluations; the first and the last step are evaluated too."""
         return self.evaluate_every or max(SHORT, self.steps // 20)
 
     @property
     def checkpoint_interval(self) -> int:
-        """Steps between checkpoints; besides, the last step is saved, and the one that a run is stopped at."""
+        """Steps between checkpoints; the last step is saved too, and the one at which a run is stopped."""
         return self.checkpoint_every or max(SHORT, self.steps // 10)
 
     def share(self, processes: int) -> int:
