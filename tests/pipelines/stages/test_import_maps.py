@@ -187,7 +187,7 @@ def save(path: Path, array: np.ndarray) -> None:
 def planned(folder: Path, **options: tuple[str, ...]) -> actions.Plan:
     """The import of a folder's maps."""
     config = IngestConfig(64, "crop", Limits(min_side=16))
-    words = {"columns": ("edges=binary",), "label_set": ("ade20k-150",), **options}
+    words = {"condition_kind": ("edges=binary",), "label_set": ("ade20k-150",), **options}
     columns = parse_columns(MapOptions(folder / "maps", **words))
     return actions.plan_conditions([], actions.everywhere(Placement()), None, columns, str(folder / "maps"), config)
 
