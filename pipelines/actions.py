@@ -29,7 +29,7 @@ from controlmill.schemas.views.accounting import passed_over_lines
 from .corpora.corpus import PassedOver, Source, write_listing
 from .corpora.folder import is_as_listed, list_folder
 from .engine.console import Resources, run_stage
-from .engine.mend import check_committed, check_listing, mended, redo_aim, set_aside, start_or_resume_redo
+from .engine.mend import check_committed, check_listing, look_at, mended, redo_aim, set_aside, start_or_resume_redo
 from .engine.run_folder import Run, require_alone
 from .engine.shards import Stage
 from .stages.annotate import Annotate
@@ -131,15 +131,15 @@ def _ingest(
     listed = dataset.index("sources") or dataset.finish("sources")
     rows = [entry.rows for entry in listed.shards]
     _set_lost_aside(dataset, stage)
-    run_stage(dataset, stage, resources, rows, {"images": stage.provenance()})
+    run_stage(dataset, stage, resources, rows)
     return Dataset.open(address)
 
 
 def _set_lost_aside(dataset: Dataset, stage: Ingest) -> None:
-    """What was refused is told by the images' file: where that is lost, both are made again."""
+    """Set damaged files aside. The images' file tells what was refused: where it is lost, both are made again."""
     set_aside(dataset, "images", check_committed(dataset, "images", stage.provenance()))
     lost = dataset.committed("rejected") - dataset.committed("images")
-    set_aside(dataset, "rejected", dict.fromkeys(lost, ""))
+    set_aside(dataset, "rejected", {**look_at(dataset, "rejected").damaged, **dict.fromkeys(lost, "")})
 
 
 def _list(dataset: Dataset, corpus: str, leave_out: Sequence[str]) -> None:
@@ -246,20 +246,22 @@ def check_overwrite(overwrite: Sequence[str], allowed: Sequence[str]) -> None:
             raise MillError(f"--overwrite {table}: this command makes {', '.join(allowed)}")
 
 
-def check_conditions(address: str, plan: Plan, overwrite: Sequence[str]) -> None:
+def check_conditions(address: str, plan: Plan, overwrite: Sequence[str]) -> dict[str, dict[int, str]]:
     """Find out what would stop the conditions, before anything is changed.
+
+    Returns:
+        Of each table that is there and stays, the damaged shards, with what is wrong with them.
 
     Raises:
         MillError: a table was made in another way, is stale, or will be when the images are redone.
     """
     if not Storage(address).exists("dataset.json"):
-        return
+        return {}
     dataset = mended(address)
     there = [table for table in plan.wanted if table not in overwrite and dataset.committed(table)]
     if "images" in overwrite and there and "images" not in redo.aims(dataset.storage):
         raise MillError(f"redoing the images makes {', '.join(there)} stale: --overwrite images,{','.join(there)}")
-    for table in there:
-        check_committed(dataset, table, plan.wanted[table])
+    return {table: check_committed(dataset, table, plan.wanted[table]) for table in there}
 
 
 def _forget_changed(dataset: Dataset, stage: Stage, aims: Mapping[str, Mapping[str, Any]]) -> None:
@@ -331,10 +333,8 @@ def _annotate(address: str, plan: Plan, resources: Resources, overwrite: Sequenc
     images = dataset.index("images")
     if images is None:
         raise MillError(images_wanted(address))
-    check_conditions(address, plan, overwrite)
-    for table, said in plan.wanted.items():
-        if table not in overwrite:
-            set_aside(dataset, table, check_committed(dataset, table, said))
+    for table, damaged in check_conditions(address, plan, overwrite).items():
+        set_aside(dataset, table, damaged)
     for stage in plan.stages:
         stage.check_unchanged(dataset, overwrite)
     load_networks(address, plan, resources, overwrite)
@@ -344,6 +344,8 @@ def _annotate(address: str, plan: Plan, resources: Resources, overwrite: Sequenc
         _forget_changed(dataset, stage, {table: aims[table] for table in redone.intersection(stage.tables)})
     rows = [entry.rows for entry in images.shards]
     for stage in plan.stages:
-        said = {table: plan.wanted[table] for table in stage.tables}
-        run_stage(dataset.redo(redone.intersection(stage.tables)), stage, resources, rows, said)
+        grown = dataset.redo(redone.intersection(stage.tables))
+        for table in set(stage.tables).intersection(overwrite):  # what is in _redo was not looked at yet
+            set_aside(grown, table, check_committed(grown, table, plan.wanted[table]))
+        run_stage(grown, stage, resources, rows)
     return dataset

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import Interrupted, MillError, error_text
@@ -26,7 +26,7 @@ from controlmill.schemas.machine import MORE_MEMORY, MORE_PROCESSES, MORE_THREAD
 from controlmill.schemas.terminal.console import output
 from controlmill.schemas.views import card
 
-from .mend import check_committed, clear_aside, look_at, set_aside, switch
+from .mend import clear_aside, switch
 from .progress import Progress
 from .run_folder import Run, ShardFailure, sweep
 from .shards import Job, Stage, shards_in_flight
@@ -58,25 +58,22 @@ def run_stage(
     stage: Stage,
     resources: Resources,
     rows_of_shard: list[int],
-    wanted: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Do what a stage has left to do, commit by commit, and finish its tables.
+
+    What is committed is taken as it is: whoever calls has looked at it (:func:`mend.check_committed`).
 
     Args:
         dataset: where; of its ``redone`` tables the new ones are made, and take the old ones' places.
         stage: what.
         resources: with what.
         rows_of_shard: rows that each shard takes in, for progress.
-        wanted: what the files of a table must say of themselves; see :func:`mend.check_committed`.
 
     Raises:
         MillError: something could not be done. What was committed stays, and the same command goes on from there.
         Interrupted: by Ctrl-C.
     """
     sweep(dataset.storage)
-    for table in stage.tables:
-        damaged = check_committed(dataset, table, wanted[table]) if table in wanted else look_at(dataset, table).damaged
-        set_aside(dataset, table, damaged)
     committed = {table: dataset.committed(table) for table in stage.tables}
     done = set.intersection(*committed.values())
     todo = [shard for shard in range(dataset.shards) if shard not in done]
