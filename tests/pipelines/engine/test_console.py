@@ -111,7 +111,7 @@ from controlmill.__main__ import main
 step, after, *words = sys.argv[1:]
 left, replace = [int(step)], os.replace
 def cut(*names):
-    if "/_run/" in names[1]:  # decides nothing, and costs a build a step
+    if "/_run/" in str(names[1]):  # decides nothing, and costs a build a step
         return replace(*names)
     if after == "after":
         replace(*names)
