@@ -166,10 +166,10 @@ def time_ours(dataset: Path, choices: list[Choice], weights: Path, dtype: str, c
         )
         run = Run.start(opened.storage)
         for timed in (False, True):
-            for table in stage.tables:
+            for table in stage.outputs():
                 opened.drop(table)
             started = time.perf_counter()
-            said = run_shard(Job(opened.storage, run.id, stage, 1), 0)
+            said = run_shard(Job(opened.storage, run.id, stage, stage.outputs(), 1), 0)
             if said["status"] != "done":
                 raise RuntimeError(run.failures())
             if timed:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from controlmill.annotators.base import Placement
@@ -31,7 +30,7 @@ from .corpora.folder import is_as_listed, list_folder
 from .engine.console import Resources, run_stage
 from .engine.mend import check_committed, check_listing, look_at, mended, redo_aim, set_aside, start_or_resume_redo
 from .engine.run_folder import Run, require_alone
-from .engine.shards import Stage
+from .engine.stage import Plan, Stage, input_folders, outputs_of
 from .stages.annotate import Annotate
 from .stages.columns import Column
 from .stages.import_maps import Import
@@ -189,15 +188,6 @@ def everywhere(place: Placement) -> Places:
     return lambda groups, _: {network.name: place for group in groups if (network := group.network())}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Stages that make the chosen and the imported conditions, and what their files will say."""
-
-    stages: tuple[Stage, ...]
-    wanted: dict[str, dict[str, Any]]
-    folders: tuple[str, ...] = ()  # of imported maps
-
-
 def plan_conditions(
     choices: Sequence[Choice],
     places: Places,
@@ -207,7 +197,7 @@ def plan_conditions(
     config: IngestConfig | None = None,
     captions_from: str | None = None,
 ) -> Plan:
-    """Plan the fewest forward passes and find all weights. ``places`` says where the networks run, given them all.
+    """Stages with the fewest forward passes; all weights are found. ``places`` says where the networks run, given all.
 
     Raises:
         MillError: weights are missing, all of them listed; or a condition is both annotated and imported.
@@ -217,26 +207,16 @@ def plan_conditions(
     if both:
         raise MillError(f"{', '.join(sorted(both))}: annotate it or import it, not both")
     stages: list[Stage] = []
-    wanted: dict[str, dict[str, Any]] = {}
-    folders: tuple[str, ...] = ()
     if imports and conditions_from:
-        folder = os.path.abspath(conditions_from)
-        importing = Import(folder, tuple(imports), (config or IngestConfig()).limits)
-        stages.append(importing)
-        folders = (folder, *(os.path.join(folder, column.name) for column in imports))
-        wanted.update({table: dict(output.provenance) for table, output in importing.outputs().items()})
+        limits = (config or IngestConfig()).limits
+        stages.append(Import(os.path.abspath(conditions_from), tuple(imports), limits))
     if captions_from:
-        recaption = Recaption(os.path.abspath(captions_from))
-        stages.append(recaption)
-        wanted.update({table: dict(output.provenance) for table, output in recaption.outputs().items()})
+        stages.append(Recaption(os.path.abspath(captions_from)))
     if choices:
         weights = {found.name: found for found in find_weights(choices, weights_folder)}
         groups = tuple(forward_groups(choices))
-        stage = Annotate(groups, weights, places(groups, weights))
-        stages.append(stage)
-        for group in stage.groups:
-            wanted.update({table: dict(output.provenance) for table, output in stage.outputs(group).items()})
-    return Plan(tuple(stages), wanted, folders)
+        stages.append(Annotate(groups, weights, places(groups, weights)))
+    return tuple(stages)
 
 
 def check_overwrite(overwrite: Sequence[str], allowed: Sequence[str]) -> None:
@@ -258,16 +238,17 @@ def check_conditions(address: str, plan: Plan, overwrite: Sequence[str]) -> dict
     if not Storage(address).exists("dataset.json"):
         return {}
     dataset = mended(address)
-    there = [table for table in plan.wanted if table not in overwrite and dataset.committed(table)]
+    outputs = outputs_of(plan)
+    there = [table for table in outputs if table not in overwrite and dataset.committed(table)]
     if "images" in overwrite and there and "images" not in redo.aims(dataset.storage):
         raise MillError(f"redoing the images makes {', '.join(there)} stale: --overwrite images,{','.join(there)}")
-    return {table: check_committed(dataset, table, plan.wanted[table]) for table in there}
+    return {table: check_committed(dataset, table, outputs[table].provenance) for table in there}
 
 
 def _forget_changed(dataset: Dataset, stage: Stage, aims: Mapping[str, Mapping[str, Any]]) -> None:
     """Of tables that are made anew, what was made from a user's files before they changed again is made once more."""
     try:
-        stage.check_unchanged(dataset.redo(aims), [table for table in stage.tables if table not in aims])
+        stage.check_unchanged(dataset.redo(aims), [table for table in stage.outputs() if table not in aims])
     except MillError:
         for table, aim in aims.items():
             redo.begin(dataset.storage, table, aim)
@@ -280,10 +261,10 @@ def load_networks(address: str, plan: Plan, resources: Resources, overwrite: Seq
         MillError: one cannot be loaded.
     """
     dataset = Dataset.open(address) if Storage(address).exists("dataset.json") else None
-    for stage in plan.stages:
+    for stage in plan:
         tables = [
             table
-            for table in stage.tables
+            for table in stage.outputs()
             if table in overwrite or dataset is None or dataset.state(table).status == "partial"
         ]
         if tables and list(stage.devices()):
@@ -310,9 +291,9 @@ def build(
         MillError: see :func:`ingest` and :func:`annotate`.
     """
     load_networks(address, plan, resources, overwrite)
-    _ingest(photos, address, config, resources, shard_size, overwrite, plan.folders)
+    _ingest(photos, address, config, resources, shard_size, overwrite, input_folders(plan))
     dataset = _annotate(address, plan, resources, overwrite)
-    redo.end(dataset.storage, ["images", *plan.wanted])  # only now: what is cut off before redoes no table twice
+    redo.end(dataset.storage, ["images", *outputs_of(plan)])  # only now: what is cut off before redoes no table twice
     return dataset
 
 
@@ -323,7 +304,7 @@ def annotate(address: str, plan: Plan, resources: Resources, overwrite: Sequence
         MillError: see :func:`check_conditions` and :func:`console.run_stage`.
     """
     dataset = _annotate(address, plan, resources, overwrite)
-    redo.end(dataset.storage, plan.wanted)
+    redo.end(dataset.storage, outputs_of(plan))
     return dataset
 
 
@@ -335,17 +316,19 @@ def _annotate(address: str, plan: Plan, resources: Resources, overwrite: Sequenc
         raise MillError(images_wanted(address))
     for table, damaged in check_conditions(address, plan, overwrite).items():
         set_aside(dataset, table, damaged)
-    for stage in plan.stages:
+    outputs = outputs_of(plan)
+    for stage in plan:
         stage.check_unchanged(dataset, overwrite)
     load_networks(address, plan, resources, overwrite)
-    aims = {table: redo_aim(dataset, plan.wanted[table]) for table in overwrite if table in plan.wanted}
+    aims = {table: redo_aim(dataset, outputs[table].provenance) for table in overwrite if table in outputs}
     redone = {table for table, aim in aims.items() if start_or_resume_redo(dataset, table, aim)}
-    for stage in plan.stages if redone else ():
-        _forget_changed(dataset, stage, {table: aims[table] for table in redone.intersection(stage.tables)})
+    for stage in plan if redone else ():
+        _forget_changed(dataset, stage, {table: aims[table] for table in redone.intersection(stage.outputs())})
     rows = [entry.rows for entry in images.shards]
-    for stage in plan.stages:
-        grown = dataset.redo(redone.intersection(stage.tables))
-        for table in set(stage.tables).intersection(overwrite):  # what is in _redo was not looked at yet
-            set_aside(grown, table, check_committed(grown, table, plan.wanted[table]))
+    for stage in plan:
+        tables = stage.outputs()
+        grown = dataset.redo(redone.intersection(tables))
+        for table in set(tables).intersection(overwrite):  # what is in _redo was not looked at yet
+            set_aside(grown, table, check_committed(grown, table, tables[table].provenance))
         run_stage(grown, stage, resources, rows)
     return dataset

@@ -17,7 +17,7 @@ from .options import EncodeOptions, IngestOptions, JobOptions, MapOptions, Netwo
 if TYPE_CHECKING:
     from controlmill.schemas.dataset import Dataset
 
-    from .actions import Plan
+    from .engine.stage import Plan
     from .request import Request
 
 Photos = Annotated[Path, typer.Argument(help="Folder of pictures, with its subfolders.", show_default=False)]
@@ -55,6 +55,7 @@ def build(
 ) -> None:
     """Make a dataset from a folder of pictures: ingest, then annotate. Run it again to resume after a stop."""
     from . import actions
+    from .engine.stage import input_folders, outputs_of
     from .rehearsal import rehearse
     from .request import parse_request
 
@@ -70,14 +71,14 @@ def build(
             output.say(line)
         return
     plan = request.plan()
-    actions.check_overwrite(redo, ("images", *plan.wanted))
-    actions.check_ingest(folder, dataset, config, shard_size, redo, plan.folders)
+    actions.check_overwrite(redo, ("images", *outputs_of(plan)))
+    actions.check_ingest(folder, dataset, config, shard_size, redo, input_folders(plan))
     actions.check_conditions(dataset, plan, redo)
     _print_listing(dataset, redo)
     _print_sources(plan)
     with resources:
         done = actions.build(folder, dataset, config, plan, resources, shard_size, redo)
-    _print_summary(done, ["images", *plan.wanted], time.monotonic() - started)
+    _print_summary(done, ["images", *outputs_of(plan)], time.monotonic() - started)
 
 
 def ingest(
@@ -90,20 +91,21 @@ def ingest(
 ) -> None:
     """Make the images table of a dataset, and import maps that you have already."""
     from . import actions
+    from .engine.stage import input_folders, outputs_of
     from .request import parse_request
 
     started, folder = time.monotonic(), str(photos)
     config, redo, shard_size = pictures.config(), tables_to_redo(overwrite), pictures.shard_size
     resources = job.resources()
     plan = parse_request(dataset, config, redo, maps, NetworkOptions(), None).plan()
-    actions.check_overwrite(redo, ("images", *plan.wanted))
-    actions.check_ingest(folder, dataset, config, shard_size, redo, plan.folders)
+    actions.check_overwrite(redo, ("images", *outputs_of(plan)))
+    actions.check_ingest(folder, dataset, config, shard_size, redo, input_folders(plan))
     actions.check_conditions(dataset, plan, redo)
     _print_listing(dataset, redo)
     _print_sources(plan)
     with resources:
         done = actions.build(folder, dataset, config, plan, resources, shard_size, redo)
-    _print_summary(done, ["images", *plan.wanted], time.monotonic() - started)
+    _print_summary(done, ["images", *outputs_of(plan)], time.monotonic() - started)
 
 
 def annotate(
@@ -118,6 +120,7 @@ def annotate(
     """Add condition tables to a dataset, or make them again. The images are not touched."""
     from . import actions
     from .engine.mend import mended
+    from .engine.stage import outputs_of
     from .request import parse_request
     from .stages.ingest import IngestConfig
 
@@ -126,11 +129,11 @@ def annotate(
     request = parse_request(dataset, config, redo, maps, networks, conditions or "", captions_from)
     _print_unused_device(request)
     plan = request.plan()
-    actions.check_overwrite(redo, tuple(plan.wanted))
+    actions.check_overwrite(redo, tuple(outputs_of(plan)))
     _print_sources(plan)
     with job.resources() as resources:
         done = actions.annotate(dataset, plan, resources, redo)
-    _print_summary(done, list(plan.wanted), time.monotonic() - started)
+    _print_summary(done, list(outputs_of(plan)), time.monotonic() - started)
 
 
 def encode(dataset: Folder, caches: EncodeOptions, job: JobOptions, overwrite: Overwrite = None) -> None:
@@ -140,6 +143,7 @@ def encode(dataset: Folder, caches: EncodeOptions, job: JobOptions, overwrite: O
     from controlmill.schemas.tables import CACHES, LATENTS
 
     from . import actions
+    from .engine.stage import outputs_of
     from .stages.encode import check_encode, plan_encode
 
     started, redo = time.monotonic(), tables_to_redo(overwrite)
@@ -150,7 +154,7 @@ def encode(dataset: Folder, caches: EncodeOptions, job: JobOptions, overwrite: O
     plan = plan_encode(dataset, caches.base, place, caches.batch_size, caches.text, caches.flip, stored, redo)
     with job.resources() as resources:
         done = actions.annotate(dataset, plan, resources, redo)
-    _print_summary(done, list(plan.wanted), time.monotonic() - started)
+    _print_summary(done, list(outputs_of(plan)), time.monotonic() - started)
 
 
 def _print_unused_device(request: Request) -> None:
@@ -178,8 +182,8 @@ def _print_listing(address: str, redo: list[str]) -> None:
 
 def _print_sources(plan: Plan) -> None:
     """Which maps and weights the conditions are made from."""
-    for stage in plan.stages:
-        for line in stage.said():
+    for stage in plan:
+        for line in stage.messages():
             output.say(line)
 
 

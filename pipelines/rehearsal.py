@@ -12,10 +12,11 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.views.accounting import passed_over_lines
 
-from .actions import Plan, check_conditions, check_ingest, check_overwrite
+from .actions import check_conditions, check_ingest, check_overwrite
 from .corpora.corpus import PassedOver, shard_size_for
 from .corpora.folder import list_folder
 from .engine.console import Resources
+from .engine.stage import Plan, input_folders, outputs_of
 from .request import Request
 from .stages.annotate import Annotate
 
@@ -37,18 +38,18 @@ def rehearse(
     elif _is_cut(there):
         return [*lines, "a command was cut off at its end; the next one ends it first, and then there is more to tell"]
     missing = find(files_of(choices), request.weights, download=False)[1]
-    plan = None if missing else request.plan()
+    plan = () if missing else request.plan()
     names = [choice.table for choice in choices] + [column.condition.table for column in request.imports]
-    tables = list(plan.wanted) if plan else names
+    tables = list(outputs_of(plan)) if plan else names
     check_overwrite(overwrite, ("images", *tables))
-    check_ingest(photos, address, request.config, shard_size, overwrite, plan.folders if plan else ())
+    check_ingest(photos, address, request.config, shard_size, overwrite, input_folders(plan))
     if plan:
         check_conditions(address, plan, overwrite)
     anew = there is None or not there.shards or "images" in overwrite
     lines += _listing(photos, storage.address, plan, shard_size) if anew else _listed(there)
     lines += [_table(None if anew and table == "images" else there, table, overwrite) for table in ("images", *tables)]
-    for stage in plan.stages if plan else ():
-        lines += stage.said()
+    for stage in plan:
+        lines += stage.messages()
         if isinstance(stage, Annotate):
             lines += [
                 f"{name} runs on {place.device}, {place.dtype}, batch {place.batch_size}"
@@ -66,9 +67,9 @@ def _is_cut(dataset: Dataset) -> bool:
     return bool(redo.cut_switches(dataset.storage) or (finished and dataset.index("images") is None))
 
 
-def _listing(photos: str, address: str, plan: Plan | None, shard_size: int | None) -> list[str]:
+def _listing(photos: str, address: str, plan: Plan, shard_size: int | None) -> list[str]:
     passed = PassedOver()
-    rows = sum(1 for _ in list_folder(photos, passed, (address, *(plan.folders if plan else ()))))
+    rows = sum(1 for _ in list_folder(photos, passed, (address, *input_folders(plan))))
     shard_size = shard_size or shard_size_for(rows)
     found = f"{rows:,} pictures would be listed from {photos}, {-(-rows // shard_size):,} shards of {shard_size:,}"
     return [found, *passed_over_lines(passed.said(), [(rows, "listed")])]

@@ -9,7 +9,8 @@ from pathlib import Path
 from controlmill.annotators.catalogue import Choice, check_licences, parse_conditions
 from controlmill.schemas.errors import MillError
 
-from .actions import Plan, plan_conditions
+from .actions import plan_conditions
+from .engine.stage import Plan
 from .networks import Placements
 from .options import MapOptions, NetworkOptions
 from .stages.columns import Column, parse_columns

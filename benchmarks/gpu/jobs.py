@@ -113,11 +113,11 @@ class Bench:
         self, choices: Sequence[Choice], place: Placement, folder: str | None, shards: int = 1
     ) -> Iterator[tuple[Job, Run]]:
         """An annotate job whose tables are yet to be made."""
-        (stage,) = actions.plan_conditions(choices, actions.everywhere(place), folder).stages
-        for table in stage.tables:
+        (stage,) = actions.plan_conditions(choices, actions.everywhere(place), folder)
+        for table in stage.outputs():
             self.dataset.drop(table)
         run = Run.start(self.dataset.storage)
-        yield Job(self.dataset.storage, run.id, stage, self.threads, shards), run
+        yield Job(self.dataset.storage, run.id, stage, stage.outputs(), self.threads, shards), run
         run.end()
 
     def out_of_memory(self) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class Bench:
         with little_memory(self.setting), self.job(choices, place, folder) as (job, run):
             status = run_shard(job, 0)["status"]
             text = str(run.failures())
-            (table,) = job.stage.tables
+            (table,) = job.outputs
         return {
             "status": status,
             "advice_given": ADVICE in text,

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,8 @@ from controlmill.schemas.views import card
 from .mend import clear_aside, switch
 from .progress import Progress
 from .run_folder import Run, ShardFailure, sweep
-from .shards import Job, Stage, shards_in_flight
+from .shards import Job, shards_in_flight
+from .stage import Output, Stage
 
 MAX_DEATHS = 5  # of the job's process, without a single commit between them
 POLL_SECONDS = 0.5
@@ -74,17 +75,18 @@ def run_stage(
         Interrupted: by Ctrl-C.
     """
     sweep(dataset.storage)
-    committed = {table: dataset.committed(table) for table in stage.tables}
+    outputs = stage.outputs()
+    committed = {table: dataset.committed(table) for table in outputs}
     done = set.intersection(*committed.values())
     todo = [shard for shard in range(dataset.shards) if shard not in done]
     if todo:
-        failures = _do(dataset, stage, resources, rows_of_shard, committed, todo)
-        _account(dataset, stage, failures)
-    for table in stage.tables:
+        failures = _do(dataset, stage, outputs, resources, rows_of_shard, committed, todo)
+        _account(dataset, outputs, failures)
+    for table in outputs:
         if not committed[table].issuperset(range(dataset.shards)) or dataset.index(table) is None:
             dataset.finish(table)
         clear_aside(dataset, table)
-    redone = dataset.redone.intersection(stage.tables)
+    redone = dataset.redone.intersection(outputs)
     if redone:
         switch(dataset, ["images"] if "images" in redone else sorted(redone))
     card.write(Dataset.open(dataset.storage.address))
@@ -93,6 +95,7 @@ def run_stage(
 def _do(
     dataset: Dataset,
     stage: Stage,
+    outputs: Mapping[str, Output],
     resources: Resources,
     rows_of_shard: list[int],
     committed: Mapping[str, set[int]],
@@ -100,7 +103,8 @@ def _do(
 ) -> list[ShardFailure]:
     """Have shards done; what failed."""
     run = Run.start(dataset.storage)
-    job = Job(dataset.storage, run.id, stage, resources.codec_threads(), resources.in_flight(stage), dataset.redone)
+    threads, in_flight = resources.codec_threads(), resources.in_flight(stage)
+    job = Job(dataset.storage, run.id, stage, outputs, threads, in_flight, dataset.redone)
     try:
         with Progress(dataset, stage.name, rows_of_shard, committed, run) as progress, _terminable():
             _supervise(job, run, todo, resources.process, progress)
@@ -112,7 +116,7 @@ def _do(
         run.end()
 
 
-def _account(dataset: Dataset, stage: Stage, failures: list[ShardFailure]) -> None:
+def _account(dataset: Dataset, tables: Iterable[str], failures: list[ShardFailure]) -> None:
     """Compare what is committed with the shard list.
 
     Raises:
@@ -122,7 +126,7 @@ def _account(dataset: Dataset, stage: Stage, failures: list[ShardFailure]) -> No
         shown = "\n  ".join(f"shard {failure.shard}: {failure.error}" for failure in failures[:10])
         more = f"\n  and {len(failures) - 10} more" if len(failures) > 10 else ""
         raise MillError(f"{len(failures)} of {dataset.shards} shards could not be done:\n  {shown}{more}\n{GO_ON}")
-    for table in stage.tables:
+    for table in tables:
         lost = sorted(set(range(dataset.shards)) - dataset.committed(table))
         if lost:
             raise MillError(

@@ -15,12 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from .rows import Failure, Step, run_rows
+from .rows import Failure, RowStep, run_row
 
 TRIES = 2
 
 
-def run_rows_apart(step: Step, rows: Iterable[Any], check: Callable[[], None]) -> Iterator[Any]:
+def run_rows_apart(step: RowStep, rows: Iterable[Any], check: Callable[[], None]) -> Iterator[Any]:
     """Like :func:`rows.run_rows`, one row at a time and each out of this process. The results are the same."""
     child = None
     try:
@@ -54,7 +54,7 @@ def _cause(status: int) -> str:
 
 
 class _Child:
-    def __init__(self, step: Step):
+    def __init__(self, step: RowStep):
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -97,7 +97,7 @@ def main() -> None:
         while True:
             row = pickle.load(source)  # noqa: S301
             try:
-                answer = next(run_rows(step, [row], 1, lambda: None))
+                answer = run_row(step, row)
             except Exception as error:
                 answer = Raised(error)
             pickle.dump(answer, answers)

@@ -7,11 +7,12 @@ depend on the size of its batch (not on what else is in it). So one bad row chan
 from __future__ import annotations
 
 import errno
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from controlmill.schemas.errors import MillError, Refused, error_text
 from controlmill.schemas.machine import NO_MORE
@@ -33,27 +34,46 @@ class JobFault(MillError):
     """No fault of a row: every other row and shard would meet it too. It stops the job."""
 
 
-class Step(Protocol):
-    """What is done to each row. A step is picklable; what it loads, it loads once per process."""
+class RowStep(ABC):
+    """What is done to each row, without a network. A step is picklable; what it loads, it loads once per process."""
 
-    @property
-    def batch_size(self) -> int:
-        """0 where there is no network: then ``forward`` is never called."""
-
+    @abstractmethod
     def cost(self, row: Any) -> int:
         """About how many bytes the row takes while it is worked on."""
 
+    @abstractmethod
+    def do(self, row: Any) -> Any:
+        """The row's result. Runs in codec threads."""
+
+
+class BatchStep(RowStep):
+    """What is done to each row by a network that takes batches of one size."""
+
+    @property
+    @abstractmethod
+    def batch_size(self) -> int:
+        """Items in a batch, at least 1."""
+
+    @abstractmethod
     def load(self, row: Any) -> Any:
         """The row's input, decoded. Runs in codec threads."""
 
+    @abstractmethod
     def shape(self, item: Any) -> Hashable:
         """Items of one shape may share a batch."""
 
+    @abstractmethod
     def forward(self, items: list[Any]) -> list[Any]:
         """Outputs of a full batch."""
 
+    @abstractmethod
     def finish(self, row: Any, item: Any, output: Any) -> Any:
         """The row's result. Runs in codec threads."""
+
+    def do(self, row: Any) -> Any:
+        """The row's result, by a batch that holds nothing else."""
+        item = self.load(row)
+        return self.finish(row, item, self.forward([item] * self.batch_size)[0])
 
 
 @dataclass(frozen=True)
@@ -120,8 +140,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def run_row(step: RowStep, row: Any) -> Any:
+    """The result, or the :class:`Failure`, of one row, at once; the same as :func:`run_rows` gives.
+
+    Raises:
+        Exception: it was no fault of the row; see :func:`failure_of`.
+    """
+    try:
+        return step.do(row)
+    except Exception as error:
+        return failure_of(error)
+
+
 def run_rows(
-    step: Step, rows: Iterable[Any], threads: int, check: Callable[[], None], sharers: int = 1
+    step: RowStep, rows: Iterable[Any], threads: int, check: Callable[[], None], sharers: int = 1
 ) -> Iterator[Any]:
     """The result, or the :class:`Failure`, of every row, in order. ``check`` is called for each row and may raise.
 
@@ -141,8 +173,9 @@ class _Flow:
     What they hold is counted in bytes, from the start of loading until the result is there.
     """
 
-    def __init__(self, step: Step, pool: ThreadPoolExecutor | Inline, threads: int, most_bytes: int):
+    def __init__(self, step: RowStep, pool: ThreadPoolExecutor | Inline, threads: int, most_bytes: int):
         self.step = step
+        self.network = step if isinstance(step, BatchStep) else None
         self.pool = pool
         self.limit = 1 if threads == 1 else 2 * threads
         self.most_bytes = most_bytes
@@ -161,7 +194,8 @@ class _Flow:
             while self.costs and self._held() + cost > self.most_bytes:
                 self._free()
             self.costs[index] = cost
-            self.ahead.append((index, row, self.pool.submit(self._load, row)))
+            work = self.network.load if self.network else self.step.do
+            self.ahead.append((index, row, self.pool.submit(work, row)))
             if self.limit == 1:
                 self._advance()
             yield from self._ready(wait_beyond=self.limit)
@@ -184,12 +218,12 @@ class _Flow:
         """Bring the rows on their way one step on: the oldest first."""
         if self.ahead:
             index, row, loading = self.ahead.popleft()
-            if self.step.batch_size:
-                self._take(index, row, loading)
+            if self.network:
+                self._take(self.network, index, row, loading)
             else:
                 self.outcomes[index] = loading
-        elif self.waiting:
-            self._forward(self.waiting.pop(next(iter(self.waiting))))
+        elif self.waiting and self.network:
+            self._forward(self.network, self.waiting.pop(next(iter(self.waiting))))
         else:
             wait(self._pending(), return_when=FIRST_COMPLETED)
 
@@ -204,39 +238,35 @@ class _Flow:
     def _pending(self) -> list[Future[Any]]:
         return [found for found in self.outcomes.values() if isinstance(found, Future) and not found.done()]
 
-    def _load(self, row: Any) -> Any:
-        item = self.step.load(row)
-        return item if self.step.batch_size else self.step.finish(row, item, None)
-
-    def _take(self, index: int, row: Any, loading: Future[Any]) -> None:
+    def _take(self, step: BatchStep, index: int, row: Any, loading: Future[Any]) -> None:
         """Wait for a row's input and run its batch when that is full."""
         error = loading.exception()
         if error is not None:
             self.outcomes[index] = failure_of(error)
             return
         item = loading.result()
-        shape = self.step.shape(item)
+        shape = step.shape(item)
         batch = self.waiting.setdefault(shape, [])
         batch.append((index, row, item))
-        if len(batch) == self.step.batch_size:
-            self._forward(self.waiting.pop(shape))
+        if len(batch) == step.batch_size:
+            self._forward(step, self.waiting.pop(shape))
 
-    def _forward(self, batch: list[tuple[int, Any, Any]]) -> None:
+    def _forward(self, step: BatchStep, batch: list[tuple[int, Any, Any]]) -> None:
         items = [item for _, _, item in batch]
-        padded = items + [items[-1]] * (self.step.batch_size - len(items))
+        padded = items + [items[-1]] * (step.batch_size - len(items))
         try:
-            outputs = self.step.forward(padded)
+            outputs = step.forward(padded)
         except Exception as error:
             failure = failure_of(error)
             if len(batch) == 1:
                 self.outcomes[batch[0][0]] = failure
                 return
             half = len(batch) // 2
-            self._forward(batch[:half])
-            self._forward(batch[half:])
+            self._forward(step, batch[:half])
+            self._forward(step, batch[half:])
             return
         for (index, row, item), output in zip(batch, outputs, strict=False):
-            self.outcomes[index] = self.pool.submit(self.step.finish, row, item, output)
+            self.outcomes[index] = self.pool.submit(step.finish, row, item, output)
 
     def _ready(self, wait_beyond: int) -> Iterator[Any]:
         """Outcomes in order, as far as they are known; waits where more than ``wait_beyond`` are pending."""

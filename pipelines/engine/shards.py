@@ -9,68 +9,23 @@ next keeps each row in a process of its own (``quarantine``).
 from __future__ import annotations
 
 import errno
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import Gone, MillError
 from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.fingerprint import differences
 from controlmill.schemas.machine import MORE_MEMORY, MORE_THREADS, NO_MORE
 
 from .quarantine import run_rows_apart
-from .rows import DeviceFault, JobFault, OutOfMemory, Step, run_rows
+from .rows import DeviceFault, JobFault, OutOfMemory, run_rows
 from .run_folder import Run, Stopped
+from .stage import Output, Stage
+from .worker import this_worker
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-
-@dataclass
-class Work:
-    """Tables of a shard that are made together: rows through a step, and what writes the outcomes."""
-
-    tables: tuple[str, ...]
-    step: Step
-    rows: Iterable[Any]
-    write: Callable[[Iterator[Any]], None]
-
-
-class Stage(ABC):
-    """A kind of job: ingest, annotate… Picklable. ``tables`` are all that it commits for each shard."""
-
-    name: str
-    tables: tuple[str, ...]
-
-    @abstractmethod
-    def work(self, dataset: Dataset, run: Run, shard: int, missing: set[str]) -> Iterator[Work]:
-        """What is to be done for the missing tables of a shard, one group after another."""
-
-    def devices(self) -> Iterable[str]:
-        """Where its networks run."""
-        return ()
-
-    def load(self, tables: Iterable[str], here: bool) -> None:  # noqa: B027 most need none
-        """Load the networks that make some tables, to find out whether they can be.
-
-        Args:
-            tables: what is to be made.
-            here: whether this process is the one that works with them; else they are let go of.
-
-        Raises:
-            JobFault: one cannot be loaded.
-        """
-
-    def check_unchanged(self, dataset: Dataset, overwrite: Sequence[str]) -> None:  # noqa: B027 most read none
-        """Compare a user's files with those that the committed tables were made from.
-
-        Raises:
-            MillError: they are others, or not there.
-        """
-
-    def said(self) -> Iterable[str]:
-        """What a user is to know of it before it starts, in lines."""
-        return ()
 
 
 def shards_in_flight(devices: Iterable[str]) -> int:
@@ -82,12 +37,14 @@ def shards_in_flight(devices: Iterable[str]) -> int:
 class Job:
     """A stage on a dataset, as it travels to workers.
 
-    ``threads`` are a worker's codec threads, which its shards ``in_flight`` share; ``redone`` are tables made anew.
+    ``outputs`` are the stage's, as the console states them; ``threads`` are a worker's codec threads, which its shards
+    ``in_flight`` share; ``redone`` are tables made anew.
     """
 
     storage: Storage
     run: str
     stage: Stage
+    outputs: Mapping[str, Output]
     threads: int
     in_flight: int = 1
     redone: frozenset[str] = frozenset()
@@ -134,18 +91,36 @@ def _note(run: Run, stage: Stage, shard: int, error: Exception) -> None:
 
 def _do(job: Job, run: Run, shard: int) -> list[str]:
     dataset = Dataset.open(job.storage.address, job.redone)
-    missing = {table for table in job.stage.tables if not dataset.has(table, shard)}
+    missing = {table: output for table, output in job.outputs.items() if not dataset.has(table, shard)}
     if not missing:
         return []
+    this_worker().once(("outputs", job.run), lambda: check_outputs(job.stage, job.outputs))
     attempt = run.begin(shard)
-    for work in job.stage.work(dataset, run, shard, missing):
+    for task in job.stage.tasks(dataset, run, shard, missing):
         if attempt.deaths:
-            outcomes = run_rows_apart(work.step, work.rows, run.check)
+            outcomes = run_rows_apart(task.step, task.rows, run.check)
         else:
-            outcomes = run_rows(work.step, work.rows, job.threads, run.check, job.in_flight)
-        work.write(attempt.count(work.tables, outcomes))
+            outcomes = run_rows(task.step, task.rows, job.threads, run.check, job.in_flight)
+        task.write(attempt.count(task.tables, outcomes))
     run.finish(shard)
     return sorted(missing)
+
+
+def check_outputs(stage: Stage, stated: Mapping[str, Output]) -> None:
+    """Compare what a stage would make here with what the console has stated.
+
+    Raises:
+        JobFault: it would be another table: this machine has other versions of packages, say.
+    """
+    found = stage.outputs()
+    for table, output in stated.items():
+        changed = differences(output.provenance, found[table].provenance) if table in found else ["the table"]
+        if changed or found[table].schema != output.schema:
+            raise JobFault(
+                f"a worker would make {table} in another way than the machine where the job was started; what differs:"
+                + "".join(f"\n  {line}" for line in changed or ["the columns"])
+                + "\nall machines need the same versions of ControlMill and of these packages"
+            )
 
 
 def _is_disk_full(error: BaseException) -> bool:

@@ -6,126 +6,126 @@ images file, and says which images it was made from.
 
 from __future__ import annotations
 
-import functools
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
-from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files.shardfile import read_footer, read_rows, read_table
-from controlmill.schemas.tables import condition_schema
+from controlmill.schemas.files.shardfile import ShardWriter, read_footer, read_rows
+from controlmill.schemas.tables import IMAGES
 
-from ..engine.rows import Failure, JobFault
+from ..engine.rows import Failure, JobFault, RowStep
 from ..engine.run_folder import Run
-from ..engine.shards import Work
+from ..engine.stage import GroupTask, Output
+from ..engine.worker import this_worker
 
 ROW_COLUMNS = ("key", "image", "width", "height")
 TOO_MANY_FAILURES = 8  # rows: a shard of at least so many, all failed, is a fault of the annotator
 
 
-@dataclass(frozen=True)
-class Output:
-    """A table that is being made: the condition, its annotator's columns, and what is said in its files."""
-
-    condition: Condition
-    columns: Mapping[str, str]
-    provenance: Mapping[str, Any]
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Of the table."""
-        return condition_schema(self.condition, self.columns)
-
-
-def aligned_work(
+def aligned_task(
     dataset: Dataset,
     run: Run,
     shard: int,
-    outputs: Mapping[str, Any],
-    step: Any,
+    outputs: Mapping[str, Output],
+    step: RowStep,
     columns: tuple[str, ...],
-    source: str = "images",
-) -> Work:
-    """Work that turns rows of ``images``, or of another table, into rows of aligned tables.
+    source: str = IMAGES,
+) -> GroupTask:
+    """A task that turns rows of ``images``, or of another table, into rows of aligned tables. The source is read once.
 
     Args:
         dataset: the dataset.
-        run: the run that the work belongs to.
+        run: the run that the task belongs to.
         shard: which shard.
-        outputs: by table, an :class:`Output` or what has its schema and provenance.
+        outputs: the tables that are made.
         step: gives {table: row or Failure} for each row.
-        columns: what the step needs of a row.
-        source: the table that is read.
+        columns: what the step needs of a row, the key among it.
+        source: the table that is read; its keys and row groups are those of ``images``.
     """
+    groups: list[int] = []  # rows of each row group of the source
+    keys: deque[str] = deque()  # of rows that are on their way
 
     def rows() -> Iterator[dict[str, Any]]:
         with dataset.parquet(source, shard) as parquet:
-            yield from read_rows(parquet, columns)
+            groups.extend(read_footer(parquet).groups)
+            for row in read_rows(parquet, columns):
+                keys.append(row["key"])
+                yield row
 
     def write(outcomes: Iterator[Any]) -> None:
-        _write(dataset, run, shard, outputs, outcomes)
+        images_sha256 = image_digests(dataset.storage.address, run.id)[shard]
+        with ExitStack() as stack:
+            tables = []
+            for table, output in outputs.items():
+                provenance = {**output.provenance, "images_sha256": images_sha256}
+                writer = stack.enter_context(dataset.committing(run.id, table, shard, output.schema, provenance))
+                tables.append(_TableWriter(table, writer))
+            written = 0
+            for outcome in outcomes:
+                key = keys.popleft()
+                for made in tables:
+                    made.add(key, outcome if isinstance(outcome, Failure) else outcome[made.table])
+                if len(tables[0].group) == groups[written]:
+                    for made in tables:
+                        made.end_group()
+                    written += 1
+            for made in tables:
+                made.end_table()
 
-    return Work(tuple(outputs), step, rows(), write)
+    return GroupTask(tuple(outputs), step, rows(), write)
 
 
-@functools.lru_cache(maxsize=2)
 def image_digests(address: str, run: str) -> list[str]:
     """The sha256 of every images file, read once per process and run from the index of the finished table.
 
     Raises:
         MillError: the images are not complete.
     """
-    index = Dataset.open(address).index("images")
-    if index is None:
-        raise MillError(f"the images of {address} are not complete; run controlmill ingest to go on")
-    return index.digests
+
+    def read() -> list[str]:
+        index = Dataset.open(address).index(IMAGES)
+        if index is None:
+            raise MillError(f"the images of {address} are not complete; run controlmill ingest to go on")
+        return index.digests
+
+    return this_worker().once(("image digests", address, run), read)
 
 
-def _write(dataset: Dataset, run: Run, shard: int, outputs: Mapping[str, Any], outcomes: Iterator[Any]) -> None:
-    """Write and commit one file for each table, with the keys and row groups of the images file.
+class _TableWriter:
+    """Rows of one aligned table, gathered into row groups, and the summary of them."""
 
-    Raises:
-        JobFault: no row could be done.
-    """
-    images_sha256 = image_digests(dataset.storage.address, run.id)[shard]
-    with ExitStack() as stack:
-        parquet = stack.enter_context(dataset.parquet("images", shard))
-        writers = {
-            table: stack.enter_context(
-                dataset.committing(
-                    run.id, table, shard, output.schema, {**output.provenance, "images_sha256": images_sha256}
-                )
-            )
-            for table, output in outputs.items()
-        }
-        reasons: dict[str, Counter[str]] = {table: Counter() for table in outputs}
-        errors = dict.fromkeys(outputs, "")
-        empty = dict.fromkeys(outputs, 0)
-        rows = 0
-        for group, size in enumerate(read_footer(parquet).groups):
-            keys = read_table(parquet, ["key"], group).column("key").to_pylist()
-            done: dict[str, list[dict[str, Any]]] = {table: [] for table in outputs}
-            for key, outcome in zip(keys, (next(outcomes) for _ in range(size)), strict=True):
-                for table in outputs:
-                    row = outcome if isinstance(outcome, Failure) else outcome[table]
-                    if isinstance(row, Failure):
-                        row = {"reason": row.reason, "error": row.error}
-                    if row.get("reason"):
-                        reasons[table][row["reason"]] += 1
-                        errors[table] = row["error"]
-                    empty[table] += row.get("coverage") == 0
-                    done[table].append({"key": key, **row})
-            for table, writer in writers.items():
-                writer.write_group(done[table])
-            rows += size
-        for table, writer in writers.items():
-            faults = reasons[table]["failed"] + reasons[table]["killed_worker"]
-            if rows >= TOO_MANY_FAILURES and faults == rows:
-                raise JobFault(f"{table}: every row of the shard failed, the annotator is at fault: {errors[table]}")
-            writer.close({"reasons": dict(reasons[table]), **({"empty": empty[table]} if empty[table] else {})})
+    def __init__(self, table: str, writer: ShardWriter):
+        self.table = table
+        self.group: list[dict[str, Any]] = []
+        self._writer = writer
+        self._reasons: Counter[str] = Counter()
+        self._rows = self._empty = 0
+        self._error = ""
+
+    def add(self, key: str, row: dict[str, Any] | Failure) -> None:
+        if isinstance(row, Failure):
+            row = {"reason": row.reason, "error": row.error}
+        if row.get("reason"):
+            self._reasons[row["reason"]] += 1
+            self._error = row["error"]
+        self._empty += row.get("coverage") == 0
+        self._rows += 1
+        self.group.append({"key": key, **row})
+
+    def end_group(self) -> None:
+        self._writer.write_group(self.group)
+        self.group = []
+
+    def end_table(self) -> None:
+        """Close the file.
+
+        Raises:
+            JobFault: no row could be done.
+        """
+        faults = self._reasons["failed"] + self._reasons["killed_worker"]
+        if self._rows >= TOO_MANY_FAILURES and faults == self._rows:
+            raise JobFault(f"{self.table}: every row of the shard failed, the annotator is at fault: {self._error}")
+        self._writer.close({"reasons": dict(self._reasons), **({"empty": self._empty} if self._empty else {})})

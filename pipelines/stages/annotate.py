@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import sys
-import threading
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 
 from controlmill.annotators.base import Annotator, Network, Placement
@@ -23,16 +19,33 @@ from controlmill.schemas.files.shardfile import read_rows
 from controlmill.schemas.fingerprint import row_seed
 from controlmill.schemas.images.codecs import decode_image, encode_map
 from controlmill.schemas.maps.user_maps import coverage
+from controlmill.schemas.tables import IMAGES, condition_schema
 
-from ..engine.rows import JobFault, failure_of, is_out_of_memory
+from ..engine.rows import BatchStep, JobFault, RowStep, failure_of, is_out_of_memory
 from ..engine.run_folder import Run
-from ..engine.shards import Stage, Work
-from .aligned import ROW_COLUMNS, Output, aligned_work
+from ..engine.stage import GroupTask, Output, Stage
+from ..engine.worker import this_worker
+from .aligned import ROW_COLUMNS, aligned_task
 
 
 @dataclass(frozen=True)
-class AnnotateStep:
-    """One row of ``images`` → one row for each table of a forward group."""
+class AnnotateRows(RowStep):
+    """One row of ``images`` → one row for each table of a group without a network."""
+
+    group: ForwardGroup
+
+    def cost(self, row: Mapping[str, Any]) -> int:
+        """Decoded pixels."""
+        return int(row["width"] * row["height"] * 3)
+
+    def do(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Table → row, or :class:`Failure`."""
+        return rows_of(self.group, row["key"], decoded(row), None)
+
+
+@dataclass(frozen=True)
+class AnnotateBatches(BatchStep):
+    """One row of ``images`` → one row for each table of a group that shares a network."""
 
     group: ForwardGroup
     weights: Mapping[str, Found]
@@ -40,19 +53,17 @@ class AnnotateStep:
 
     @property
     def batch_size(self) -> int:
-        """The network's batch; 0 without one."""
-        return self.place.batch_size if self.group.network() else 0
+        """The network's batch."""
+        return self.place.batch_size
 
     def cost(self, row: Mapping[str, Any]) -> int:
         """Decoded pixels, and the float copy that a network takes."""
-        return int(row["width"] * row["height"] * (15 if self.batch_size else 3))
+        return int(row["width"] * row["height"] * 15)
 
     def load(self, row: Mapping[str, Any]) -> tuple[np.ndarray, Any]:
         """(image, network input)."""
-        image = decode_image(row["image"]["bytes"], (row["height"], row["width"]))
-        image.setflags(write=False)
-        network = self._network()
-        return image, network.preprocess(image) if network else None
+        image = decoded(row)
+        return image, self.network().preprocess(image)
 
     def shape(self, item: tuple[np.ndarray, Any]) -> Hashable:
         """(height, width) decide the batch."""
@@ -60,43 +71,46 @@ class AnnotateStep:
 
     def forward(self, items: list[tuple[np.ndarray, Any]]) -> list[Any]:
         """Raw outputs of a full batch."""
-        network = self._network()
-        assert network is not None
-        with forward_lock:
+        network = self.network()
+        with this_worker().forward_lock:
             return network.forward([entry for _, entry in items])
 
     def finish(self, row: Mapping[str, Any], item: tuple[np.ndarray, Any], output: Any) -> dict[str, Any]:
-        """Table → row, or :class:`Failure`; one annotator's failure leaves the others' maps alone."""
+        """Table → row, or :class:`Failure`."""
         image, _ = item
-        network = self._network()
-        output = network.postprocess(output, image) if network else None
-        results: dict[str, Any] = {}
-        for choice, annotator in zip(self.group.choices, annotators_of(self.group), strict=True):
-            try:
-                results[choice.table] = annotated(annotator, row["key"], image, output)
-            except Exception as error:
-                results[choice.table] = failure_of(error)
-        return results
+        return rows_of(self.group, row["key"], image, self.network().postprocess(output, image))
+
+    def network(self) -> Network:
+        """The group's network, loaded once per process; this process is prepared for it too."""
+        network = self.group.network()
+        assert network is not None
+        found, worker = tuple(self.weights.values()), this_worker()
+        key = ("network", network, found, self.place)
+        return worker.once(key, lambda: load_network(network, self.weights, worker.prepare(self.place)))
 
     def prepare(self, shape: tuple[int, int] | None = None) -> None:
         """Load the network: what is wrong with it is wrong for every row.
 
         Args:
-            shape: (height, width) of a picture that a compiled network is to be ready for.
+            shape: (height, width) of pictures that a compiled network is to be ready for; a batch of black ones
+                does it, once per process.
 
         Raises:
             JobFault: it cannot be loaded, or compiled.
         """
-        with _what_loading_says(self.group):
-            if self._network() and self.place.compile and shape:
-                compile_for(shape, self.group, tuple(self.weights.values()), self.place)
+        with _loading(self.group):
+            network = self.network()
+            if shape:
+                this_worker().once(("compiled", network, shape), lambda: self._forward_black(network, shape))
 
-    def _network(self) -> Network | None:
-        return loaded(self.group, tuple(self.weights.values()), self.place)
+    def _forward_black(self, network: Network, shape: tuple[int, int]) -> None:
+        black = network.preprocess(np.zeros((*shape, 3), np.uint8))
+        with this_worker().forward_lock:
+            network.forward([black] * self.batch_size)
 
 
 @contextmanager
-def _what_loading_says(group: ForwardGroup) -> Iterator[None]:
+def _loading(group: ForwardGroup) -> Iterator[None]:
     """What goes wrong with a network is no fault of a row."""
     try:
         yield
@@ -108,56 +122,23 @@ def _what_loading_says(group: ForwardGroup) -> Iterator[None]:
         raise JobFault(f"the network of {names} cannot be loaded: {text}") from error
 
 
-forward_lock = threading.Lock()
-_loading = threading.Lock()
+def decoded(row: Mapping[str, Any]) -> np.ndarray:
+    """The picture of a row of ``images``: uint8 (H, W, 3), RGB, read-only."""
+    image = decode_image(row["image"]["bytes"], (row["height"], row["width"]))
+    image.setflags(write=False)
+    return image
 
 
-@functools.cache
-def annotators_of(group: ForwardGroup) -> list[Annotator]:
-    """The group's annotators, made once per process."""
-    return group.annotators()
-
-
-def loaded(group: ForwardGroup, weights: tuple[Found, ...], place: Placement) -> Network | None:
-    """The group's network, loaded once per process; this process is prepared for it too."""
-    with _loading:
-        return _loaded(group, weights, place)
-
-
-@functools.cache
-def _loaded(group: ForwardGroup, weights: tuple[Found, ...], place: Placement) -> Network | None:
-    cv2.setNumThreads(1)  # codec threads are the parallelism
-    network = group.network()
-    if network is None:
-        return None
-    from controlmill.annotators.runtime.torch_device import device_of_worker, prepare_process
-
-    prepare_process(place)
-    here = replace(place, device=device_of_worker(place.device, worker_index()))
-    return load_network(network, {found.name: found for found in weights}, here)
-
-
-@functools.cache
-def compile_for(shape: tuple[int, int], group: ForwardGroup, weights: tuple[Found, ...], place: Placement) -> None:
-    """Have the group's network compiled for pictures (height, width), once per process: a batch of black ones does it.
-
-    Raises:
-        MillError: it does not compile.
-    """
-    network = loaded(group, weights, place)
-    assert network is not None
-    black = network.preprocess(np.zeros((*shape, 3), np.uint8))
-    with forward_lock:
-        network.forward([black] * place.batch_size)
-
-
-def worker_index() -> int:
-    """Which of a cluster's workers this process is; 0 without a cluster."""
-    distributed = sys.modules.get("distributed")  # where it is not loaded there is no cluster
-    try:
-        return int(distributed.get_worker().name) if distributed else 0
-    except ValueError:  # no worker, or one with a name of its own
-        return 0
+def rows_of(group: ForwardGroup, key: str, image: np.ndarray, output: Any) -> dict[str, Any]:
+    """Table → row, or :class:`Failure`; one annotator's failure leaves the others' maps alone."""
+    results: dict[str, Any] = {}
+    annotators = this_worker().once(("annotators", group), group.annotators)
+    for choice, annotator in zip(group.choices, annotators, strict=True):
+        try:
+            results[choice.table] = annotated(annotator, key, image, output)
+        except Exception as error:
+            results[choice.table] = failure_of(error)
+    return results
 
 
 def annotated(annotator: Annotator, key: str, image: np.ndarray, output: Any) -> dict[str, Any]:
@@ -185,16 +166,11 @@ class Annotate(Stage):
 
     name = "annotate"
 
-    @property
-    def tables(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Tables of all groups."""
-        return tuple(table for group in self.groups for table in self.outputs(group))
-
     def devices(self) -> list[str]:
         """Where its networks run."""
         return [place.device for place in self.places.values()]
 
-    def said(self) -> Iterator[str]:
+    def messages(self) -> Iterator[str]:
         """The weights that are used."""
         for found in self.weights.values():
             yield f"weights: {found.name} is {found.origin} ({found.licence}), {found.path}"
@@ -208,41 +184,46 @@ class Annotate(Stage):
         """The networks of all groups that make some of the tables; elsewhere than where they work, on the CPU."""
         for group in self.groups:
             network = group.network()
-            if network is None or set(self.outputs(group)).isdisjoint(tables):
+            if network is None or {choice.table for choice in group.choices}.isdisjoint(tables):
                 continue
-            step = AnnotateStep(group, self.weights, self.place(group))
             if here:
-                step.prepare()
+                AnnotateBatches(group, self.weights, self.place(group)).prepare()
             else:
-                with _what_loading_says(group):
+                with _loading(group):
                     load_network(network, self.weights, Placement())
 
-    def outputs(self, group: ForwardGroup) -> dict[str, Output]:
-        """Table → what is made."""
+    def outputs(self) -> dict[str, Output]:
+        """Tables of all groups, in their order."""
         outputs = {}
-        for choice, annotator in zip(group.choices, group.annotators(), strict=True):
-            condition = CONDITIONS[choice.condition].in_table(choice.table)
-            said = {
-                "table": condition.table,
-                "kind": condition.kind,
-                "annotator": provenance(annotator, self.weights, self.place(group)),
-            }
-            outputs[condition.table] = Output(condition, annotator.columns, said)
+        for group in self.groups:
+            for choice, annotator in zip(group.choices, group.annotators(), strict=True):
+                condition = CONDITIONS[choice.condition].in_table(choice.table)
+                made_by = provenance(annotator, self.weights, self.place(group))
+                outputs[choice.table] = Output(
+                    condition_schema(condition, annotator.columns),
+                    {"table": condition.table, "kind": condition.kind, "annotator": made_by},
+                )
         return outputs
 
-    def work(self, dataset: Dataset, run: Run, shard: int, missing: set[str]) -> Iterator[Work]:
+    def tasks(self, dataset: Dataset, run: Run, shard: int, missing: Mapping[str, Output]) -> Iterator[GroupTask]:
         """The groups that lack a table in this shard."""
         for group in self.groups:
-            outputs = {table: output for table, output in self.outputs(group).items() if table in missing}
-            if outputs:
-                wanted = ForwardGroup(tuple(choice for choice in group.choices if choice.table in outputs))
-                step = AnnotateStep(wanted, self.weights, self.place(group))
-                step.prepare(first_shape(dataset, shard))
-                yield aligned_work(dataset, run, shard, outputs, step, ROW_COLUMNS)
+            choices = tuple(choice for choice in group.choices if choice.table in missing)
+            if choices:
+                outputs = {choice.table: missing[choice.table] for choice in choices}
+                step = self._step(ForwardGroup(choices), dataset, shard)
+                yield aligned_task(dataset, run, shard, outputs, step, ROW_COLUMNS)
+
+    def _step(self, group: ForwardGroup, dataset: Dataset, shard: int) -> RowStep:
+        if group.network() is None:
+            return AnnotateRows(group)
+        step = AnnotateBatches(group, self.weights, self.place(group))
+        step.prepare(first_shape(dataset, shard) if step.place.compile else None)
+        return step
 
 
 def first_shape(dataset: Dataset, shard: int) -> tuple[int, int] | None:
     """(height, width) of a shard's first picture, where it has one."""
-    with dataset.parquet("images", shard) as parquet:
+    with dataset.parquet(IMAGES, shard) as parquet:
         first = next(read_rows(parquet, ("height", "width")), None)
     return (first["height"], first["width"]) if first else None

@@ -5,15 +5,12 @@ A stage like annotate's: the same steps, batches, bisection, commit and provenan
 
 from __future__ import annotations
 
-import functools
-import threading
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from controlmill.annotators.base import Placement
 from controlmill.bases.encoders import ENCODERS, TextEncoder, VaeEncoder, location, provenance
@@ -24,33 +21,20 @@ from controlmill.schemas.files.documents import plain
 from controlmill.schemas.images.codecs import decode_image
 from controlmill.schemas.tables import CACHES, EMBEDDINGS, LATENTS, TABLES
 
-from ..actions import Plan, images_wanted
+from ..actions import images_wanted
 from ..engine.mend import mended
-from ..engine.rows import JobFault
+from ..engine.rows import BatchStep, JobFault
 from ..engine.run_folder import Run
-from ..engine.shards import Stage, Work
-from .aligned import ROW_COLUMNS, aligned_work
-from .annotate import forward_lock, worker_index
+from ..engine.stage import GroupTask, Output, Plan, Stage
+from ..engine.worker import this_worker
+from .aligned import ROW_COLUMNS, aligned_task
 
 VERSION = 1
 GPU_BATCH = 8
 
 
 @dataclass(frozen=True)
-class CacheOutput:
-    """A cache that is being made; as :class:`annotate.Output`."""
-
-    name: str
-    provenance: Mapping[str, Any]
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Of the table."""
-        return TABLES[self.name].schema
-
-
-@dataclass(frozen=True)
-class EncodeStep:
+class EncodeStep(BatchStep):
     """What both caches share: an encoder that is loaded once per process."""
 
     base: str
@@ -114,7 +98,7 @@ class EncodeImages(EncodeStep):
 
     def forward(self, items: list[np.ndarray]) -> list[Any]:
         """(moments, moments of the mirrored picture or None) of a full batch."""
-        with forward_lock:
+        with this_worker().forward_lock:
             moments = self.encoder().forward(items)
             flipped = [np.ascontiguousarray(item[:, :, ::-1]) for item in items] if self.mirror else []
             mirrored = self.encoder().forward(flipped) if flipped else [None] * len(items)
@@ -147,7 +131,7 @@ class EncodeCaptions(EncodeStep):
 
     def forward(self, items: list[str]) -> list[Any]:
         """Embeddings of a full batch."""
-        with forward_lock:
+        with this_worker().forward_lock:
             found: list[Any] = self.encoder().forward(items)
         return found
 
@@ -156,21 +140,10 @@ class EncodeCaptions(EncodeStep):
         return {self.table: {"shape": list(output.shape), "embedding": pack(output, self.stored) if item else None}}
 
 
-_loading = threading.Lock()
-
-
 def loaded(table: str, base: str, place: Placement) -> VaeEncoder | TextEncoder:
     """The encoder of a table, loaded once per process, on this worker's device; the process is prepared for it."""
-    with _loading:
-        return _loaded(table, base, place)
-
-
-@functools.cache
-def _loaded(table: str, base: str, place: Placement) -> VaeEncoder | TextEncoder:
-    from controlmill.annotators.runtime.torch_device import device_of_worker, prepare_process
-
-    prepare_process(place)
-    return ENCODERS[table](base, replace(place, device=device_of_worker(place.device, worker_index())))
+    worker = this_worker()
+    return worker.once(("encoder", table, base, place), lambda: ENCODERS[table](base, worker.prepare(place)))
 
 
 @dataclass(frozen=True)
@@ -182,26 +155,25 @@ class Encode(Stage):
 
     name = "encode"
 
-    @property
-    def tables(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The caches that are made."""
-        return tuple(self.steps)
+    def outputs(self) -> dict[str, Output]:
+        """The caches that are made. Workers compare the encoders' digests as they load them."""
+        return {table: Output(TABLES[table].schema, self.wanted[table]) for table in self.steps}
 
     def devices(self) -> list[str]:
         """Where its encoders run."""
         return [step.place.device for step in self.steps.values()]
 
-    def work(self, dataset: Dataset, run: Run, shard: int, missing: set[str]) -> Iterator[Work]:
+    def tasks(self, dataset: Dataset, run: Run, shard: int, missing: Mapping[str, Output]) -> Iterator[GroupTask]:
         """The missing caches, one after another: a network at a time."""
         for table in sorted(missing, key=CACHES.index):
             step = self.steps[table]
             step.prepare()
-            outputs = {table: CacheOutput(table, self.wanted[table])}
+            output = {table: missing[table]}
             if table == LATENTS:
-                yield aligned_work(dataset, run, shard, outputs, step, ROW_COLUMNS)
+                yield aligned_task(dataset, run, shard, output, step, ROW_COLUMNS)
             else:
                 captions = self.wanted[table]["captions"]["table"]
-                yield aligned_work(dataset, run, shard, outputs, step, ("key", "caption"), captions)
+                yield aligned_task(dataset, run, shard, output, step, ("key", "caption"), captions)
 
 
 def check_encode(address: str, base: str, text: bool) -> None:
@@ -262,7 +234,7 @@ def plan_encode(
             said["captions"] = plain(dataset.captions())
             steps[table] = EncodeCaptions(base, encoder.digest, here, stored)
         wanted[table] = said
-    return Plan((Encode(steps, wanted),), wanted)
+    return (Encode(steps, wanted),)
 
 
 def _begun_with(dataset: Dataset, table: str) -> int:

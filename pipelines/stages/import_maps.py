@@ -25,13 +25,14 @@ from controlmill.schemas.images.pixels import GATE
 from controlmill.schemas.maps.meaning import Plane, Reading
 from controlmill.schemas.maps.planes import read_map
 from controlmill.schemas.maps.user_maps import coverage, scaled_map
+from controlmill.schemas.tables import condition_schema
 
 from ..corpora.files import read_regular
 from ..corpora.folder import check_reachable, inside
-from ..engine.rows import failure_of
+from ..engine.rows import RowStep, failure_of
 from ..engine.run_folder import Run
-from ..engine.shards import Stage, Work
-from .aligned import Output, aligned_work
+from ..engine.stage import GroupTask, Output, Stage
+from .aligned import aligned_task
 from .columns import Column, folders_in, said_of
 
 VERSION = 2
@@ -39,6 +40,8 @@ ROW_COLUMNS = (
     *("key", "source", "width", "height", "original_width", "original_height"),
     *("crop_x", "crop_y", "crop_w", "crop_h"),
 )
+COLUMNS = {"file_sha256": "string"}  # beside those of every condition
+COLUMNS_OF_DEPTH = {**COLUMNS, "raw_min": "float32", "raw_max": "float32"}
 MOST_ENLARGED = 8  # times a side: a map coarser than that says nothing of its picture
 OTHER_FILES = 10_000  # of a folder, that are known by name
 READERS = 8
@@ -46,29 +49,18 @@ NAMED = 3  # changed files in a message
 
 
 @dataclass(frozen=True)
-class ImportStep:
+class ImportStep(RowStep):
     """One row of ``images`` and the files beside its source → one row for each imported table."""
 
     folder: str
     columns: tuple[Column, ...]
     limits: Limits
-    batch_size: int = 0
 
     def cost(self, row: Mapping[str, Any]) -> int:
         """A map of the original size, decoded and as what is made of it; a row's maps follow one another."""
         return int(row["original_width"] * row["original_height"] * 16)
 
-    def load(self, row: Mapping[str, Any]) -> None:
-        """Nothing is shared between the maps of a row."""
-
-    def shape(self, item: Any) -> None:
-        """No batches."""
-
-    def forward(self, items: list[Any]) -> list[Any]:
-        """No network."""
-        return items
-
-    def finish(self, row: Mapping[str, Any], item: Any, output: Any) -> dict[str, Any]:
+    def do(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Condition → row. One that is refused says of which file, so that it is noticed when that is mended."""
         return {column.name: self._row(column, row) for column in self.columns}
 
@@ -170,12 +162,11 @@ class Import(Stage):
 
     name = "import"
 
-    @property
-    def tables(self) -> tuple[str, ...]:  # type: ignore[override]
-        """One for each condition."""
-        return tuple(column.condition.table for column in self.columns)
+    def input_folders(self) -> tuple[str, ...]:
+        """The folder, and those of the conditions in it, which may be links."""
+        return (self.folder, *(os.path.join(self.folder, column.name) for column in self.columns))
 
-    def said(self) -> Iterator[str]:
+    def messages(self) -> Iterator[str]:
         """What is imported, how it is read, and what is left out."""
         for column in self.columns:
             yield from said_of(self.folder, column)
@@ -188,11 +179,7 @@ class Import(Stage):
         """Table → what is made."""
         return {
             column.condition.table: Output(
-                column.condition,
-                {
-                    "file_sha256": "string",
-                    **({"raw_min": "float32", "raw_max": "float32"} if column.reading.meaning else {}),
-                },
+                condition_schema(column.condition, COLUMNS_OF_DEPTH if column.reading.meaning else COLUMNS),
                 {
                     "table": column.condition.table,
                     "kind": column.condition.kind,
@@ -208,11 +195,11 @@ class Import(Stage):
             for column in self.columns
         }
 
-    def work(self, dataset: Dataset, run: Run, shard: int, missing: set[str]) -> Iterator[Work]:
+    def tasks(self, dataset: Dataset, run: Run, shard: int, missing: Mapping[str, Output]) -> Iterator[GroupTask]:
         """All missing tables together."""
         columns = tuple(column for column in self.columns if column.condition.table in missing)
-        outputs = {table: output for table, output in self.outputs().items() if table in missing}
-        yield aligned_work(dataset, run, shard, outputs, ImportStep(self.folder, columns, self.limits), ROW_COLUMNS)
+        step = ImportStep(self.folder, columns, self.limits)
+        yield aligned_task(dataset, run, shard, missing, step, ROW_COLUMNS)
 
     def check_unchanged(self, dataset: Dataset, overwrite: Sequence[str]) -> None:
         """Compare the files with the digests of those that the tables were made from.

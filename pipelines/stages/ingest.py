@@ -25,9 +25,9 @@ from ..corpora.captions import caption_beside
 from ..corpora.corpus import Source, batched
 from ..corpora.files import read_regular
 from ..corpora.folder import check_reachable, inside
-from ..engine.rows import Failure, JobFault
+from ..engine.rows import Failure, JobFault, RowStep
 from ..engine.run_folder import Run
-from ..engine.shards import Stage, Work
+from ..engine.stage import GroupTask, Output, Stage
 
 MAX_CAPTION_ERROR = 300  # characters
 TOO_MANY_GONE = 8  # pictures: a shard of at least so many, all gone, is a fault of the disk or of the listing
@@ -59,18 +59,17 @@ class IngestConfig:
 
 
 @dataclass(frozen=True)
-class IngestStep:
+class IngestStep(RowStep):
     """One listed file → one row of ``images``."""
 
     corpus: str
     config: IngestConfig
-    batch_size: int = 0
 
     def cost(self, row: Source) -> int:
-        """Compressed pictures unfold about fifteenfold; those that unfold to more wait for memory in ``load``."""
+        """Compressed pictures unfold about fifteenfold; those that unfold to more wait for memory in ``do``."""
         return min(max(row.size, 0) * 15, self.config.limits.max_pixels * 3)
 
-    def load(self, row: Source) -> dict[str, Any]:
+    def do(self, row: Source) -> dict[str, Any]:
         """Read, decode, fit, encode.
 
         Raises:
@@ -136,17 +135,6 @@ class IngestStep:
         except ValueError as error:
             return None, " ".join(str(error).split())[:MAX_CAPTION_ERROR]
 
-    def shape(self, item: Any) -> None:
-        """No batches."""
-
-    def forward(self, items: list[Any]) -> list[Any]:
-        """No network."""
-        return items
-
-    def finish(self, row: Source, item: dict[str, Any], output: Any) -> dict[str, Any]:
-        """The row, as loaded."""
-        return item
-
 
 @dataclass(frozen=True)
 class Ingest(Stage):
@@ -156,7 +144,6 @@ class Ingest(Stage):
     config: IngestConfig
 
     name = "ingest"
-    tables = (IMAGES, REJECTED)
 
     def provenance(self) -> dict[str, Any]:
         """What all images files of a dataset share."""
@@ -167,26 +154,40 @@ class Ingest(Stage):
             "packages": package_versions("pillow", "numpy"),
         }
 
-    def work(self, dataset: Dataset, run: Run, shard: int, missing: set[str]) -> Iterator[Work]:
+    def outputs(self) -> dict[str, Output]:
+        """Images and what was rejected."""
+        return {
+            IMAGES: Output(TABLES[IMAGES].schema, self.provenance()),
+            REJECTED: Output(TABLES[REJECTED].schema, {"table": REJECTED, "kind": REJECTED}),
+        }
+
+    def tasks(self, dataset: Dataset, run: Run, shard: int, missing: Mapping[str, Output]) -> Iterator[GroupTask]:
         """Images first; then the rejected file, from the footer of whichever images file won."""
+        step = IngestStep(self.corpus, self.config)
+
+        def reject() -> None:
+            if REJECTED in missing:
+                write_rejected(dataset, run, shard, missing[REJECTED])
+
+        def write(outcomes: Iterator[Any]) -> None:
+            self._write_images(dataset, run, shard, missing[IMAGES], sources, outcomes)
+            reject()
+
         if IMAGES in missing:
             with dataset.parquet(SOURCES, shard) as parquet:
                 sources = [Source(**row) for row in read_rows(parquet)]
-
-            def write(outcomes: Iterator[Any]) -> None:
-                self._write_images(dataset, run, shard, sources, outcomes)
-
-            yield Work((IMAGES,), IngestStep(self.corpus, self.config), sources, write)
-        write_rejected(dataset, run, shard)
+            yield GroupTask((IMAGES,), step, sources, write)
+        else:
+            yield GroupTask((REJECTED,), step, (), lambda _: reject())
 
     def _write_images(
-        self, dataset: Dataset, run: Run, shard: int, sources: list[Source], outcomes: Iterator[Any]
+        self, dataset: Dataset, run: Run, shard: int, output: Output, sources: list[Source], outcomes: Iterator[Any]
     ) -> None:
         rejects: list[dict[str, Any]] = []
         captions = {"given": 0, "unread": 0}
         group: list[Mapping[str, Any]] = []
         pixels = held = several = 0
-        with dataset.committing(run.id, IMAGES, shard, TABLES[IMAGES].schema, self.provenance()) as writer:
+        with dataset.committing(run.id, IMAGES, shard, output.schema, output.provenance) as writer:
             for source, outcome in zip(sources, outcomes, strict=True):
                 if isinstance(outcome, Failure):
                     rejects.append({"source": source.source, "reason": outcome.reason, "error": outcome.error})
@@ -215,12 +216,11 @@ class Ingest(Stage):
             writer.close({"rejects": rejects, "reasons": dict(reasons), "captions": captions, "several": several})
 
 
-def write_rejected(dataset: Dataset, run: Run, shard: int) -> None:
+def write_rejected(dataset: Dataset, run: Run, shard: int, output: Output) -> None:
     """Commit the rejected file of a shard whose images are committed."""
     rejects = dataset.footer(IMAGES, shard).summary.rejects
-    provenance = {"table": REJECTED, "kind": REJECTED}
     reasons = Counter(reject.reason for reject in rejects)
-    with dataset.committing(run.id, REJECTED, shard, TABLES[REJECTED].schema, provenance) as writer:
+    with dataset.committing(run.id, REJECTED, shard, output.schema, output.provenance) as writer:
         for group in batched(rejects, LISTED_GROUP_ROWS):
             writer.write_group([{**vars(reject), "detail": None} for reject in group])
         writer.close({"reasons": dict(reasons)})

@@ -6,7 +6,6 @@ in files beside the pictures, else in metadata files.
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,15 +17,17 @@ from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.files.shardfile import read_rows
+from controlmill.schemas.tables import condition_schema
 
 from ..corpora.captions import caption_beside
 from ..corpora.corpus import PassedOver
 from ..corpora.folder import Walk, check_reachable, inside
 from ..corpora.metadata import Metadata
-from ..engine.rows import failure_of
+from ..engine.rows import RowStep, failure_of
 from ..engine.run_folder import Run
-from ..engine.shards import Stage, Work
-from .aligned import Output, aligned_work
+from ..engine.stage import GroupTask, Output, Stage
+from ..engine.worker import this_worker
+from .aligned import aligned_task
 
 VERSION = 1
 CAPTION = CONDITIONS["caption"]
@@ -66,35 +67,23 @@ class CaptionFiles:
         return self._texts[folder]
 
 
-@functools.lru_cache(maxsize=1)
 def caption_files(folder: str, run: str) -> CaptionFiles:
     """What is known of a folder, once for each run and process."""
-    return CaptionFiles(folder)
+    return this_worker().once(("caption files", folder, run), lambda: CaptionFiles(folder))
 
 
 @dataclass(frozen=True)
-class RecaptionStep:
+class RecaptionStep(RowStep):
     """One row of ``images`` and the files beside its source → one row of ``captions``."""
 
     folder: str
     run: str
-    batch_size: int = 0
 
     def cost(self, row: Mapping[str, Any]) -> int:
         """A caption at its largest."""
         return 1 << 17
 
-    def load(self, row: Mapping[str, Any]) -> None:
-        """Nothing is shared."""
-
-    def shape(self, item: Any) -> None:
-        """No batches."""
-
-    def forward(self, items: list[Any]) -> list[Any]:
-        """No network."""
-        return items
-
-    def finish(self, row: Mapping[str, Any], item: Any, output: Any) -> dict[str, Any]:
+    def do(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The caption, or why there is none."""
         try:
             return {CAPTION.table: {"caption": caption_now(caption_files(self.folder, self.run), row["source"])}}
@@ -129,18 +118,17 @@ class Recaption(Stage):
     folder: str
 
     name = "captions"
-    tables = (CAPTION.table,)
 
     def outputs(self) -> dict[str, Output]:
         """Table → what is made."""
         annotator = {"condition": CAPTION.name, "variant": "files", "version": VERSION}
-        said = {"table": CAPTION.table, "kind": CAPTION.kind, "annotator": annotator}
-        return {CAPTION.table: Output(CAPTION, {}, said)}
+        provenance = {"table": CAPTION.table, "kind": CAPTION.kind, "annotator": annotator}
+        return {CAPTION.table: Output(condition_schema(CAPTION, {}), provenance)}
 
-    def work(self, dataset: Dataset, run: Run, shard: int, missing: set[str]) -> Iterator[Work]:
+    def tasks(self, dataset: Dataset, run: Run, shard: int, missing: Mapping[str, Output]) -> Iterator[GroupTask]:
         """The shard's captions."""
         step = RecaptionStep(self.folder, run.id)
-        yield aligned_work(dataset, run, shard, self.outputs(), step, ("key", "source"))
+        yield aligned_task(dataset, run, shard, missing, step, ("key", "source"))
 
     def check(self, dataset: Dataset) -> None:
         """Another folder would make a table of nulls.

@@ -157,7 +157,7 @@ def test_a_file_without_a_size_is_not_read(tmp_path: Path) -> None:
     assert read_regular(path, 1000) == b""
     os.symlink(path, tmp_path / "a.png")
     with pytest.raises(Refused, match="the file is empty"):
-        IngestStep(str(tmp_path), SMALL).load(*list_folder(tmp_path))
+        IngestStep(str(tmp_path), SMALL).do(*list_folder(tmp_path))
 
 
 def test_a_link_to_itself_and_a_pipe_are_rows_and_hang_nothing(tmp_path: Path) -> None:

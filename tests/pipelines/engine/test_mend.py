@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from controlmill.annotators.base import Placement
-from controlmill.annotators.catalogue import Choice
+from controlmill.annotators.catalogue import Choice, parse_conditions
 from controlmill.pipelines import actions
 from controlmill.pipelines.engine import console
 from controlmill.pipelines.engine.mend import mended, others_damaged
@@ -22,7 +22,6 @@ from controlmill.pipelines.stages.ingest import Ingest
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset, index_file, shard_file
 from controlmill.schemas.errors import Gone, MillError
-from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.views import card
 from controlmill.schemas.views.verify import verify
@@ -54,8 +53,7 @@ def test_without_the_index_of_images_no_map_is_called_stale(photos: Path, copy: 
     for table in ("images", "canny"):
         (copy / index_file(table)).unlink()
     assert Dataset.open(copy).state("hough").status == "complete"
-    plan = actions.plan_conditions([], actions.everywhere(Placement()), None)
-    plan.wanted["hough"] = plain(Dataset.open(copy).footer("hough", 0).provenance.shared)
+    plan = actions.plan_conditions(parse_conditions("hough=lsd"), actions.everywhere(Placement()), None)
     actions.check_conditions(str(copy), plan, ())
     make(photos, copy)
     assert digests(copy) == before
@@ -117,7 +115,8 @@ def test_a_removed_dataset_is_not_made_again(photos: Path, copy: Path, monkeypat
     ):
         with pytest.raises(Gone, match="was removed"):
             write()
-    job = Job(dataset.storage, run.id, Ingest(str(photos), SMALL), 1)
+    stage = Ingest(str(photos), SMALL)
+    job = Job(dataset.storage, run.id, stage, stage.outputs(), 1)
     assert run_shard(job, 0) == {"shard": 0, "status": "stopped"}
     assert not copy.exists()
 
@@ -186,8 +185,8 @@ def test_weights_that_do_not_load_cost_nothing(copy: Path) -> None:
     assert digests(copy) == before
     for here in (True, False):
         with pytest.raises(JobFault, match=said):
-            plan.stages[0].load(["cartoon"], here)
-        plan.stages[0].load(["canny"], here)  # which it does not make
+            plan[0].load(["cartoon"], here)
+        plan[0].load(["canny"], here)  # which it does not make
 
 
 def test_a_switch_that_was_cut_off_is_ended_by_the_next_job(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlmill.pipelines.engine import rows as rows_module
-from controlmill.pipelines.engine.rows import Failure, OutOfMemory, run_rows
+from controlmill.pipelines.engine.rows import BatchStep, Failure, OutOfMemory, RowStep, run_row, run_rows
 
 
-class Step:
+class Step(BatchStep):
     """Rows are (number, shape, fault); results are number * 10."""
+
+    batch_size = 0
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
@@ -52,7 +54,19 @@ class Step:
             self.loading -= 1
         if row[2] == "finish":
             raise KeyError("late")
-        return row[0] * 10 if output is None else output
+        return output
+
+
+class Alone(RowStep):
+    """The same without a network."""
+
+    def cost(self, row: Any) -> int:
+        return 1000
+
+    def do(self, row: Any) -> Any:
+        if row[2] in ("load", "finish"):
+            raise ValueError("bad input")
+        return row[0] * 10
 
 
 FAULTS = st.sampled_from(["", "", "", "", "load", "forward", "finish"])
@@ -66,7 +80,9 @@ FAULTS = st.sampled_from(["", "", "", "", "load", "forward", "finish"])
 )
 def test_every_row_has_one_outcome_in_its_place(rows: list[tuple[str, str]], batch_size: int, threads: int) -> None:
     numbered = [(number, shape, fault) for number, (shape, fault) in enumerate(rows)]
-    found = list(run_rows(Step(batch_size), numbered, threads, lambda: None))
+    step = Step(batch_size) if batch_size else Alone()
+    found = list(run_rows(step, numbered, threads, lambda: None))
+    assert found == [run_row(step, row) for row in numbered]
     assert len(found) == len(rows)
     for (number, _, fault), outcome in zip(numbered, found, strict=True):
         if fault and not (fault == "forward" and not batch_size):
@@ -172,6 +188,6 @@ def test_a_stop_is_noticed_before_the_next_row() -> None:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        for outcome in run_rows(Step(0), [(n, "a", "") for n in range(100)], 1, check):
+        for outcome in run_rows(Alone(), [(n, "a", "") for n in range(100)], 1, check):
             seen.append(outcome)
     assert seen == [0, 10, 20]

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from controlmill.pipelines import actions
 from controlmill.pipelines.engine.run_folder import Run, ShardFailure
 from controlmill.pipelines.engine.shards import Job, run_shard
 from controlmill.pipelines.stages.annotate import Annotate
+from controlmill.pipelines.stages.ingest import Ingest
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files import shardfile, storage
@@ -35,7 +37,29 @@ def images(photos: Path, tmp_path: Path) -> Dataset:
 
 
 def canny_job(dataset: Dataset, run: Run) -> Job:
-    return Job(dataset.storage, run.id, Annotate(tuple(forward_groups(parse_conditions("canny"))), {}, {}), 1)
+    stage = Annotate(tuple(forward_groups(parse_conditions("canny"))), {}, {})
+    return Job(dataset.storage, run.id, stage, stage.outputs(), 1)
+
+
+def test_a_worker_that_would_make_another_table_stops_the_job(images: Dataset) -> None:
+    run = Run.start(images.storage)
+    job = canny_job(images, run)
+    stated = {"canny": replace(job.outputs["canny"], provenance={**job.outputs["canny"].provenance, "kind": "gray8"})}
+    assert run_shard(replace(job, outputs=stated), 0)["status"] == "failed"
+    assert "a worker would make canny in another way" in (run.stopped() or "")
+    assert "gray8" in (run.stopped() or "")
+    assert not images.has("canny", 0)
+
+
+def test_a_task_of_a_stage_is_all_that_is_done_for_its_tables(photos: Path, images: Dataset) -> None:
+    """Where only the rejected file lacks, it is made by the task itself and not by asking for another one."""
+    Path(images.storage.path("rejected/0000/00000000.parquet")).unlink()
+    stage, run = Ingest(str(photos), SMALL), Run.start(images.storage)
+    outputs = stage.outputs()
+    task = next(stage.tasks(images, run, 0, {"rejected": outputs["rejected"]}))
+    task.write(iter(()))
+    assert task.tables == ("rejected",)
+    assert images.has("rejected", 0)
 
 
 def test_two_workers_racing_for_one_shard_leave_one_commit(images: Dataset, dataset: Path) -> None:

@@ -148,12 +148,12 @@ def test_captions_that_are_not_complete_are_not_encoded(plain: Path, base: Path,
     folder = shutil.copytree(plain, tmp_path / "dataset")
     write_captions(folder)
     plan = plan_encode(str(folder), str(base), Placement(), 1, True, False, "fp32")
-    assert plan.wanted["embeddings"]["captions"]["table"] == "captions"
+    assert plan[0].outputs()["embeddings"].provenance["captions"]["table"] == "captions"
     (folder / index_file("captions")).unlink()
     (folder / shard_file("captions", 2)).unlink()
     with pytest.raises(MillError, match=r"captions is not complete \(2 of 3 shards\): run the annotate command again"):
         plan_encode(str(folder), str(base), Placement(), 1, True, False, "fp32")
-    assert plan_encode(str(folder), str(base), Placement(), 1, False, False, "fp32").wanted.keys() == {"latents"}
+    assert plan_encode(str(folder), str(base), Placement(), 1, False, False, "fp32")[0].outputs().keys() == {"latents"}
 
 
 def test_half_is_half_the_bytes(plain: Path, encoded: Path, base: Path, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_half_is_half_the_bytes(plain: Path, encoded: Path, base: Path, tmp_path
 
 
 def test_one_bad_picture_is_one_null_with_a_reason(encoded: Path, base: Path) -> None:
-    stage = plan_encode(str(encoded), str(base), Placement(), 2, False, False, "fp32").stages[0]
+    stage = plan_encode(str(encoded), str(base), Placement(), 2, False, False, "fp32")[0]
     step = stage.steps["latents"]  # type: ignore[attr-defined]
     good, bad, other = rows(encoded, "images")[:3]
     bad["image"]["bytes"] = bad["image"]["bytes"][:100]

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from controlmill.annotators.base import Placement
 from controlmill.pipelines import actions
+from controlmill.pipelines.engine.stage import Plan
 from controlmill.pipelines.options import MapOptions
 from controlmill.pipelines.stages.columns import parse_columns
 from controlmill.pipelines.stages.import_maps import refit
@@ -184,7 +185,7 @@ def save(path: Path, array: np.ndarray) -> None:
     Image.fromarray(array).save(path)
 
 
-def planned(folder: Path, **options: tuple[str, ...]) -> actions.Plan:
+def planned(folder: Path, **options: tuple[str, ...]) -> Plan:
     """The import of a folder's maps."""
     config = IngestConfig(64, "crop", Limits(min_side=16))
     words = {"condition_kind": ("edges=binary",), "label_set": ("ade20k-150",), **options}
@@ -240,8 +241,8 @@ def test_rows_without_lines_are_left_out_by_coverage(maps: Path) -> None:
 
 def check(folder: Path) -> None:
     """What a run of the same command finds before it does anything."""
-    (stage,) = planned(folder).stages
-    stage.check_unchanged(Dataset.open(folder / "dataset"), ())  # type: ignore[attr-defined]
+    (stage,) = planned(folder)
+    stage.check_unchanged(Dataset.open(folder / "dataset"), ())
 
 
 def test_a_map_that_was_edited_is_noticed_and_only_its_table_is_redone(maps: Path, tmp_path: Path) -> None:
