@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from controlmill.annotators.runtime import weights
 from controlmill.schemas.errors import MillError
-
-from .encoders import location
 
 UNET, VAE, TEXT, SCHEDULER = (
     "unet/config.json",
@@ -19,7 +17,35 @@ UNET, VAE, TEXT, SCHEDULER = (
     "scheduler/scheduler_config.json",
 )
 NEEDED_OF_UNET = ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim")
+TINY = Path(__file__).parent / "tiny"
 NEEDED_OF_VAE = ("latent_channels", "block_out_channels")
+
+
+def location(name: str) -> str:
+    """A base's folder, file or hub name; ``tiny`` is the one that comes with ControlMill.
+
+    Raises:
+        MillError: there is no such folder or file.
+    """
+    if name == "tiny":
+        if not (TINY / "model_index.json").is_file():
+            raise MillError(
+                f"the tiny base is missing from this installation ({TINY}): install controlmill again, "
+                "or make one with python -m recipes.tiny_base FOLDER (hours on a CPU), then --base FOLDER"
+            )
+        return str(TINY)
+    if name.startswith((".", "/", "~")) or name.endswith((".safetensors", ".ckpt")):
+        path = Path(name).expanduser()
+        if path.suffix == ".ckpt":
+            raise MillError(f"--base {name}: a .ckpt file can run code when it is loaded; convert it to .safetensors")
+        if not path.exists():
+            raise MillError(f"--base {name}: no such file or folder")
+        return str(path)
+    return name
+
+
+Connection = Literal["zero", "gaussian", "lite"]
+Unlock = Literal["none", "decoder", "base"]
 
 
 @dataclass(frozen=True)

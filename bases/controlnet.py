@@ -7,13 +7,16 @@ from typing import Any
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
 from safetensors import SafetensorError
 from torch import nn
 
 from controlmill.schemas.errors import MillError, error_text
-from controlmill.training.config import Connection, Unlock
 
+from .configuration import Connection, Unlock
 from .skips import leave_out_skips
+
+COPIED = ("conv_in", "time_proj", "time_embedding", "class_embedding", "down_blocks", "mid_block")  # of the base's UNet
 
 
 class LiteBlock(nn.Module):
@@ -74,23 +77,36 @@ def make_controlnet(
     The embedding of the condition halves the picture once for each halving of the VAE:
     ``(16, 32, 96, 256)[: 1 + log2(vae_factor)]``. Weights drawn here depend on ``seed`` alone.
     """
-    embedding = (16, 32, 96, 256)[: vae_factor.bit_length()]
+    kind = LiteControlNet if connection == "lite" else ControlNetModel
+    shape = {
+        "conditioning_embedding_out_channels": (16, 32, 96, 256)[: vae_factor.bit_length()],
+        "conditioning_channels": channels,
+    }
+    if connection == "lite":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return kind.from_unet(unet, load_weights_from_unet=False, **shape)
+    with torch.device("meta"):  # most weights are copies: drawing them first takes seconds
+        controlnet = kind.from_unet(unet, load_weights_from_unet=False, **shape)
+    for name, module in controlnet.named_children():
+        if name in COPIED and module.state_dict():
+            copies = {key: value.clone() for key, value in getattr(unet, name).state_dict().items()}
+            module.load_state_dict(copies, assign=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if connection == "lite":
-            return LiteControlNet.from_unet(
-                unet,
-                conditioning_embedding_out_channels=embedding,
-                conditioning_channels=channels,
-                load_weights_from_unet=False,
-            )
-        controlnet = ControlNetModel.from_unet(
-            unet, conditioning_embedding_out_channels=embedding, conditioning_channels=channels
+        width = controlnet.conv_in.out_channels
+        controlnet.controlnet_cond_embedding = ControlNetConditioningEmbedding(
+            width, conditioning_channels=channels, block_out_channels=shape["conditioning_embedding_out_channels"]
         )
+        for convolution in zero_convolutions(controlnet)[:-1]:
+            for parameter in convolution.to_empty(device=unet.device).parameters():
+                nn.init.zeros_(parameter)
         if connection == "gaussian":
             for convolution in zero_convolutions(controlnet):
                 fan_in = convolution.weight[0].numel()
                 nn.init.normal_(convolution.weight, std=fan_in**-0.5)
+    for module in (controlnet.controlnet_cond_embedding, *zero_convolutions(controlnet)):
+        module.to(unet.dtype)
     return controlnet
 
 

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import (
-    AutoencoderKL,
     ControlNetModel,
     DDIMScheduler,
     DDPMScheduler,
     StableDiffusionControlNetPipeline,
     StableDiffusionPipeline,
-    UNet2DConditionModel,
 )
-from safetensors import SafetensorError
-from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils import logging
 
-from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import read_as
 
 from . import single_file
-from .configuration import configured_by, is_single_file, read_facts
-from .encoders import location
+from .configuration import configured_by, is_single_file, location, read_facts
+from .digests import base_digest
+from .loading import load_part
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -53,11 +47,10 @@ class Base:
 
     def __init__(self, name: str, device: torch.device, precision: str = "fp32", whole_unet: bool = False):
         """``whole_unet`` leaves the UNet in float32, for what is copied from it and trained."""
-        logging.disable_progress_bar()
         where = configured_by(name)
         dtype = DTYPES[precision]
         self.name, self.device, self.facts, self.dtype = name, device, read_facts(name), dtype
-        self.tokenizer = CLIPTokenizer.from_pretrained(where, subfolder="tokenizer")
+        self.tokenizer = load_part(name, "tokenizer")
         unet_dtype = torch.float32 if whole_unet else dtype
         vae_dtype = torch.float32 if precision == "fp16" else dtype  # a VAE in fp16 overflows
         if is_single_file(name):
@@ -65,25 +58,15 @@ class Base:
             self.text_encoder, self.unet, self.vae = single_file.load_modules(file, where, unet_dtype, vae_dtype)
             self.text_encoder.to(dtype)
         else:
-            self.text_encoder = self._load(CLIPTextModel, where, "text_encoder", dtype)
-            self.unet = self._load(UNet2DConditionModel, where, "unet", unet_dtype)
-            self.vae = self._load(AutoencoderKL, where, "vae", vae_dtype)
+            self.text_encoder = load_part(name, "text_encoder", dtype)
+            self.unet = load_part(name, "unet", unet_dtype)
+            self.vae = load_part(name, "vae", vae_dtype)
         for module in (self.text_encoder, self.unet, self.vae):
             module.requires_grad_(False).eval().to(device)
         self.noise = DDPMScheduler.from_config(self.facts.scheduler)
         self.alphas = self.noise.alphas_cumprod.to(device)
         card = Path(where, "guidance.json")
         self.guidance = _read_guidance(card) if card.is_file() else self.default_guidance
-
-    def _load(self, kind: Any, where: str, part: str, dtype: torch.dtype) -> Any:
-        """A part's weights, from .safetensors alone: without them the libraries would take pickles."""
-        try:
-            return kind.from_pretrained(where, subfolder=part, dtype=dtype, use_safetensors=True)
-        except (OSError, ValueError, SafetensorError) as error:
-            raise MillError(
-                f"--base {self.name}: its {part} cannot be loaded ({error_text(error)}). Weights are read from "
-                ".safetensors files; pickled ones (.bin, .ckpt) can run code, and are not"
-            ) from error
 
     @property
     def prediction(self) -> str:
@@ -151,11 +134,5 @@ class Base:
         return made
 
     def fingerprint(self) -> str:
-        """A digest of all weights, configurations and words: a base that differs in anything has another."""
-        said = [self.facts.unet, self.facts.vae, self.facts.scheduler, self.tokenizer.get_vocab()]
-        digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode())
-        for module in (self.unet, self.vae, self.text_encoder):
-            for name, tensor in module.state_dict().items():
-                digest.update(name.encode())
-                digest.update(tensor.detach().float().cpu().contiguous().numpy().data)
-        return digest.hexdigest()
+        """A digest of all weights, configurations and tokens as they are in its files: see :mod:`digests`."""
+        return base_digest(self.name, self.facts, self.tokenizer)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from controlmill.bases.configuration import Connection, Unlock
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import FORBID
 from controlmill.schemas.terminal.options import Range, faults, from_values, option, raise_all
@@ -18,9 +19,7 @@ AT_LEAST_ONE = Range(1)
 ABOVE_ZERO = Range(open_low=True)
 SHARE = Range(0, 1, open_high=True)
 SEED = Range(0, 2**63, open_high=True)
-Connection = Literal["zero", "gaussian", "lite"]
 LrSchedule = Literal["constant", "linear", "cosine"]
-Unlock = Literal["none", "decoder", "base"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Caches = Literal["auto", "off"]
 Optimizer = Literal["adamw", "adamw8bit"]

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from controlmill.annotators.base import Placement
-from controlmill.bases.encoders import ENCODERS, TextEncoder, VaeEncoder, location, provenance
+from controlmill.bases.configuration import location
+from controlmill.bases.encoders import ENCODERS, TextEncoder, VaeEncoder, provenance
 from controlmill.schemas.caches import pack
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError

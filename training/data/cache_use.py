@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controlmill.bases.encoders import load_text, load_vae, location, text_digest, vae_digest
+from controlmill.bases.digests import text_digest, vae_digest
+from controlmill.bases.loading import load_part
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.provenance import Provenance
@@ -137,24 +137,11 @@ def _check(table: str, made: Provenance, config: TrainConfig, facts: Facts) -> s
             f"the cache {table} has embeddings of width {encoder.width}, {base} attends to {width}: "
             f"encode again with --base {config.base} --text --overwrite {table}; {WITHOUT}"
         )
-    if encoder.sha256 != base_digest(table, config.base):
+    if encoder.sha256 != encoder_digest(table, config.base):
         return f"it was made by another {'VAE' if table == LATENTS else 'text encoder'} than that of {base}"
     return ""
 
 
-def base_digest(table: str, name: str) -> str:
-    """Digest of the encoder of a base that fills a cache; that encoder alone is loaded, on the CPU."""
-    from controlmill.bases.configuration import configured_by, is_single_file
-
-    if is_single_file(name):
-        import torch
-        from transformers import CLIPTokenizer
-
-        from controlmill.bases.single_file import load_modules
-
-        folder = configured_by(name)
-        text, _, vae = load_modules(Path(location(name)), folder, torch.float32, torch.float32)
-        if table == LATENTS:
-            return vae_digest(vae)
-        return text_digest(text, CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer"))
-    return vae_digest(load_vae(name)) if table == LATENTS else text_digest(*load_text(name))
+def encoder_digest(table: str, base: str) -> str:
+    """Digest of the encoder of a base that fills a cache; no network is loaded."""
+    return vae_digest(base) if table == LATENTS else text_digest(base, load_part(base, "tokenizer"))

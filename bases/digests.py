@@ -1,0 +1,212 @@
+"""What identifies a base's weights: a digest of each part, the same for a folder, a name on the hub and a single file.
+
+A part's file is read in a thread, so that this costs no time beside imports and the making of networks. A digest is of
+every weight's name, shape and value as float32: it does not depend on the precision of a run, on the layout of a file,
+or on names that diffusers and transformers have changed since the file was written.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import struct
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from controlmill.schemas.errors import MillError
+
+from .configuration import Facts, configured_by, is_single_file, location, read_facts
+
+FILES = {
+    "unet": "unet/diffusion_pytorch_model.safetensors",
+    "vae": "vae/diffusion_pytorch_model.safetensors",
+    "text_encoder": "text_encoder/model.safetensors",
+}
+NEW_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}  # of VAEs
+IGNORED = ("position_ids", "text_projection.weight")  # in files, but not used
+VAE_ENCODER = ("encoder.", "quant_conv.")  # the decoder does not influence latents
+VAE_SETTINGS = {
+    "down_block_types": None,
+    "block_out_channels": None,
+    "layers_per_block": 1,
+    "act_fn": "silu",
+    "latent_channels": 4,
+    "norm_num_groups": 32,
+    "use_quant_conv": True,
+    "mid_block_add_attention": True,
+}
+TEXT_SETTINGS = {
+    "hidden_size": 512,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+}
+WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+READ = 16 * 1024 * 1024  # bytes at a time, a multiple of every width
+
+Weights = dict[str, str]  # name of a weight → digest of its shape and values
+
+
+def vae_digest(base: str) -> str:
+    """Digest of what decides latents: the weights of the VAE's encoder and its architecture."""
+    weights = {name: digest for name, digest in weights_of(base, "vae").items() if name.startswith(VAE_ENCODER)}
+    return _together(_settings(read_facts(base).vae, VAE_SETTINGS), weights)
+
+
+def text_digest(base: str, tokenizer: Any) -> str:
+    """Digest of what decides a prompt's encoding: the text encoder's weights and architecture, and the tokens."""
+    settings = _settings(read_facts(base).text_encoder, TEXT_SETTINGS)
+    settings |= {"vocabulary": tokenizer.get_vocab(), "length": tokenizer.model_max_length}
+    return _together(settings, weights_of(base, "text_encoder"))
+
+
+def base_digest(base: str, facts: Facts, tokenizer: Any) -> str:
+    """Digest of all weights, configurations and tokens: a base that differs in anything has another."""
+    settings = {"unet": facts.unet, "vae": facts.vae, "scheduler": facts.scheduler, "tokens": tokenizer.get_vocab()}
+    return _together(settings, {part: _together({}, weights_of(base, part)) for part in FILES})
+
+
+def start(base: str) -> None:
+    """Begin to read the weights' files in threads, where they are on this machine."""
+    if not is_single_file(base):
+        for part in FILES:
+            if path := weights_file(base, part):
+                _reading(path, path.stat().st_size, path.stat().st_mtime_ns)
+
+
+def weights_of(base: str, part: str) -> Weights:
+    """Digests of the weights of a part: ``unet``, ``vae`` or ``text_encoder``.
+
+    Raises:
+        MillError: they cannot be read.
+    """
+    if is_single_file(base):
+        path = Path(location(base))
+        return of_single_file(path, configured_by(base), path.stat().st_mtime_ns)[part]
+    path_of_part = weights_file(base, part)
+    if path_of_part is None:
+        return _of_module(base, part)
+    stat = path_of_part.stat()
+    return _reading(path_of_part, stat.st_size, stat.st_mtime_ns).result()
+
+
+def weights_file(base: str, part: str) -> Path | None:
+    """The file with a part's weights, in a folder or the hub's cache; None where it is in several, or not yet here."""
+    from huggingface_hub import try_to_load_from_cache
+
+    where = location(base)
+    path: Any = Path(where, FILES[part])
+    if not Path(where).exists():
+        path = try_to_load_from_cache(where, FILES[part])
+    return Path(path) if isinstance(path, str | Path) and Path(path).is_file() else None
+
+
+@functools.cache
+def _reading(path: Path, size: int, changed: int) -> Future[Weights]:
+    """The digests of a file as it is now, being made in a thread that does not outlive the process."""
+    future: Future[Weights] = Future()
+
+    def read() -> None:
+        try:
+            future.set_result(of_file(path))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    return future
+
+
+def of_file(path: Path) -> Weights:
+    """Digests of the weights in a ``.safetensors`` file, read in bounded memory.
+
+    Raises:
+        MillError: it is no such file, or holds weights that are not floats.
+    """
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > 100_000_000:
+                raise ValueError("its header is too long")
+            header = json.loads(file.read(length))
+            found = {}
+            for name, entry in header.items():
+                if name != "__metadata__" and not name.endswith(IGNORED):
+                    begin, end = entry["data_offsets"]
+                    file.seek(8 + length + begin)
+                    parts = _values(file, end - begin, entry["dtype"])
+                    found[_name(name)] = _digest(entry["shape"], parts)
+            return found
+    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+        raise MillError(f"{path}: not a whole .safetensors file ({error})") from error
+
+
+def _values(file: BinaryIO, left: int, dtype: str) -> Iterator[Any]:
+    if dtype not in WIDTHS:
+        raise ValueError(f"it holds {dtype}")
+    while left:
+        data = file.read(min(READ, left))
+        if not data:
+            raise ValueError("it is cut off")
+        left -= len(data)
+        if dtype == "BF16":
+            yield (np.frombuffer(data, "<u2").astype("<u4") << np.uint32(16)).data
+        elif dtype == "F32":
+            yield data
+        else:
+            yield np.frombuffer(data, {"F64": "<f8", "F16": "<f2"}[dtype]).astype("<f4").data
+
+
+def _of_module(base: str, part: str) -> Weights:
+    """Digests of a part that is in no single file of its own: sharded, or not fetched yet."""
+    from .loading import load_part
+
+    return of_tensors(load_part(base, part).state_dict().items())
+
+
+@functools.lru_cache(maxsize=2)
+def of_single_file(path: Path, folder: str, changed: int) -> dict[str, Weights]:
+    """Part → digests of its weights, for a base in one file."""
+    import torch
+
+    from .single_file import load_modules
+
+    text, unet, vae = load_modules(path, folder, torch.float32, torch.float32)
+    modules = {"text_encoder": text, "unet": unet, "vae": vae}
+    return {part: of_tensors(module.state_dict().items()) for part, module in modules.items()}
+
+
+def of_tensors(tensors: Iterable[tuple[str, Any]]) -> Weights:
+    """Digests of tensors."""
+    return {
+        _name(name): _digest(list(tensor.shape), [tensor.detach().float().cpu().contiguous().numpy().data])
+        for name, tensor in tensors
+        if not name.endswith(IGNORED)
+    }
+
+
+def _name(name: str) -> str:
+    for old, new in NEW_NAMES.items():
+        name = name.replace(old, new)
+    return name.removeprefix("text_model.")
+
+
+def _digest(shape: list[int], parts: Iterable[Any]) -> str:
+    digest = hashlib.sha256(json.dumps(shape).encode())
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _settings(config: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    return {name: config.get(name, default) for name, default in defaults.items()}
+
+
+def _together(settings: dict[str, Any], weights: Weights) -> str:
+    return hashlib.sha256(json.dumps([settings, weights], sort_keys=True, default=str).encode()).hexdigest()
