@@ -168,3 +168,18 @@ def read_config(where: str, file: str) -> dict[str, Any]:
     if not isinstance(said, dict):
         raise ValueError(f"{path} holds no JSON object")
     return said
+
+
+def read_controlnet_config(folder: str) -> dict[str, Any]:
+    """The configuration of a ControlNet.
+
+    Raises:
+        MillError: there is none, or it is a lite one, which cannot be started from.
+    """
+    try:
+        config = read_config(folder, "config.json")
+    except (OSError, ValueError) as error:
+        raise MillError(f"{folder}: no ControlNet there ({str(error).splitlines()[0]})") from error
+    if config.get("_class_name") != "ControlNetModel":
+        raise MillError(f"{folder} holds a {config.get('_class_name')}, not a ControlNetModel")
+    return config

@@ -15,6 +15,7 @@ from diffusers import (
     StableDiffusionPipeline,
 )
 
+from controlmill.annotators.runtime.torch_device import torch_dtype
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import read_as
 
@@ -22,8 +23,6 @@ from . import single_file
 from .configuration import configured_by, is_single_file, location, read_facts
 from .digests import base_digest
 from .loading import load_part
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Base:
     def __init__(self, name: str, device: torch.device, precision: str = "fp32", whole_unet: bool = False):
         """``whole_unet`` leaves the UNet in float32, for what is copied from it and trained."""
         where = configured_by(name)
-        dtype = DTYPES[precision]
+        dtype = torch_dtype(precision)
         self.name, self.device, self.facts, self.dtype = name, device, read_facts(name), dtype
         self.tokenizer = load_part(name, "tokenizer")
         unet_dtype = torch.float32 if whole_unet else dtype

@@ -113,8 +113,10 @@ def export_weights(
     options: ExportOptions,
 ) -> None:
     """Write a ControlNet as one file, for web interfaces or diffusers."""
+    from controlmill.bases.configuration import read_controlnet_config
+
     from . import export
-    from .run.prepare import controlnet_folder, read_controlnet_config
+    from .run.prepare import controlnet_folder
 
     export.check_form(options.out, options.layout, options.dtype)
     if not run.is_dir():

@@ -11,9 +11,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from controlmill.annotators.runtime.torch_device import torch_dtype
 from controlmill.bases.configuration import Facts
 from controlmill.bases.controlnet import ControlledDenoiser, choose_trainable, make_controlnet, round_frozen
-from controlmill.bases.stable_diffusion import DTYPES
 from controlmill.evaluation.convergence import TIMES
 from controlmill.schemas.errors import MillError
 
@@ -52,7 +52,7 @@ class _Networks:
 
     def __init__(self, config: TrainConfig, facts: Facts):
         self.config, self.facts = config, facts
-        self.dtype = DTYPES[config.precision]
+        self.dtype = torch_dtype(config.precision)
         with torch.device("meta"):
             self.unet = UNet2DConditionModel.from_config(facts.unet)
             self.vae = AutoencoderKL.from_config(facts.vae).requires_grad_(False)
@@ -180,7 +180,7 @@ def _looks(networks: _Networks, config: TrainConfig, height: int, width: int, he
 def matmul_speed(device: str, precision: str) -> float:
     """Operations per second of a matrix product here."""
     size = 512 if device == "cpu" else 4096
-    a = torch.randn(size, size, device=device, dtype=DTYPES[precision])
+    a = torch.randn(size, size, device=device, dtype=torch_dtype(precision))
     best = float("inf")
     for _ in range(4):
         started = time.perf_counter()

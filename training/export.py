@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from controlmill.annotators.runtime.torch_device import DTYPES
+from controlmill.annotators.runtime.torch_device import DTYPES, torch_dtype
+from controlmill.bases.configuration import read_controlnet_config
 from controlmill.schemas.errors import MillError, error_text
 from controlmill.schemas.files.permissions import obey_umask
-
-from .run.prepare import read_controlnet_config
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +109,6 @@ def export_weights(folder: Path, out: Path, layout: str, dtype: str) -> int:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise MillError(f"{folder} holds no .safetensors file")
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
 
@@ -122,7 +120,7 @@ def export_weights(folder: Path, out: Path, layout: str, dtype: str) -> int:
             raise MillError(f"{file} is damaged ({error_text(error)})") from error
     named = to_original(weights, config) if layout == "original" else weights
     out.parent.mkdir(parents=True, exist_ok=True)
-    kind = getattr(torch, DTYPES[dtype])
+    kind = torch_dtype(dtype)
     scratch = out.with_name(out.name + "~")
     save_file({key: tensor.to(kind).contiguous() for key, tensor in named.items()}, scratch, {"format": "pt"})
     obey_umask(scratch)

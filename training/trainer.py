@@ -23,7 +23,7 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from diffusers import ControlNetModel
 
-from controlmill.annotators.runtime.torch_device import allow_tf32
+from controlmill.annotators.runtime.torch_device import allow_tf32, torch_dtype
 from controlmill.bases.controlnet import (
     ControlledDenoiser,
     LiteControlNet,
@@ -33,7 +33,7 @@ from controlmill.bases.controlnet import (
     make_controlnet,
     round_frozen,
 )
-from controlmill.bases.stable_diffusion import DTYPES, Base
+from controlmill.bases.stable_diffusion import Base
 from controlmill.schemas.errors import MillError, error_text
 
 from .config import TrainConfig
@@ -91,7 +91,7 @@ class Trainer:
         self.note = ""  # what is to be said when the run begins
         controlnet = self._controlnet(resume)
         own, of_base = choose_trainable(controlnet, self.base.unet, config.only_mid_control, config.unlock)
-        round_frozen(self.base.unet, DTYPES[config.precision])
+        round_frozen(self.base.unet, torch_dtype(config.precision))
         groups = [{"params": own, "full": config.learning_rate}]
         groups += [{"params": of_base, "full": config.unlock_learning_rate}] if of_base else []
         optimizer = _optimizer(config, groups)

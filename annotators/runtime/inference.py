@@ -8,7 +8,7 @@ from typing import Any
 from controlmill.schemas.errors import MillError, error_text
 
 from ..base import Placement
-from .torch_device import DTYPES
+from .torch_device import torch_dtype
 
 MOST_SHAPES = 64  # of a network's input that are compiled in one process; there are fewer buckets
 
@@ -32,7 +32,7 @@ def ready(network: Any, place: Placement, exact: bool = False, channels_last: bo
     network = network.eval().to(place.device)
     if channels_last:
         network = network.to(memory_format=torch.channels_last)
-    dtype = getattr(torch, DTYPES[place.dtype])
+    dtype = torch_dtype(place.dtype)
     kinds = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.ConvTranspose2d)
     with torch.inference_mode():
         if place.dtype != "fp32":

@@ -8,7 +8,7 @@ import pickle
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,8 +17,19 @@ from controlmill.schemas.errors import MillError
 from ..base import Placement
 from ..options import DEVICE, DEVICES
 
+if TYPE_CHECKING:
+    import torch
+
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """Of a name in ``DTYPES``."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, DTYPES[name])
+    return dtype
 
 
 def check_device(name: str) -> None:
@@ -117,7 +128,7 @@ def autocast(place: Placement) -> contextlib.AbstractContextManager[Any]:
 
     if place.dtype == "fp32":
         return contextlib.nullcontext()
-    return torch.autocast(place.device.split(":")[0], dtype=getattr(torch, DTYPES[place.dtype]))
+    return torch.autocast(place.device.split(":")[0], dtype=torch_dtype(place.dtype))
 
 
 def upload(batch: Sequence[np.ndarray], place: Placement, channels_last: bool | None = None) -> Any:

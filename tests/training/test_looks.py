@@ -18,8 +18,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from controlmill.annotators.base import Network, Placement
+from controlmill.annotators.runtime.torch_device import torch_dtype
 from controlmill.bases.controlnet import choose_trainable, make_controlnet, zero_convolutions
-from controlmill.bases.stable_diffusion import DTYPES, Base
+from controlmill.bases.stable_diffusion import Base
 from controlmill.evaluation.fidelity import Judge, make_judge
 from controlmill.evaluation.keypoints import people_of, within
 from controlmill.evaluation.sample import draw
@@ -118,7 +119,7 @@ def test_half_precision_samples_are_near_those_of_fp32(precision: str, unlocked:
         choose_trainable(controlnet, base.unet, only_mid=False, unlock="decoder" if unlocked else "none")
         control, noise = np.full((2, 3, 64, 64), 0.5, np.float32), start_noise(base, ROWS[:2], 0, 64, 64)
         pictures[dtype] = np.stack(sample_pictures(base, controlnet, ["a", "b"], control, noise, 3, 2.0))
-        assert base.unet.conv_in.weight.dtype == DTYPES[dtype]
+        assert base.unet.conv_in.weight.dtype == torch_dtype(dtype)
     off = np.abs(pictures["fp32"].astype(int) - pictures[precision])
     assert pictures["fp32"].std() > 5
     assert off.mean() < 2

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from controlmill.bases.configuration import Facts, read_config, read_facts
+from controlmill.bases.configuration import Facts, read_controlnet_config, read_facts
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
@@ -99,18 +98,3 @@ def controlnet_folder(name: str) -> str:
     if path.exists() and not (path / "config.json").is_file():
         raise MillError(f"{name} is neither a run with a checkpoint nor a ControlNet's folder")
     return str(path) if path.exists() else name
-
-
-def read_controlnet_config(folder: str) -> dict[str, Any]:
-    """The configuration of a ControlNet.
-
-    Raises:
-        MillError: there is none, or it is a lite one, which cannot be started from.
-    """
-    try:
-        config = read_config(folder, "config.json")
-    except (OSError, ValueError) as error:
-        raise MillError(f"{folder}: no ControlNet there ({str(error).splitlines()[0]})") from error
-    if config.get("_class_name") != "ControlNetModel":
-        raise MillError(f"{folder} holds a {config.get('_class_name')}, not a ControlNetModel")
-    return config
