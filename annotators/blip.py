@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .base import Annotation, Annotator, Network, Placement
+from .base import Annotation, Annotator, Network
 from .runtime.inference import compiled, ready
+from .runtime.placement import Placement
 from .runtime.torch_device import autocast, upload
 from .runtime.transformers_model import load_model, model_files
 from .runtime.weights import WeightsFile

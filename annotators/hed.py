@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from .base import Annotation, Annotator, Network, Placement
+from .base import Annotation, Annotator, Network
 from .runtime.inference import compiled, ready
+from .runtime.placement import Placement
 from .runtime.torch_device import autocast, finite, load_state_dict, upload
 from .runtime.upstream import controlnet_aux
 from .runtime.weights import PackageWeights, WeightsFile

@@ -17,9 +17,10 @@ import numpy as np
 
 from controlmill.schemas.errors import MillError
 
-from .base import Annotation, Annotator, Network, Placement
+from .base import Annotation, Annotator, Network
 from .pose_decode import PARTS, STRIDE, find_people
 from .runtime.inference import compiled, ready
+from .runtime.placement import Placement
 from .runtime.torch_device import autocast, finite, load_state_dict, upload
 from .runtime.upstream import controlnet_aux
 from .runtime.weights import WeightsFile

@@ -10,8 +10,9 @@ from typing import Any
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.fingerprint import package_versions
 
-from .base import Annotator, Network, Placement
+from .base import Annotator, Network
 from .catalogue import Choice
+from .runtime.placement import Placement
 from .runtime.weights import Found, WeightsFile, find, missing_message
 
 

@@ -17,8 +17,9 @@ import numpy as np
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.maps.label_files import named_set
 
-from .base import Annotation, Annotator, Network, Placement
+from .base import Annotation, Annotator, Network
 from .runtime.inference import compiled
+from .runtime.placement import Placement
 from .runtime.torch_device import autocast, upload
 from .runtime.transformers_model import load_model, model_files
 from .runtime.weights import WeightsFile

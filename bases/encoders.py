@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from controlmill.annotators.base import Placement
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.torch_device import autocast, upload
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.fingerprint import package_versions

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 
 from benchmarks.corpus import write_photographs
-from controlmill.annotators.base import Placement
 from controlmill.annotators.catalogue import Choice, parse_conditions
 from controlmill.annotators.plan import find_weights, forward_groups
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.upstream import controlnet_aux
 from controlmill.pipelines import actions
 from controlmill.pipelines.engine.console import Resources

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from controlmill.annotators.base import Annotation, Annotator, Network, Placement
+from controlmill.annotators.base import Annotation, Annotator, Network
 from controlmill.annotators.catalogue import annotator_class
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.weights import find
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.errors import MillError, error_text

@@ -9,9 +9,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from controlmill.annotators.base import Placement
 from controlmill.annotators.catalogue import Choice
 from controlmill.annotators.plan import ForwardGroup, find_weights, forward_groups
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.weights import Found
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset

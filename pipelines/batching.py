@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from controlmill.annotators.base import Network, Placement
+from controlmill.annotators.base import Network
 from controlmill.annotators.plan import load_network
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.weights import Found
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.storage import Storage

@@ -138,7 +138,7 @@ def annotate(
 
 def encode(dataset: Folder, caches: EncodeOptions, job: JobOptions, overwrite: Overwrite = None) -> None:
     """Cache pictures as a base's VAE latents (and captions as text embeddings), so that training encodes nothing."""
-    from controlmill.annotators.base import Placement
+    from controlmill.annotators.runtime.placement import Placement
     from controlmill.annotators.runtime.torch_device import resolve_device
     from controlmill.schemas.tables import CACHES, LATENTS
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from controlmill.annotators.base import Network, Placement
+from controlmill.annotators.base import Network
 from controlmill.annotators.plan import ForwardGroup
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.torch_device import resolve_device, resolve_dtype
 from controlmill.annotators.runtime.weights import Found
 from controlmill.schemas.provenance import PlacementRecord

@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from controlmill.__main__ import main
-from controlmill.annotators.base import Annotation, Annotator, Network, Placement
+from controlmill.annotators.base import Annotation, Annotator, Network
 from controlmill.annotators.catalogue import Choice, parse_conditions
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import actions
 from controlmill.pipelines.engine.console import Engine, JobProcess, Resources
 from controlmill.pipelines.stages.ingest import IngestConfig

@@ -7,7 +7,7 @@ from typing import Any
 
 from controlmill.schemas.errors import MillError, error_text
 
-from ..base import Placement
+from .placement import Placement
 from .torch_device import torch_dtype
 
 MOST_SHAPES = 64  # of a network's input that are compiled in one process; there are fewer buckets

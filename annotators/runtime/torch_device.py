@@ -14,8 +14,8 @@ import numpy as np
 
 from controlmill.schemas.errors import MillError
 
-from ..base import Placement
 from ..options import DEVICE, DEVICES
+from .placement import Placement
 
 if TYPE_CHECKING:
     import torch

@@ -8,8 +8,8 @@ from typing import Any
 
 from controlmill.schemas.errors import MillError
 
-from ..base import Placement
 from .inference import ready
+from .placement import Placement
 from .torch_device import load_state_dict
 from .weights import WeightsFile
 

@@ -19,9 +19,10 @@ import torch
 
 from benchmarks.gpu import weights
 from benchmarks.gpu.cases import Case, Setting, free, median_seconds, peak_mebibytes, synchronize
-from controlmill.annotators.base import Annotator, Network, Placement
+from controlmill.annotators.base import Annotator, Network
 from controlmill.annotators.catalogue import VARIANTS, Choice
 from controlmill.annotators.plan import find_weights, load_network
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.torch_device import prepare_process
 
 DTYPES = ("fp32", "bf16", "fp16")

@@ -20,8 +20,9 @@ from PIL import Image
 from benchmarks.gpu import weights
 from benchmarks.gpu.annotators import picture
 from benchmarks.gpu.cases import Case, Setting
-from controlmill.annotators.base import Annotation, Annotator, Network, Placement
+from controlmill.annotators.base import Annotation, Annotator, Network
 from controlmill.annotators.catalogue import Choice, parse_conditions
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import actions, batching
 from controlmill.pipelines.engine.console import Engine, Resources
 from controlmill.pipelines.engine.run_folder import Run

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import cv2
 
-from controlmill.annotators.base import Placement
+from controlmill.annotators.runtime.placement import Placement
 
 T = TypeVar("T")
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from controlmill.annotators.base import Annotator, Network, Placement
+from controlmill.annotators.base import Annotator, Network
 from controlmill.annotators.plan import ForwardGroup, load_network, provenance
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.weights import Found
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from controlmill.annotators.base import Placement
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.bases.configuration import location
 from controlmill.bases.encoders import ENCODERS, TextEncoder, VaeEncoder, provenance
 from controlmill.schemas.caches import pack

@@ -47,7 +47,8 @@ def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def load_network(weights_folder: Path) -> LoadNetwork:
     """A network class, a dtype → the network with random weights."""
-    from controlmill.annotators.base import Network, Placement
+    from controlmill.annotators.base import Network
+    from controlmill.annotators.runtime.placement import Placement
 
     def loaded(network: type[Network], dtype: str = "fp32", compile: bool = False) -> Network:
         random_weights.write(network, weights_folder)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from controlmill.annotators.base import Annotator, Network, Placement
+from controlmill.annotators.base import Annotator, Network
 from controlmill.annotators.hed import HED, SafeHED, Scribble, SoftHED, from_keras
 from controlmill.annotators.runtime import weights
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.upstream import controlnet_aux
 from tests.annotators.conftest import LoadNetwork, Photos
 from tests.annotators.running import annotate, on_same_scores

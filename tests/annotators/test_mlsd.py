@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from controlmill.annotators.base import Network, Placement
+from controlmill.annotators.base import Network
 from controlmill.annotators.mlsd import MLSD, Lines, MLSDLines
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.upstream import controlnet_aux
 from controlmill.annotators.runtime.weights import WeightsFile
 from tests.annotators.conftest import LoadNetwork, Photos

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from controlmill.annotators.base import Placement
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.hed import HED
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import actions
 from controlmill.pipelines.engine import console
 from controlmill.pipelines.stages.ingest import Ingest, IngestConfig

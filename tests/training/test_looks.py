@@ -17,7 +17,8 @@ from diffusers import ControlNetModel
 from PIL import Image
 from safetensors.torch import load_file
 
-from controlmill.annotators.base import Network, Placement
+from controlmill.annotators.base import Network
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.torch_device import torch_dtype
 from controlmill.bases.controlnet import choose_trainable, make_controlnet, zero_convolutions
 from controlmill.bases.stable_diffusion import Base

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from controlmill.annotators.base import Placement
 from controlmill.annotators.runtime import inference
 from controlmill.annotators.runtime.inference import compiled, ready
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.torch_device import autocast
 from controlmill.schemas.errors import MillError
 

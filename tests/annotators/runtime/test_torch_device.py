@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from controlmill.annotators.base import Placement
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.torch_device import finite, load_state_dict, resolve_device, resolve_dtype, upload
 from controlmill.schemas.errors import MillError
 

@@ -101,7 +101,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     from safetensors.torch import save_file
     from transformers import SegformerConfig
 
-    from controlmill.annotators.base import Placement
+    from controlmill.annotators.runtime.placement import Placement
     from controlmill.annotators.segmentation import SegFormer
 
     folder = tmp_path / "segformer-b0-finetuned-ade-512-512"

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from controlmill.annotators.base import Placement
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import actions
 from controlmill.pipelines.engine import console
 from controlmill.pipelines.engine.console import Engine

@@ -14,8 +14,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from controlmill.annotators.base import Network, Placement
+from controlmill.annotators.base import Network
 from controlmill.annotators.catalogue import Choice, parse_conditions
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines.engine import console
 from controlmill.pipelines.engine.console import Engine, Resources
 from controlmill.pipelines.engine.shards import shards_in_flight

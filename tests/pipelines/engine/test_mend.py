@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from controlmill.annotators.base import Placement
 from controlmill.annotators.catalogue import Choice, parse_conditions
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import actions
 from controlmill.pipelines.engine import console
 from controlmill.pipelines.engine.mend import mended, others_damaged

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from controlmill.annotators.base import Placement
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.bases import encoders
 from controlmill.pipelines import actions
 from controlmill.pipelines.engine import console

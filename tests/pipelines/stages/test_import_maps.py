@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from controlmill.annotators.base import Placement
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import actions
 from controlmill.pipelines.engine.stage import Plan
 from controlmill.pipelines.options import MapOptions

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from controlmill.annotators.base import Placement
 from controlmill.annotators.catalogue import parse_conditions
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import actions
 from controlmill.pipelines.engine.mend import redo_aim
 from controlmill.schemas import redo
