@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.fingerprint import package_versions
 
 from .base import Annotator, Network
 from .catalogue import Choice
-from .runtime.placement import Placement
 from .runtime.weights import Found, WeightsFile, find, missing_message
 
 
@@ -60,40 +56,3 @@ def find_weights(choices: Sequence[Choice], folder: str | None) -> list[Found]:
     if missing:
         raise MillError(missing_message([(", ".join(users[file]), file) for file in missing], folder))
     return found
-
-
-def provenance(annotator: Annotator, weights: Mapping[str, Found], place: Placement) -> dict[str, Any]:
-    """Everything that decides a map beside its image; what two runs must share to be one table."""
-    said = annotator.provenance()
-    network = annotator.network
-    if network is None:
-        return said
-    files = [
-        {key: value for key, value in asdict(weights[file.name]).items() if key != "path"} for file in network.weights
-    ]
-    return {
-        **said,
-        "packages": {**said["packages"], **package_versions(*network.packages)},
-        "network": {"name": network.name, "version": network.version, "weights": files},
-        "placement": place.provenance(),
-    }
-
-
-def load_network(network: type[Network], weights: Mapping[str, Found], place: Placement) -> Network:
-    """A loaded network. Its weights must be the ones that the job started with.
-
-    Raises:
-        MillError: a file changed, or is not on this machine.
-    """
-    from controlmill.schemas.fingerprint import sha256_file
-
-    files = {}
-    for file in network.weights:
-        found = weights[file.name]
-        path = Path(found.path)
-        if not path.is_file():
-            raise MillError(f"the weights {path} are not on this machine; bring them to every worker")
-        if sha256_file(path) != found.sha256:
-            raise MillError(f"the weights {path} changed since the job started")
-        files[file.name] = path
-    return network(files, place)

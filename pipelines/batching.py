@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from controlmill.annotators.base import Network
-from controlmill.annotators.plan import load_network
+from controlmill.annotators.loading import load_network
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.weights import Found
 from controlmill.schemas.dataset import Dataset

@@ -21,7 +21,8 @@ from benchmarks.gpu import weights
 from benchmarks.gpu.cases import Case, Setting, free, median_seconds, peak_mebibytes, synchronize
 from controlmill.annotators.base import Annotator, Network
 from controlmill.annotators.catalogue import VARIANTS, Choice
-from controlmill.annotators.plan import find_weights, load_network
+from controlmill.annotators.loading import load_network
+from controlmill.annotators.plan import find_weights
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.torch_device import prepare_process
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from controlmill.annotators.base import Annotator, Network
-from controlmill.annotators.plan import ForwardGroup, load_network, provenance
+from controlmill.annotators.loading import load_network, provenance
+from controlmill.annotators.plan import ForwardGroup
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.weights import Found
 from controlmill.schemas.conditions import CONDITIONS
