@@ -13,10 +13,10 @@ from controlmill.annotators.base import Annotation, Annotator, Network
 from controlmill.annotators.catalogue import annotator_class
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.weights import find
+from controlmill.evaluation.rows import Sample
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.errors import MillError, error_text
 from controlmill.schemas.provenance import AnnotatorRecord, Provenance
-from controlmill.training.data.reader import Sample
 
 from .metrics import Measure, measure_of
 

@@ -9,7 +9,7 @@ import torch
 from diffusers import ControlNetModel
 
 from controlmill.bases.stable_diffusion import Base
-from controlmill.training.data.reader import draws
+from controlmill.evaluation.rows import draws
 
 BATCH = 8
 

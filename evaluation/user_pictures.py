@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from controlmill.evaluation.rows import Sample, draws
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.images.codecs import centred, decode_image, draft_factor, stored_picture
@@ -19,7 +20,6 @@ from controlmill.schemas.maps.planes import file_size, read_map
 from controlmill.schemas.maps.transforms import control_picture
 from controlmill.schemas.maps.user_maps import scaled_map
 from controlmill.schemas.provenance import Provenance
-from controlmill.training.data.reader import Sample, draws
 
 from .fidelity import Judge, find_annotator
 

@@ -86,7 +86,8 @@ def sample(run: RunFolder, options: SampleOptions) -> None:
     """Generate pictures that follow a photo's condition, with a run's ControlNet."""
     from controlmill.annotators.runtime.torch_device import resolve_device
     from controlmill.evaluation.plots import save_picture
-    from controlmill.evaluation.sample import check, draw
+
+    from .sample import check, draw
 
     check(run, options.image, options.control)
     pictures, control = draw(

@@ -21,6 +21,7 @@ from controlmill.evaluation import plots
 from controlmill.evaluation.convergence import TIMES, benefit, condition_gain, find_convergence, fraction
 from controlmill.evaluation.fidelity import Judge, make_judge, stored_columns
 from controlmill.evaluation.keypoints import within
+from controlmill.evaluation.rows import Sample, draws
 from controlmill.evaluation.sampling import BATCH, parts, round_trip, sample_pictures, start_noise
 from controlmill.evaluation.user_pictures import probe_samples
 from controlmill.schemas.errors import error_text
@@ -28,7 +29,6 @@ from controlmill.schemas.maps.transforms import augment, control_image, control_
 
 from .config import TrainConfig
 from .data.loader import held_out_samples
-from .data.reader import Sample, draws
 from .data.selection import common_shapes
 from .run import card
 from .run.checkpoint import Trained

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from controlmill.bases.stable_diffusion import Base
+from controlmill.evaluation.rows import Sample, draws
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.maps.transforms import painted, scale_of
 
 from .config import TrainConfig
-from .data.reader import Sample, draws
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,12 @@ from controlmill.bases.controlnet import (
     round_frozen,
 )
 from controlmill.bases.stable_diffusion import Base
+from controlmill.evaluation.rows import Sample
 from controlmill.schemas.errors import MillError, error_text
 
 from .config import TrainConfig
 from .data.ahead import ahead
 from .data.processes import batches
-from .data.reader import Sample
 from .looks import Looks
 from .run import card, checkpoint
 from .run.log import RunLog

@@ -27,11 +27,11 @@ from benchmarks.gpu.cases import Case, Setting, median_seconds, peak_mebibytes, 
 from controlmill.annotators.runtime.torch_device import allow_tf32
 from controlmill.bases.configuration import read_facts
 from controlmill.bases.stable_diffusion import DTYPES
+from controlmill.evaluation.rows import Sample
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.training.config import TrainConfig
 from controlmill.training.data.ahead import ahead
 from controlmill.training.data.cache_use import Caches
-from controlmill.training.data.reader import Sample
 from controlmill.training.estimate import make_plan
 from controlmill.training.run import checkpoint
 from controlmill.training.run.prepare import Prepared

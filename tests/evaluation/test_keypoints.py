@@ -13,8 +13,8 @@ from controlmill.annotators.runtime.upstream import controlnet_aux
 from controlmill.evaluation.fidelity import Judge
 from controlmill.evaluation.keypoints import ALPHA, pck, people_of
 from controlmill.evaluation.metrics import MEASURES
+from controlmill.evaluation.rows import Sample
 from controlmill.schemas.maps.transforms import POSE_COLOURS
-from controlmill.training.data.reader import Sample
 
 
 def person(seed: int, left: float = 0, top: float = 0, height: float = 100) -> np.ndarray:

@@ -13,7 +13,6 @@ from PIL import Image
 
 from controlmill.annotators.hed import SoftHED
 from controlmill.evaluation.fidelity import find_annotator, make_judge, stored_columns
-from controlmill.evaluation.sample import draw
 from controlmill.evaluation.user_pictures import given_map, nearest_shape, probe_samples
 from controlmill.schemas.conditions import CONDITIONS, Condition
 from controlmill.schemas.errors import MillError
@@ -23,6 +22,7 @@ from controlmill.schemas.provenance import AnnotatorRecord, NetworkRecord, Prove
 from controlmill.schemas.stored import stored_condition
 from controlmill.training import start
 from controlmill.training.run.log import read_log
+from controlmill.training.sample import draw
 from tests.training_runs import MakeConfig, TrainRun
 
 LOOKING = {
@@ -165,7 +165,7 @@ def test_the_folder_of_weights_reaches_probes_judge_and_sample(
 ) -> None:
     asked = []
     monkeypatch.setattr("controlmill.evaluation.user_pictures.find_annotator", lambda *given: asked.append(given[2]))
-    for module in ("training.looks", "evaluation.sample"):
+    for module in ("training.looks", "training.sample"):
         monkeypatch.setattr(f"controlmill.{module}.make_judge", lambda *given: asked.append(given[3]) or "away")
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()

@@ -24,7 +24,6 @@ from controlmill.bases.controlnet import choose_trainable, make_controlnet, zero
 from controlmill.bases.stable_diffusion import Base
 from controlmill.evaluation.fidelity import Judge, make_judge
 from controlmill.evaluation.keypoints import people_of, within
-from controlmill.evaluation.sample import draw
 from controlmill.evaluation.sampling import sample_pictures, start_noise
 from controlmill.schemas.errors import MillError
 from controlmill.training import start
@@ -34,6 +33,7 @@ from controlmill.training.data.loader import held_out_samples
 from controlmill.training.data.selection import LOCATION, common_shapes
 from controlmill.training.looks import Looks
 from controlmill.training.run.log import read_log
+from controlmill.training.sample import draw
 from controlmill.training.trainer import Trainer
 from tests.training_runs import MakeConfig, TrainRun, begin
 

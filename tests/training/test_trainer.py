@@ -25,11 +25,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from controlmill.bases.controlnet import ControlledDenoiser, choose_trainable, make_controlnet
 from controlmill.bases.stable_diffusion import Base
+from controlmill.evaluation.rows import Sample
 from controlmill.schemas.errors import MillError
 from controlmill.training import start
 from controlmill.training.config import TrainConfig
 from controlmill.training.data.loader import Loader
-from controlmill.training.data.reader import Sample
 from controlmill.training.run import checkpoint
 from controlmill.training.run.log import read_log
 from controlmill.training.trainer import Trainer, learning_rate

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from .reader import Sample
+from controlmill.evaluation.rows import Sample
 
 T = TypeVar("T")
 

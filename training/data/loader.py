@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from controlmill.evaluation.rows import Sample
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
@@ -22,7 +23,7 @@ from controlmill.schemas.maps.transforms import Augment
 
 from .cache_use import NONE, Caches
 from .order import LANES, Order, Schedule, Turns, readers_of_a_lane, share
-from .reader import CACHE_BYTES, RowReader, Sample
+from .reader import CACHE_BYTES, RowReader
 from .selection import Selection
 
 AHEAD = 2  # batches decoded ahead

@@ -16,11 +16,11 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from controlmill.annotators.runtime.torch_device import keep_freed_memory
+from controlmill.evaluation.rows import Sample
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.machine import SHARED
 
 from .loader import Loader
-from .reader import Sample
 
 ALIGNED = 64  # bytes; an array begins at a multiple
 BLOCKS = 16  # that a worker uses again; more than are under way unless batches are kept

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from controlmill.evaluation.rows import Sample, draws
 from controlmill.schemas.caches import unpack
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset, shard_file
@@ -20,29 +20,6 @@ from controlmill.schemas.tables import EMBEDDINGS, LATENTS
 from .cache_use import NONE, Caches
 
 CACHE_BYTES = 1024**3  # that a reader keeps
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One decoded row. ``image`` is uint8 (H, W, 3) RGB; ``maps`` are as their kinds say; ``row`` is (shard, row).
-
-    From caches come ``moments``, float32 (2, C, h, w) of the picture or its mirror image, which is then not decoded
-    (``image`` is empty); and ``text``, float32 (tokens, width), None for the empty prompt's.
-    """
-
-    epoch: int
-    row: tuple[int, int]
-    image: np.ndarray
-    maps: dict[str, np.ndarray]
-    caption: str
-    columns: dict[str, Any]
-    moments: np.ndarray | None = None
-    text: np.ndarray | None = None
-
-
-def draws(seed: int, epoch: int, row: tuple[int, int], use: str) -> np.random.Generator:
-    """The random numbers of one sample. ``use`` keeps crops, noise and dropout apart."""
-    return np.random.default_rng((seed, epoch, *row, int.from_bytes(use.encode()[:8], "big")))
 
 
 class RowReader:

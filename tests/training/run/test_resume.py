@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from controlmill.evaluation.fidelity import Judge
-from controlmill.training.data.reader import Sample
+from controlmill.evaluation.rows import Sample
 from controlmill.training.trainer import Trainer
 from tests.training_runs import MakeConfig, TrainRun, begin, resumed
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from controlmill.evaluation.fidelity import Judge, make_judge
+from controlmill.evaluation.user_pictures import annotated, fitted, given_map, nearest_shape
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.maps.transforms import control_image, control_picture
 from controlmill.schemas.stored import stored_condition
-from controlmill.training.run.prepare import controlnet_folder
-from controlmill.training.run.record import RunRecord, read_run
-from controlmill.training.run.saved import steps_saved
 
-from .fidelity import Judge, make_judge
-from .user_pictures import annotated, fitted, given_map, nearest_shape
+from .run.prepare import controlnet_folder
+from .run.record import RunRecord, read_run
+from .run.saved import steps_saved
 
 
 def check(run: Path, image: Path | None, control: Path | None) -> RunRecord:
@@ -71,8 +71,7 @@ def draw(
 
     from controlmill.bases.controlnet import load_controlnet
     from controlmill.bases.stable_diffusion import Base
-
-    from .sampling import sample_pictures, start_noise
+    from controlmill.evaluation.sampling import sample_pictures, start_noise
 
     folder = Path(controlnet_folder(str(run)))
     base = Base(config.base, torch.device(device), "fp32")

@@ -1,0 +1,31 @@
+"""A decoded row of the tables, as training and evaluation see it, and the random numbers that belong to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One decoded row. ``image`` is uint8 (H, W, 3) RGB; ``maps`` are as their kinds say; ``row`` is (shard, row).
+
+    From caches come ``moments``, float32 (2, C, h, w) of the picture or its mirror image, which is then not decoded
+    (``image`` is empty); and ``text``, float32 (tokens, width), None for the empty prompt's.
+    """
+
+    epoch: int
+    row: tuple[int, int]
+    image: np.ndarray
+    maps: dict[str, np.ndarray]
+    caption: str
+    columns: dict[str, Any]
+    moments: np.ndarray | None = None
+    text: np.ndarray | None = None
+
+
+def draws(seed: int, epoch: int, row: tuple[int, int], use: str) -> np.random.Generator:
+    """The random numbers of one sample. ``use`` keeps crops, noise and dropout apart."""
+    return np.random.default_rng((seed, epoch, *row, int.from_bytes(use.encode()[:8], "big")))
