@@ -21,7 +21,8 @@ GOLDEN = "reference or stock or equal or near or singles or argmax or models"
     ids=lambda settings: "=".join(*settings.items()),
 )
 def test_golden_comparisons_hold_on_other_processors(settings: dict[str, Any]) -> None:
-    tests = [sys.executable, "-m", "pytest", "tests/annotators", "tests/training", "-k", GOLDEN]
+    rooms = ("annotators", "bases", "evaluation", "training")
+    tests = [sys.executable, "-m", "pytest", *(f"tests/{room}" for room in rooms), "-k", GOLDEN]
     root = Path(__file__).parents[1]
     done = subprocess.run(tests, check=False, cwd=root, env={**os.environ, **settings}, capture_output=True, text=True)
     print(done.stdout)

@@ -1,0 +1,53 @@
+"""A base's digests: the same however its weights are stored and loaded, and others for other weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from controlmill.bases.digests import FILES, of_file, of_tensors, weights_of
+from controlmill.bases.loading import load_part
+from controlmill.schemas.errors import MillError
+
+
+@pytest.mark.parametrize("part", FILES)
+def test_a_file_has_the_digests_of_the_network_that_is_loaded_from_it(part: str, small_base: Path) -> None:
+    network = load_part(str(small_base), part)
+    assert weights_of(str(small_base), part) == of_tensors(network.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_digests_are_of_values_and_not_of_how_they_are_stored(dtype: torch.dtype, tmp_path: Path) -> None:
+    values = {"a": (torch.arange(15) / 4).view(3, 5), "b": torch.zeros(4)}
+    save_file(values, tmp_path / "one.safetensors")
+    save_file({name: value.to(dtype) for name, value in reversed(values.items())}, tmp_path / "other.safetensors")
+    assert (
+        of_file(tmp_path / "one.safetensors") == of_file(tmp_path / "other.safetensors") == of_tensors(values.items())
+    )
+
+
+def test_names_that_libraries_have_changed_are_the_same_weights(tmp_path: Path) -> None:
+    old = {"mid.query.weight": torch.ones(2, 2), "text_model.x": torch.ones(1), "position_ids": torch.arange(3)}
+    save_file(old, tmp_path / "old.safetensors")
+    assert set(of_file(tmp_path / "old.safetensors")) == {"mid.to_q.weight", "x"}
+
+
+@pytest.mark.parametrize("kept", [4, 100, -8])
+def test_a_file_that_is_cut_off_is_a_message(kept: int, small_base: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes((small_base / FILES["vae"]).read_bytes()[:kept])
+    with pytest.raises(MillError, match="not a whole"):
+        of_file(path)
+
+
+def test_another_value_is_another_digest(small_base: Path, tmp_path: Path) -> None:
+    tensors = load_file(small_base / FILES["unet"])
+    before = of_tensors(tensors.items())
+    tensors["conv_in.weight"].view(-1)[-1] += 1e-3
+    save_file(tensors, tmp_path / "x.safetensors")
+    assert [name for name, digest in of_file(tmp_path / "x.safetensors").items() if digest != before[name]] == [
+        "conv_in.weight"
+    ]
