@@ -20,13 +20,12 @@ from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.shardfile import read_rows
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.fingerprint import differences
-from controlmill.schemas.images.formats import picture_endings
 from controlmill.schemas.provenance import Segment
 from controlmill.schemas.tables import CAPTIONS
 from controlmill.schemas.views.accounting import passed_over_lines
 
-from .corpora.corpus import PassedOver, Source, write_listing
-from .corpora.folder import is_as_listed, list_folder
+from .corpora.corpus import Corpus, PassedOver, Source, write_listing
+from .corpora.kinds import check_kind, open_corpus
 from .engine.console import Resources, run_stage
 from .engine.mend import check_committed, check_listing, look_at, mended, redo_aim, set_aside, start_or_resume_redo
 from .engine.run_folder import Run, require_alone
@@ -38,7 +37,7 @@ from .stages.ingest import Ingest, IngestConfig
 from .stages.recaption import Recaption
 
 SAMPLED_SOURCES = 50
-LISTING = {"kind": "sources", "listing": {"version": 2}}
+LISTING = {"kind": "sources", "listing": {"version": 3}}
 
 
 # ingest
@@ -59,8 +58,9 @@ def check_ingest(
     Raises:
         MillError: no such folder, no pictures in it, or a dataset that was made in another way.
     """
-    if next(list_folder(photos, leave_out=(address, *leave_out)), None) is None:
-        raise MillError(_no_pictures(photos, (address, *leave_out)))
+    corpus = open_corpus(photos)
+    if next(corpus.list(leave_out=(address, *leave_out)), None) is None:
+        raise MillError(_no_pictures(corpus, (address, *leave_out)))
     if not Storage(address).exists("dataset.json") or "images" in overwrite:
         return
     dataset = mended(address)
@@ -74,16 +74,14 @@ def check_ingest(
         )
     if dataset.config.segments:
         check_listing(dataset)
-    _check_corpus(dataset, photos)
+    _check_corpus(dataset, corpus)
 
 
-def _no_pictures(photos: str, leave_out: Sequence[str]) -> str:
+def _no_pictures(corpus: Corpus, leave_out: Sequence[str]) -> str:
     passed = PassedOver()
-    for _ in list_folder(photos, passed, leave_out):
+    for _ in corpus.list(passed, leave_out):
         pass
-    endings = " ".join(sorted(picture_endings()))
-    said = f"{photos}: no pictures in this folder or below it; files that count end in {endings}"
-    return "\n  ".join([said, *passed_over_lines(passed.said())])
+    return "\n  ".join([corpus.nothing_listed(), *passed_over_lines(passed.said())])
 
 
 def ingest(
@@ -95,7 +93,7 @@ def ingest(
     overwrite: Sequence[str] = (),
     leave_out: Sequence[str] = (),
 ) -> Dataset:
-    """List a folder and make its ``images`` and ``rejected`` tables; goes on where an earlier run stopped.
+    """List a corpus and make its ``images`` and ``rejected`` tables; goes on where an earlier run stopped.
 
     Raises:
         MillError: see :func:`check_ingest` and :func:`console.run_stage`.
@@ -116,10 +114,10 @@ def _ingest(
 ) -> Dataset:
     """:func:`ingest`, as a part of work that goes on: a redo of the images is not ended."""
     check_ingest(photos, address, config, shard_size, overwrite, leave_out)
-    stage = Ingest(os.path.abspath(photos), config)
+    stage = Ingest(open_corpus(os.path.abspath(photos)), config)
     if Storage(address).exists("dataset.json"):
         dataset = mended(address)
-        aim = {**stage.provenance(), "shard_size": shard_size, "corpus": stage.corpus}
+        aim = {**stage.provenance(), "shard_size": shard_size, "corpus": stage.corpus.address}
         if "images" in overwrite and start_or_resume_redo(dataset, "images", aim):
             dataset = dataset.redo_images(config.record(), shard_size)
     else:
@@ -141,39 +139,42 @@ def _set_lost_aside(dataset: Dataset, stage: Ingest) -> None:
     set_aside(dataset, "rejected", {**look_at(dataset, "rejected").damaged, **dict.fromkeys(lost, "")})
 
 
-def _list(dataset: Dataset, corpus: str, leave_out: Sequence[str]) -> None:
+def _list(dataset: Dataset, corpus: Corpus, leave_out: Sequence[str]) -> None:
     require_alone(dataset.storage)
     dataset.drop("sources")  # of a run that was cut off while it listed
     run = Run.start(dataset.storage)
     passed = PassedOver()
     try:
-        sources = list_folder(corpus, passed, (dataset.storage.address, *leave_out))
+        sources = corpus.list(passed, (dataset.storage.address, *leave_out))
         shards, rows = write_listing(dataset, run, sources, LISTING)
     finally:
         run.end()
     if not rows:
         raise MillError(_no_pictures(corpus, (dataset.storage.address, *leave_out)))
-    dataset.list_from(corpus, Segment(0, shards, rows, passed.said()))
+    dataset.list_from(corpus.address, Segment(0, shards, rows, corpus.kind, passed.said()))
 
 
-def _check_corpus(dataset: Dataset, photos: str) -> None:
-    """Another folder's pictures would be refused as missing or changed, or not be looked at without a word.
+def _check_corpus(dataset: Dataset, corpus: Corpus) -> None:
+    """Another corpus's pictures would be refused as missing or changed, or not be looked at without a word.
 
     Raises:
-        MillError: none of the first pictures still to do (or done, where all are) is in the folder as it was listed.
+        MillError: none of the first pictures still to do (or done, where all are) is in the corpus as it was listed.
     """
     if not dataset.config.segments:
         return
+    for segment in dataset.config.segments:
+        check_kind(segment.corpus, dataset.storage.address)
     todo = sorted(set(range(dataset.shards)) - dataset.committed("images"))
     with dataset.parquet("sources", todo[0] if todo else 0) as parquet:
         rows: Iterator[dict[str, Any]] = read_rows(parquet)
         sample = [Source(**row) for row, _ in zip(rows, range(SAMPLED_SOURCES), strict=False) if not row["fault"]]
-    if sample and not any(is_as_listed(photos, source) for source in sample):
+    if sample and not any(corpus.is_as_listed(source) for source in sample):
         known = f" ({dataset.corpora[0]})" if dataset.corpora else ""
+        size = "" if sample[0].size is None else f" of {sample[0].size} bytes"
         raise MillError(
-            f"{photos} is not the folder that {dataset.storage.address} was listed from{known}: it has no "
-            f"{sample[0].source} of {sample[0].size} bytes; choose another dataset for it, or list anew "
-            "(and then redo all that is made from the images): --overwrite images"
+            f"{corpus.address} is not the {corpus.kind} that {dataset.storage.address} was listed from{known}: it has "
+            f"no {sample[0].source}{size}; choose another dataset for it, or list anew (and then redo all that is made "
+            "from the images): --overwrite images"
         )
 
 

@@ -14,7 +14,7 @@ from controlmill.schemas.views.accounting import passed_over_lines
 
 from .actions import check_conditions, check_ingest, check_overwrite
 from .corpora.corpus import PassedOver, shard_size_for
-from .corpora.folder import list_folder
+from .corpora.kinds import open_corpus
 from .engine.console import Resources
 from .engine.stage import Plan, input_folders, outputs_of
 from .request import Request
@@ -69,7 +69,7 @@ def _is_cut(dataset: Dataset) -> bool:
 
 def _listing(photos: str, address: str, plan: Plan, shard_size: int | None) -> list[str]:
     passed = PassedOver()
-    rows = sum(1 for _ in list_folder(photos, passed, (address, *input_folders(plan))))
+    rows = sum(1 for _ in open_corpus(photos).list(passed, (address, *input_folders(plan))))
     shard_size = shard_size or shard_size_for(rows)
     found = f"{rows:,} pictures would be listed from {photos}, {-(-rows // shard_size):,} shards of {shard_size:,}"
     return [found, *passed_over_lines(passed.said(), [(rows, "listed")])]

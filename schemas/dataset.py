@@ -25,7 +25,7 @@ from .stored import stored_condition
 from .tables import BASE_TABLES, CACHES, CAPTIONS, IMAGES, TABLES
 from .terminal.printing import printable
 
-VERSION = 2
+VERSION = 3
 SHARDS_PER_FOLDER = 10_000
 LOCAL = "_local.json"  # what only this machine can use; not to be published
 SHARD_NAME = re.compile(r"\d{8}\.parquet")

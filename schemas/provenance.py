@@ -390,13 +390,14 @@ class PassedOverRecord(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Segment:
-    """What one listing added to a dataset."""
+    """What one listing added to a dataset; ``corpus`` is the kind of corpus that was listed, such as ``folder``."""
 
     __pydantic_config__ = FORBID
 
     first_shard: Count
     shards: Count
     rows: Count
+    corpus: Word
     passed_over: PassedOverRecord | None = None
 
 
@@ -436,7 +437,7 @@ class DatasetRecord:
 
 @dataclass(frozen=True)
 class LocalRecord:
-    """``_local.json``: the folder that each segment was listed from, on this machine."""
+    """``_local.json``: the address of the corpus that each segment was listed from, as this machine has it."""
 
     __pydantic_config__ = FORBID
 

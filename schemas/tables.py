@@ -45,6 +45,7 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _SOURCES = pa.schema(
     [
         ("source", pa.string()),
+        ("locator", pa.string()),
         ("size", pa.int64()),
         ("etag", pa.string()),
         ("caption", pa.string()),

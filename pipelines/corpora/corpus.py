@@ -1,22 +1,25 @@
-"""What any corpus gives to ingest: pictures by address, listed once, in one order, in bounded memory.
+"""A corpus: pictures with captions, listed once, in one order, in bounded memory, and read by workers.
 
 The listing is written to ``sources/`` before any work starts, so that a job that goes on later works on the same
-shards. How a folder is listed and read is in ``folder``.
+shards. The first kind is in ``folder``; ``kinds`` lists them all.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import Refused
 from controlmill.schemas.files.shardfile import LISTED_GROUP_ROWS
 from controlmill.schemas.provenance import PassedOverRecord
 from controlmill.schemas.tables import SOURCES, TABLES
 
+from ..engine.rows import JobFault
 from ..engine.run_folder import Run
 
 MOST_KINDS = 10_000  # told apart while counting; dataset.json keeps the most frequent
@@ -28,23 +31,95 @@ T = TypeVar("T")
 
 
 class Source(NamedTuple):
-    """A picture to ingest.
+    """A picture to ingest, as a corpus lists it.
 
     Args:
-        source: its address below the corpus, with forward slashes.
-        size: bytes; -1 where that could not be seen.
-        etag: changes when the file does.
-        caption: where the corpus says it apart from the picture (a metadata file).
+        source: its name in the corpus, with forward slashes: a path below a folder, a tar member, a URL's path. Keys of
+            rows are made of it and of the bytes, so that the same name gives the same key in any kind of corpus.
+        locator: where the bytes are, where the name alone does not say that, in the words of the kind: the archive and
+            the byte range of a member, the file and row of a Parquet corpus, a whole URL.
+        size: bytes; None where that is not known before it is read.
+        etag: changes when the bytes do; None where the corpus cannot tell.
+        caption: where the corpus says it apart from the picture (a metadata file, a column).
         texts: endings of the files in its folder that may be captions; see :func:`captions.caption_beside`.
-        fault: why it cannot be taken, where that is known from its name alone.
+        fault: why it cannot be taken, where that is known from the listing alone.
     """
 
     source: str
-    size: int
-    etag: str
+    locator: str | None = None
+    size: int | None = None
+    etag: str | None = None
     caption: str | None = None
     texts: str | None = None
     fault: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is read of a source.
+
+    A caption that cannot be read costs the caption, not the picture, whose maps need none.
+
+    Args:
+        data: the picture's bytes, as they are stored.
+        caption: None where there is none.
+        caption_error: why one that is there could not be read.
+    """
+
+    data: bytes
+    caption: str | None = None
+    caption_error: str | None = None
+
+
+@dataclass(frozen=True)
+class Corpus(ABC):
+    """Where pictures and their captions come from: a folder; later an archive, a table, a list of URLs.
+
+    Jobs carry it to their workers: it holds its address and settings only, and is picklable and hashable. What reading
+    needs beside that (connections, open archives) is loaded on a worker and kept there,
+    ``this_worker().once((self, …), load)``; several threads of a worker read at a time.
+
+    Args:
+        address: as a user gives it. It may be of this machine, and stays out of what may be published.
+    """
+
+    kind: ClassVar[str]  # as the dataset's segment has it, and messages say it: "folder"
+    address: str
+
+    @abstractmethod
+    def list(self, passed: PassedOver | None = None, leave_out: Iterable[str] = ()) -> Iterator[Source]:
+        """Every picture, once, in an order that follows from the corpus alone, in memory that does not grow with it.
+
+        Args:
+            passed: counts everything else that is met, once the listing is at its end.
+            leave_out: folders that are not part of the corpus, though they may be inside it.
+
+        Raises:
+            MillError: it cannot be listed; with what to do.
+        """
+
+    @abstractmethod
+    def nothing_listed(self) -> str:
+        """What a user is told where there is no picture in it."""
+
+    @abstractmethod
+    def read(self, source: Source, max_bytes: int) -> Record:
+        """The bytes and the caption of a source, in a worker's thread. A kind that downloads does so here.
+
+        Never more than ``max_bytes`` are taken, also where the listing knows no size.
+
+        Raises:
+            Refused: this source cannot be taken; with a reason.
+            JobFault: the corpus itself cannot be read any more, so that every other source would fail as well.
+        """
+
+    @abstractmethod
+    def is_as_listed(self, source: Source) -> bool:
+        """Whether a source is there, and as far as can be seen without reading it, as it was listed."""
+
+    @abstractmethod
+    def explain(self, error: OSError, source: str = "") -> JobFault | Refused:
+        """What an error of reading means, to be raised: a fault of one source, or of the whole corpus."""
 
 
 class Counts:

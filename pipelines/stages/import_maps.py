@@ -28,8 +28,8 @@ from controlmill.schemas.maps.user_maps import coverage, scaled_map
 from controlmill.schemas.tables import condition_schema
 
 from ..corpora.files import read_regular
-from ..corpora.folder import check_reachable, inside
-from ..engine.rows import RowStep, failure_of
+from ..corpora.folder import FolderCorpus
+from ..engine.rows import JobFault, RowStep, failure_of
 from ..engine.run_folder import Run
 from ..engine.stage import GroupTask, Output, Stage
 from .aligned import aligned_task
@@ -95,12 +95,15 @@ def find_file(folder: str, column: Column, source: str) -> Path:
         Refused: missing, with the name of what is there instead.
         JobFault: the folder cannot be read any more.
     """
-    base = inside(os.path.join(folder, column.name), source)
+    maps = FolderCorpus(os.path.join(folder, column.name))
+    base = maps.path(source)
     for ending in (*column.endings, *(ending.upper() for ending in column.endings)):
         path = base.with_suffix(ending)
         if path.is_file():
             return path
-    check_reachable(os.path.join(folder, column.name), FileNotFoundError(base.name))
+    fault = maps.explain(FileNotFoundError(base.name))
+    if isinstance(fault, JobFault):
+        raise fault
     other = _others_in(str(base.parent), column.endings).get(base.stem)
     there = f"; {other} is there" if other else ""
     raise Refused("missing", f"no {column.name}/{base.stem} with any of {', '.join(column.endings)}{there}")

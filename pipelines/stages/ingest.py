@@ -1,4 +1,4 @@
-"""Ingest: listed files to the ``images`` and ``rejected`` tables.
+"""Ingest: listed sources to the ``images`` and ``rejected`` tables.
 
 The images file is a shard's one commit. What was refused is told in its footer too, and the rejected file is made
 from that: so the two always agree, whoever wrote which, and listed = kept + rejected.
@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.errors import Refused, error_text
+from controlmill.schemas.errors import Refused
 from controlmill.schemas.files.shardfile import GROUP_BYTES, GROUP_PIXELS, GROUP_ROWS, LISTED_GROUP_ROWS, read_rows
 from controlmill.schemas.fingerprint import package_versions, row_key, sha256_bytes
 from controlmill.schemas.images.formats import Fit, Limits
@@ -21,15 +20,11 @@ from controlmill.schemas.images.pixels import load_picture
 from controlmill.schemas.provenance import IngestRecord, LimitsRecord
 from controlmill.schemas.tables import IMAGES, REJECTED, SOURCES, TABLES
 
-from ..corpora.captions import caption_beside
-from ..corpora.corpus import Source, batched
-from ..corpora.files import read_regular
-from ..corpora.folder import check_reachable, inside
+from ..corpora.corpus import Corpus, Source, batched
 from ..engine.rows import Failure, JobFault, RowStep
 from ..engine.run_folder import Run
 from ..engine.stage import GroupTask, Output, Stage
 
-MAX_CAPTION_ERROR = 300  # characters
 TOO_MANY_GONE = 8  # pictures: a shard of at least so many, all gone, is a fault of the disk or of the listing
 VERSION = 2  # goes up whenever the same file would give other pixels
 
@@ -60,29 +55,29 @@ class IngestConfig:
 
 @dataclass(frozen=True)
 class IngestStep(RowStep):
-    """One listed file → one row of ``images``."""
+    """One listed source → one row of ``images``."""
 
-    corpus: str
+    corpus: Corpus
     config: IngestConfig
 
     def cost(self, row: Source) -> int:
         """Compressed pictures unfold about fifteenfold; those that unfold to more wait for memory in ``do``."""
-        return min(max(row.size, 0) * 15, self.config.limits.max_pixels * 3)
+        most = self.config.limits.max_pixels * 3
+        return most if row.size is None else min(row.size * 15, most)
 
     def do(self, row: Source) -> dict[str, Any]:
         """Read, decode, fit, encode.
 
         Raises:
-            Refused: any reason of :func:`pixels.load_picture`, or missing, unreadable, changed.
-            JobFault: the corpus itself, or the picture's folder, cannot be read any more.
+            Refused: any reason of :func:`pixels.load_picture` or of :meth:`Corpus.read`.
+            JobFault: the corpus cannot be read any more.
         """
         if row.fault:
             raise Refused("missing", row.fault)
-        path = inside(self.corpus, row.source)
-        data = self._read(path, row)
-        picture = load_picture(data, self.config.limits, self.config.resolution, self.config.fit, self.config.white)
-        caption, caption_error = self._caption(path, row)
-        digest = sha256_bytes(data)
+        config = self.config
+        record = self.corpus.read(row, config.limits.max_bytes)
+        picture = load_picture(record.data, config.limits, config.resolution, config.fit, config.white)
+        digest = sha256_bytes(record.data)
         key = row_key(row.source, digest)
         x, y, w, h = picture.crop
         return {
@@ -99,48 +94,16 @@ class IngestStep(RowStep):
             "crop_h": h,
             "sha256": digest,
             "several": picture.several,
-            "caption": caption,
-            "caption_error": caption_error,
+            "caption": record.caption,
+            "caption_error": record.caption_error,
         }
-
-    def _read(self, path: Path, row: Source) -> bytes:
-        limit = self.config.limits.max_bytes
-        if row.size > limit:
-            raise Refused("too_many_bytes", f"{row.size} bytes; the cap is {limit}")
-        try:
-            data = read_regular(path, max(row.size, 0))
-        except OSError as error:
-            check_reachable(self.corpus, error, row.source)
-            if isinstance(error, FileNotFoundError):
-                raise Refused("missing", "no such file: gone since it was listed, or a link to nothing") from error
-            raise Refused("unreadable", error_text(error)) from error
-        if row.size < 0:
-            raise Refused("changed", "it could not be seen when it was listed")
-        if len(data) != row.size:
-            raise Refused(
-                "changed", f"{len(data)} bytes{' or more' * (len(data) > row.size)} now, {row.size} when it was listed"
-            )
-        return data
-
-    def _caption(self, path: Path, row: Source) -> tuple[str | None, str | None]:
-        """(the caption beside the picture, else the listing's; why what is there could not be read).
-
-        A caption that cannot be read costs the caption, not the picture, whose maps need none.
-        """
-        try:
-            return caption_beside(path, row.texts) or row.caption, None
-        except OSError as error:
-            check_reachable(self.corpus, error, row.source)
-            return None, error_text(error)
-        except ValueError as error:
-            return None, " ".join(str(error).split())[:MAX_CAPTION_ERROR]
 
 
 @dataclass(frozen=True)
 class Ingest(Stage):
-    """The stage. ``corpus`` is the folder that the listing was made of."""
+    """The stage. ``corpus`` is what the listing was made of."""
 
-    corpus: str
+    corpus: Corpus
     config: IngestConfig
 
     name = "ingest"
@@ -205,11 +168,11 @@ class Ingest(Stage):
                 pixels, held = pixels + size, held + length
             writer.write_group(group)
             reasons = Counter(reject["reason"] for reject in rejects)
-            seen = sum(source.size >= 0 and not source.fault for source in sources)
+            seen = sum(source.size is not None and not source.fault for source in sources)
             gone = reasons["missing"] + reasons["changed"]
             if seen >= TOO_MANY_GONE and gone == len(sources):
                 raise JobFault(
-                    f"{self.corpus}: none of {len(sources)} pictures from {sources[0].source} on is as it was "
+                    f"{self.corpus.address}: none of {len(sources)} pictures from {sources[0].source} on is as it was "
                     "listed: when they are back, run the same command again; or list anew (and then redo all that "
                     "is made from the images) with --overwrite images"
                 )

@@ -21,9 +21,10 @@ from controlmill.schemas.tables import condition_schema
 
 from ..corpora.captions import caption_beside
 from ..corpora.corpus import PassedOver
-from ..corpora.folder import Walk, check_reachable, inside
+from ..corpora.folder import FolderCorpus
 from ..corpora.metadata import Metadata
-from ..engine.rows import RowStep, failure_of
+from ..corpora.walk import Walk
+from ..engine.rows import JobFault, RowStep, failure_of
 from ..engine.run_folder import Run
 from ..engine.stage import GroupTask, Output, Stage
 from ..engine.worker import this_worker
@@ -36,10 +37,10 @@ MAX_ERROR = 300
 
 
 class CaptionFiles:
-    """Where captions of pictures below ``root`` are, as a walk finds them; for threads. It keeps a line a folder."""
+    """Where captions of a folder's pictures are, as a walk finds them; for threads. It keeps a line a folder."""
 
-    def __init__(self, root: str):
-        self.root = root
+    def __init__(self, corpus: FolderCorpus):
+        self.corpus = corpus
         passed = PassedOver()
         self._walk = Walk(passed, Metadata(passed))
         self._texts: dict[str, str | None] = {}
@@ -51,7 +52,7 @@ class CaptionFiles:
         Raises:
             Refused: the source is not below the folder.
         """
-        inside(self.root, source)
+        self.corpus.path(source)
         with self._lock:
             texts = self._look_at(source.rpartition("/")[0])
             assert self._walk.metadata is not None
@@ -61,22 +62,22 @@ class CaptionFiles:
         if folder not in self._texts:
             if folder:
                 self._look_at(folder.rpartition("/")[0])  # metadata names pictures below its folder too
-            path = os.path.join(self.root, folder)
+            path = os.path.join(self.corpus.address, folder)
             prefix = f"{folder}/" if folder else ""
             self._texts[folder] = self._walk.open(path, prefix).texts if os.path.isdir(path) else None
         return self._texts[folder]
 
 
-def caption_files(folder: str, run: str) -> CaptionFiles:
+def caption_files(corpus: FolderCorpus, run: str) -> CaptionFiles:
     """What is known of a folder, once for each run and process."""
-    return this_worker().once(("caption files", folder, run), lambda: CaptionFiles(folder))
+    return this_worker().once(("caption files", corpus, run), lambda: CaptionFiles(corpus))
 
 
 @dataclass(frozen=True)
 class RecaptionStep(RowStep):
     """One row of ``images`` and the files beside its source → one row of ``captions``."""
 
-    folder: str
+    corpus: FolderCorpus
     run: str
 
     def cost(self, row: Mapping[str, Any]) -> int:
@@ -86,7 +87,7 @@ class RecaptionStep(RowStep):
     def do(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The caption, or why there is none."""
         try:
-            return {CAPTION.table: {"caption": caption_now(caption_files(self.folder, self.run), row["source"])}}
+            return {CAPTION.table: {"caption": caption_now(caption_files(self.corpus, self.run), row["source"])}}
         except Exception as error:
             return {CAPTION.table: failure_of(error)}
 
@@ -100,9 +101,11 @@ def caption_now(files: CaptionFiles, source: str) -> str:
     """
     try:
         texts, said = files.of(source)
-        caption = caption_beside(inside(files.root, source), texts) or said
+        caption = caption_beside(files.corpus.path(source), texts) or said
     except OSError as error:
-        check_reachable(files.root, error)
+        fault = files.corpus.explain(error)
+        if isinstance(fault, JobFault):
+            raise fault from error
         raise Refused("unreadable", error.strerror or type(error).__name__) from error
     except ValueError as error:
         raise Refused("bad_caption", " ".join(str(error).split())[:MAX_ERROR]) from error
@@ -119,6 +122,11 @@ class Recaption(Stage):
 
     name = "captions"
 
+    @property
+    def corpus(self) -> FolderCorpus:
+        """The folder."""
+        return FolderCorpus(self.folder)
+
     def outputs(self) -> dict[str, Output]:
         """Table → what is made."""
         annotator = {"condition": CAPTION.name, "variant": "files", "version": VERSION}
@@ -127,7 +135,7 @@ class Recaption(Stage):
 
     def tasks(self, dataset: Dataset, run: Run, shard: int, missing: Mapping[str, Output]) -> Iterator[GroupTask]:
         """The shard's captions."""
-        step = RecaptionStep(self.folder, run.id)
+        step = RecaptionStep(self.corpus, run.id)
         yield aligned_task(dataset, run, shard, missing, step, ("key", "source"))
 
     def check(self, dataset: Dataset) -> None:
@@ -138,9 +146,9 @@ class Recaption(Stage):
         """
         if not os.path.isdir(self.folder):
             raise MillError(f"--captions-from {self.folder}: no such folder")
-        files = CaptionFiles(self.folder)
+        files = CaptionFiles(self.corpus)
         sample = list(islice(_sources(dataset, range(dataset.shards)), SAMPLED))
-        if sample and not any(inside(self.folder, source).exists() or _found(files, source) for source in sample):
+        if sample and not any(self.corpus.path(source).exists() or _found(files, source) for source in sample):
             raise MillError(
                 f"--captions-from {self.folder}: it has neither a caption nor a picture at the place of {sample[0]} or "
                 f"of the {len(sample) - 1} rows after it"
@@ -155,7 +163,7 @@ class Recaption(Stage):
         self.check(dataset)
         if CAPTION.table in overwrite:
             return
-        files = CaptionFiles(self.folder)
+        files = CaptionFiles(self.corpus)
         changed = 0
         for shard in sorted(dataset.committed(CAPTION.table)):
             with dataset.parquet(CAPTION.table, shard) as parquet:

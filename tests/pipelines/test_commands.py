@@ -15,6 +15,7 @@ from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.hed import HED
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import actions
+from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.engine import console
 from controlmill.pipelines.stages.ingest import Ingest, IngestConfig
 from controlmill.schemas import redo
@@ -184,7 +185,7 @@ def test_images_and_a_new_condition_cut_off_go_on_with_the_same_command(corpus: 
     (copy / "_tables/canny.json").unlink()
     (copy / "canny/0000/00000001.parquet").unlink()
     dataset = Dataset.open(copy)
-    stage = Ingest(str(corpus), IngestConfig.of(dataset))
+    stage = Ingest(FolderCorpus(str(corpus)), IngestConfig.of(dataset))
     aim = {**stage.provenance(), "shard_size": dataset.config.shard_size, "corpus": str(corpus)}
     redo.begin(dataset.storage, "images", aim)
     redo.switch(dataset.storage, "images")

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from controlmill.pipelines import actions
-from controlmill.pipelines.corpora.folder import list_folder
+from controlmill.pipelines.corpora import folder as module
+from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.engine.rows import Failure, JobFault, run_rows
-from controlmill.pipelines.stages import ingest
 from controlmill.pipelines.stages.ingest import IngestStep
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
@@ -22,13 +22,13 @@ AS_BUILT = ("--resolution", "128", "--min-side", "16", "--shard-size", "8")
 
 
 def reasons(photos: Path, sources: list) -> list[str]:
-    outcomes = run_rows(IngestStep(str(photos), SMALL), sources, 1, lambda: None)
+    outcomes = run_rows(IngestStep(FolderCorpus(str(photos)), SMALL), sources, 1, lambda: None)
     return [outcome.reason if isinstance(outcome, Failure) else "kept" for outcome in outcomes]
 
 
 def test_a_folder_that_is_gone_or_was_unmounted_is_no_fault_of_its_pictures(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 4)
-    sources = list(list_folder(photos))
+    sources = list(FolderCorpus(str(photos)).list())
     (photos / sources[1].source).unlink()
     assert reasons(photos, sources) == ["kept", "missing", "kept", "kept"]
     shutil.rmtree(photos)
@@ -41,7 +41,7 @@ def test_a_folder_that_is_gone_or_was_unmounted_is_no_fault_of_its_pictures(tmp_
 
 def test_a_subfolder_that_is_gone_or_was_unmounted_is_no_fault_of_its_pictures(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 9)
-    sources = list(list_folder(photos))
+    sources = list(FolderCorpus(str(photos)).list())
     (photos / sources[1].source).unlink()
     assert reasons(photos, sources[:3]) == ["kept", "missing", "kept"]
     part = photos / "part1"
@@ -70,12 +70,12 @@ def test_an_error_of_the_machine_is_no_fault_of_a_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     photos = write_photos(tmp_path / "photos", 2)
-    sources = list(list_folder(photos))
+    sources = list(FolderCorpus(str(photos)).list())
 
     def refuse(*_: Any) -> None:
         raise OSError(number, "said by the machine")
 
-    monkeypatch.setattr(ingest, "read_regular", refuse)
+    monkeypatch.setattr(module, "read_regular", refuse)
     with pytest.raises(JobFault, match="said by the machine"):
         reasons(photos, sources)
 

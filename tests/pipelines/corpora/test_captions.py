@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlmill.pipelines.corpora.captions import BYTE_ORDER_MARKS, caption_beside, caption_of_file
-from controlmill.pipelines.corpora.folder import list_folder
+from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.provenance import CaptionCounts
 from tests.helpers import make, rows, scene, write_photos
@@ -24,7 +24,7 @@ SAID = "a red letter and a blue disc"
 def beside(folder: Path, picture: str = "a.png") -> str | None:
     """The caption of a picture as ingest takes it: by what the listing says of its folder."""
     (folder / picture).write_bytes(b"x")
-    source = next(source for source in list_folder(folder) if source.source == picture)
+    source = next(source for source in FolderCorpus(str(folder)).list() if source.source == picture)
     return caption_beside(folder / picture, source.texts)
 
 
@@ -135,7 +135,7 @@ def test_a_name_too_long_for_a_caption_beside_it_has_none(tmp_path: Path) -> Non
 
 def test_where_no_text_is_in_the_folder_none_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
-    (source,) = list_folder(tmp_path)
+    (source,) = FolderCorpus(str(tmp_path)).list()
     monkeypatch.setattr(os, "open", None)
     assert caption_beside(tmp_path / "a.png", source.texts) is None
 

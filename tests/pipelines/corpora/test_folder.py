@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from controlmill.pipelines.corpora import folder as module
 from controlmill.pipelines.corpora import sorting
+from controlmill.pipelines.corpora import walk as module
 from controlmill.pipelines.corpora.corpus import PassedOver
 from controlmill.pipelines.corpora.files import read_regular
-from controlmill.pipelines.corpora.folder import list_folder
+from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.stages.ingest import IngestStep
 from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.images import formats
@@ -32,7 +32,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def names(folder: Path, passed: PassedOver | None = None) -> list[str]:
-    return [source.source for source in list_folder(folder, passed)]
+    return [source.source for source in FolderCorpus(str(folder)).list(passed)]
 
 
 def test_depth_first_in_sorted_order_any_case_of_the_endings(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_folders_that_are_not_of_the_corpus_are_left_out(tmp_path: Path) -> None
     os.symlink(tmp_path / "dataset", tmp_path / "linked")
     passed = PassedOver()
     left_out = (str(tmp_path / "maps"), str(tmp_path / "dataset"), str(tmp_path / "not there"))
-    assert [source.source for source in list_folder(tmp_path, passed, left_out)] == ["a.png"]
+    assert [source.source for source in FolderCorpus(str(tmp_path)).list(passed, left_out)] == ["a.png"]
     assert passed.left_out == ["dataset/", "maps/", "linked/"]
 
 
@@ -157,7 +157,7 @@ def test_a_file_without_a_size_is_not_read(tmp_path: Path) -> None:
     assert read_regular(path, 1000) == b""
     os.symlink(path, tmp_path / "a.png")
     with pytest.raises(Refused, match="the file is empty"):
-        IngestStep(str(tmp_path), SMALL).do(*list_folder(tmp_path))
+        IngestStep(FolderCorpus(str(tmp_path)), SMALL).do(*FolderCorpus(str(tmp_path)).list())
 
 
 def test_a_link_to_itself_and_a_pipe_are_rows_and_hang_nothing(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ MILLION = """
     folder.os.stat = lambda path: os.stat_result((0,) * 10)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     last, count = "", 0
-    for source in folder.list_folder("root"):
+    for source in folder.FolderCorpus("root").list():
         assert source.source > last
         last, count = source.source, count + 1
     print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from controlmill.pipelines.corpora import metadata as module
 from controlmill.pipelines.corpora.captions import BYTE_ORDER_MARKS
 from controlmill.pipelines.corpora.corpus import PassedOver
-from controlmill.pipelines.corpora.folder import list_folder
+from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.schemas.errors import MillError
 from tests.helpers import make, rows, write_photos
 
@@ -36,7 +36,7 @@ def lines(*values: object) -> str:
 
 def captions(folder: Path) -> tuple[dict[str, str | None], dict[str, object]]:
     passed = PassedOver()
-    return {source.source: source.caption for source in list_folder(folder, passed)}, passed.said()
+    return {source.source: source.caption for source in FolderCorpus(str(folder)).list(passed)}, passed.said()
 
 
 def test_an_image_folder_of_hugging_face(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_file_that_breaks_off_is_read_that_far(tmp_path: Path, monkeypatch: py
 def test_prompt_json_beside_prompt_png_is_its_caption(tmp_path: Path) -> None:
     corpus(tmp_path, "prompt.png", **{"prompt.json": '{"caption": "x"}'})
     passed = PassedOver()
-    (source,) = list_folder(tmp_path, passed)
+    (source,) = FolderCorpus(str(tmp_path)).list(passed)
     assert (source.caption, source.texts) == (None, ".json")
     assert passed.said() == {"texts": 1}
 

@@ -13,6 +13,7 @@ import pytest
 from controlmill.annotators.catalogue import Choice, parse_conditions
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import actions
+from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.engine import console
 from controlmill.pipelines.engine.mend import mended, others_damaged
 from controlmill.pipelines.engine.rows import JobFault
@@ -115,7 +116,7 @@ def test_a_removed_dataset_is_not_made_again(photos: Path, copy: Path, monkeypat
     ):
         with pytest.raises(Gone, match="was removed"):
             write()
-    stage = Ingest(str(photos), SMALL)
+    stage = Ingest(FolderCorpus(str(photos)), SMALL)
     job = Job(dataset.storage, run.id, stage, stage.outputs(), 1)
     assert run_shard(job, 0) == {"shard": 0, "status": "stopped"}
     assert not copy.exists()

@@ -18,6 +18,7 @@ from PIL import Image
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.plan import forward_groups
 from controlmill.pipelines import actions
+from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.engine.run_folder import Run, ShardFailure
 from controlmill.pipelines.engine.shards import Job, run_shard
 from controlmill.pipelines.stages.annotate import Annotate
@@ -54,7 +55,7 @@ def test_a_worker_that_would_make_another_table_stops_the_job(images: Dataset) -
 def test_a_task_of_a_stage_is_all_that_is_done_for_its_tables(photos: Path, images: Dataset) -> None:
     """Where only the rejected file lacks, it is made by the task itself and not by asking for another one."""
     Path(images.storage.path("rejected/0000/00000000.parquet")).unlink()
-    stage, run = Ingest(str(photos), SMALL), Run.start(images.storage)
+    stage, run = Ingest(FolderCorpus(str(photos)), SMALL), Run.start(images.storage)
     outputs = stage.outputs()
     task = next(stage.tasks(images, run, 0, {"rejected": outputs["rejected"]}))
     task.write(iter(()))
@@ -218,7 +219,7 @@ def test_what_is_stored_has_the_names_of_the_contract(dataset: Path) -> None:
     names = {table: list(rows(dataset, table)[0]) for table in ("sources", "images", "rejected", "canny", "hough")}
     head = ["key", "map", "reason", "error", "coverage"]
     assert names == {
-        "sources": ["source", "size", "etag", "caption", "texts", "fault"],
+        "sources": ["source", "locator", "size", "etag", "caption", "texts", "fault"],
         "images": [
             *("key", "source", "image", "width", "height", "original_width", "original_height"),
             *("crop_x", "crop_y", "crop_w", "crop_h", "sha256", "several", "caption", "caption_error"),

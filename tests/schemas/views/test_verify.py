@@ -257,7 +257,7 @@ def test_a_table_is_offered_to_readers_only_when_it_is_complete(copy: Path) -> N
 
 @pytest.mark.parametrize(
     ("version", "message"),
-    [(1, "made by an earlier ControlMill .schema 1.: build it again"), (99, "schema version 99; this ControlMill")],
+    [(2, "made by an earlier ControlMill .schema 2.: build it again"), (99, "schema version 99; this ControlMill")],
 )
 def test_another_schema_version_is_refused(copy: Path, version: int, message: str) -> None:
     config = json.loads((copy / "dataset.json").read_text())
@@ -276,7 +276,7 @@ def test_a_table_s_folder_holds_shard_files_alone(dataset: Path) -> None:
 def test_a_config_without_its_parts_is_damaged(copy: Path) -> None:
     for text, message in (
         ('["no", "config"]', "is damaged"),
-        ('{"version": 2}', "damaged .no ingest"),
+        ('{"version": 3}', "damaged .no ingest"),
     ):
         (copy / "dataset.json").write_text(text)
         with pytest.raises(MillError, match=message):
