@@ -24,9 +24,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.gpu.base import TOKENS, write_base
 from benchmarks.gpu.cases import Case, Setting, median_seconds, peak_mebibytes, synchronize
-from controlmill.annotators.runtime.torch_device import allow_tf32
+from controlmill.annotators.runtime.torch_device import allow_tf32, torch_dtype
 from controlmill.bases.configuration import read_facts
-from controlmill.bases.stable_diffusion import DTYPES
 from controlmill.evaluation.rows import Sample
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.training.config import TrainConfig
@@ -234,7 +233,7 @@ def plain_step(
     base: str, device: str, changes: dict[str, Any], source: Iterator[list[Sample]], caches: bool
 ) -> Callable[[], None]:
     """One step of a plain loop: pictures to float on the host, one copy, encoders, loss, clipping, AdamW."""
-    dtype = DTYPES[changes.get("precision", "fp32")]
+    dtype = torch_dtype(changes.get("precision", "fp32"))
     allow_tf32(bool(changes.get("tf32")))
     vae, text_encoder, tokenizer, unet, noising = load(Path(base), device, dtype)
     controlnet = ControlNetModel.from_unet(UNet2DConditionModel.from_pretrained(base, subfolder="unet")).train()

@@ -11,8 +11,8 @@ import torch
 from diffusers import StableDiffusionControlNetPipeline
 from PIL import Image
 
+from controlmill.bases.configuration import TINY
 from controlmill.bases.controlnet import make_controlnet
-from controlmill.bases.encoders import TINY
 from controlmill.bases.stable_diffusion import Base
 from recipes.tiny_base import make as tiny_base
 from recipes.tiny_base import phase
