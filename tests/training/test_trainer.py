@@ -27,6 +27,7 @@ from controlmill.bases.controlnet import ControlledDenoiser, choose_trainable, m
 from controlmill.bases.stable_diffusion import Base
 from controlmill.evaluation.rows import Sample
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.provenance import CaptionsRecord
 from controlmill.training import start
 from controlmill.training.config import TrainConfig
 from controlmill.training.data.loader import Loader
@@ -136,9 +137,8 @@ def test_a_run_does_not_go_on_with_another_base_or_other_captions(
     unet.save_pretrained(base / "unet")
     with pytest.raises(MillError, match="other weights than the base"):
         Trainer(tmp_path / "run", *start.resume(tmp_path / "run", {}), resume=True)
-    monkeypatch.setattr(
-        "controlmill.schemas.dataset.Dataset.captions", lambda dataset: {"table": "images", "sha256": "another"}
-    )
+    another = CaptionsRecord("images", "0" * 64)
+    monkeypatch.setattr("controlmill.schemas.dataset.Dataset.captions", lambda dataset: another)
     with pytest.raises(MillError, match=r"has other captions\."):
         start.resume(tmp_path / "run", {}, str(scenes_folder))
 
