@@ -49,7 +49,7 @@ class Judge:
         return (made.columns[column], sample.columns[column]) if column else (made.map, sample.maps[condition])
 
     def means(self, images: Sequence[np.ndarray], samples: Sequence[Sample], condition: str) -> dict[str, float]:
-        """Resources over pictures: the measure, as ``fidelity``, and the others reported beside it, by name."""
+        """Means over pictures: the measure, as ``fidelity``, and the others reported beside it, by name."""
         pairs = [self.pair(image, sample, condition) for image, sample in zip(images, samples, strict=True)]
         measures = (("fidelity", self.measure.score), *self.measure.others)
         return {name.replace(" ", "_"): float(np.mean([score(*pair) for pair in pairs])) for name, score in measures}
