@@ -1,8 +1,4 @@
-"""The encoders of a base model: its VAE for pictures, its text encoder for captions. Used to fill training's caches.
-
-They are here and not in ``training/`` because the job that fills caches and the trainer that reads them both need
-them, and neither room imports the other.
-"""
+"""The encoders of a base model: its VAE for pictures, its text encoder for captions. Used to fill training's caches."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from .options import EncodeOptions, IngestOptions, JobOptions, MapOptions, Netwo
 if TYPE_CHECKING:
     from controlmill.schemas.dataset import Dataset
 
+    from .engine.console import Resources
     from .engine.stage import Plan
     from .request import Request
 
@@ -54,31 +55,20 @@ def build(
     dry_run: DryRun = False,
 ) -> None:
     """Make a dataset from a folder of pictures: ingest, then annotate. Run it again to resume after a stop."""
-    from . import actions
-    from .engine.stage import input_folders, outputs_of
     from .rehearsal import rehearse
     from .request import parse_request
 
     started, folder = time.monotonic(), str(photos)
-    config, redo, shard_size = pictures.config(), tables_to_redo(overwrite), pictures.shard_size
-    resources = job.resources()
+    redo, resources = tables_to_redo(overwrite), job.resources()
     if conditions is None:
         conditions = "" if maps.conditions_from else "canny"
-    request = parse_request(dataset, config, redo, maps, networks, conditions)
+    request = parse_request(dataset, pictures.config(), redo, maps, networks, conditions)
     _print_unused_device(request)
     if dry_run:
-        for line in rehearse(folder, dataset, request, resources, shard_size, redo):
+        for line in rehearse(folder, dataset, request, resources, pictures.shard_size, redo):
             output.say(line)
         return
-    plan = request.plan()
-    actions.check_overwrite(redo, ("images", *outputs_of(plan)))
-    actions.check_ingest(folder, dataset, config, shard_size, redo, input_folders(plan))
-    actions.check_conditions(dataset, plan, redo)
-    _print_listing(dataset, redo)
-    _print_sources(plan)
-    with resources:
-        done = actions.build(folder, dataset, config, plan, resources, shard_size, redo)
-    _print_summary(done, ["images", *outputs_of(plan)], time.monotonic() - started)
+    _build(folder, dataset, pictures, request.plan(), resources, redo, started)
 
 
 def ingest(
@@ -90,22 +80,35 @@ def ingest(
     overwrite: Overwrite = None,
 ) -> None:
     """Make the images table of a dataset, and import maps that you have already."""
-    from . import actions
-    from .engine.stage import input_folders, outputs_of
     from .request import parse_request
 
-    started, folder = time.monotonic(), str(photos)
-    config, redo, shard_size = pictures.config(), tables_to_redo(overwrite), pictures.shard_size
-    resources = job.resources()
-    plan = parse_request(dataset, config, redo, maps, NetworkOptions(), None).plan()
-    actions.check_overwrite(redo, ("images", *outputs_of(plan)))
-    actions.check_ingest(folder, dataset, config, shard_size, redo, input_folders(plan))
-    actions.check_conditions(dataset, plan, redo)
-    _print_listing(dataset, redo)
+    started, redo, resources = time.monotonic(), tables_to_redo(overwrite), job.resources()
+    plan = parse_request(dataset, pictures.config(), redo, maps, NetworkOptions(), None).plan()
+    _build(str(photos), dataset, pictures, plan, resources, redo, started)
+
+
+def _build(
+    photos: str,
+    address: str,
+    pictures: IngestOptions,
+    plan: Plan,
+    resources: Resources,
+    redo: list[str],
+    started: float,
+) -> None:
+    """Check all that is asked for, then ingest, and annotate as far as there is a plan for it."""
+    from . import actions
+    from .engine.stage import input_folders, outputs_of
+
+    config, shard_size, tables = pictures.config(), pictures.shard_size, ("images", *outputs_of(plan))
+    actions.check_overwrite(redo, tables)
+    actions.check_ingest(photos, address, config, shard_size, redo, input_folders(plan))
+    actions.check_conditions(address, plan, redo)
+    _print_listing(address, redo)
     _print_sources(plan)
     with resources:
-        done = actions.build(folder, dataset, config, plan, resources, shard_size, redo)
-    _print_summary(done, ["images", *outputs_of(plan)], time.monotonic() - started)
+        dataset = actions.build(photos, address, config, plan, resources, shard_size, redo)
+    _print_summary(dataset, list(tables), time.monotonic() - started)
 
 
 def annotate(

@@ -19,6 +19,15 @@ MakeConfig = Callable[..., TrainConfig]  # changes of single settings → a run'
 Begin = Callable[..., Trainer]  # a new run's folder, its settings, dataset=scenes → its trainer, before its first step
 TrainRun = Callable[[Path, TrainConfig], Trainer]  # a new run's folder, its settings → its trainer, at its end
 
+LOOKING: dict[str, Any] = {  # settings of a short run that is evaluated
+    "steps": 2,
+    "held_out": 0.2,
+    "evaluation_rows": 4,
+    "sampling_steps": 1,
+    "evaluation_budget": 0.0,
+    "evaluate_every": 2,
+}
+
 
 def short_config(folder: Path, /, **changes: Any) -> TrainConfig:
     """Of a run of four steps on the base in a folder, in which nothing is looked at."""

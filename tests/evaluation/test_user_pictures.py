@@ -23,16 +23,7 @@ from controlmill.schemas.stored import stored_condition
 from controlmill.training import start
 from controlmill.training.run.log import read_log
 from controlmill.training.sample import draw
-from tests.training_runs import MakeConfig, TrainRun
-
-LOOKING = {
-    "steps": 2,
-    "held_out": 0.2,
-    "evaluation_rows": 4,
-    "sampling_steps": 1,
-    "evaluation_budget": 0.0,
-    "evaluate_every": 2,
-}
+from tests.training_runs import LOOKING, MakeConfig, TrainRun
 
 
 @pytest.fixture

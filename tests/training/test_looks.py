@@ -35,16 +35,8 @@ from controlmill.training.looks import Looks
 from controlmill.training.run.log import read_log
 from controlmill.training.sample import draw
 from controlmill.training.trainer import Trainer
-from tests.training_runs import MakeConfig, TrainRun, begin
+from tests.training_runs import LOOKING, MakeConfig, TrainRun, begin
 
-LOOKING = {
-    "steps": 2,
-    "held_out": 0.2,
-    "evaluation_rows": 4,
-    "sampling_steps": 1,
-    "evaluation_budget": 0.0,
-    "evaluate_every": 2,
-}
 ROWS = [(0, i) for i in range(5)]
 
 

@@ -17,7 +17,7 @@ from controlmill.schemas.errors import MillError
 from controlmill.training import start
 from controlmill.training.run.log import RunLog, read_log
 from controlmill.training.trainer import Trainer
-from tests.training_runs import MakeConfig, TrainRun
+from tests.training_runs import LOOKING, MakeConfig, TrainRun
 
 
 def test_a_disk_that_is_full_when_a_run_goes_on_takes_no_history(
@@ -57,16 +57,6 @@ def test_a_log_that_is_none_names_its_line(line: bytes, tmp_path: Path) -> None:
     assert "\n" not in str(found.value)
     log.write_bytes(b'{"step": 1, "loss": 0.5}\n{"step": 2, "lo')  # cut off while it was written
     assert read_log(tmp_path) == [{"step": 1, "loss": 0.5}]
-
-
-LOOKING = {
-    "steps": 2,
-    "held_out": 0.2,
-    "evaluation_rows": 4,
-    "sampling_steps": 1,
-    "evaluation_budget": 0.0,
-    "evaluate_every": 2,
-}
 
 
 class FakeWandb(types.ModuleType):
