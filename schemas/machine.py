@@ -42,6 +42,11 @@ def may_live(stamp: Any) -> bool:
     return all(stamp.get(name) in (None, value) or value is None for name, value in now.items())
 
 
+def is_dead(host: str, pid: int) -> bool:
+    """Whether it is certain that a process is gone: it was of this machine, and none has its number now."""
+    return host == socket.gethostname() and not alive(pid)
+
+
 def alive(pid: int) -> bool:
     """Whether a process of this machine is there."""
     if pid <= 0:

@@ -21,13 +21,13 @@ from pydantic import Field
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.storage import Storage
-from controlmill.schemas.machine import may_live, process_stamp
+from controlmill.schemas.machine import is_dead, may_live, process_stamp
 from controlmill.schemas.provenance import Count
 
 from .rows import Failure
 
 MAX_ATTEMPTS = 5
-NEW = ".new-"  # begins the name of a run's folder until its owner is in it
+NEW = ".new-"  # begins the name of a run's folder until its owner is in it: .new-ID-PID-HOST
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,10 @@ class Run:
         """A new run. Its folder is there with its owner in it, or not at all."""
         run = cls(storage, uuid.uuid4().hex[:12])
         if storage.local:
-            storage.write_json(f"_run/{NEW}{run.id}/owner.json", process_stamp())
-            storage.move(f"_run/{NEW}{run.id}", f"_run/{run.id}")
+            stamp = process_stamp()
+            unnamed = f"_run/{NEW}{run.id}-{stamp['pid']}-{stamp['host']}"
+            storage.write_json(f"{unnamed}/owner.json", stamp)
+            storage.move(unnamed, f"_run/{run.id}")
         else:
             storage.write_json(run._name("owner.json"), process_stamp())
         return run
@@ -212,11 +214,19 @@ def sweep(storage: Storage) -> None:
     """Remove what dead runs of this machine left behind."""
     storage.sweep()
     for other in storage.folders("_run"):
-        if other.startswith(NEW) and storage.age(f"_run/{other}") < NEW_SECONDS:
+        if other.startswith(NEW) and _may_get_its_name(storage, other):
             continue
         if not may_live(_owner(storage, other)):
             storage.remove(f"_run/{other}")
     _remove_empty(storage)
+
+
+def _may_get_its_name(storage: Storage, folder: str) -> bool:
+    """Whether the process that made a run's folder may be about to name it: it is not known to be dead, nor late."""
+    pid, _, host = folder.removeprefix(NEW).partition("-")[2].partition("-")
+    if pid.isdecimal() and is_dead(host, int(pid)):
+        return False
+    return storage.age(f"_run/{folder}") < NEW_SECONDS
 
 
 def _owner(storage: Storage, run: str) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,22 @@ def test_a_run_that_begins_while_another_sweeps_is_not_swept(copy: Path, monkeyp
     os.utime(copy / "_run/.new-dead", (0, 0))
     sweep(storage)
     assert ".new-dead" not in storage.folders("_run")
+
+
+def test_a_run_that_was_killed_before_it_had_its_name_is_swept_at_once(copy: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    dead, living, elsewhere = (
+        copy / f"_run/.new-0123456789ab-{pid}-{host}"
+        for pid, host in ((ended.pid, socket.gethostname()), (os.getpid(), socket.gethostname()), (ended.pid, "other"))
+    )
+    for folder in (dead, living, elsewhere):
+        folder.mkdir(parents=True)
+        (folder / f"owner.json.{ended.pid}-0123abcd~").touch()
+    sweep(Storage(copy))
+    assert not dead.exists()
+    assert living.exists()
+    assert elsewhere.exists()
 
 
 class Unloadable(Halves):
