@@ -12,6 +12,7 @@ DEPENDENCIES = [
     "diffusers>=0.42",
     "controlnet-aux>=0.0.10",
     "opencv-python-headless>=4.10",
+    "aiohttp>=3.11",  # downloads of URL lists
     "apache-beam>=2.76",  # before 2.76 the SDK leaks memory on errors (apache/beam#39406)
     "pyarrow>=21",
     "pillow>=11.3",
@@ -43,13 +44,17 @@ EXTRAS = {
     "bench": ["webdataset>=1.0"],
     "dev": [
         "build>=1.2",
+        "daft>=0.5",
         "duckdb>=1.2",
         "hypothesis>=6.120",
+        "flask-cors>=5",  # moto as a server
+        "moto[s3]>=5.1",
         "mypy>=1.15",
         "pytest>=8.3",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",
         "ruff>=0.11",
+        "polars>=1.20",
         "psutil>=6",
         "torchmetrics>=1.6",
     ],
