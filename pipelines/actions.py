@@ -20,7 +20,7 @@ from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.shardfile import read_rows
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.fingerprint import differences
-from controlmill.schemas.provenance import Segment
+from controlmill.schemas.records import Segment
 from controlmill.schemas.tables import CAPTIONS
 from controlmill.schemas.views.accounting import passed_over_lines
 

@@ -19,7 +19,8 @@ from .files.shardfile import Footer, ShardFile, ShardWriter, open_parquet, read_
 from .files.storage import Storage
 from .fingerprint import fingerprint
 from .index import TableState, describe_file, stale_shards, table_index
-from .provenance import CaptionsRecord, DatasetRecord, Entry, Index, IngestRecord, LocalRecord, Provenance, Segment
+from .provenance import CaptionsRecord, IngestRecord, Provenance
+from .records import DatasetRecord, Entry, Index, LocalRecord, Segment
 from .redo import LISTED, REDO
 from .stored import stored_condition
 from .tables import BASE_TABLES, CACHES, CAPTIONS, IMAGES, TABLES

@@ -12,7 +12,8 @@ from .errors import MillError
 from .files.documents import plain
 from .files.shardfile import read_footer
 from .fingerprint import differences
-from .provenance import Entry, Index, Provenance
+from .provenance import Provenance
+from .records import Entry, Index
 
 
 @dataclass(frozen=True)

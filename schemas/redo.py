@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from .files.storage import Storage
 from .fingerprint import fingerprint
-from .provenance import Aim
+from .records import Aim
 from .tables import IMAGES, REJECTED, SOURCES
 
 REDO = "_redo"

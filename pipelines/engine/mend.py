@@ -16,7 +16,8 @@ from controlmill.schemas.dataset import SHARD_NAME, SHARDS_PER_FOLDER, Dataset
 from controlmill.schemas.errors import Damaged, MillError
 from controlmill.schemas.files.documents import plain
 from controlmill.schemas.fingerprint import differences
-from controlmill.schemas.provenance import Index, Provenance
+from controlmill.schemas.provenance import Provenance
+from controlmill.schemas.records import Index
 from controlmill.schemas.tables import BASE_TABLES
 
 from .run_folder import Run, require_alone

@@ -18,11 +18,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from controlmill.schemas.bounds import Count
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.machine import is_dead, may_live, process_stamp
-from controlmill.schemas.provenance import Count
 
 from .rows import Failure
 

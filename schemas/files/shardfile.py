@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..fingerprint import canonical
-from ..provenance import Provenance, Summary
+from ..provenance import Provenance
+from ..records import Summary
 from ..tables import is_image, with_metadata
 from .documents import damaged, parse, plain
 

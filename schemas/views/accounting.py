@@ -8,7 +8,7 @@ from typing import Any
 from ..dataset import Dataset
 from ..files.shardfile import read_rows
 from ..images.formats import HEIF_ENDINGS, reads_heif
-from ..provenance import Entry
+from ..records import Entry
 from ..tables import IMAGES
 from ..terminal.printing import printable
 

@@ -9,7 +9,7 @@ from ..dataset import Dataset
 from ..files.documents import plain
 from ..fingerprint import fingerprint
 from ..index import TableState
-from ..provenance import DatasetRecord
+from ..records import DatasetRecord
 from ..tables import BASE_TABLES, CACHES, IMAGES, SOURCES, TABLES
 
 CARD = "README.md"

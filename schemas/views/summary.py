@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..dataset import VERSION, Dataset
 from ..files.documents import plain
-from ..provenance import CaptionCounts
+from ..records import CaptionCounts
 from ..tables import IMAGES, REJECTED, SOURCES
 
 if TYPE_CHECKING:

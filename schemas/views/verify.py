@@ -33,7 +33,8 @@ from ..fingerprint import differences, fingerprint, row_key
 from ..images.codecs import decode_image, decode_map
 from ..index import describe_file
 from ..maps.user_maps import coverage
-from ..provenance import Entry, Provenance
+from ..provenance import Provenance
+from ..records import Entry
 from ..redo import REDO, leftovers
 from ..stored import stored_condition
 from ..tables import BASE_TABLES, CACHES, IMAGES, REJECTED, SOURCES, TABLES, condition_schema

@@ -10,7 +10,8 @@ import pytest
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.shardfile import read_rows
-from controlmill.schemas.provenance import IngestRecord, LimitsRecord, Provenance, Segment, Summary
+from controlmill.schemas.provenance import IngestRecord, LimitsRecord, Provenance
+from controlmill.schemas.records import Segment, Summary
 from controlmill.schemas.tables import BASE_TABLES, CACHES, REJECTED, RESERVED, TABLES
 
 INGEST = IngestRecord(1, 64, "crop", LimitsRecord(1000, 1000, 1), None)

@@ -18,7 +18,8 @@ from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset, index_file, shard_file
 from controlmill.schemas.files.storage import Storage
-from controlmill.schemas.provenance import AnnotatorRecord, Entry, Index, Provenance, Segment
+from controlmill.schemas.provenance import AnnotatorRecord, Provenance
+from controlmill.schemas.records import Entry, Index, Segment
 
 
 class Cut(BaseException):

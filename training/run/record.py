@@ -13,10 +13,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from controlmill.schemas.bounds import Count
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import FORBID, plain, read_as
 from controlmill.schemas.files.whole import write_whole
-from controlmill.schemas.provenance import Count, Provenance
+from controlmill.schemas.provenance import Provenance
 
 from ..config import TrainConfig
 

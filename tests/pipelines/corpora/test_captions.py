@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from controlmill.pipelines.corpora.captions import BYTE_ORDER_MARKS, caption_beside, caption_of_file
 from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.provenance import CaptionCounts
+from controlmill.schemas.records import CaptionCounts
 from tests.helpers import make, rows, scene, write_photos
 
 MARKS = (b"", *BYTE_ORDER_MARKS)

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from controlmill.schemas.bounds import MAX_DEPTH, Count, Free, Positive
 from controlmill.schemas.dataset import Dataset, index_file
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import FORBID, made_of, parse, plain
-from controlmill.schemas.provenance import MAX_DEPTH, Count, Entry, Free, Index, Positive, Provenance
+from controlmill.schemas.provenance import Provenance
+from controlmill.schemas.records import Entry, Index
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.layout import check_layout
 from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer, read_rows, read_table
 from controlmill.schemas.fingerprint import differences, row_key, row_seed, sha256_file
-from controlmill.schemas.provenance import AnnotatorRecord, Provenance, Summary
+from controlmill.schemas.provenance import AnnotatorRecord, Provenance
+from controlmill.schemas.records import Summary
 from controlmill.schemas.tables import TABLES, condition_schema
 
 CANNY = condition_schema(CONDITIONS["canny"], {"low": "int32", "scores": "list<float>"})
