@@ -40,9 +40,10 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from benchmarks.build import DATA
 from benchmarks.corpus import write_photographs
-from controlmill.schemas.dataset import Dataset, index_file, shard_file
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.fingerprint import processor_name
 from controlmill.schemas.images.codecs import decode_image, decode_map
+from controlmill.schemas.names import index_file, shard_file
 from controlmill.training.data import processes
 from controlmill.training.data.loader import Loader, LoaderConfig
 from controlmill.training.data.selection import check_tables, select

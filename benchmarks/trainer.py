@@ -28,8 +28,9 @@ import torch
 
 from controlmill.bases.controlnet import make_controlnet
 from controlmill.bases.stable_diffusion import Base
-from controlmill.schemas.dataset import Dataset, shard_file
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.fingerprint import processor_name
+from controlmill.schemas.names import shard_file
 from controlmill.training import start as run
 from controlmill.training.config import TrainConfig
 from controlmill.training.data import processes

@@ -191,12 +191,13 @@ def _print_sources(plan: Plan) -> None:
 
 
 def _print_summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
+    from controlmill.schemas.snapshot import Snapshot
     from controlmill.schemas.views.accounting import accounting
     from controlmill.schemas.views.report import empty_lines, table_report
 
     from .engine.mend import others_damaged
 
-    dataset = dataset.snapshot()
+    dataset = Snapshot(dataset)
     stale = [table for table in dataset.condition_tables() if dataset.state(table).status == "stale"]
     others = [table for table in dataset.tables() if table not in (*tables, *stale, "sources", "rejected")]
     output.show(table_report(dataset, tables))

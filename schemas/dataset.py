@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,27 +18,15 @@ from .files.shardfile import Footer, ShardFile, ShardWriter, open_parquet, read_
 from .files.storage import Storage
 from .fingerprint import fingerprint
 from .index import TableState, describe_file, stale_shards, table_index
+from .names import LOCAL, REDO, SHARD_NAME, index_file, shard_file
 from .provenance import CaptionsRecord, IngestRecord, Provenance
 from .records import DatasetRecord, Entry, Index, LocalRecord, Segment
-from .redo import LISTED, REDO
+from .redo import LISTED
 from .stored import stored_condition
 from .tables import BASE_TABLES, CACHES, CAPTIONS, IMAGES, TABLES
 from .terminal.printing import printable
 
 VERSION = 3
-SHARDS_PER_FOLDER = 10_000
-LOCAL = "_local.json"  # what only this machine can use; not to be published
-SHARD_NAME = re.compile(r"\d{8}\.parquet")
-
-
-def shard_file(table: str, shard: int) -> str:
-    """The name of a shard's file: eight digits, 10,000 to a folder."""
-    return f"{table}/{shard // SHARDS_PER_FOLDER:04d}/{shard:08d}.parquet"
-
-
-def index_file(table: str) -> str:
-    """The name of a table's index: outside the table's folder, which then opens in any reader of Parquet."""
-    return f"_tables/{table}.json"
 
 
 class Dataset:
@@ -155,11 +142,9 @@ class Dataset:
 
     def index(self, table: str) -> Index | None:
         """What is known of all files of a complete table, else None."""
-        name = index_file(table)
-        if table in self.redone:
-            name = f"{REDO}/{name}"
-        elif not self.storage.exists(table):
+        if table not in self.redone and not self.storage.exists(table):
             return None
+        name = index_file(table, table in self.redone)
         index = self.storage.read_json(name, Index)
         if index is not None and not table == index.table == index.provenance.table:
             raise MillError(f"{self.storage.path(name)} is damaged (it is the index of {printable(index.table)})")
@@ -231,10 +216,6 @@ class Dataset:
             )
         return CaptionsRecord(CAPTIONS, fingerprint(state.index.digests))
 
-    def snapshot(self) -> Snapshot:
-        """The dataset as it is now: what is asked of its tables is read once, and stays."""
-        return Snapshot(self.storage, self.config, self.redone)
-
     def stale_shards(self, table: str, index: Index) -> list[int]:
         """Shards of a finished table whose images are not the ones that it was made from."""
         return [] if table in BASE_TABLES else stale_shards(index, self.index(IMAGES))
@@ -253,7 +234,7 @@ class Dataset:
         # what ingest refused is made again from the images' files, and the listing with the images
         redo = f"--overwrite {IMAGES if table in BASE_TABLES else table} redoes it"
         index = table_index(table, described, redo)
-        self.storage.write_json(f"{REDO}/{index_file(table)}" if table in self.redone else index_file(table), index)
+        self.storage.write_json(index_file(table, table in self.redone), index)
         return index
 
     @contextmanager
@@ -284,43 +265,8 @@ class Dataset:
 
     def drop(self, table: str) -> None:
         """Remove a table. Its index goes first, so that a table that is half gone is never called complete."""
-        self.storage.remove(f"{REDO}/{index_file(table)}" if table in self.redone else index_file(table))
+        self.storage.remove(index_file(table, table in self.redone))
         self.storage.remove(self.folder(table))
-
-
-class Snapshot(Dataset):
-    """A dataset at one time: its tables, indexes and states are read when they are first asked for, and kept."""
-
-    def __init__(self, storage: Storage, config: DatasetRecord, redone: Iterable[str] = ()):
-        super().__init__(storage, config, redone)
-        self._tables: list[str] | None = None
-        self._committed: dict[str, set[int]] = {}
-        self._indexes: dict[str, Index | None] = {}
-        self._states: dict[str, TableState] = {}
-
-    def tables(self) -> list[str]:
-        """See :meth:`Dataset.tables`."""
-        if self._tables is None:
-            self._tables = super().tables()
-        return self._tables
-
-    def committed(self, table: str) -> set[int]:
-        """See :meth:`Dataset.committed`."""
-        if table not in self._committed:
-            self._committed[table] = super().committed(table)
-        return self._committed[table]
-
-    def index(self, table: str) -> Index | None:
-        """See :meth:`Dataset.index`."""
-        if table not in self._indexes:
-            self._indexes[table] = super().index(table)
-        return self._indexes[table]
-
-    def state(self, table: str) -> TableState:
-        """See :meth:`Dataset.state`."""
-        if table not in self._states:
-            self._states[table] = super().state(table)
-        return self._states[table]
 
 
 @dataclass(frozen=True)

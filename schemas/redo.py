@@ -18,10 +18,10 @@ from typing import Any, Literal
 
 from .files.storage import Storage
 from .fingerprint import fingerprint
+from .names import REDO, index_file
 from .records import Aim
 from .tables import IMAGES, REJECTED, SOURCES
 
-REDO = "_redo"
 CONFIGS = ("_local.json", "dataset.json")
 MAKING: Literal["making"] = "making"
 SWITCHING: Literal["switching"] = "switching"
@@ -51,7 +51,7 @@ def begin(storage: Storage, name: str, wanted: Mapping[str, Any]) -> None:
     """Begin a redo; what one with another aim has left goes."""
     storage.remove(_aim_file(name))
     for table in tables_of(name):
-        storage.remove(_index_file(table))
+        storage.remove(index_file(table, redone=True))
         storage.remove(f"{REDO}/{table}")
     for config in CONFIGS if name == IMAGES else ():
         storage.remove(f"{REDO}/{config}")
@@ -64,16 +64,16 @@ def switch(storage: Storage, name: str) -> None:
     assert aim is not None
     storage.write_json(_aim_file(name), replace(aim, state=SWITCHING))
     # a new index that is still in _redo says that its table, as far as it was not moved, is whole there
-    tables = [table for table in tables_of(name) if storage.exists(_index_file(table))]
+    tables = [table for table in tables_of(name) if storage.exists(index_file(table, redone=True))]
     for table in tables:
-        storage.remove(f"_tables/{table}.json")
+        storage.remove(index_file(table))
     for table in tables:
         storage.replace_folder(f"{REDO}/{table}", table, aside=f"{REDO}/_old/{table}")
     for config in CONFIGS if name == IMAGES else ():
         if storage.exists(f"{REDO}/{config}"):
             storage.write(config, storage.read(f"{REDO}/{config}"))
     for table in tables:
-        storage.move(_index_file(table), f"_tables/{table}.json")
+        storage.move(index_file(table, redone=True), index_file(table))
     for table in tables_of(name):
         storage.remove(f"{REDO}/{table}")
         storage.remove(f"{REDO}/_old/{table}")
@@ -111,7 +111,3 @@ def end(storage: Storage, names: Iterable[str]) -> None:
 
 def _aim_file(name: str) -> str:
     return f"{REDO}/_aims/{name}.json"
-
-
-def _index_file(table: str) -> str:
-    return f"{REDO}/_tables/{table}.json"

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controlmill.schemas import redo
-from controlmill.schemas.dataset import SHARD_NAME, SHARDS_PER_FOLDER, Dataset
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import Damaged, MillError
 from controlmill.schemas.files.documents import plain
 from controlmill.schemas.fingerprint import differences
+from controlmill.schemas.names import SHARD_NAME, SHARDS_PER_FOLDER
 from controlmill.schemas.provenance import Provenance
 from controlmill.schemas.records import Index
 from controlmill.schemas.tables import BASE_TABLES

@@ -15,7 +15,8 @@ from typing import Any
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from controlmill.schemas.dataset import SHARDS_PER_FOLDER, Dataset
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.names import SHARDS_PER_FOLDER
 from controlmill.schemas.terminal.console import Output, duration, output
 
 from .estimate import Costs, Count

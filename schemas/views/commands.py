@@ -35,12 +35,13 @@ def inspect(dataset: Folder, options: InspectOptions, json: AsJson = False) -> N
     """Show a dataset's tables: rows, refused pictures by reason, sizes, and how each table was made."""
     from ..dataset import Dataset
     from ..errors import MillError
+    from ..snapshot import Snapshot
     from ..terminal.printing import printable
     from .accounting import accounting, unread_captions
     from .report import first_rejects, provenance_text, table_report
 
     console = Console(highlight=False)
-    opened, contact_sheet = Dataset.open(dataset).snapshot(), options.contact_sheet
+    opened, contact_sheet = Snapshot(Dataset.open(dataset)), options.contact_sheet
     if contact_sheet and (contact_sheet.suffix.lower() not in (".png", ".jpg") or not contact_sheet.parent.is_dir()):
         raise MillError(f"--contact-sheet {contact_sheet}: must be a .png or .jpg file in an existing folder")
     if json:
@@ -80,10 +81,11 @@ def verify(
 ) -> None:
     """Check a dataset's files against all that is promised of them. Faults are listed, with exit status 1."""
     from ..dataset import Dataset
+    from ..snapshot import Snapshot
     from .verify import verify as faults_of
 
     console = Console(highlight=False)
-    opened = Dataset.open(dataset).snapshot()
+    opened = Snapshot(Dataset.open(dataset))
     if json:
         from .summary import verify_summary
 

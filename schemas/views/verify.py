@@ -23,7 +23,7 @@ import pyarrow as pa
 from ..caches import VALUES
 from ..caches import fault as cache_fault
 from ..conditions import NAME, NAME_RULE, Condition
-from ..dataset import Dataset, shard_file
+from ..dataset import Dataset
 from ..errors import MillError, error_text
 from ..files.documents import plain
 from ..files.layout import LayoutCheck
@@ -33,9 +33,10 @@ from ..fingerprint import differences, fingerprint, row_key
 from ..images.codecs import decode_image, decode_map
 from ..index import describe_file
 from ..maps.user_maps import coverage
+from ..names import REDO, shard_file
 from ..provenance import Provenance
 from ..records import Entry
-from ..redo import REDO, leftovers
+from ..redo import leftovers
 from ..stored import stored_condition
 from ..tables import BASE_TABLES, CACHES, IMAGES, REJECTED, SOURCES, TABLES, condition_schema
 from ..terminal.printing import printable

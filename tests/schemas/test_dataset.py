@@ -12,6 +12,7 @@ from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.shardfile import read_rows
 from controlmill.schemas.provenance import IngestRecord, LimitsRecord, Provenance
 from controlmill.schemas.records import Segment, Summary
+from controlmill.schemas.snapshot import Snapshot
 from controlmill.schemas.tables import BASE_TABLES, CACHES, REJECTED, RESERVED, TABLES
 
 INGEST = IngestRecord(1, 64, "crop", LimitsRecord(1000, 1000, 1), None)
@@ -62,14 +63,14 @@ def test_a_snapshot_stays_what_it_was_and_reads_each_index_once(dataset: Dataset
     with dataset.committing("run", REJECTED, 0, SCHEMA, PROVENANCE) as writer:
         writer.write_group([_row("a.png")])
     dataset.finish(REJECTED)
-    snapshot = dataset.snapshot()
+    snapshot = Snapshot(dataset)
     before = snapshot.tables(), snapshot.state(REJECTED)
     assert before == ([REJECTED], dataset.state(REJECTED))
     assert before[1].status == "complete"
     assert snapshot.index(REJECTED) is snapshot.index(REJECTED)
     dataset.drop(REJECTED)
     assert (snapshot.tables(), snapshot.state(REJECTED)) == before
-    assert dataset.tables() == dataset.snapshot().tables() == []
+    assert dataset.tables() == Snapshot(dataset).tables() == []
 
 
 def test_the_registry_tells_what_each_table_is() -> None:

@@ -16,8 +16,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas import redo
-from controlmill.schemas.dataset import Dataset, index_file, shard_file
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.names import index_file, shard_file
 from controlmill.schemas.provenance import AnnotatorRecord, Provenance
 from controlmill.schemas.records import Entry, Index, Segment
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from controlmill.bases.controlnet import make_controlnet
-from controlmill.schemas.dataset import shard_file
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.names import shard_file
 from controlmill.training import start
 from tests.small_base import small_unet
 from tests.training_runs import MakeConfig, TrainRun

@@ -10,11 +10,12 @@ import numpy as np
 from controlmill.evaluation.rows import Sample, draws
 from controlmill.schemas.caches import unpack
 from controlmill.schemas.conditions import Condition
-from controlmill.schemas.dataset import Dataset, shard_file
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.shardfile import read_table
 from controlmill.schemas.images.codecs import decode_image, decode_map
 from controlmill.schemas.maps.transforms import Augment, augment
+from controlmill.schemas.names import shard_file
 from controlmill.schemas.tables import EMBEDDINGS, LATENTS
 
 from .cache_use import NONE, Caches

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from controlmill.schemas.conditions import CONDITIONS, Condition
-from controlmill.schemas.dataset import Dataset, shard_file
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.shardfile import read_table
+from controlmill.schemas.names import shard_file
 
 LOCATION = np.dtype(  # rank: a hash of the row; caption: one of its text, 0 where there is none
     [

@@ -14,6 +14,7 @@ from controlmill.schemas.files.documents import plain
 from controlmill.schemas.fingerprint import fingerprint
 from controlmill.schemas.maps.transforms import Augment, check_mirror
 from controlmill.schemas.provenance import Provenance
+from controlmill.schemas.snapshot import Snapshot
 
 from ..config import TrainConfig
 from ..data.cache_use import Caches, find_caches
@@ -62,7 +63,7 @@ def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = No
             ControlNet to start from belongs to another base.
     """
     config.check()
-    dataset = Dataset.open(address).snapshot()
+    dataset = Snapshot(Dataset.open(address))
     conditions = check_tables(dataset, [config.condition])
     facts = read_facts(config.base)
     filters = [Filter.parse(text) for text in config.where]

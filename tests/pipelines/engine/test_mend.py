@@ -23,9 +23,10 @@ from controlmill.pipelines.engine.run_folder import Run, sweep
 from controlmill.pipelines.engine.shards import Job, run_shard
 from controlmill.pipelines.stages.ingest import Ingest
 from controlmill.schemas import redo
-from controlmill.schemas.dataset import Dataset, index_file, shard_file
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import Gone, MillError
 from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.names import index_file, shard_file
 from controlmill.schemas.views import card
 from controlmill.schemas.views.verify import verify
 from tests.helpers import SMALL, Fragile, Halves, digests, make

@@ -22,10 +22,11 @@ from controlmill.pipelines.engine import console
 from controlmill.pipelines.engine.rows import Failure, run_rows
 from controlmill.pipelines.stages.encode import plan_encode
 from controlmill.schemas.caches import fault, pack, unpack
-from controlmill.schemas.dataset import Dataset, index_file, shard_file
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer
 from controlmill.schemas.images.codecs import decode_image, encode_map
+from controlmill.schemas.names import index_file, shard_file
 from controlmill.schemas.provenance import PlacementRecord
 from controlmill.schemas.tables import TABLES
 from controlmill.schemas.views.verify import verify

@@ -12,10 +12,11 @@ import pytest
 from controlmill.pipelines import actions
 from controlmill.pipelines.engine.console import Resources
 from controlmill.pipelines.stages.ingest import IngestConfig
-from controlmill.schemas.dataset import Dataset, shard_file
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import Refused
 from controlmill.schemas.images.formats import Limits
 from controlmill.schemas.images.pictures import open_picture
+from controlmill.schemas.names import shard_file
 from controlmill.schemas.views.verify import verify
 from tests.helpers import scene
 from tests.schemas.images.test_pictures import encoded

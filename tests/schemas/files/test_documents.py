@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from controlmill.schemas.bounds import MAX_DEPTH, Count, Free, Positive
-from controlmill.schemas.dataset import Dataset, index_file
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import FORBID, made_of, parse, plain
+from controlmill.schemas.names import index_file
 from controlmill.schemas.provenance import Provenance
 from controlmill.schemas.records import Entry, Index
 

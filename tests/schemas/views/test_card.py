@@ -15,8 +15,9 @@ import pytest
 from datasets import load_dataset
 from datasets.exceptions import NonMatchingSplitsSizesError
 
-from controlmill.schemas.dataset import Dataset, index_file
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.images.codecs import encode_map
+from controlmill.schemas.names import index_file
 from controlmill.schemas.views import card
 from tests.schemas.views.test_verify import edit, rewrite, write_condition
 

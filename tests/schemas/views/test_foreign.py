@@ -23,10 +23,11 @@ import pytest
 from controlmill.__main__ import main
 from controlmill.pipelines.engine.run_folder import require_alone, sweep
 from controlmill.schemas.conditions import CONDITIONS
-from controlmill.schemas.dataset import Dataset, index_file
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.permissions import UMASK
 from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.names import index_file
 from controlmill.schemas.tables import TABLES
 from controlmill.schemas.terminal.printing import CONTROLS
 from controlmill.training.data.loader import Loader, LoaderConfig

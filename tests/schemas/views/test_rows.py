@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import controlmill
-from controlmill.schemas.dataset import shard_file
 from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer, read_table
 from controlmill.schemas.images.codecs import decode_map
+from controlmill.schemas.names import shard_file
 from controlmill.schemas.views import rows as reading
 from tests.helpers import rows as stored_rows
 

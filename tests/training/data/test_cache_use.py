@@ -18,8 +18,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from controlmill.bases import digests
 from controlmill.bases.stable_diffusion import Base
-from controlmill.schemas.dataset import index_file, shard_file
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.names import index_file, shard_file
 from controlmill.training import start
 from controlmill.training.config import TrainConfig
 from controlmill.training.data import reader

@@ -19,10 +19,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from controlmill.schemas.conditions import CONDITIONS
-from controlmill.schemas.dataset import Dataset, index_file, shard_file
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.shardfile import open_parquet
 from controlmill.schemas.maps.transforms import Augment
+from controlmill.schemas.names import index_file, shard_file
 from controlmill.training.data import processes
 from controlmill.training.data.loader import Loader, LoaderConfig, held_out_samples
 from controlmill.training.data.order import LANES
