@@ -11,6 +11,7 @@ from controlmill import __version__
 from controlmill.annotators import commands as annotator_commands
 from controlmill.pipelines import commands as pipeline_commands
 from controlmill.schemas.errors import Interrupted, MillError, error_text
+from controlmill.schemas.exports import commands as export_commands
 from controlmill.schemas.machine import MORE_MEMORY, MORE_THREADS, NO_MORE
 from controlmill.schemas.terminal.console import output
 from controlmill.schemas.terminal.printing import printable
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (pipeline_commands, schema_commands, training_commands, annotator_commands):
+for room in (pipeline_commands, schema_commands, export_commands, training_commands, annotator_commands):
     room.register(app)
 
 

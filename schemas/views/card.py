@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ..dataset import Dataset
 from ..files.documents import plain
@@ -103,29 +104,64 @@ def stated_indexes(card: str) -> set[str]:
 
 
 def _configs(tables: Sequence[TableState]) -> list[str]:
-    """How `datasets` and the Hub read each table.
+    configs = [
+        HubConfig(
+            state.table,
+            f"{INDEX_WORDS} {fingerprint(plain(state.index))}",
+            f"{state.table}/*/*.parquet",
+            state.rows,
+            state.bytes,
+            state.table == IMAGES,
+        )
+        for state in tables
+    ]
+    return hub_configs(configs)
+
+
+@dataclass(frozen=True)
+class HubConfig:
+    """A config of a card: what `load_dataset` and the Hub's viewer offer by ``name``.
+
+    Args:
+        name: of the config.
+        description: has a digest of what is behind ``path``; see :func:`hub_configs`.
+        path: pattern of its files.
+        rows, bytes: of its files.
+        is_default: whether it is what is read where no config is named.
+    """
+
+    name: str
+    description: str
+    path: str
+    rows: int
+    bytes: int
+    is_default: bool = False
+
+
+def hub_configs(offered: Sequence[HubConfig]) -> list[str]:
+    """How `datasets` and the Hub read each config: lines of a card's YAML.
 
     `datasets` keeps what it has read by the text of a config, not by the files behind it: without the fingerprint,
     another dataset in a folder of the same name, or a table that was redone, would be read as the one before. A number
     of rows that is not the files' is an error there.
     """
     configs, infos = ["configs:"], ["dataset_info:"]
-    for state in tables:
+    for config in offered:
         configs += [
-            f"- config_name: {state.table}",
-            *(["  default: true"] if state.table == IMAGES else []),
-            f"  description: {INDEX_WORDS} {fingerprint(plain(state.index))}",
+            f"- config_name: {config.name}",
+            *(["  default: true"] if config.is_default else []),
+            f"  description: {config.description}",
             "  data_files:",
             "  - split: train",
-            f"    path: {state.table}/*/*.parquet",
+            f"    path: {config.path}",
         ]
         infos += [
-            f"- config_name: {state.table}",
+            f"- config_name: {config.name}",
             "  splits:",
             "  - name: train",
-            f"    num_bytes: {state.bytes}",
-            f"    num_examples: {state.rows}",
-            f"  download_size: {state.bytes}",
-            f"  dataset_size: {state.bytes}",
+            f"    num_bytes: {config.bytes}",
+            f"    num_examples: {config.rows}",
+            f"  download_size: {config.bytes}",
+            f"  dataset_size: {config.bytes}",
         ]
-    return [*configs, *infos] if tables else []
+    return [*configs, *infos] if offered else []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from ..conditions import Condition
 from ..dataset import Dataset
@@ -93,26 +94,51 @@ def aligned_rows(dataset: Dataset, tables: Sequence[str], first: int = 0, count:
 def _rows_of_shard(
     dataset: Dataset, shard: int, tables: Sequence[str], first: int, count: int | None, conditions: dict[str, Condition]
 ) -> Iterator[Row]:
+    for start, read in aligned_groups(dataset, shard, dict.fromkeys(tables), first):
+        keys = read[tables[0]].column("key")
+        end = len(keys) if count is None else min(len(keys), first + count - start)
+        for number in range(max(first - start, 0), end):
+            stored = {table: part.slice(number, 1).to_pylist()[0] for table, part in read.items()}
+            yield Row(keys[number].as_py(), stored, conditions)
+        if count is not None and start + len(keys) >= first + count:
+            return
+
+
+def aligned_groups(
+    dataset: Dataset, shard: int, columns: Mapping[str, Sequence[str] | None], first: int = 0
+) -> Iterator[tuple[int, dict[str, pa.Table]]]:
+    """Row groups of several tables of a shard, side by side; one of each is read at a time.
+
+    Args:
+        dataset: where they are.
+        shard: which.
+        columns: the tables, and of each the columns that are read beside its key; None: all.
+        first: groups that end before this row of the shard are left out.
+
+    Yields:
+        The number of the group's first row, and of each table the group.
+
+    Raises:
+        MillError: a table is damaged, or its rows are not those of the others.
+    """
     with ExitStack() as opened:
-        files = {table: opened.enter_context(dataset.parquet(table, shard)) for table in dict.fromkeys(tables)}
+        files = {table: opened.enter_context(dataset.parquet(table, shard)) for table in columns}
         groups = {read_footer(file).groups for file in files.values()}
         if len(groups) > 1:
-            raise MillError(_misaligned(dataset, shard, tables))
+            raise MillError(_misaligned(dataset, shard, tuple(columns)))
+        start = 0
         for group, size in enumerate(groups.pop()):
-            if first >= size:
-                first -= size
-                continue
-            read = {table: read_table(file, file.schema_arrow.names, group) for table, file in files.items()}
-            keys = [part.column("key") for part in read.values()]
-            if any(column != keys[0] for column in keys):
-                raise MillError(_misaligned(dataset, shard, tables))
-            for number in range(first, size if count is None else min(size, first + count)):
-                stored = {table: part.slice(number, 1).to_pylist()[0] for table, part in read.items()}
-                yield Row(keys[0][number].as_py(), stored, conditions)
-            count = None if count is None else max(0, first + count - size)
-            if count == 0:
-                return
-            first = 0
+            if start + size > first:
+                read = {}
+                for table, file in files.items():
+                    asked = columns[table]
+                    names = file.schema_arrow.names if asked is None else [*dict.fromkeys(("key", *asked))]
+                    read[table] = read_table(file, names, group)
+                keys = [part.column("key") for part in read.values()]
+                if any(column != keys[0] for column in keys):
+                    raise MillError(_misaligned(dataset, shard, tuple(columns)))
+                yield start, read
+            start += size
 
 
 def _misaligned(dataset: Dataset, shard: int, tables: Sequence[str]) -> str:
