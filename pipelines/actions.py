@@ -25,7 +25,7 @@ from controlmill.schemas.tables import CAPTIONS
 from controlmill.schemas.views.accounting import passed_over_lines
 
 from .corpora.corpus import Corpus, PassedOver, Source, write_listing
-from .corpora.kinds import check_kind, open_corpus
+from .corpora.kinds import absolute, check_kind, open_corpus
 from .engine.console import Resources, run_stage
 from .engine.mend import check_committed, check_listing, look_at, mended, redo_aim, set_aside, start_or_resume_redo
 from .engine.run_folder import Run, require_alone
@@ -58,12 +58,13 @@ def check_ingest(
     Raises:
         MillError: no such folder, no pictures in it, or a dataset that was made in another way.
     """
-    corpus = open_corpus(photos)
+    corpus = open_corpus(photos, config.columns)
     if next(corpus.list(leave_out=(address, *leave_out)), None) is None:
         raise MillError(_no_pictures(corpus, (address, *leave_out)))
     if not Storage(address).exists("dataset.json") or "images" in overwrite:
         return
     dataset = mended(address)
+    config = config.typed(corpus)
     before = {**plain(dataset.config.ingest), "shard_size": dataset.config.shard_size}
     changed = differences(before, {**config.provenance(), "shard_size": shard_size or dataset.config.shard_size})
     if changed:
@@ -114,14 +115,15 @@ def _ingest(
 ) -> Dataset:
     """:func:`ingest`, as a part of work that goes on: a redo of the images is not ended."""
     check_ingest(photos, address, config, shard_size, overwrite, leave_out)
-    stage = Ingest(open_corpus(os.path.abspath(photos)), config)
+    corpus = open_corpus(absolute(photos), config.columns)
+    stage = Ingest(corpus, config.typed(corpus))
     if Storage(address).exists("dataset.json"):
         dataset = mended(address)
         aim = {**stage.provenance(), "shard_size": shard_size, "corpus": stage.corpus.address}
         if "images" in overwrite and start_or_resume_redo(dataset, "images", aim):
-            dataset = dataset.redo_images(config.record(), shard_size)
+            dataset = dataset.redo_images(stage.config.record(), shard_size)
     else:
-        dataset = Dataset.create(address, config.record(), shard_size)
+        dataset = Dataset.create(address, stage.config.record(), shard_size)
     if not dataset.config.segments:
         resources.process.start()
         _list(dataset, stage.corpus, leave_out)
@@ -151,7 +153,8 @@ def _list(dataset: Dataset, corpus: Corpus, leave_out: Sequence[str]) -> None:
         run.end()
     if not rows:
         raise MillError(_no_pictures(corpus, (dataset.storage.address, *leave_out)))
-    dataset.list_from(corpus.address, Segment(0, shards, rows, corpus.kind, passed.said()))
+    segment = Segment(0, shards, rows, corpus.kind, passed.said(), corpus.listed_with() or None)
+    dataset.list_from(corpus.address, segment)
 
 
 def _check_corpus(dataset: Dataset, corpus: Corpus) -> None:
@@ -164,6 +167,12 @@ def _check_corpus(dataset: Dataset, corpus: Corpus) -> None:
         return
     for segment in dataset.config.segments:
         check_kind(segment.corpus, dataset.storage.address)
+        changed = differences(segment.listed_with or {}, corpus.listed_with())
+        if changed:
+            raise MillError(
+                f"{dataset.storage.address} was listed in another way: {'; '.join(changed)}\nask for the same again, "
+                "or list anew (and then redo all that is made from the images): --overwrite images"
+            )
     todo = sorted(set(range(dataset.shards)) - dataset.committed("images"))
     with dataset.parquet("sources", todo[0] if todo else 0) as parquet:
         rows: Iterator[dict[str, Any]] = read_rows(parquet)

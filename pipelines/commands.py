@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .engine.stage import Plan
     from .request import Request
 
-Photos = Annotated[Path, typer.Argument(help="Folder of pictures, with its subfolders.", show_default=False)]
+PHOTOS_HELP = "Pictures: a folder with its subfolders, or archives, e.g. 'corpus/{00000..00099}.tar'."
+Photos = Annotated[str, typer.Argument(help=PHOTOS_HELP, show_default=False)]
 CONDITIONS_HELP = (
     "Conditions to make, e.g. canny,hough=lsd,hed (see `controlmill doctor`). NAME:hed=safe gives the table a name."
 )
@@ -58,17 +59,17 @@ def build(
     from .rehearsal import rehearse
     from .request import parse_request
 
-    started, folder = time.monotonic(), str(photos)
+    started = time.monotonic()
     redo, resources = tables_to_redo(overwrite), job.resources()
     if conditions is None:
         conditions = "" if maps.conditions_from else "canny"
     request = parse_request(dataset, pictures.config(), redo, maps, networks, conditions)
     _print_unused_device(request)
     if dry_run:
-        for line in rehearse(folder, dataset, request, resources, pictures.shard_size, redo):
+        for line in rehearse(photos, dataset, request, resources, pictures.shard_size, redo):
             output.say(line)
         return
-    _build(folder, dataset, pictures, request.plan(), resources, redo, started)
+    _build(photos, dataset, pictures, request.plan(), resources, redo, started)
 
 
 def ingest(
@@ -84,7 +85,7 @@ def ingest(
 
     started, redo, resources = time.monotonic(), tables_to_redo(overwrite), job.resources()
     plan = parse_request(dataset, pictures.config(), redo, maps, NetworkOptions(), None).plan()
-    _build(str(photos), dataset, pictures, plan, resources, redo, started)
+    _build(photos, dataset, pictures, plan, resources, redo, started)
 
 
 def _build(

@@ -47,14 +47,36 @@ class IngestOptions:
         shown="a 16th of the pictures, 16 to 512",
     )
 
+    image_column: str = option(
+        "",
+        "Column of the pictures in Parquet files, or the ending of the pictures in tars, e.g. jpg.",
+        shown="found by its type",
+        panel="Columns",
+    )
+    caption_column: str = option(
+        "",
+        "Column or JSON field of the captions.",
+        shown="caption, text, prompt or captions",
+    )
+    keep_columns: tuple[str, ...] = option(
+        (),
+        "Columns or JSON fields to keep in the table images, e.g. license,similarity:float64. NAME[:TYPE], repeatable.",
+    )
+
     def config(self) -> IngestConfig:
-        """As the dataset stores it."""
+        """As the dataset stores it.
+
+        Raises:
+            MillError: a column cannot be kept.
+        """
         from controlmill.schemas.images.formats import Limits
 
+        from .corpora.columns import parse_columns
         from .stages.ingest import IngestConfig
 
         limits = Limits(round(self.max_megapixels * 1e6), round(self.max_megabytes * MEGABYTE), self.min_side)
-        return IngestConfig(self.resolution, self.fit, limits, self.white_level)
+        columns = parse_columns(self.image_column or None, self.caption_column or None, self.keep_columns)
+        return IngestConfig(self.resolution, self.fit, limits, self.white_level, columns)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.views.accounting import passed_over_lines
 
 from .actions import check_conditions, check_ingest, check_overwrite
-from .corpora.corpus import PassedOver, shard_size_for
+from .corpora.corpus import Corpus, PassedOver, shard_size_for
 from .corpora.kinds import open_corpus
 from .engine.console import Resources
 from .engine.stage import Plan, input_folders, outputs_of
@@ -46,7 +46,8 @@ def rehearse(
     if plan:
         check_conditions(address, plan, overwrite)
     anew = there is None or not there.shards or "images" in overwrite
-    lines += _listing(photos, storage.address, plan, shard_size) if anew else _listed(there)
+    corpus = open_corpus(photos, request.config.columns)
+    lines += _listing(corpus, storage.address, plan, shard_size) if anew else _listed(there)
     lines += [_table(None if anew and table == "images" else there, table, overwrite) for table in ("images", *tables)]
     for stage in plan:
         lines += stage.messages()
@@ -67,11 +68,13 @@ def _is_cut(dataset: Dataset) -> bool:
     return bool(redo.cut_switches(dataset.storage) or (finished and dataset.index("images") is None))
 
 
-def _listing(photos: str, address: str, plan: Plan, shard_size: int | None) -> list[str]:
+def _listing(corpus: Corpus, address: str, plan: Plan, shard_size: int | None) -> list[str]:
     passed = PassedOver()
-    rows = sum(1 for _ in open_corpus(photos).list(passed, (address, *input_folders(plan))))
+    rows = sum(1 for _ in corpus.list(passed, (address, *input_folders(plan))))
     shard_size = shard_size or shard_size_for(rows)
-    found = f"{rows:,} pictures would be listed from {photos}, {-(-rows // shard_size):,} shards of {shard_size:,}"
+    found = (
+        f"{rows:,} pictures would be listed from {corpus.address}, {-(-rows // shard_size):,} shards of {shard_size:,}"
+    )
     return [found, *passed_over_lines(passed.said(), [(rows, "listed")])]
 
 

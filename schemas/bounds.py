@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from .kinds import KEPT_TYPES
+
 MAX_DEPTH = 32  # of values whose names are free
 MAX_SHARD_ROWS = 100_000
 MAX_NUMBER = 2**63
@@ -32,4 +34,5 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Word = Annotated[str, Field(pattern="^[A-Za-z0-9_.:=-]{1,64}$")]  # what cards quote
 Colour = Annotated[str, Field(pattern="^[0-9a-f]{6}$")]
 Pixel = Annotated[int, Field(ge=0, le=65535)]
+KeptType = Annotated[str, Field(pattern=f"^(list<)?({'|'.join(KEPT_TYPES)})>?$")]
 Free = Annotated[dict[str, Any], AfterValidator(_check_free)]

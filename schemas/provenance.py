@@ -11,7 +11,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import Field
 
-from .bounds import Colour, Count, Finite, Free, Pixel, Positive, Sha256, Word
+from .bounds import Colour, Count, Finite, Free, KeptType, Pixel, Positive, Sha256, Word
 from .files.documents import FORBID
 from .kinds import KINDS, Kind
 
@@ -155,7 +155,10 @@ class LimitsRecord:
 
 @dataclass(frozen=True)
 class IngestRecord:
-    """What decided the pixels; see :class:`pipelines.stages.ingest.IngestConfig`."""
+    """What decided the images; see :class:`pipelines.stages.ingest.IngestConfig`.
+
+    ``columns`` are those that were kept from where the pictures come from, with their Arrow types.
+    """
 
     __pydantic_config__ = FORBID
 
@@ -164,6 +167,7 @@ class IngestRecord:
     fit: Literal["crop", "bucket", "none"]
     limits: LimitsRecord
     white: Annotated[int, Field(ge=1, le=65535)] | None
+    columns: dict[str, KeptType] | None = None
 
 
 NEEDED: dict[str, str] = {  # kind of a table → what says how it was made

@@ -142,7 +142,11 @@ class PassedOverRecord(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Segment:
-    """What one listing added to a dataset; ``corpus`` is the kind of corpus that was listed, such as ``folder``."""
+    """What one listing added to a dataset; ``corpus`` is the kind of corpus that was listed, such as ``folder``.
+
+    ``listed_with`` is what the listing depends on beside the corpus's address, see
+    :meth:`pipelines.corpora.corpus.Corpus.listed_with`.
+    """
 
     __pydantic_config__ = FORBID
 
@@ -151,6 +155,7 @@ class Segment:
     rows: Count
     corpus: Word
     passed_over: PassedOverRecord | None = None
+    listed_with: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)

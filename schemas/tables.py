@@ -50,6 +50,8 @@ _SOURCES = pa.schema(
         ("etag", pa.string()),
         ("caption", pa.string()),
         ("texts", pa.string()),
+        ("columns", pa.string()),
+        ("reason", pa.string()),
         ("fault", pa.string()),
     ]
 )
@@ -95,6 +97,11 @@ def condition_schema(condition: Condition, columns: Mapping[str, str]) -> pa.Sch
     if condition.kind != "text":
         head.append(pa.field("coverage", pa.float32()))
     return pa.schema([*head, *(pa.field(name, arrow_type(kind)) for name, kind in columns.items())])
+
+
+def images_schema(kept: Mapping[str, str]) -> pa.Schema:
+    """Schema of the images, with columns that were kept from where they come from (name → Arrow type)."""
+    return pa.schema([*_IMAGES, *(pa.field(name, arrow_type(kind)) for name, kind in kept.items())])
 
 
 def arrow_type(name: str) -> pa.DataType:

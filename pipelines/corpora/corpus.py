@@ -21,6 +21,7 @@ from controlmill.schemas.tables import SOURCES, TABLES
 
 from ..engine.rows import JobFault
 from ..engine.run_folder import Run
+from .columns import Columns
 
 MOST_KINDS = 10_000  # told apart while counting; dataset.json keeps the most frequent
 KINDS_KEPT = 20
@@ -42,6 +43,8 @@ class Source(NamedTuple):
         etag: changes when the bytes do; None where the corpus cannot tell.
         caption: where the corpus says it apart from the picture (a metadata file, a column).
         texts: endings of the files in its folder that may be captions; see :func:`captions.caption_beside`.
+        columns: JSON of the values of columns that are kept, where the listing knows them; see :mod:`columns`.
+        reason: of its refusal, where the listing knows a better one than that it is missing.
         fault: why it cannot be taken, where that is known from the listing alone.
     """
 
@@ -51,6 +54,8 @@ class Source(NamedTuple):
     etag: str | None = None
     caption: str | None = None
     texts: str | None = None
+    columns: str | None = None
+    reason: str | None = None
     fault: str | None = None
 
 
@@ -64,16 +69,18 @@ class Record:
         data: the picture's bytes, as they are stored.
         caption: None where there is none.
         caption_error: why one that is there could not be read.
+        columns: values of columns to keep that were read with it, before those of the listing.
     """
 
     data: bytes
     caption: str | None = None
     caption_error: str | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Corpus(ABC):
-    """Where pictures and their captions come from: a folder; later an archive, a table, a list of URLs.
+    """Where pictures and their captions come from: a folder, archives, tables, a list of URLs.
 
     Jobs carry it to their workers: it holds its address and settings only, and is picklable and hashable. What reading
     needs beside that (connections, open archives) is loaded on a worker and kept there,
@@ -81,10 +88,12 @@ class Corpus(ABC):
 
     Args:
         address: as a user gives it. It may be of this machine, and stays out of what may be published.
+        columns: the user's choice of columns.
     """
 
     kind: ClassVar[str]  # as the dataset's segment has it, and messages say it: "folder"
     address: str
+    columns: Columns = Columns()
 
     @abstractmethod
     def list(self, passed: PassedOver | None = None, leave_out: Iterable[str] = ()) -> Iterator[Source]:
@@ -97,6 +106,19 @@ class Corpus(ABC):
         Raises:
             MillError: it cannot be listed; with what to do.
         """
+
+    def kept_types(self) -> Mapping[str, str]:
+        """The Arrow types of the columns to keep, where the corpus has them typed; of others the text is kept.
+
+        Raises:
+            MillError: the corpus has no such column.
+        """
+        return {}
+
+    def listed_with(self) -> dict[str, str]:
+        """What the listing depends on beside the address; kept in the segment, and a rerun must have the same."""
+        chosen = {"image column": self.columns.image, "caption column": self.columns.caption}
+        return {name: value for name, value in chosen.items() if value}
 
     @abstractmethod
     def nothing_listed(self) -> str:

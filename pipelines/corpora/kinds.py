@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
+
 from controlmill.schemas.errors import MillError
 
+from .columns import Columns
 from .corpus import Corpus
 from .folder import FolderCorpus
+from .tar import TarCorpus
 
-KINDS: dict[str, type[Corpus]] = {kind.kind: kind for kind in (FolderCorpus,)}
+KINDS: dict[str, type[Corpus]] = {kind.kind: kind for kind in (FolderCorpus, TarCorpus)}
+BY_ENDING: dict[str, type[Corpus]] = {".tar": TarCorpus}
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")
 
 
-def open_corpus(address: str) -> Corpus:
-    """The corpus at an address: today always a folder. Nothing is read yet."""
-    return FolderCorpus(address)
+def open_corpus(address: str, columns: Columns = Columns()) -> Corpus:  # noqa: B008 it is frozen
+    """The corpus at an address: a folder, or by its ending another kind. Nothing is read yet.
+
+    Raises:
+        MillError: files of a kind that is not read.
+    """
+    if "://" not in address and os.path.isdir(address):
+        return FolderCorpus(address, columns)
+    if address.lower().endswith(COMPRESSED):
+        raise MillError(
+            f"{address}: in a compressed archive a picture has no place that it can be read from: "
+            "unpack it first (gunzip, zstd -d…), the archive itself can stay as it is"
+        )
+    kind = BY_ENDING.get(posixpath.splitext(address)[1].lower(), FolderCorpus)
+    return kind(address, columns)
+
+
+def absolute(address: str) -> str:
+    """An address that is the same from any working directory."""
+    return address if "://" in address else os.path.abspath(address)
 
 
 def check_kind(kind: str, address: str) -> None:

@@ -6,9 +6,10 @@ from that: so the two always agree, whoever wrote which, and listed = kept + rej
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from controlmill.schemas.dataset import Dataset
@@ -18,8 +19,9 @@ from controlmill.schemas.fingerprint import package_versions, row_key, sha256_by
 from controlmill.schemas.images.formats import Fit, Limits
 from controlmill.schemas.images.pixels import load_picture
 from controlmill.schemas.provenance import IngestRecord, LimitsRecord
-from controlmill.schemas.tables import IMAGES, REJECTED, SOURCES, TABLES
+from controlmill.schemas.tables import IMAGES, REJECTED, SOURCES, TABLES, images_schema
 
+from ..corpora.columns import Columns, kept_values
 from ..corpora.corpus import Corpus, Source, batched
 from ..engine.rows import Failure, JobFault, RowStep
 from ..engine.run_folder import Run
@@ -31,26 +33,42 @@ VERSION = 2  # goes up whenever the same file would give other pixels
 
 @dataclass(frozen=True)
 class IngestConfig:
-    """What decides the pixels; kept in ``dataset.json`` and never changed afterwards."""
+    """What decides the images; kept in ``dataset.json`` and never changed afterwards.
+
+    Of ``columns`` that are those that are kept: where picture and caption stand is the corpus's own.
+    """
 
     resolution: int = 512
     fit: Fit = "crop"
     limits: Limits = Limits()
     white: int | None = None  # in 16-bit greys that do not say it
+    columns: Columns = Columns()
 
     @classmethod
     def of(cls, dataset: Dataset) -> IngestConfig:
         """What a dataset was made with."""
         made = dataset.config.ingest
-        return cls(made.resolution, made.fit, Limits(**vars(made.limits)), made.white)
+        kept = Columns(kept=tuple((made.columns or {}).items()))
+        return cls(made.resolution, made.fit, Limits(**vars(made.limits)), made.white, kept)
+
+    def typed(self, corpus: Corpus) -> IngestConfig:
+        """With the types that the kept columns have in a corpus.
+
+        Raises:
+            MillError: it has no such column.
+        """
+        return replace(self, columns=self.columns.typed(corpus.kept_types()))
 
     def record(self) -> IngestRecord:
         """As stored in ``dataset.json``."""
-        return IngestRecord(VERSION, self.resolution, self.fit, LimitsRecord(**vars(self.limits)), self.white)
+        limits, kept = LimitsRecord(**vars(self.limits)), dict(self.columns.kept) or None
+        return IngestRecord(VERSION, self.resolution, self.fit, limits, self.white, kept)
 
     def provenance(self) -> dict[str, Any]:
         """As stored in files."""
-        return {"version": VERSION, **asdict(self)}
+        settings = {"version": VERSION, **asdict(self)}
+        del settings["columns"]
+        return {**settings, "columns": dict(self.columns.kept)} if self.columns.kept else settings
 
 
 @dataclass(frozen=True)
@@ -73,7 +91,7 @@ class IngestStep(RowStep):
             JobFault: the corpus cannot be read any more.
         """
         if row.fault:
-            raise Refused("missing", row.fault)
+            raise Refused(row.reason or "missing", row.fault)
         config = self.config
         record = self.corpus.read(row, config.limits.max_bytes)
         picture = load_picture(record.data, config.limits, config.resolution, config.fit, config.white)
@@ -96,6 +114,7 @@ class IngestStep(RowStep):
             "several": picture.several,
             "caption": record.caption,
             "caption_error": record.caption_error,
+            **kept_values({**json.loads(row.columns or "{}"), **record.columns}, config.columns),
         }
 
 
@@ -120,7 +139,7 @@ class Ingest(Stage):
     def outputs(self) -> dict[str, Output]:
         """Images and what was rejected."""
         return {
-            IMAGES: Output(TABLES[IMAGES].schema, self.provenance()),
+            IMAGES: Output(images_schema(dict(self.config.columns.kept)), self.provenance()),
             REJECTED: Output(TABLES[REJECTED].schema, {"table": REJECTED, "kind": REJECTED}),
         }
 

@@ -38,7 +38,7 @@ from ..provenance import Provenance
 from ..records import Entry
 from ..redo import leftovers
 from ..stored import stored_condition
-from ..tables import BASE_TABLES, CACHES, IMAGES, REJECTED, SOURCES, TABLES, condition_schema
+from ..tables import BASE_TABLES, CACHES, IMAGES, REJECTED, SOURCES, TABLES, condition_schema, images_schema
 from ..terminal.printing import printable
 from .card import CARD, stated_indexes
 
@@ -159,6 +159,8 @@ def _table_faults(dataset: Dataset, table: str, check_layout: LayoutCheck) -> It
 
 def _schema(table: str, provenance: Provenance) -> pa.Schema:
     """The columns that a table has at least."""
+    if table == IMAGES and provenance.ingest:
+        return images_schema(provenance.ingest.columns or {})
     if table in (*BASE_TABLES, *CACHES):
         return TABLES[table].schema
     return condition_schema(stored_condition(provenance), {})

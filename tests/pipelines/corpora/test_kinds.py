@@ -86,9 +86,9 @@ def test_a_segment_says_its_kind_and_where_it_is_stays_on_this_machine(tmp_path:
         assert segment["corpus"] == "folder"
         assert str(photos) not in (address / "dataset.json").read_text()
         assert Dataset.open(address).corpora == [str(photos)]
-        record = (address / "dataset.json").read_text().replace('"folder"', '"tar"')
+        record = (address / "dataset.json").read_text().replace('"folder"', '"cloud"')
         (address / "dataset.json").write_text(record)
-        with pytest.raises(MillError, match="listed from a corpus of kind tar, which this ControlMill does not read"):
+        with pytest.raises(MillError, match="listed from a corpus of kind cloud, which this ControlMill does not read"):
             actions.ingest(str(photos), str(address), SMALL, resources, 4)
 
 

@@ -1,0 +1,206 @@
+"""Files at an address: of this machine or of a store that fsspec knows, one file or many by ``{00..99}`` and ``*``.
+
+A pattern's part before its first special character, up to a slash, is its root. Files are named by their path below it,
+so that what a dataset keeps of them holds no path of a machine.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, BinaryIO
+
+from controlmill.schemas.errors import MillError, Refused, error_text
+from controlmill.schemas.files.storage import Storage
+
+from ..engine.worker import this_worker
+from .files import open_regular
+
+SPECIAL = re.compile(r"[{*?\[]")
+ALTERNATIVES = re.compile(r"\{([^{}]*)\}")
+NUMBERS = re.compile(r"(\d+)\.\.(\d+)")
+MOST_FILES = 100_000
+ETAGS = ("ETag", "etag", "blob_id", "md5Hash", "LastModified", "last_modified", "mtime", "created")  # the best first
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file below a root: its name, its size and what changes when it does (None where the store does not say)."""
+
+    name: str
+    size: int
+    etag: str | None
+
+    @property
+    def mark(self) -> str:
+        """By which it is known again."""
+        return f"{self.size}:{self.etag or ''}"
+
+
+@dataclass(frozen=True)
+class Places:
+    """The files at an address; ``address`` is a path, a pattern of paths, or either of a store (``s3://…``)."""
+
+    address: str
+
+    @functools.cached_property
+    def root(self) -> str:
+        """The folder that names begin at."""
+        special = None if self._exists else SPECIAL.search(self.address)
+        return posixpath.dirname(self.address[: special.start()] if special else self.address) or "."
+
+    @functools.cached_property
+    def pattern(self) -> str:
+        """The address below the root."""
+        return self.address[len(self.root) :].lstrip("/") if self.root != "." else self.address.removeprefix("./")
+
+    @functools.cached_property
+    def _exists(self) -> bool:
+        return "://" not in self.address and os.path.lexists(self.address)
+
+    @property
+    def storage(self) -> Storage:
+        """Of the root; once for each process."""
+        return this_worker().once(("places", self.root), lambda: Storage(self.root))
+
+    def find(self, leave_out: Iterable[str] = ()) -> list[Place]:
+        """The files in the order of the pattern's alternatives; those of a ``*`` sorted; each once.
+
+        Raises:
+            MillError: one that is named is not there, or there is none.
+        """
+        found: dict[str, Place] = {}
+        outside = tuple(os.path.join(os.path.abspath(folder), "") for folder in leave_out)
+        missing: list[str] = []
+        names = [self.pattern] if self._exists else list(islice(expand(self.pattern), MOST_FILES + 1))
+        if len(names) > MOST_FILES:
+            raise MillError(f"{self.address}: more than {MOST_FILES:,} files")
+        for name in names:
+            if not self._exists and SPECIAL.search(name):
+                places = self._matching(name)
+            else:
+                place = self.look_at(name)
+                missing += [] if place else [name]
+                places = [place] if place else []
+            for place in places:
+                if not (self.storage.local and self.storage.path(place.name).startswith(outside or ("\0",))):
+                    found.setdefault(place.name, place)
+        if missing:
+            more = f" and {len(missing) - 1:,} more of its {len(names):,} files" if len(missing) > 1 else ""
+            raise MillError(f"{self.address}: no file {missing[0]}{more}")
+        if not found:
+            raise MillError(f"{self.address}: no file has such a name")
+        return list(found.values())
+
+    def _matching(self, pattern: str) -> list[Place]:
+        root = self.storage.path()
+        try:
+            matched = self.storage.fs.glob(f"{root}/{pattern}", detail=True)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise MillError(f"{self.address} cannot be listed: {error.strerror or error}") from error
+        names = sorted(path for path, info in matched.items() if info["type"] == "file")
+        places = (self._place(path[len(root) :].lstrip("/"), matched[path]) for path in names)
+        return [place for place in places if place]
+
+    def look_at(self, name: str) -> Place | None:
+        """A file as it is now; None where there is none.
+
+        Raises:
+            OSError: it cannot be seen.
+        """
+        try:
+            return self._place(name, None if self.storage.local else self.storage.fs.info(self.storage.path(name)))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _place(self, name: str, info: dict[str, Any] | None) -> Place | None:
+        if self.storage.local:
+            there = os.stat(self.storage.path(name))
+            return Place(name, there.st_size, str(there.st_mtime_ns))
+        if info is None or info["type"] != "file" or info.get("size") is None:
+            return None
+        etag = next((info[key] for key in ETAGS if info.get(key)), None)
+        return Place(name, info["size"], None if etag is None else str(etag).strip('"'))
+
+    def path(self, name: str) -> str:
+        """The path of a file in its file system. Names come from tables of anybody, and must not lead out of the root.
+
+        Raises:
+            Refused: the name is absolute or climbs.
+        """
+        if not name or name.startswith("/") or ".." in name.split("/"):
+            raise Refused("missing", "its file is not below the corpus")
+        return self.storage.path(name)
+
+    def open(self, name: str) -> BinaryIO:
+        """A file, open for reading.
+
+        Raises:
+            OSError: it cannot be opened.
+            Refused: see :meth:`path`.
+        """
+        path = self.path(name)
+        return open_regular(path) if self.storage.local else self.storage.fs.open(path, "rb")
+
+    def read(self, name: str, start: int, end: int, mark: str | None) -> bytes:
+        """Bytes of a file; fewer where it ends before.
+
+        Raises:
+            OSError: it cannot be read.
+            Refused: it is not the file of this ``mark`` any more; or see :meth:`path`.
+        """
+        path = self.path(name)
+        if not self.storage.local:
+            try:
+                this_worker().once(("seen", self.address, name, mark), lambda: self._check(name, mark))
+                return bytes(self.storage.fs.cat_file(path, start=start, end=end))
+            except (OSError, Refused):
+                raise
+            except Exception as error:  # whatever a store's client raises
+                raise OSError(errno.EIO, error_text(error)) from error
+        with open_regular(path) as file:
+            there = os.fstat(file.fileno())
+            self._compare(name, Place(name, there.st_size, str(there.st_mtime_ns)), mark)
+            file.seek(start)
+            return file.read(min(end, there.st_size) - start)
+
+    def _check(self, name: str, mark: str | None) -> bool:
+        self._compare(name, self.look_at(name), mark)
+        return True
+
+    @staticmethod
+    def _compare(name: str, place: Place | None, mark: str | None) -> None:
+        if place is None:
+            raise FileNotFoundError(name)
+        if mark is not None and place.mark != mark:
+            raise Refused("changed", f"its file {name} is not as it was listed")
+
+
+def expand(pattern: str) -> Iterator[str]:
+    """The names that ``{a,b}`` and ``{00..12}`` in a pattern stand for; numbers are as long as they are written."""
+    found = next((match for match in ALTERNATIVES.finditer(pattern) if _words(match[1])), None)
+    if found is None:
+        yield pattern
+        return
+    for word in _words(found[1]) or ():
+        for rest in expand(pattern[found.end() :]):
+            yield f"{pattern[: found.start()]}{word}{rest}"
+
+
+def _words(inside: str) -> Iterable[str] | None:
+    numbers = NUMBERS.fullmatch(inside)
+    if numbers:
+        first, last = int(numbers[1]), int(numbers[2])
+        step = 1 if first <= last else -1
+        padded = any(word.startswith("0") and len(word) > 1 for word in numbers.groups())
+        width = max(map(len, numbers.groups())) if padded else 0
+        return (f"{number:0{width}d}" for number in range(first, last + step, step))
+    return inside.split(",") if "," in inside else None
