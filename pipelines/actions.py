@@ -30,9 +30,9 @@ from .engine.console import Resources, run_stage
 from .engine.mend import check_committed, check_listing, look_at, mended, redo_aim, set_aside, start_or_resume_redo
 from .engine.run_folder import Run, require_alone
 from .engine.stage import Plan, Stage, input_folders, outputs_of
+from .labels.beside import import_of
 from .stages.annotate import Annotate
 from .stages.columns import Column
-from .stages.import_maps import Import
 from .stages.ingest import Ingest, IngestConfig
 from .stages.recaption import Recaption
 
@@ -219,7 +219,7 @@ def plan_conditions(
     stages: list[Stage] = []
     if imports and conditions_from:
         limits = (config or IngestConfig()).limits
-        stages.append(Import(os.path.abspath(conditions_from), tuple(imports), limits))
+        stages.append(import_of(os.path.abspath(conditions_from), imports, limits))
     if captions_from:
         stages.append(Recaption(os.path.abspath(captions_from)))
     if choices:

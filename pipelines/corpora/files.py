@@ -7,6 +7,8 @@ import os
 import stat
 from typing import BinaryIO
 
+from controlmill.schemas.errors import Refused
+
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 MAKE_ROOM = "make room for temporary files, or set TMPDIR to where some is"
 
@@ -43,3 +45,16 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         return file.read(min(size, limit) + 1) if size else b""
+
+
+def read_capped(path: str | os.PathLike[str], cap: int) -> bytes:
+    """All bytes of a regular file.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        Refused: too_many_bytes.
+    """
+    data = read_regular(path, cap)
+    if len(data) > cap:
+        raise Refused("too_many_bytes", f"more than {cap} bytes, the cap")
+    return data

@@ -76,6 +76,13 @@ def folders_in(folder: str) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] not in ".@_")
 
 
+def not_imported(folder: str, columns: Sequence[Column]) -> list[str]:
+    """A line that names the folders that are left out, where there are any."""
+    known = {column.name for column in columns}
+    left = [name for name in folders_in(folder) if name not in known]
+    return [f"not imported: {', '.join(left)} (--condition-kind NAME=KIND says what they are)"] if left else []
+
+
 def files_of(folder: str, column: Column) -> tuple[int, Counter[str]]:
     """(files that can be maps of a column, endings of the others)."""
     maps, others = 0, Counter[str]()
@@ -109,7 +116,7 @@ def _others_text(others: Counter[str]) -> str:
     return f"{others.total():,} other files: {', '.join(named)}{more}" if others else ""
 
 
-def said_of(folder: str, column: Column) -> list[str]:
+def messages_of(folder: str, column: Column) -> list[str]:
     """What a user is to know of an import before it starts, in lines."""
     maps, others = files_of(folder, column)
     lines = [f"{column.name}: {maps:,} maps in {os.path.join(folder, column.name)}; {reading_text(column)}"]

@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import actions
 from controlmill.pipelines.engine.stage import Plan
+from controlmill.pipelines.labels.source import refit
 from controlmill.pipelines.options import MapOptions
 from controlmill.pipelines.stages.columns import parse_columns
-from controlmill.pipelines.stages.import_maps import refit
 from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError, Refused

@@ -1,0 +1,94 @@
+"""A user's own maps: a folder for each condition, in which a map has the path and stem of its picture.
+
+``photos/a/b.jpg`` ↔ ``maps/depth/a/b.png``.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from controlmill.schemas.errors import Refused
+from controlmill.schemas.images.formats import Limits
+from controlmill.schemas.images.pixels import GATE
+from controlmill.schemas.maps.meaning import Plane
+from controlmill.schemas.maps.planes import read_map
+
+from ..corpora.files import read_capped
+from ..corpora.folder import FolderCorpus
+from ..engine.rows import JobFault
+from ..stages.columns import Column, messages_of, not_imported
+from ..stages.import_maps import Import
+from .source import Labels, MapSource, Parts
+
+OTHER_FILES = 10_000  # of a folder, that are known by name
+
+
+@dataclass(frozen=True)
+class MapsBeside(MapSource):
+    """Maps named like their pictures, in the folder ``place``, which has the condition's name."""
+
+    def open(self) -> Labels:
+        """Nothing is listed: the name of a picture is that of its map."""
+        return self
+
+    def read(self, picture: str, max_bytes: int) -> Parts:
+        """See :meth:`Labels.read`."""
+        return (read_capped(self.find(picture), max_bytes),)
+
+    def plane(self, parts: Parts, limits: Limits) -> Plane:
+        """See :meth:`MapSource.plane`."""
+        return read_map(parts[0], self.reading, limits, GATE.hold)
+
+    def find(self, picture: str) -> Path:
+        """The map of a picture.
+
+        Raises:
+            Refused: missing, with the name of what is there instead.
+            JobFault: the folder cannot be read any more.
+        """
+        maps, endings = FolderCorpus(self.place), Column(self.condition, self.reading).endings
+        base = maps.path(picture)
+        for ending in (*endings, *(ending.upper() for ending in endings)):
+            path = base.with_suffix(ending)
+            if path.is_file():
+                return path
+        fault = maps.explain(FileNotFoundError(base.name))
+        if isinstance(fault, JobFault):
+            raise fault
+        other = _others_in(str(base.parent), endings).get(base.stem)
+        there = f"; {other} is there" if other else ""
+        name = f"{os.path.basename(self.place)}/{base.stem}"
+        raise Refused("missing", f"no {name} with any of {', '.join(endings)}{there}")
+
+    def input_folders(self) -> tuple[str, ...]:
+        """The condition's folder, which may be a link, and the one that it is in."""
+        return (os.path.dirname(self.place), self.place)
+
+    def messages(self) -> Iterator[str]:
+        """See :meth:`LabelSource.messages`."""
+        yield from messages_of(os.path.dirname(self.place), Column(self.condition, self.reading))
+
+
+@functools.lru_cache(maxsize=8)
+def _others_in(folder: str, endings: tuple[str, ...]) -> dict[str, str]:
+    """Stem → name of the files in a folder that are not looked at, the first of them."""
+    found: dict[str, str] = {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                stem, ending = os.path.splitext(entry.name)
+                if ending.lower() not in endings and len(found) < OTHER_FILES:
+                    found.setdefault(stem, entry.name)
+    except OSError:
+        return {}
+    return found
+
+
+def import_of(folder: str, columns: Sequence[Column], limits: Limits) -> Import:
+    """The stage that imports the maps of a folder."""
+    sources = [MapsBeside(os.path.join(folder, column.name), column.condition, column.reading) for column in columns]
+    return Import(tuple(sources), limits, tuple(not_imported(folder, columns)))
