@@ -10,10 +10,11 @@ from controlmill.schemas.errors import MillError
 from .columns import Columns
 from .corpus import Corpus
 from .folder import FolderCorpus
+from .parquet import ParquetCorpus
 from .tar import TarCorpus
 
-KINDS: dict[str, type[Corpus]] = {kind.kind: kind for kind in (FolderCorpus, TarCorpus)}
-BY_ENDING: dict[str, type[Corpus]] = {".tar": TarCorpus}
+KINDS: dict[str, type[Corpus]] = {kind.kind: kind for kind in (FolderCorpus, TarCorpus, ParquetCorpus)}
+BY_ENDING: dict[str, type[Corpus]] = {".tar": TarCorpus, ".parquet": ParquetCorpus}
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")
 
 

@@ -10,52 +10,40 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from controlmill.schemas.errors import MillError, Refused, error_text
 from controlmill.schemas.images.formats import picture_endings
 
-from ..engine.rows import JobFault
+from .archives import ArchiveCorpus, located, named, refused
 from .captions import ENDINGS, MAX_BYTES, caption_keys, caption_of_file, encoding_of, first_caption
-from .corpus import Corpus, PassedOver, Record, Source
-from .folder import MAX_CAPTION_ERROR, NOT_OF_A_FILE
-from .places import Place, Places
+from .corpus import PassedOver, Record, Source
+from .folder import MAX_CAPTION_ERROR
+from .places import Place
 from .tar_members import Member, members
-from .walk import NOT_UTF8
 
 LONGEST_ENDING = 16
 MAX_SAMPLE = 256  # members of one sample that are looked at
 GAP = 64 * 1024  # bytes between a picture and its caption that are read rather than asked for twice
-LOCATOR = re.compile(r"(\d{1,16})\+(\d{1,16})((?: \.[a-z]+:\d{1,16}\+\d{1,16})*) @(.+)", re.DOTALL)
+WHERE = re.compile(r"(\d{1,16})\+(\d{1,16})((?: \.[a-z]+:\d{1,16}\+\d{1,16})*)")
 TEXT = re.compile(r" (\.[a-z]+):(\d+)\+(\d+)")
 Text = tuple[str, int, int]  # how a member is read (as .txt, .caption or .json), where it is, its bytes
-CLIMBS = "its name leads out of the archive"
 
 
 @dataclass(frozen=True)
-class TarCorpus(Corpus):
+class TarCorpus(ArchiveCorpus):
     """Uncompressed archives; ``address`` is a path or a pattern of paths (:class:`places.Places`).
 
     A source is a member's name. Its locator says where picture and texts are, as ``START+SIZE .txt:START+SIZE…
-    @ARCHIVE``; its etag is that of the archive.
+    @ARCHIVE``.
     """
 
     kind = "tar"
 
-    @property
-    def places(self) -> Places:
-        """The archives."""
-        return Places(self.address)
-
-    def list(self, passed: PassedOver | None = None, leave_out: Iterable[str] = ()) -> Iterator[Source]:
-        """The picture of each sample, archive by archive; see :meth:`Corpus.list`."""
-        passed = PassedOver() if passed is None else passed
-        for place in self.places.find(leave_out):
-            yield from self._archive(place, passed)
-
-    def _archive(self, place: Place, passed: PassedOver) -> Iterator[Source]:
+    def list_file(self, place: Place, passed: PassedOver) -> Iterator[Source]:
+        """The picture of each sample of an archive."""
         key, sample = None, dict[str, Member]()
         try:
             with self.places.open(place.name) as file:
@@ -100,7 +88,7 @@ class TarCorpus(Corpus):
         """A second member of the same name in a sample."""
         ending = os.path.splitext(member.name)[1].lower()
         if ending in picture_endings():
-            yield _refused(_source(member), "duplicate", "an earlier member of its sample has this name")
+            yield refused(named(member.name, member.size), "duplicate", "an earlier member of its sample has this name")
         else:
             _count(passed, ending)
 
@@ -116,9 +104,9 @@ class TarCorpus(Corpus):
         if ending is None:
             return
         member = sample[ending]
-        source = _source(member)
+        source = named(member.name, member.size)
         if not source.fault and member.start + member.size > place.size:
-            source = _refused(source, "truncated", "its archive ends before it does")
+            source = refused(source, "truncated", "its archive ends before it does")
         said = "".join(f" {kind}:{sample[text].start}+{sample[text].size}" for text, kind in texts.items())
         locator = f"{member.start}+{member.size}{said} @{place.name}"
         yield source._replace(locator=locator, etag=place.mark)
@@ -202,24 +190,6 @@ class TarCorpus(Corpus):
                 return caption
         return None
 
-    def is_as_listed(self, source: Source) -> bool:
-        """Whether the archive is the one that was listed, by its size and time (of a store, its etag)."""
-        try:
-            place = self.places.look_at(_located(source)[0])
-        except (OSError, Refused):
-            return False
-        return place is not None and place.mark == source.etag
-
-    def explain(self, error: OSError, source: str = "") -> JobFault | Refused:
-        """An archive that is gone, or a store that does not answer, is no fault of a member; a bad sector is."""
-        local = self.places.storage.local
-        if local and not isinstance(error, FileNotFoundError | PermissionError) and error.errno not in NOT_OF_A_FILE:
-            return Refused("unreadable", error_text(error))
-        return JobFault(
-            f"{self.address}: an archive cannot be read any more ({error.strerror or error}): "
-            "when it can, run the same command again"
-        )
-
 
 def _located(source: Source) -> tuple[str, tuple[int, int], list[Text]]:
     """(archive, where the picture is in it, where texts are) of a locator.
@@ -227,27 +197,12 @@ def _located(source: Source) -> tuple[str, tuple[int, int], list[Text]]:
     Raises:
         Refused: it is none.
     """
-    found = LOCATOR.fullmatch(source.locator or "")
+    where, archive = located(source)
+    found = WHERE.fullmatch(where)
     if found is None:
-        raise Refused("missing", "the listing does not say where in an archive it is")
+        raise Refused("missing", "the listing does not say where in its archive it is")
     texts = [(kind, int(start), int(size)) for kind, start, size in TEXT.findall(found[3])]
-    return found[4], (int(found[1]), int(found[2])), texts[: len(ENDINGS) * 2]
-
-
-def _source(member: Member) -> Source:
-    """A member as a source: by its name without a ``./`` before it."""
-    name = re.sub(r"^(\./+)+", "", member.name)
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        return _refused(Source(name, size=member.size), "missing", NOT_UTF8)
-    source = Source(name, size=member.size)
-    return _refused(source, "bad_name", CLIMBS) if name.startswith("/") or ".." in name.split("/") else source
-
-
-def _refused(source: Source, reason: str, fault: str) -> Source:
-    return source._replace(reason=reason, fault=fault)
+    return archive, (int(found[1]), int(found[2])), texts[: len(ENDINGS) * 2]
 
 
 def _count(passed: PassedOver, ending: str) -> None:

@@ -28,6 +28,7 @@ from ..engine.run_folder import Run
 from ..engine.stage import GroupTask, Output, Stage
 
 TOO_MANY_GONE = 8  # pictures: a shard of at least so many, all gone, is a fault of the disk or of the listing
+UNKNOWN_SIZE = 1024 * 1024  # bytes that a picture is taken to have where its corpus does not say
 VERSION = 2  # goes up whenever the same file would give other pixels
 
 
@@ -80,8 +81,8 @@ class IngestStep(RowStep):
 
     def cost(self, row: Source) -> int:
         """Compressed pictures unfold about fifteenfold; those that unfold to more wait for memory in ``do``."""
-        most = self.config.limits.max_pixels * 3
-        return most if row.size is None else min(row.size * 15, most)
+        size = UNKNOWN_SIZE if row.size is None else row.size
+        return min(size * 15, self.config.limits.max_pixels * 3)
 
     def do(self, row: Source) -> dict[str, Any]:
         """Read, decode, fit, encode.

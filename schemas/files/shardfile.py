@@ -101,11 +101,16 @@ class ShardFile(pq.ParquetFile):
     (apache/arrow#34314); and our jobs have workers of their own.
     """
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: BinaryIO, buffer: int = 0):
+        """``buffer``: bytes of a column that are read at a time; 0: all that a row group has of it."""
         self.name = str(getattr(file, "path", None) or getattr(file, "name", "a Parquet file"))
         with naming(self.name):
             _check_footer(file)
-            super().__init__(file, pre_buffer=False, page_checksum_verification=True)
+            super().__init__(file, buffer_size=buffer, pre_buffer=False, page_checksum_verification=True)
+
+    def close(self, force: bool = True) -> None:
+        """Close the file, too."""
+        super().close(force)
 
 
 def _check_footer(file: BinaryIO) -> None:
