@@ -25,7 +25,7 @@ from controlmill.annotators.catalogue import Choice, parse_conditions
 from controlmill.annotators.plan import find_weights, forward_groups
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.upstream import controlnet_aux
-from controlmill.pipelines import actions
+from controlmill.pipelines import ingestion
 from controlmill.pipelines.engine.console import Resources
 from controlmill.pipelines.engine.run_folder import Run
 from controlmill.pipelines.engine.shards import Job, run_shard
@@ -193,7 +193,7 @@ def main() -> None:
         write_weights(folder)
         photos = write_photographs(folder / "photos", count)
         with Resources(threads=1) as resources:
-            actions.ingest(str(photos), str(folder / "dataset"), IngestConfig(), resources)
+            ingestion.ingest(str(photos), str(folder / "dataset"), IngestConfig(), resources)
         hed = next(found for found in find_weights(parse_conditions("hed"), str(folder)))
         theirs = time_reference(folder / "dataset", reference_calls(folder, Path(hed.path)))
         shutil.rmtree(folder / "dataset/cache")

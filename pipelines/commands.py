@@ -98,17 +98,17 @@ def _build(
     started: float,
 ) -> None:
     """Check all that is asked for, then ingest, and annotate as far as there is a plan for it."""
-    from . import actions
+    from . import annotation, ingestion
     from .engine.stage import input_folders, outputs_of
 
     config, shard_size, tables = pictures.config(), pictures.shard_size, ("images", *outputs_of(plan))
-    actions.check_overwrite(redo, tables)
-    actions.check_ingest(photos, address, config, shard_size, redo, input_folders(plan))
-    actions.check_conditions(address, plan, redo)
+    annotation.check_overwrite(redo, tables)
+    ingestion.check_ingest(photos, address, config, shard_size, redo, input_folders(plan))
+    annotation.check_conditions(address, plan, redo)
     _print_listing(address, redo)
     _print_sources(plan)
     with resources:
-        dataset = actions.build(photos, address, config, plan, resources, shard_size, redo)
+        dataset = annotation.build(photos, address, config, plan, resources, shard_size, redo)
     _print_summary(dataset, list(tables), time.monotonic() - started)
 
 
@@ -122,7 +122,7 @@ def annotate(
     overwrite: Overwrite = None,
 ) -> None:
     """Add condition tables to a dataset, or make them again. The images are not touched."""
-    from . import actions
+    from . import annotation
     from .engine.mend import mended
     from .engine.stage import outputs_of
     from .request import parse_request
@@ -133,10 +133,10 @@ def annotate(
     request = parse_request(dataset, config, redo, maps, networks, conditions or "", captions_from)
     _print_unused_device(request)
     plan = request.plan()
-    actions.check_overwrite(redo, tuple(outputs_of(plan)))
+    annotation.check_overwrite(redo, tuple(outputs_of(plan)))
     _print_sources(plan)
     with job.resources() as resources:
-        done = actions.annotate(dataset, plan, resources, redo)
+        done = annotation.annotate(dataset, plan, resources, redo)
     _print_summary(done, list(outputs_of(plan)), time.monotonic() - started)
 
 
@@ -146,18 +146,18 @@ def encode(dataset: Folder, caches: EncodeOptions, job: JobOptions, overwrite: O
     from controlmill.annotators.runtime.torch_device import resolve_device
     from controlmill.schemas.tables import CACHES, LATENTS
 
-    from . import actions
+    from . import annotation
     from .engine.stage import outputs_of
     from .stages.encode import check_encode, plan_encode
 
     started, redo = time.monotonic(), tables_to_redo(overwrite)
-    actions.check_overwrite(redo, CACHES if caches.text else (LATENTS,))
+    annotation.check_overwrite(redo, CACHES if caches.text else (LATENTS,))
     check_encode(dataset, caches.base, caches.text)
     place = Placement(resolve_device(caches.device), caches.dtype)
     stored = "fp16" if caches.half else "fp32"
     plan = plan_encode(dataset, caches.base, place, caches.batch_size, caches.text, caches.flip, stored, redo)
     with job.resources() as resources:
-        done = actions.annotate(dataset, plan, resources, redo)
+        done = annotation.annotate(dataset, plan, resources, redo)
     _print_summary(done, list(outputs_of(plan)), time.monotonic() - started)
 
 

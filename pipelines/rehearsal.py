@@ -12,11 +12,12 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.views.accounting import passed_over_lines
 
-from .actions import check_conditions, check_ingest, check_overwrite
+from .annotation import check_conditions, check_overwrite
 from .corpora.corpus import Corpus, PassedOver, shard_size_for
 from .corpora.kinds import open_corpus
 from .engine.console import Resources
 from .engine.stage import Plan, input_folders, outputs_of
+from .ingestion import check_ingest
 from .request import Request
 from .stages.annotate import Annotate
 

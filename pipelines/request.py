@@ -9,10 +9,10 @@ from pathlib import Path
 from controlmill.annotators.catalogue import Choice, check_licences, parse_conditions
 from controlmill.schemas.errors import MillError
 
-from .actions import plan_conditions
 from .engine.stage import Plan
 from .networks import Placements
 from .options import MapOptions, NetworkOptions
+from .planning import plan_conditions
 from .stages.columns import Column, parse_columns
 from .stages.ingest import IngestConfig
 
@@ -46,7 +46,7 @@ class Request:
         """The stages that make it.
 
         Raises:
-            MillError: see :func:`actions.plan_conditions`.
+            MillError: see :func:`planning.plan_conditions`.
         """
         folder, captions = (str(path) if path else None for path in (self.conditions_from, self.captions_from))
         return plan_conditions(self.choices, self.placements, self.weights, self.imports, folder, self.config, captions)

@@ -22,7 +22,7 @@ from controlmill.__main__ import main
 from controlmill.annotators.base import Annotation, Annotator, Network
 from controlmill.annotators.catalogue import Choice, parse_conditions
 from controlmill.annotators.runtime.placement import Placement
-from controlmill.pipelines import actions
+from controlmill.pipelines import annotation, ingestion, planning
 from controlmill.pipelines.engine.console import Engine, JobProcess, Resources
 from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas.dataset import Dataset
@@ -106,10 +106,10 @@ def make(
 ) -> Dataset:
     """Ingest and annotate, as the command does; with an engine that is given, in a process of its own."""
     choices = parse_conditions(conditions) if isinstance(conditions, str) else list(conditions)
-    plan = actions.plan_conditions(choices, actions.everywhere(place or Placement()), None)
+    plan = planning.plan_conditions(choices, planning.everywhere(place or Placement()), None)
     with Resources(engine, threads) if engine else KeptResources(threads=threads) as resources:
-        actions.ingest(str(photos), str(dataset), config, resources, shard_size)
-        return actions.annotate(str(dataset), plan, resources)
+        ingestion.ingest(str(photos), str(dataset), config, resources, shard_size)
+        return annotation.annotate(str(dataset), plan, resources)
 
 
 def digests(dataset: Path) -> dict[str, str]:

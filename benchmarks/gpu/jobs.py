@@ -22,8 +22,9 @@ from benchmarks.gpu.annotators import picture
 from benchmarks.gpu.cases import Case, Setting
 from controlmill.annotators.base import Annotation, Annotator, Network
 from controlmill.annotators.catalogue import Choice, parse_conditions
+from controlmill.annotators.plan import find_weights
 from controlmill.annotators.runtime.placement import Placement
-from controlmill.pipelines import actions, batching
+from controlmill.pipelines import batching, ingestion, planning
 from controlmill.pipelines.engine.console import Engine, Resources
 from controlmill.pipelines.engine.run_folder import Run
 from controlmill.pipelines.engine.runners import open_engine
@@ -71,7 +72,7 @@ class Bench:
             Image.fromarray(picture(number, self.side)).save(photos / f"{number:04d}.jpg", quality=90)
         with Resources(threads=self.threads) as resources:
             config = IngestConfig(resolution=self.side)
-            return actions.ingest(str(photos), str(self.setting.scratch / "dataset"), config, resources, self.shard)
+            return ingestion.ingest(str(photos), str(self.setting.scratch / "dataset"), config, resources, self.shard)
 
     @functools.cached_property
     def weights(self) -> str:
@@ -114,7 +115,7 @@ class Bench:
         self, choices: Sequence[Choice], place: Placement, folder: str | None, shards: int = 1
     ) -> Iterator[tuple[Job, Run]]:
         """An annotate job whose tables are yet to be made."""
-        (stage,) = actions.plan_conditions(choices, actions.everywhere(place), folder)
+        (stage,) = planning.plan_conditions(choices, planning.everywhere(place), folder)
         for table in stage.outputs():
             self.dataset.drop(table)
         run = Run.start(self.dataset.storage)
@@ -140,7 +141,7 @@ class Bench:
         """The batch that `--batch-size auto` measures, and what measuring takes."""
         network = self.choices[0].build().network
         assert network is not None
-        found = {file.name: file for file in actions.find_weights(self.choices, self.weights)}
+        found = {file.name: file for file in find_weights(self.choices, self.weights)}
         started = time.perf_counter()
         batch = batching.measured(network, found, Placement(self.setting.device, dtype), self.side // 2)
         return {"batch": batch, "seconds_to_choose": time.perf_counter() - started}

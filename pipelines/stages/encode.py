@@ -22,7 +22,7 @@ from controlmill.schemas.files.documents import plain
 from controlmill.schemas.images.codecs import decode_image
 from controlmill.schemas.tables import CACHES, EMBEDDINGS, LATENTS, TABLES
 
-from ..actions import images_wanted
+from ..annotation import images_wanted
 from ..engine.mend import mended
 from ..engine.rows import BatchStep, JobFault
 from ..engine.run_folder import Run

@@ -14,7 +14,7 @@ from PIL import Image
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.hed import HED
 from controlmill.annotators.runtime.placement import Placement
-from controlmill.pipelines import actions
+from controlmill.pipelines import annotation, planning
 from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.engine import console
 from controlmill.pipelines.stages.ingest import Ingest, IngestConfig
@@ -129,11 +129,11 @@ def test_overwrite_redoes_one_table_and_leaves_the_others(copy: Path) -> None:
 
 def test_a_redo_that_was_cut_off_goes_on_with_the_same_command(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = digests(copy)
-    plan = actions.plan_conditions(parse_conditions("canny=100:200"), actions.everywhere(Placement()), None)
+    plan = planning.plan_conditions(parse_conditions("canny=100:200"), planning.everywhere(Placement()), None)
     with monkeypatch.context() as cut:
         cut.setattr(console, "switch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt), KeptResources(threads=1) as resources:
-            actions.annotate(str(copy), plan, resources, ["canny"])
+            annotation.annotate(str(copy), plan, resources, ["canny"])
     made = (copy / "_redo/canny/0000/00000000.parquet").stat().st_ino
     (copy / "_redo/canny/0000/00000001.parquet").unlink()
     assert {name: digest for name, digest in digests(copy).items() if not name.startswith("_redo/")} == before
@@ -144,7 +144,7 @@ def test_a_redo_that_was_cut_off_goes_on_with_the_same_command(copy: Path, monke
     with monkeypatch.context() as cut:
         cut.setattr(redo, "end", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt), KeptResources(threads=1) as resources:
-            actions.annotate(str(copy), plan, resources, ["canny"])
+            annotation.annotate(str(copy), plan, resources, ["canny"])
     assert (copy / "canny/0000/00000000.parquet").stat().st_ino == made
     again = command("annotate", str(copy), "--conditions", "canny=100:200", "--overwrite", "canny")
     assert again.returncode == 0, again.stderr  # which ends the command that was cut off after its switch
@@ -156,11 +156,11 @@ def test_a_redo_that_was_cut_off_goes_on_with_the_same_command(copy: Path, monke
 
 def test_a_redo_asked_of_the_library_ends_with_it_and_is_done_again_when_asked_again(copy: Path) -> None:
     before = digests(copy)
-    plan = actions.plan_conditions(parse_conditions("canny"), actions.everywhere(Placement()), None)
+    plan = planning.plan_conditions(parse_conditions("canny"), planning.everywhere(Placement()), None)
     made = set()
     for _ in range(2):
         with KeptResources(threads=1) as resources:
-            actions.annotate(str(copy), plan, resources, ["canny"])
+            annotation.annotate(str(copy), plan, resources, ["canny"])
         assert not (copy / "_redo").exists()
         made.add((copy / "canny/0000/00000000.parquet").stat().st_mtime_ns)
     assert len(made) == 2

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from controlmill.pipelines import actions
+from controlmill.pipelines import ingestion
 from controlmill.pipelines.corpora import folder as module
 from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.engine.rows import Failure, JobFault, run_rows
@@ -122,7 +122,7 @@ def test_images_redone_from_another_folder_are_of_that_folder(tmp_path: Path) ->
     make(photos, dataset, "canny")
     for folder in (photos, other):  # the first redo is not ended, as where it was cut off
         with KeptResources(threads=1) as resources:
-            actions.ingest(str(folder), str(dataset), SMALL, resources, 4, ["images"])
+            ingestion.ingest(str(folder), str(dataset), SMALL, resources, 4, ["images"])
     assert {row["source"].split("/")[0] for row in rows(dataset, "images")} == {"deeper"}
 
 

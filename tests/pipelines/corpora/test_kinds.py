@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from controlmill.pipelines import actions
+from controlmill.pipelines import ingestion
 from controlmill.pipelines.corpora.corpus import Corpus, PassedOver, Record, Source
 from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.corpora.kinds import KINDS, open_corpus
@@ -59,11 +59,11 @@ class Numbers(Corpus):
 def test_ingest_takes_sources_of_another_kind_whose_size_is_not_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(actions, "open_corpus", Numbers)
+    monkeypatch.setattr(ingestion, "open_corpus", Numbers)
     monkeypatch.setitem(KINDS, Numbers.kind, Numbers)
     for _ in range(2):  # the second time, that the corpus is the one that was listed
         with KeptResources(threads=1) as resources:
-            dataset = actions.ingest("0..5", str(tmp_path / "dataset"), SMALL, resources, 4)
+            dataset = ingestion.ingest("0..5", str(tmp_path / "dataset"), SMALL, resources, 4)
     listed = [(row["source"], row["locator"], row["size"]) for row in rows(tmp_path / "dataset", "sources")]
     assert listed == [(f"scenes/{number}.png", f"scene:{number}", None) for number in range(6)]
     images = rows(tmp_path / "dataset", "images")
@@ -81,7 +81,7 @@ def test_ingest_takes_sources_of_another_kind_whose_size_is_not_known(
 def test_a_segment_says_its_kind_and_where_it_is_stays_on_this_machine(tmp_path: Path) -> None:
     photos, address = write_photos(tmp_path / "photos", 2), tmp_path / "dataset"
     with KeptResources(threads=1) as resources:
-        actions.ingest(str(photos), str(address), SMALL, resources, 4)
+        ingestion.ingest(str(photos), str(address), SMALL, resources, 4)
         (segment,) = json.loads((address / "dataset.json").read_text())["segments"]
         assert segment["corpus"] == "folder"
         assert str(photos) not in (address / "dataset.json").read_text()
@@ -89,7 +89,7 @@ def test_a_segment_says_its_kind_and_where_it_is_stays_on_this_machine(tmp_path:
         record = (address / "dataset.json").read_text().replace('"folder"', '"cloud"')
         (address / "dataset.json").write_text(record)
         with pytest.raises(MillError, match="listed from a corpus of kind cloud, which this ControlMill does not read"):
-            actions.ingest(str(photos), str(address), SMALL, resources, 4)
+            ingestion.ingest(str(photos), str(address), SMALL, resources, 4)
 
 
 def test_a_corpus_travels_to_workers_and_is_a_key_of_what_they_keep() -> None:

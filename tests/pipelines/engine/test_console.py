@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from controlmill.annotators.runtime.placement import Placement
-from controlmill.pipelines import actions
+from controlmill.pipelines import ingestion
 from controlmill.pipelines.engine import console
 from controlmill.pipelines.engine.console import Engine
 from controlmill.schemas.dataset import Dataset
@@ -266,7 +266,7 @@ def test_work_that_an_engine_loses_silently_is_an_error(
 ) -> None:
     monkeypatch.setattr(console.JobProcess, "run", lambda *_: 0)
     with pytest.raises(MillError, match="ended without an error, but 4 of 4 shards"):
-        actions.ingest(str(photos), str(tmp_path / "dataset"), SMALL, console.Resources(), 4)
+        ingestion.ingest(str(photos), str(tmp_path / "dataset"), SMALL, console.Resources(), 4)
 
 
 def test_an_engine_that_fails_is_reported_in_its_own_words(photos: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from controlmill.annotators.catalogue import Choice, parse_conditions
 from controlmill.annotators.runtime.placement import Placement
-from controlmill.pipelines import actions
+from controlmill.pipelines import annotation, ingestion, planning
 from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.engine import console
 from controlmill.pipelines.engine.mend import mended, others_damaged
@@ -57,8 +57,8 @@ def test_without_the_index_of_images_no_map_is_called_stale(photos: Path, copy: 
     for table in ("images", "canny"):
         (copy / index_file(table)).unlink()
     assert Dataset.open(copy).state("hough").status == "complete"
-    plan = actions.plan_conditions(parse_conditions("hough=lsd"), actions.everywhere(Placement()), None)
-    actions.check_conditions(str(copy), plan, ())
+    plan = planning.plan_conditions(parse_conditions("hough=lsd"), planning.everywhere(Placement()), None)
+    annotation.check_conditions(str(copy), plan, ())
     make(photos, copy)
     assert digests(copy) == before
 
@@ -132,7 +132,7 @@ def test_a_removed_dataset_is_not_made_again(photos: Path, copy: Path, monkeypat
     (copy / shard_file("images", 0)).unlink()
     monkeypatch.setattr(console.JobProcess, "run", removing)
     with pytest.raises(Gone, match="was removed"), console.Resources() as resources:
-        actions.ingest(str(photos), str(copy), SMALL, resources, 4)
+        ingestion.ingest(str(photos), str(copy), SMALL, resources, 4)
     assert not copy.exists()
 
 
@@ -196,12 +196,12 @@ class Broken(Fragile):
 
 def test_weights_that_do_not_load_cost_nothing(copy: Path) -> None:
     before = digests(copy)
-    plan = actions.plan_conditions(
-        [Choice("cartoon", "fragile", f"{__name__}:Broken")], actions.everywhere(Placement()), None
+    plan = planning.plan_conditions(
+        [Choice("cartoon", "fragile", f"{__name__}:Broken")], planning.everywhere(Placement()), None
     )
     said = "the network of cartoon cannot be loaded: the weights do not fit"
     with pytest.raises(MillError, match=said), console.Resources() as resources:
-        actions.annotate(str(copy), plan, resources, ["cartoon"])
+        annotation.annotate(str(copy), plan, resources, ["cartoon"])
     assert digests(copy) == before
     for here in (True, False):
         with pytest.raises(JobFault, match=said):

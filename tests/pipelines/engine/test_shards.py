@@ -17,7 +17,7 @@ from PIL import Image
 
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.plan import forward_groups
-from controlmill.pipelines import actions
+from controlmill.pipelines import ingestion
 from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.engine.run_folder import Run, ShardFailure
 from controlmill.pipelines.engine.shards import Job, run_shard
@@ -34,7 +34,7 @@ from tests.helpers import SMALL, KeptResources, digests, make, rows, scene, writ
 def images(photos: Path, tmp_path: Path) -> Dataset:
     """A dataset with images alone."""
     with KeptResources(threads=1) as resources:
-        return actions.ingest(str(photos), str(tmp_path / "dataset"), SMALL, resources, 4)
+        return ingestion.ingest(str(photos), str(tmp_path / "dataset"), SMALL, resources, 4)
 
 
 def canny_job(dataset: Dataset, run: Run) -> Job:

@@ -17,7 +17,7 @@ import torch
 
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.bases import encoders
-from controlmill.pipelines import actions
+from controlmill.pipelines import annotation
 from controlmill.pipelines.engine import console
 from controlmill.pipelines.engine.rows import Failure, run_rows
 from controlmill.pipelines.stages.encode import plan_encode
@@ -141,7 +141,7 @@ def test_two_shards_in_flight_make_the_same_bytes(
     folder = shutil.copytree(plain, tmp_path / "dataset")
     plan = plan_encode(str(folder), str(base), Placement(), 3, True, True, "fp32")
     with KeptResources(threads=1) as resources:
-        actions.annotate(str(folder), plan, resources)
+        annotation.annotate(str(folder), plan, resources)
     assert digests(folder) == digests(encoded)
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from controlmill.annotators.runtime.placement import Placement
-from controlmill.pipelines import actions
+from controlmill.pipelines import annotation, ingestion, planning
 from controlmill.pipelines.engine.stage import Plan
 from controlmill.pipelines.labels.source import refit
 from controlmill.pipelines.options import MapOptions
@@ -70,10 +70,10 @@ def made(corpus: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.
     target = tmp_path_factory.mktemp("made") / "dataset"
     config = IngestConfig(128, request.param, Limits(min_side=16))
     imports = parse_columns(MapOptions(corpus / "maps", KINDS))
-    plan = actions.plan_conditions([], actions.everywhere(Placement()), None, imports, str(corpus / "maps"), config)
+    plan = planning.plan_conditions([], planning.everywhere(Placement()), None, imports, str(corpus / "maps"), config)
     with KeptResources(threads=1) as resources:
-        actions.ingest(str(corpus / "photos"), str(target), config, resources)
-        return actions.annotate(str(target), plan, resources)
+        ingestion.ingest(str(corpus / "photos"), str(target), config, resources)
+        return annotation.annotate(str(target), plan, resources)
 
 
 def test_every_kind_lies_on_its_picture(made: Dataset) -> None:
@@ -190,15 +190,15 @@ def planned(folder: Path, **options: tuple[str, ...]) -> Plan:
     config = IngestConfig(64, "crop", Limits(min_side=16))
     words = {"condition_kind": ("edges=binary",), "label_set": ("ade20k-150",), **options}
     columns = parse_columns(MapOptions(folder / "maps", **words))
-    return actions.plan_conditions([], actions.everywhere(Placement()), None, columns, str(folder / "maps"), config)
+    return planning.plan_conditions([], planning.everywhere(Placement()), None, columns, str(folder / "maps"), config)
 
 
 def imported(folder: Path, overwrite: tuple[str, ...] = (), **options: tuple[str, ...]) -> Dataset:
     """The maps of a folder, imported into a dataset of its photographs."""
     config = IngestConfig(64, "crop", Limits(min_side=16))
     with KeptResources(threads=1) as resources:
-        actions.ingest(str(folder / "photos"), str(folder / "dataset"), config, resources)
-        return actions.annotate(str(folder / "dataset"), planned(folder, **options), resources, overwrite)
+        ingestion.ingest(str(folder / "photos"), str(folder / "dataset"), config, resources)
+        return annotation.annotate(str(folder / "dataset"), planned(folder, **options), resources, overwrite)
 
 
 def test_empty_maps_are_stored_and_counted(maps: Path) -> None:
@@ -229,7 +229,7 @@ def test_imported_segmentation_has_the_colours_and_ids_of_made_one(maps: Path) -
     assert reading and reading.label_set
     assert (reading.label_set.name, reading.label_set.void) == ("ade20k-150", (0,))
     with pytest.raises(MillError, match=r"reading\.label_set"):
-        actions.check_conditions(str(maps / "dataset"), planned(maps, label_set=()), ())
+        annotation.check_conditions(str(maps / "dataset"), planned(maps, label_set=()), ())
 
 
 def test_rows_without_lines_are_left_out_by_coverage(maps: Path) -> None:

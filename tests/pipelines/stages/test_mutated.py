@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from controlmill.pipelines import actions
+from controlmill.pipelines import ingestion
 from controlmill.pipelines.engine.console import Resources
 from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas.dataset import Dataset
@@ -70,7 +70,7 @@ def test_mutated_pictures_make_the_same_bytes_on_every_run(corpus: Path, tmp_pat
     config = IngestConfig(64, "crop", Limits(max_pixels=1_000_000))
     for name in ("first", "second"):
         with Resources(threads=2) as resources:
-            actions.ingest(str(corpus), str(tmp_path / name), config, resources)
+            ingestion.ingest(str(corpus), str(tmp_path / name), config, resources)
     first = Dataset.open(str(tmp_path / "first"))
     assert not list(verify(first))
     for table in ("images", "rejected"):

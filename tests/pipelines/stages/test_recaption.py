@@ -11,7 +11,7 @@ import pytest
 
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.runtime.placement import Placement
-from controlmill.pipelines import actions
+from controlmill.pipelines import annotation, planning
 from controlmill.pipelines.engine.mend import redo_aim
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
@@ -22,9 +22,9 @@ from tests.helpers import KeptResources, digests, rows
 
 
 def recaption(dataset: Path, folder: Path, overwrite: Sequence[str] = ()) -> None:
-    plan = actions.plan_conditions([], actions.everywhere(Placement()), None, captions_from=str(folder))
+    plan = planning.plan_conditions([], planning.everywhere(Placement()), None, captions_from=str(folder))
     with KeptResources(threads=2) as resources:
-        actions.annotate(str(dataset), plan, resources, overwrite)
+        annotation.annotate(str(dataset), plan, resources, overwrite)
 
 
 def test_captions_are_refreshed_alone(photos: Path, dataset: Path, tmp_path: Path) -> None:
@@ -75,4 +75,4 @@ def test_a_folder_that_is_of_another_dataset_is_an_error(dataset: Path, tmp_path
     with pytest.raises(MillError, match="no such folder"):
         recaption(dataset, tmp_path / "none")
     with pytest.raises(MillError, match="captions: annotate it or import it, not both"):
-        actions.plan_conditions(parse_conditions("caption"), actions.everywhere(Placement()), None, captions_from="x")
+        planning.plan_conditions(parse_conditions("caption"), planning.everywhere(Placement()), None, captions_from="x")

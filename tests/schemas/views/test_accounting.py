@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controlmill.pipelines import actions
+from controlmill.pipelines import ingestion
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.views import accounting as module
@@ -33,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     (photos / "metadata.jsonl").write_text(json.dumps({"file_name": "gone.png", "text": "x"}) + "\n[]\n")
     with KeptResources(threads=1) as resources:
         for _ in range(2):  # the second time, files of the dataset are there
-            made = actions.ingest(
+            made = ingestion.ingest(
                 str(photos), str(photos / "dataset"), SMALL, resources, 4, leave_out=[str(photos / "maps")]
             )
     return made
@@ -76,7 +76,7 @@ def test_a_folder_without_pictures_says_what_it_holds(tmp_path: Path) -> None:
     for name in ("a.CR2", "b.cr2", ".c.jpg"):
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(MillError, match=r"no pictures.*\n  3 files: 2 not looked at \(.cr2 2\), 1 in hidden"):
-        actions.check_ingest(str(tmp_path), str(tmp_path / "dataset"), SMALL, 4, ())
+        ingestion.check_ingest(str(tmp_path), str(tmp_path / "dataset"), SMALL, 4, ())
 
 
 @pytest.mark.parametrize("there", [True, False])
