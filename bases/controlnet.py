@@ -202,7 +202,7 @@ def round_frozen(network: nn.Module, dtype: torch.dtype) -> None:
 class ControlledDenoiser(nn.Module):
     """Base and ControlNet as one module, so that one forward pass, and one gradient exchange, holds all that trains."""
 
-    def __init__(self, unet: UNet2DConditionModel, controlnet: ControlNetModel):
+    def __init__(self, unet: UNet2DConditionModel, controlnet: ControlNetModel | None):
         super().__init__()
         self.unet, self.controlnet = unet, controlnet
 
@@ -210,7 +210,7 @@ class ControlledDenoiser(nn.Module):
         self, noisy: torch.Tensor, t: torch.Tensor, text: torch.Tensor, control: torch.Tensor | None
     ) -> torch.Tensor:
         """Prediction, float (N, 4, h, w); ``control`` is (N, 3, H, W) in 0 to 1, or None for the base alone."""
-        if control is None:
+        if control is None or self.controlnet is None:
             out: torch.Tensor = self.unet(noisy, t, text).sample
             return out
         down, mid = self.controlnet(noisy, t, text, control, return_dict=False)

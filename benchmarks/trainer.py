@@ -74,7 +74,7 @@ def our_step(dataset: Path, folder: Path, base: Path, caches: str) -> Callable[[
 
     def step() -> None:
         started = time.monotonic()
-        loss, norm = trainer._one_step(next(source))
+        loss, norm = trainer.train_step(next(source))
         trainer.step += 1
         log.step(trainer.step, loss, norm, RATE, time.monotonic() - started)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 TIMES = (50, 250, 450, 650, 850, 950)  # of 1,000: the loss is dominated by the first, the condition acts on the later
 HALF = 0.5
-HELD_FOR = 2  # looks
+HELD_FOR = 2  # evaluations
 CLEAR = 3.0  # standard errors that a gain is above zero
 
 
@@ -54,11 +54,11 @@ def fraction(fidelity: float, floor: float, ceiling: float, lower_is_better: boo
 
 @dataclass(frozen=True)
 class Convergence:
-    """Looks that follow the map: what was measured, not how it came about.
+    """Evaluations that follow the map: what was measured, not how it came about.
 
-    ``step`` is the first of ``HELD_FOR`` looks in a row with a gain above ``CLEAR`` standard errors and f of at least a
-    half. ``rise`` are the steps at which f crossed 10 % and 90 % of the level that it then kept, known no better than
-    the looks are apart; None where a crossing was not seen.
+    ``step`` is the first of ``HELD_FOR`` evaluations in a row with a gain above ``CLEAR`` standard errors and f of at
+    least a half. ``rise`` are the steps at which f crossed 10 % and 90 % of the level that it then kept, known no
+    better than the evaluations are apart; None where a crossing was not seen.
     """
 
     step: int
@@ -71,11 +71,11 @@ def find_convergence(
     """When control was gained, if it was.
 
     f alone does not tell: a base that sees pictures of another kind than its own draws more edges after a few steps,
-    some of which agree with any map. Between looks f is taken as a straight line, its level is the median from
-    convergence on; looks at which f is NaN are left out.
+    some of which agree with any map. Between evaluations f is taken as a straight line, its level is the median from
+    convergence on; evaluations at which f is NaN are left out.
 
     Args:
-        steps, fractions: of the looks, and f at each.
+        steps, fractions: of the evaluations, and f at each.
         gains, errors: condition gain at each, and its standard error.
     """
     known = np.isfinite(np.asarray(fractions, float))

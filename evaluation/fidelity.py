@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,21 @@ from controlmill.annotators.base import Annotation, Annotator, Network
 from controlmill.annotators.catalogue import annotator_class
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.weights import find
-from controlmill.evaluation.rows import Sample
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.errors import MillError, error_text
 from controlmill.schemas.provenance import AnnotatorRecord, Provenance
 
-from .metrics import Measure, measure_of
+from .metrics import Metric, metric_of
+from .rows import Sample
 
 
 @dataclass(frozen=True)
-class Judge:
+class FidelityMetric:
     """Annotates pictures as the table's annotator did, and compares."""
 
     annotator: Annotator
     network: Network | None
-    measure: Measure
+    metric: Metric
 
     def annotation(self, image: np.ndarray, drawn: Mapping[str, Any]) -> Annotation:
         """What the annotator makes of a picture, uint8 (H, W, 3), with the parameters that were drawn for a row."""
@@ -44,15 +44,20 @@ class Judge:
         return found
 
     def pair(self, image: np.ndarray, sample: Sample, condition: str) -> tuple[Any, Any]:
-        """(found, true): what the measure compares, maps or a column's values."""
-        made, column = self.annotation(image, sample.columns), self.measure.column
+        """(found, true): what the metric compares, maps or a column's values."""
+        made, column = self.annotation(image, sample.columns), self.metric.column
         return (made.columns[column], sample.columns[column]) if column else (made.map, sample.maps[condition])
 
-    def means(self, images: Sequence[np.ndarray], samples: Sequence[Sample], condition: str) -> dict[str, float]:
-        """Means over pictures: the measure, as ``fidelity``, and the others reported beside it, by name."""
+    def means(
+        self, images: Sequence[np.ndarray], samples: Sequence[Sample], condition: str
+    ) -> tuple[float, dict[str, float]]:
+        """Means over pictures: of the metric, and of those reported beside it, by name."""
         pairs = [self.pair(image, sample, condition) for image, sample in zip(images, samples, strict=True)]
-        measures = (("fidelity", self.measure.score), *self.measure.others)
-        return {name.replace(" ", "_"): float(np.mean([score(*pair) for pair in pairs])) for name, score in measures}
+
+        def mean(score: Callable[[Any, Any], float]) -> float:
+            return float(np.mean([score(*pair) for pair in pairs]))
+
+        return mean(self.metric.score), {name: mean(score) for name, score in self.metric.others}
 
 
 def find_annotator(
@@ -78,18 +83,22 @@ def find_annotator(
     return files if isinstance(files, str) else (annotator, files)
 
 
-def make_judge(condition: Condition, provenance: Provenance, device: Any = "cpu", folder: str = "") -> Judge | str:
-    """The judge of a table, its network loaded onto ``device`` in fp32, or why there is none.
+def make_fidelity_metric(
+    condition: Condition, provenance: Provenance, device: Any = "cpu", folder: str = ""
+) -> FidelityMetric | str:
+    """The fidelity metric of a table, its network loaded onto ``device`` in fp32, or why there is none.
 
     ``folder`` is looked for weights in first, where one is given.
     """
-    found, measure = find_annotator(condition, provenance, folder), measure_of(condition)
+    found, metric = find_annotator(condition, provenance, folder), metric_of(condition)
     if isinstance(found, str):
         return found
-    if measure is None:
-        return f"{condition.name} has no measure of fidelity"
+    if metric is None:
+        return f"{condition.name} has no metric of fidelity"
     annotator, files = found
-    return Judge(annotator, annotator.network(files, Placement(str(device))) if annotator.network else None, measure)
+    return FidelityMetric(
+        annotator, annotator.network(files, Placement(str(device))) if annotator.network else None, metric
+    )
 
 
 def _weights(annotator: Annotator, made: AnnotatorRecord, folder: str) -> dict[str, Path] | str:

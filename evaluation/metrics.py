@@ -1,6 +1,6 @@
-"""How well a picture follows its condition map: one measure for each fidelity name in ``schemas.conditions``.
+"""How well a picture follows its condition map: one metric for each fidelity name in ``schemas.conditions``.
 
-Every measure takes (map of the sampled picture, true map) as stored and returns a number; that of poses takes the
+Every metric takes (map of the sampled picture, true map) as stored and returns a number; that of poses takes the
 keypoints stored beside the maps. Source of the protocol: ControlNet++ (Li et al. 2024), section 4; edges are matched
 with a tolerance because a shift of one pixel costs an exact F1 two thirds of its value.
 """
@@ -102,8 +102,8 @@ def mean_angle(found: np.ndarray, true: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A measure of two maps or, where ``column`` says so, of what the annotator stored beside them.
+class Metric:
+    """A metric of two maps or, where ``column`` says so, of what the annotator stored beside them.
 
     ``others`` are reported beside it. ``lower_is_better`` of errors; others are better the higher they are.
     """
@@ -115,17 +115,17 @@ class Measure:
     lower_is_better: bool = False
 
 
-MEASURES: dict[str, Measure] = {
-    "edge-f1": Measure("F1 within 2 px at 512", tolerant_f1, (("F1 exact", edge_f1),)),
-    "stroke-recall": Measure("recall of strokes", stroke_recall),
-    "ssim": Measure("SSIM", ssim),
-    "miou": Measure("mIoU", miou),
-    "rmse": Measure("RMSE of depth", rmse, lower_is_better=True),
-    "mean-angle": Measure("mean angle", mean_angle, lower_is_better=True),
-    "pck": Measure("PCK within 0.1 of the person's box", pck, column="keypoints"),
+METRICS: dict[str, Metric] = {
+    "edge-f1": Metric("F1 within 2 px at 512", tolerant_f1, (("F1 exact", edge_f1),)),
+    "stroke-recall": Metric("recall of strokes", stroke_recall),
+    "ssim": Metric("SSIM", ssim),
+    "miou": Metric("mIoU", miou),
+    "rmse": Metric("RMSE of depth", rmse, lower_is_better=True),
+    "mean-angle": Metric("mean angle", mean_angle, lower_is_better=True),
+    "pck": Metric("PCK within 0.1 of the person's box", pck, column="keypoints"),
 }
 
 
-def measure_of(condition: Condition) -> Measure | None:
+def metric_of(condition: Condition) -> Metric | None:
     """How maps of a condition are compared; None for imported ones, which no annotator could make again."""
-    return MEASURES.get(condition.fidelity or "")
+    return METRICS.get(condition.fidelity or "")

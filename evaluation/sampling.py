@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from diffusers import ControlNetModel
 
+from controlmill.bases.pixels import signed, unsigned
 from controlmill.bases.stable_diffusion import Base
-from controlmill.evaluation.rows import draws
+
+from .rows import draws
 
 BATCH = 8
 
@@ -17,7 +19,9 @@ BATCH = 8
 def start_noise(base: Base, rows: Sequence[tuple[int, int]], seed: int, height: int, width: int) -> torch.Tensor:
     """Latents that sampling starts from, float32 (N, C, h, w): of the seed and the row alone."""
     shape = base.latent_shape(height, width)
-    return torch.from_numpy(np.stack([draws(seed, 0, row, "probe").standard_normal(shape, np.float32) for row in rows]))
+    return torch.from_numpy(
+        np.stack([draws(seed, 0, row, "sampling").standard_normal(shape, np.float32) for row in rows])
+    )
 
 
 def parts(count: int, size: int) -> list[slice]:
@@ -65,8 +69,8 @@ def round_trip(base: Base, images: Sequence[np.ndarray], batch: int = BATCH) -> 
     """Pictures through the VAE and back: the best that sampling could give; uint8 (H, W, 3)."""
     pictures: list[np.ndarray] = []
     for rows in parts(len(images), batch):
-        pixels = torch.from_numpy(np.stack(images[rows])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = signed(torch.from_numpy(np.stack(images[rows])).permute(0, 3, 1, 2).float())
         posterior = base.vae.encode(pixels.to(base.device, base.vae.dtype)).latent_dist
         decoded = base.vae.decode(posterior.mean).sample.float().cpu().permute(0, 2, 3, 1).numpy()
-        pictures += [np.rint((image + 1) * 127.5).clip(0, 255).astype(np.uint8) for image in decoded]
+        pictures += list(unsigned(decoded))
     return pictures

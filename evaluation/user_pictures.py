@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from controlmill.evaluation.rows import Sample, draws
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.images.codecs import centred, decode_image, draft_factor, stored_picture
@@ -21,7 +20,8 @@ from controlmill.schemas.maps.transforms import control_picture
 from controlmill.schemas.maps.user_maps import scaled_map
 from controlmill.schemas.provenance import Provenance
 
-from .fidelity import Judge, find_annotator
+from .fidelity import FidelityMetric, find_annotator
+from .rows import Sample, draws
 
 OWN_LIMITS = Limits(min_side=1)
 OWN = 2**31 - 1  # stands for the shard of what is of none
@@ -70,9 +70,9 @@ def fitted(path: Path, size: tuple[int, int]) -> np.ndarray:
         return decode_image(stored_picture(picture, box, size)[0])
 
 
-def annotated(pixels: np.ndarray, judge: Judge, seed: int) -> np.ndarray:
+def annotated(pixels: np.ndarray, metric: FidelityMetric, seed: int) -> np.ndarray:
     """The map of a photo; what its annotator draws is drawn from ``seed``."""
-    return judge.map_of(pixels, judge.annotator.draw(draws(seed, 0, (0, 0), "sample")))
+    return metric.map_of(pixels, metric.annotator.draw(draws(seed, 0, (0, 0), "sample")))
 
 
 def given_plane(path: Path, condition: Condition) -> tuple[Plane, Reading]:
@@ -100,7 +100,7 @@ def given_map(path: Path, condition: Condition, size: tuple[int, int]) -> np.nda
         return scaled_map(plane, how, size, (left, top, left + width, top + height))[0]
 
 
-def check_probes(paths: Sequence[str], condition: Condition, provenance: Provenance, folder: str) -> None:
+def check_user_pictures(paths: Sequence[str], condition: Condition, provenance: Provenance, folder: str) -> None:
     """Raise MillError where ``--evaluation-image`` cannot be used; no network is loaded.
 
     ``folder`` is looked for weights in first, where one is given.
@@ -115,20 +115,20 @@ def check_probes(paths: Sequence[str], condition: Condition, provenance: Provena
         raise MillError(f"--evaluation-image cannot be annotated: {found}")
 
 
-def probe_samples(
-    paths: Sequence[str], condition: Condition, judge: Judge | str, size: tuple[int, int], seed: int
+def user_samples(
+    paths: Sequence[str], condition: Condition, metric: FidelityMetric | str, size: tuple[int, int], seed: int
 ) -> list[Sample]:
     """A user's own pictures as samples with their maps and without captions, at ``size`` (width, height).
 
-    Where nothing here annotates as the table was (``check_probes``: it is imported), each file is the map itself, and
-    is shown in the place of its picture too.
+    Where nothing here annotates as the table was (``check_user_pictures``: it is imported), each file is the map
+    itself, and is shown in the place of its picture too.
     """
-    if isinstance(judge, str):
+    if isinstance(metric, str):
         maps = [given_map(Path(path), condition, size) for path in paths]
         pictures = [control_picture(condition, array) for array in maps]
     else:
         pictures = [fitted(Path(path), size) for path in paths]
-        maps = [annotated(picture, judge, seed) for picture in pictures]
+        maps = [annotated(picture, metric, seed) for picture in pictures]
     return [
         Sample(0, (OWN, i), picture, {condition.table: array}, "", {})
         for i, (picture, array) in enumerate(zip(pictures, maps, strict=True))

@@ -9,7 +9,6 @@ out, whatever it is.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -28,7 +27,9 @@ from controlmill.annotators.plan import find_weights
 from controlmill.evaluation import plots
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.fingerprint import processor_name
-from controlmill.training.run.log import read_log
+from controlmill.training.run.card import SAMPLES
+from controlmill.training.run.metrics import EvaluationRecord, evaluations, scalars
+from controlmill.training.run.report import read_convergence
 from controlmill.training.run.saved import steps_saved
 from recipes.tiny_base.scenes import write_corpus
 
@@ -142,13 +143,13 @@ def reproduce(folder: Path, page: Path, scale: Scale) -> None:
     chosen = experiments(scale, conditions)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         whole = sum(pool.map(lambda experiment: run(folder, experiment, scale), chosen))
-    evaluated = {e.name: [line for line in read_log(folder / "runs" / e.name) if "gain" in line] for e in chosen}
+    evaluated = {e.name: evaluations(folder / "runs" / e.name) for e in chosen}
     pictures = page.parent / page.stem
     pictures.mkdir(parents=True, exist_ok=True)
     draw_figures(evaluated, chosen, scale, pictures)
     for name in ("canny-seed0", *(c for c in conditions if c != "canny")):
-        last = sorted((folder / "runs" / name / "probes").glob("*.png"))[-1]
-        shutil.copyfile(last, pictures / f"probes_{name}.png")
+        last = sorted((folder / "runs" / name / SAMPLES).glob("*.png"))[-1]
+        shutil.copyfile(last, pictures / f"samples_{name}.png")
     minutes = (time.monotonic() - started) / 60
     call = (
         f"the last call took {minutes:.0f} minutes and trained {whole} of the {len(chosen)} runs from their first step"
@@ -157,7 +158,7 @@ def reproduce(folder: Path, page: Path, scale: Scale) -> None:
 
 
 def draw_figures(
-    evaluated: dict[str, list[dict[str, Any]]], chosen: Sequence[Experiment], scale: Scale, pictures: Path
+    evaluated: dict[str, list[EvaluationRecord]], chosen: Sequence[Experiment], scale: Scale, pictures: Path
 ) -> None:
     """Three figures: seeds, ablations beside dataset sizes, other conditions."""
     seeds = {e.name: f"seed {e.seed}" for e in chosen if e.name.startswith("canny-seed")}
@@ -173,20 +174,23 @@ def draw_figures(
 
 
 def _figure(
-    evaluated: dict[str, list[dict[str, Any]]],
+    evaluated: dict[str, list[EvaluationRecord]],
     names: dict[str, str],
-    values: Sequence[str],
+    metrics: Sequence[str],
     path: Path,
     right: dict[str, str] | None = None,
 ) -> None:
-    panels = [(value, names) for value in values] + [(value, right) for value in values if right]
+    panels = [(value, names) for value in metrics] + [(value, right) for value in metrics if right]
     figure, axes = plots.axes([value for value, _ in panels])
     for axis, (value, members) in zip(axes, panels, strict=True):
         for name, label in (members or {}).items():
-            lines = [line for line in evaluated[name] if value in line]
-            axis.plot([line["step"] for line in lines], [line[value] for line in lines], "o-", ms=3, label=label)
+            points = [(record.step, scalars(record)) for record in evaluated[name]]
+            points = [(step, numbers) for step, numbers in points if value in numbers]
+            steps, values = [step for step, _ in points], [numbers[value] for _, numbers in points]
+            axis.plot(steps, values, "o-", ms=3, label=label)
         if value == "fidelity":
-            axis.axhline(np.mean([evaluated[name][-1]["floor"] for name in members or {}]), color="grey", ls="--")
+            floor = np.mean([scalars(evaluated[name][-1])["floor"] for name in members or {}])
+            axis.axhline(floor, color="grey", ls="--")
             axis.set_ylabel("canny F1 within tolerance; dashed: floor")
         axis.legend(fontsize=7)
     plots.save_figure(figure, path)
@@ -194,7 +198,7 @@ def _figure(
 
 def page_text(
     folder: Path,
-    evaluated: dict[str, list[dict[str, Any]]],
+    evaluated: dict[str, list[EvaluationRecord]],
     chosen: Sequence[Experiment],
     scale: Scale,
     call: str,
@@ -203,11 +207,10 @@ def page_text(
     """docs/reproduce.md."""
     rows = []
     for experiment in chosen:
-        last = evaluated[experiment.name][-1]
-        record = folder / "runs" / experiment.name / "convergence.json"
-        found = json.loads(record.read_text())["converged"] if record.exists() else None
-        when = f"step {found['step']}" if found else "–"
-        rise = "{:.0f} to {:.0f}".format(*found["rise"]) if found and found["rise"] else "–"
+        last = scalars(evaluated[experiment.name][-1])
+        found = read_convergence(folder / "runs" / experiment.name)
+        when = f"step {found.step}" if found else "–"
+        rise = "{:.0f} to {:.0f}".format(*found.rise) if found and found.rise else "–"
         cells = [
             f"{last['gain']:.3f} ± {last['gain_error']:.3f}",
             f"{last['benefit']:.3f} ± {last['benefit_error']:.3f}",
@@ -246,7 +249,7 @@ decided here.
 |---|---|---|---|---|---|---|---|---|
 {table}
 
-| the paper says | look at |
+| the paper says | compare |
 |---|---|
 | control appears suddenly, before step 10,000 at 1e-5 (3.3, figure 4) | `canny-seed…`, *converged*, *rise* |
 | Gaussian instead of zero convolutions: about as weak as lite (4.2) | `canny-gaussian`, `canny-lite` |
@@ -260,7 +263,7 @@ decided here.
 
 Pictures, maps, samples without and with control, seed 0 at the end:
 
-![probes]({pictures}/probes_canny-seed0.png)
+![samples]({pictures}/samples_canny-seed0.png)
 
 ## Connections, and sizes of the dataset
 

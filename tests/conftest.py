@@ -83,7 +83,7 @@ def scenes_with_caches(scenes_folder: Path, small_base: Path, tmp_path_factory: 
 
 @pytest.fixture
 def short_config(small_base: Path) -> MakeConfig:
-    """Makes the settings of a short run; nothing is looked at unless asked for."""
+    """Makes the settings of a short run; without evaluation unless asked for."""
     from tests import training_runs
 
     return lambda **changes: training_runs.short_config(small_base, **changes)
@@ -104,7 +104,7 @@ def train_run(scenes_folder: Path) -> TrainRun:
 
 @pytest.fixture(scope="session")
 def trained_once(scenes_folder: Path, small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of two steps, each looked at; not to be changed."""
+    """The folder of a run of two steps, each evaluated; not to be changed."""
     from tests.training_runs import begin, short_config
 
     config = short_config(

@@ -12,14 +12,14 @@ from safetensors.torch import load_file
 
 from controlmill.training import start
 from controlmill.training.config import TrainConfig
-from controlmill.training.run.log import read_log
+from controlmill.training.run.metrics import StepRecord, of_kind, read_metrics
 from controlmill.training.trainer import Trainer
 
 MakeConfig = Callable[..., TrainConfig]  # changes of single settings → a run's settings
 Begin = Callable[..., Trainer]  # a new run's folder, its settings, dataset=scenes → its trainer, before its first step
 TrainRun = Callable[[Path, TrainConfig], Trainer]  # a new run's folder, its settings → its trainer, at its end
 
-LOOKING: dict[str, Any] = {  # settings of a short run that is evaluated
+EVALUATED: dict[str, Any] = {  # settings of a short run that is evaluated
     "steps": 2,
     "held_out": 0.2,
     "evaluation_rows": 4,
@@ -30,7 +30,7 @@ LOOKING: dict[str, Any] = {  # settings of a short run that is evaluated
 
 
 def short_config(folder: Path, /, **changes: Any) -> TrainConfig:
-    """Of a run of four steps on the base in a folder, in which nothing is looked at."""
+    """Of a run of four steps on the base in a folder, without evaluation."""
     defaults = {
         "condition": "canny",
         "base": str(folder),
@@ -63,7 +63,7 @@ def forget_precision() -> None:
 
 def losses(run: Path) -> list[float]:
     """Of each step."""
-    return [line["loss"] for line in read_log(run) if "loss" in line]
+    return [record.loss for record in of_kind(read_metrics(run), StepRecord)]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

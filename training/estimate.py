@@ -29,7 +29,7 @@ GUIDED = 2  # forward passes of a sampling step: with the prompt and without
 
 @dataclass(frozen=True)
 class Plan:
-    """Of one process: bytes by use, and floating-point operations of a step; those of looks are the first one's."""
+    """Of one process: bytes by use, and operations of a step and of an evaluation by the first process."""
 
     frozen: int
     trained: int
@@ -38,8 +38,8 @@ class Plan:
     average: int
     activations: int
     flops: float
-    look: float
-    first_look: float
+    evaluation: float
+    first_evaluation: float
 
     @property
     def total(self) -> int:
@@ -141,7 +141,7 @@ def make_plan(
 
     Args:
         height, width: of the pictures; encoded in each step where no cache has them.
-        held_out: rows that can be looked at.
+        held_out: rows that can be evaluated on.
     """
     share = config.share(processes)
     micro = min(config.micro_batch_size or share, share)
@@ -149,7 +149,7 @@ def make_plan(
     with unreal(networks.unet, networks.vae, networks.text, networks.controlnet):
         step = networks.step(micro, height, width)
         encoding = networks.encode(micro, height, width, pictures=not caches.latents, text=not caches.text)
-        look, first_look = _looks(networks, config, height, width, held_out) if held_out > 1 else (0.0, 0.0)
+        evaluation, first = _evaluations(networks, config, height, width, held_out) if held_out > 1 else (0.0, 0.0)
     trained = networks.trained
     return Plan(
         frozen=networks.frozen,
@@ -159,22 +159,26 @@ def make_plan(
         average=sum(p.numel() for p in networks.controlnet.parameters()) * 4 if config.ema_decay else 0,
         activations=max(step.bytes, encoding.bytes),
         flops=(step.operations + encoding.operations) * share / micro,
-        look=look,
-        first_look=first_look,
+        evaluation=evaluation,
+        first_evaluation=first,
     )
 
 
-def _looks(networks: _Networks, config: TrainConfig, height: int, width: int, held_out: int) -> tuple[float, float]:
-    """Operations of a look, and of what is fixed before the first; annotators are not counted."""
-    rows, probes = min(config.evaluation_rows, held_out), min(config.evaluation_samples, held_out)
-    shown = probes + len(config.evaluation_image)
+def _evaluations(
+    networks: _Networks, config: TrainConfig, height: int, width: int, held_out: int
+) -> tuple[float, float]:
+    """Operations of an evaluation, and of what is fixed before the first; annotators are not counted."""
+    rows, pictures = min(config.evaluation_rows, held_out), min(config.evaluation_samples, held_out)
+    sampled = pictures + len(config.evaluation_image)
     controlled, alone = (networks.forward(height, width, both) for both in (True, False))
     encoded = networks.encode(1, height, width, pictures=True, text=True).operations
     decoded = networks.decode(height, width)
     sampling = config.sampling_steps * GUIDED
-    look = 2 * rows * len(TIMES) * controlled + shown * (sampling * controlled + decoded)
-    fixed = rows * (encoded + len(TIMES) * alone) + shown * (sampling * alone + decoded) + probes * (encoded + decoded)
-    return look, fixed
+    evaluation = 2 * rows * len(TIMES) * controlled + sampled * (sampling * controlled + decoded)
+    fixed = (
+        rows * (encoded + len(TIMES) * alone) + sampled * (sampling * alone + decoded) + pictures * (encoded + decoded)
+    )
+    return evaluation, fixed
 
 
 def matmul_speed(device: str, precision: str) -> float:
@@ -223,25 +227,25 @@ def plan_text(prepared: Prepared, config: TrainConfig) -> str:
         f"{plan.flops / 1e12:.3f} TFLOP a step{' and process' if among else ''}: about {seconds:.2g} s on this machine "
         f"({device}), {seconds * config.steps / 3600:.2g} hours in all (within a factor of two)",
     ]
-    if plan.look:
-        lines.append(_looks_text(plan, config, seconds_of))
+    if plan.evaluation:
+        lines.append(_evaluations_text(plan, config, seconds_of))
     return "\n".join(lines)
 
 
-def _looks_text(plan: Plan, config: TrainConfig, seconds_of: float) -> str:
-    """How often held-out rows are looked at, and for how long."""
-    look, first = plan.look * seconds_of, plan.first_look * seconds_of
+def _evaluations_text(plan: Plan, config: TrainConfig, seconds_of: float) -> str:
+    """How often held-out rows are evaluated, and for how long."""
+    one, first = plan.evaluation * seconds_of, plan.first_evaluation * seconds_of
     asked = 2 + (config.steps - 1) // config.evaluation_interval  # the first, the last, and between
     between = (
-        config.evaluation_budget * config.steps * plan.flops * seconds_of / look if config.evaluation_budget else asked
+        config.evaluation_budget * config.steps * plan.flops * seconds_of / one if config.evaluation_budget else asked
     )
     count = min(asked, 2 + int(between))
     bound = (
         f", fewer than the {asked} asked for: --evaluation-budget {config.evaluation_budget:g}" if count < asked else ""
     )
     return (
-        f"looks at held-out rows: {count} of {plan.look / 1e12:.3f} TFLOP{bound}, about {look:.2g} s each, "
-        f"{(first + count * look) / 3600:.2g} hours in all, without annotators"
+        f"evaluations: {count} of {plan.evaluation / 1e12:.3f} TFLOP{bound}, about {one:.2g} s each, "
+        f"{(first + count * one) / 3600:.2g} hours in all, without annotators"
     )
 
 

@@ -30,10 +30,10 @@ class SampleOptions:
 
     def conflicts(self) -> Iterable[str]:
         """A file that is no picture's."""
-        from controlmill.evaluation.plots import SUFFIXES
+        from controlmill.evaluation.plots import FORMATS
 
-        if self.out.suffix.lower() not in SUFFIXES:
-            yield f"--out {self.out}: the name must end in one of {', '.join(SUFFIXES)}"
+        if self.out.suffix.lower() not in FORMATS:
+            yield f"--out {self.out}: the name must end in one of {', '.join(FORMATS)}"
 
 
 @dataclass(frozen=True)

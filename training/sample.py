@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from controlmill.evaluation.fidelity import Judge, make_judge
+from controlmill.evaluation.fidelity import FidelityMetric, make_fidelity_metric
 from controlmill.evaluation.user_pictures import annotated, fitted, given_map, nearest_shape
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.maps.transforms import control_image, control_picture
@@ -23,8 +23,8 @@ def check(run: Path, image: Path | None, control: Path | None) -> RunRecord:
     Raises:
         MillError: no run or no checkpoint; neither or both of ``image`` and ``control``; no such file.
     """
-    said = read_run(run)
-    if said is None:
+    record = read_run(run)
+    if record is None:
         raise MillError(f"{run} is not a run (no run.json)")
     if (image is None) == (control is None):
         raise MillError("give --image, a photo to annotate, or --control, a finished map")
@@ -33,7 +33,7 @@ def check(run: Path, image: Path | None, control: Path | None) -> RunRecord:
     for flag, path in (("--image", image), ("--control", control)):
         if path is not None and not path.is_file():
             raise MillError(f"{flag} {path}: no such file")
-    return said
+    return record
 
 
 def draw(
@@ -53,19 +53,19 @@ def draw(
     Raises:
         MillError: see :func:`check`; a file that is no picture; a condition that cannot be made here.
     """
-    said = check(run, image, control)
-    config, provenance = said.config, said.provenance
+    record = check(run, image, control)
+    config, provenance = record.config, record.provenance
     condition = stored_condition(provenance)
     given = control or image
     assert given is not None
-    height, width = nearest_shape(given, said.shapes)
+    height, width = nearest_shape(given, record.shapes)
     if control is not None:
         array = given_map(control, condition, (width, height))
     else:
-        judge = make_judge(condition, provenance, device, weights or config.weights)
-        if not isinstance(judge, Judge):
-            raise MillError(f"--image cannot be annotated ({judge}): give a finished map with --control")
-        array = annotated(fitted(given, (width, height)), judge, seed)
+        metric = make_fidelity_metric(condition, provenance, device, weights or config.weights)
+        if not isinstance(metric, FidelityMetric):
+            raise MillError(f"--image cannot be annotated ({metric}): give a finished map with --control")
+        array = annotated(fitted(given, (width, height)), metric, seed)
     import torch
     from safetensors.torch import load_file
 

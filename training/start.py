@@ -10,7 +10,7 @@ from typing import Any
 
 from controlmill.annotators.runtime.torch_device import resolve_device
 from controlmill.bases import digests
-from controlmill.evaluation.user_pictures import check_probes
+from controlmill.evaluation.user_pictures import check_user_pictures
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.machine import check_semaphores
 
@@ -78,7 +78,7 @@ def _check_extras(config: TrainConfig, prepared: Prepared) -> None:
         raise MillError("--optimizer adamw8bit needs the package bitsandbytes, which is not installed")
     if config.weights and not Path(config.weights).is_dir():
         raise MillError(f"--weights {config.weights}: no such folder")
-    check_probes(config.evaluation_image, prepared.condition, prepared.provenance(), config.weights)
+    check_user_pictures(config.evaluation_image, prepared.condition, prepared.provenance(), config.weights)
     if config.loader_workers:
         check_semaphores("--loader-workers")
     device = resolve_device(config.device)  # last: it loads torch

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from controlmill.bases.pixels import signed
 from controlmill.bases.stable_diffusion import Base
 from controlmill.evaluation.rows import Sample, draws
 from controlmill.schemas.conditions import Condition
@@ -126,7 +127,7 @@ def _latents(base: Base, drawn: Drawn) -> torch.Tensor:
         latents: torch.Tensor = (mean + std * drawn.vae_noise) * base.vae.config.scaling_factor
         return latents
     assert drawn.pictures is not None
-    return base.encode_images(drawn.pictures.permute(0, 3, 1, 2).float() / 127.5 - 1, drawn.vae_noise)
+    return base.encode_images(signed(drawn.pictures.permute(0, 3, 1, 2).float()), drawn.vae_noise)
 
 
 def _embeddings(texts: list[np.ndarray | None], empty: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """The training loop.
 
-Reads from the tables, encodes, predicts, steps; looks at held-out rows now and then; writes checkpoints. accelerate
+Reads from the tables, encodes, predicts, steps; evaluates on held-out rows now and then; writes checkpoints. accelerate
 prepares the model and the optimiser only: order, draws and learning rate are functions of the step, so that a run which
 was killed goes on bit for bit, and two processes see what one would.
 """
@@ -40,29 +40,17 @@ from controlmill.schemas.errors import MillError, error_text
 from .config import TrainConfig
 from .data.ahead import ahead
 from .data.processes import batches
-from .looks import Looks
+from .evaluations import begin_evaluations
 from .run import card, checkpoint
 from .run.log import RunLog
 from .run.prepare import Prepared
 from .run.record import published
 from .run.saved import check, steps_saved
+from .schedules import ema_decay, learning_rate
 from .step import Drawn, draw, encode, sample_losses, upload
 
-LONGEST_LOOK = timedelta(hours=2)
+LONGEST_EVALUATION = timedelta(hours=2)
 MOST_OVERFLOWS = 30  # in a row: the scaler has halved its 65,536 as often, so that it is not the scale's fault
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """The share of the full learning rate at a step: warm-up, then the schedule."""
-    rise = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    done = max(0.0, (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps))
-    fall = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 + 0.5 * math.cos(math.pi * done)}[config.lr_schedule]
-    return rise * fall
-
-
-def averaging(decay: float, step: int) -> float:
-    """How much of the average stays at a step, the first of which is 1: few steps are soon forgotten."""
-    return min(decay, (1 + step) / (10 + step))
 
 
 class Trainer:
@@ -71,7 +59,7 @@ class Trainer:
     def __init__(self, run: Path, config: TrainConfig, prepared: Prepared, resume: bool):
         self.run, self.config, self.prepared = run, config, prepared
         precision = {"fp32": "no"}.get(config.precision, config.precision)
-        waits = InitProcessGroupKwargs(timeout=LONGEST_LOOK)  # the other processes, while the first one looks
+        waits = InitProcessGroupKwargs(timeout=LONGEST_EVALUATION)  # the other processes, while the first one evaluates
         self.accelerator = Accelerator(mixed_precision=precision, cpu=config.device == "cpu", kwargs_handlers=[waits])
         self.share = config.share(self.accelerator.num_processes)
         allow_tf32(config.tf32)
@@ -151,7 +139,7 @@ class Trainer:
 
     def _train(self, log: RunLog | None) -> None:
         config, micro = self.config, self.config.micro_batch_size or self.share
-        looks = Looks(self.base, self.prepared, config, self.run, log, micro) if log else None
+        evaluations = begin_evaluations(self.base, self.prepared, config, self.run, log, micro) if log else None
         loader, processes = self.prepared.loader(config), self.accelerator.num_processes
         workers = min(config.loader_workers, self.share)  # more would have nothing to read
         if log:
@@ -160,18 +148,18 @@ class Trainer:
         read = batches(loader, self.step, self.accelerator.process_index, processes, workers)
         source = ahead(read, self.prepare)
         with _asked_to_stop(self), contextlib.closing(source), self._keeping_steps(log):
-            if looks:
-                looks.maybe(self.step, self.trained, first=True, last=self.step >= config.steps)
+            if evaluations:
+                evaluations.evaluate_if_due(self.step, self.trained, first=True, last=self.step >= config.steps)
             while self.step < config.steps and not self._stop:
                 started = time.monotonic()
-                loss, norm = self._one_step(next(source))
+                loss, norm = self.train_step(next(source))
                 self.step += 1
                 if log:
                     log.step(self.step, loss, norm, self.optimizer.param_groups[0]["lr"], time.monotonic() - started)
                 if self.step % config.checkpoint_interval == 0 or self.step == config.steps or self._stop:
-                    self._save()
-                if looks:
-                    looks.maybe(self.step, self.trained, last=self.step == config.steps)
+                    self.save_checkpoint()
+                if evaluations:
+                    evaluations.evaluate_if_due(self.step, self.trained, last=self.step == config.steps)
 
     def prepare(self, samples: list[Sample]) -> list[Drawn]:
         """This process's share of a batch as micro-batches on the device; safe in a thread beside a step."""
@@ -180,7 +168,7 @@ class Trainer:
         condition, device = self.prepared.condition, self.base.device
         return [upload(draw(self.base, part, condition, self.config), device) for part in parts]
 
-    def _one_step(self, batch: list[Drawn]) -> tuple[float, float]:
+    def train_step(self, batch: list[Drawn]) -> tuple[float, float]:
         """One optimiser step over this process's share of a batch; (mean loss of the whole batch, gradient norm)."""
         config = self.config
         part = learning_rate(config, self.step)
@@ -208,7 +196,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.trained.average is not None:
-            _move_average(self.trained.average, self.trained.controlnet, averaging(config.ema_decay, self.step + 1))
+            _move_average(self.trained.average, self.trained.controlnet, ema_decay(config.ema_decay, self.step + 1))
         self.whole = True
         return mean, norm
 
@@ -244,7 +232,7 @@ class Trainer:
         except Exception as ending:
             if log and self.whole and self.step > self.saved + 1 and self.accelerator.num_processes == 1:
                 try:
-                    self._save()
+                    self.save_checkpoint()
                     log.say(f"an error ends the run; a checkpoint is written at step {self.step}: --resume goes on")
                 except Exception as error:
                     log.say(f"an error ends the run; steps since the last checkpoint are lost: {error_text(error)}")
@@ -256,7 +244,7 @@ class Trainer:
                 ) from ending
             raise
 
-    def _save(self) -> None:
+    def save_checkpoint(self) -> None:
         """Write a checkpoint by the first process; where it cannot, all processes end."""
         self.saved, failed = self.step, None
         if self.accelerator.is_main_process:

@@ -210,7 +210,7 @@ def row(rng: np.random.Generator, number: int, side: int, width: int, caches: bo
 
 def our_step(trainer: Trainer, batch: list[Any]) -> None:
     """One step of the trainer's loop."""
-    trainer._one_step(batch)
+    trainer.train_step(batch)
     trainer.step += 1
 
 

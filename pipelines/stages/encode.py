@@ -15,6 +15,7 @@ import numpy as np
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.bases.configuration import location
 from controlmill.bases.encoders import ENCODERS, TextEncoder, VaeEncoder, provenance
+from controlmill.bases.pixels import signed
 from controlmill.schemas.caches import pack
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
@@ -91,7 +92,7 @@ class EncodeImages(EncodeStep):
             raise ValueError(
                 f"the picture is {image.shape[1]}x{image.shape[0]}, the VAE takes sides in multiples of {factor}"
             )
-        return np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32) / np.float32(127.5) - np.float32(1)
+        return signed(np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32))
 
     def shape(self, item: np.ndarray) -> Hashable:
         """(height, width)."""

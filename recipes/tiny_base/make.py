@@ -26,6 +26,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import distributed, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from controlmill.bases.pixels import signed
 from controlmill.evaluation import plots
 
 from .phase import Phase, rank_and_world, share_of
@@ -151,7 +152,7 @@ def batch_indices(seed: int, step: int, size: int) -> np.ndarray:
 def pixels_of(indices: np.ndarray, seed: int) -> torch.Tensor:
     """Scenes as float32 (N, 3, 64, 64) in −1 to 1."""
     images = np.stack([draw_scene(seed, int(index), TILT).image for index in indices])
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return signed(torch.from_numpy(images).permute(0, 3, 1, 2).float())
 
 
 def train_vae(
@@ -251,7 +252,7 @@ def encoded_scenes(
         captions += [scene.caption for scene in scenes]
         if first * world // SCENES == rank:
             pixels = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2).float()
-            mine.append(vae.encode(pixels / 127.5 - 1).latent_dist.mean * vae.config.scaling_factor)
+            mine.append(vae.encode(signed(pixels)).latent_dist.mean * vae.config.scaling_factor)
     latents = [torch.cat(mine)]
     if world > 1:
         latents = [torch.empty_like(latents[0]) for _ in range(world)]

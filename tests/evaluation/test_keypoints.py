@@ -10,9 +10,9 @@ import pytest
 from controlmill.annotators.base import Network
 from controlmill.annotators.openpose import BodyPose
 from controlmill.annotators.runtime.upstream import controlnet_aux
-from controlmill.evaluation.fidelity import Judge
-from controlmill.evaluation.keypoints import ALPHA, pck, people_of
-from controlmill.evaluation.metrics import MEASURES
+from controlmill.evaluation.fidelity import FidelityMetric
+from controlmill.evaluation.keypoints import ALPHA, pck, people_of, within
+from controlmill.evaluation.metrics import METRICS
 from controlmill.evaluation.rows import Sample
 from controlmill.schemas.maps.transforms import POSE_COLOURS
 
@@ -119,12 +119,21 @@ def picture(points: np.ndarray) -> np.ndarray:
     return canvas
 
 
-def test_a_judge_of_poses_compares_what_it_finds_with_the_keypoints_of_the_row() -> None:
+def test_the_fidelity_of_poses_compares_what_is_found_with_the_keypoints_of_the_row() -> None:
     points = np.stack([20 + 17 * np.arange(18) % 100, 20 + 7 * np.arange(18) % 110], axis=1).astype(float)
-    judge = Judge(BodyPose(), DotFinder(), MEASURES["pck"])
+    metric = FidelityMetric(BodyPose(), DotFinder(), METRICS["pck"])
     row = Sample(
         0, (0, 0), picture(points), {"pose": np.zeros((160, 160, 3), np.uint8)}, "", {"keypoints": flat(points)}
     )
     shifted, empty = picture(moved(points, 25)), np.zeros((160, 160, 3), np.uint8)
     for image, score in ((picture(points), 1.0), (shifted, 0.0), (empty, 0.0)):
-        assert judge.means([image], [row], "pose") == {"fidelity": score}
+        assert metric.means([image], [row], "pose") == (score, {})
+
+
+def test_keypoints_outside_the_window_are_not_asked_for() -> None:
+    person = np.full((18, 2), -1.0)
+    person[:3] = (20, 30), (50, 30), (47, 47)
+    inside = people_of(within(person.ravel().tolist(), 16, 16, 32))[0]
+    np.testing.assert_array_equal(inside[[0, 2]], [(4, 14), (31, 31)])
+    assert np.isnan(inside[1]).all()
+    assert np.isnan(inside[3:]).all()

@@ -1,4 +1,4 @@
-"""Measures between maps on cases whose answer is known."""
+"""Metrics between maps on cases whose answer is known."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from controlmill.evaluation import metrics
 from controlmill.schemas.conditions import CONDITIONS
 
 
-def test_a_measures_direction_is_right_for_the_same_and_for_other_maps() -> None:
+def test_a_metrics_direction_is_right_for_the_same_and_for_other_maps() -> None:
     rng = np.random.default_rng(0)
-    for name, measure in metrics.MEASURES.items():
-        if measure.column:
+    for name, metric in metrics.METRICS.items():
+        if metric.column:
             continue
         a, b = (rng.integers(0, 2, (16, 16, 3) if name == "mean-angle" else (16, 16)).astype(np.uint8) for _ in "ab")
         a, b = (a * 255, b * 255) if name != "miou" else (a, b)
-        same, other = measure.score(a, a), measure.score(np.zeros_like(a) if name == "stroke-recall" else b, a)
-        assert same < other if measure.lower_is_better else same > other, name
+        same, other = metric.score(a, a), metric.score(np.zeros_like(a) if name == "stroke-recall" else b, a)
+        assert same < other if metric.lower_is_better else same > other, name
 
 
 def test_edges_a_pixel_off_are_forgiven_only_with_tolerance() -> None:
@@ -52,7 +52,7 @@ def test_ssim_is_that_of_torchmetrics() -> None:
     assert metrics.ssim(a, a) == pytest.approx(1)
 
 
-def test_the_other_measures_on_known_cases() -> None:
+def test_the_other_metrics_on_known_cases() -> None:
     labels = np.repeat(np.array([[0, 0, 1, 1]], np.uint8), 4, axis=0)
     assert metrics.miou(labels, labels) == 1.0
     assert metrics.miou(labels * 0, labels) == pytest.approx(0.25)
@@ -74,6 +74,6 @@ def test_the_other_measures_on_known_cases() -> None:
     assert metrics.mean_angle(half, np.concatenate([up, up])) == pytest.approx(45, abs=1)
 
 
-def test_every_fidelity_has_a_measure() -> None:
-    assert [c.name for c in CONDITIONS.values() if c.fidelity and metrics.measure_of(c) is None] == []
+def test_every_fidelity_has_a_metric() -> None:
+    assert [c.name for c in CONDITIONS.values() if c.fidelity and metrics.metric_of(c) is None] == []
     assert [c.name for c in CONDITIONS.values() if not c.fidelity] == ["caption"]

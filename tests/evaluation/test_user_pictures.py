@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from controlmill.annotators.hed import SoftHED
-from controlmill.evaluation.fidelity import find_annotator, make_judge, stored_columns
-from controlmill.evaluation.user_pictures import given_map, nearest_shape, probe_samples
+from controlmill.evaluation.fidelity import find_annotator, make_fidelity_metric, stored_columns
+from controlmill.evaluation.user_pictures import given_map, nearest_shape, user_samples
 from controlmill.schemas.conditions import CONDITIONS, Condition
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import made_of
@@ -21,9 +21,9 @@ from controlmill.schemas.maps.label_files import named_set
 from controlmill.schemas.provenance import AnnotatorRecord, NetworkRecord, Provenance, WeightsRecord
 from controlmill.schemas.stored import stored_condition
 from controlmill.training import start
-from controlmill.training.run.log import read_log
+from controlmill.training.run.metrics import evaluations
 from controlmill.training.sample import draw
-from tests.training_runs import LOOKING, MakeConfig, TrainRun
+from tests.training_runs import EVALUATED, MakeConfig, TrainRun
 
 
 @pytest.fixture
@@ -44,10 +44,10 @@ def test_own_pictures_are_fitted_and_annotated_as_the_table_was(
     photo: Path, short_config: MakeConfig, scenes_folder: Path
 ) -> None:
     condition, provenance = provenance_of("cartoon", short_config, scenes_folder)
-    judge = make_judge(condition, provenance)
-    (sample,) = probe_samples([str(photo)], condition, judge, (64, 64), 0)
+    metric = make_fidelity_metric(condition, provenance)
+    (sample,) = user_samples([str(photo)], condition, metric, (64, 64), 0)
     assert sample.image.shape == (64, 64, 3)
-    np.testing.assert_array_equal(sample.maps["cartoon"], judge.map_of(sample.image, {}))
+    np.testing.assert_array_equal(sample.maps["cartoon"], metric.map_of(sample.image, {}))
     assert sample.maps["cartoon"].std() > 0
 
 
@@ -85,17 +85,20 @@ def test_a_given_map_is_read_as_imports_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, np.where(lines, 0, 255))
 
 
-def test_own_pictures_are_in_the_grids_and_in_no_measure(
+def test_own_pictures_are_in_the_grids_and_in_no_metric(
     photo: Path, train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
 ) -> None:
     train_run(
-        tmp_path / "with", short_config(**LOOKING, evaluation_samples=2, evaluation_image=[str(photo), str(photo)])
+        tmp_path / "with", short_config(**EVALUATED, evaluation_samples=2, evaluation_image=[str(photo), str(photo)])
     )
-    train_run(tmp_path / "without", short_config(**LOOKING, evaluation_samples=2))
-    wide, narrow = (Image.open(tmp_path / name / "probes/00000002.png") for name in ("with", "without"))
+    train_run(tmp_path / "without", short_config(**EVALUATED, evaluation_samples=2))
+    wide, narrow = (Image.open(tmp_path / name / "samples/00000002.png") for name in ("with", "without"))
     assert wide.size[0] - narrow.size[0] == narrow.size[0] - 84  # four columns, not two, beside the labels
-    a, b = ([line for line in read_log(tmp_path / name) if "gain" in line] for name in ("with", "without"))
-    assert [line["fidelity"] for line in a] == pytest.approx([line["fidelity"] for line in b], abs=1e-3)
+    a, b = (evaluations(tmp_path / name) for name in ("with", "without"))
+    assert [record.fidelity.value for record in a if record.fidelity] == pytest.approx(
+        [record.fidelity.value for record in b if record.fidelity], abs=1e-3
+    )
+    assert len(a) == 2
 
 
 def test_own_pictures_alone_are_drawn_without_held_out_ones(
@@ -103,9 +106,11 @@ def test_own_pictures_alone_are_drawn_without_held_out_ones(
 ) -> None:
     train_run(
         tmp_path / "run",
-        short_config(**LOOKING, evaluation_samples=0, evaluation_image=[str(photo)], evaluation_prompt="a red circle"),
+        short_config(
+            **EVALUATED, evaluation_samples=0, evaluation_image=[str(photo)], evaluation_prompt="a red circle"
+        ),
     )
-    assert (tmp_path / "run" / "probes" / "00000002.png").is_file()
+    assert (tmp_path / "run" / "samples" / "00000002.png").is_file()
 
 
 def test_where_the_table_is_imported_the_file_is_the_map(
@@ -114,7 +119,9 @@ def test_where_the_table_is_imported_the_file_is_the_map(
     ids = np.repeat(np.arange(4, dtype=np.uint8), 16)[None].repeat(64, axis=0)
     Image.fromarray(ids).save(tmp_path / "ids.png")
     condition, provenance = provenance_of("segmentation", short_config, scenes_folder)
-    (sample,) = probe_samples([str(tmp_path / "ids.png")], condition, make_judge(condition, provenance), (64, 64), 0)
+    (sample,) = user_samples(
+        [str(tmp_path / "ids.png")], condition, make_fidelity_metric(condition, provenance), (64, 64), 0
+    )
     np.testing.assert_array_equal(sample.maps["segmentation"], ids)
     assert sample.image.shape == (64, 64, 3)
 
@@ -151,13 +158,15 @@ def test_weights_are_looked_for_in_the_users_folder(tmp_path: Path) -> None:
     )
 
 
-def test_the_folder_of_weights_reaches_probes_judge_and_sample(
+def test_the_folder_of_weights_reaches_samples_fidelity_and_sample(
     photo: Path, train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
     monkeypatch.setattr("controlmill.evaluation.user_pictures.find_annotator", lambda *given: asked.append(given[2]))
-    for module in ("training.looks", "training.sample"):
-        monkeypatch.setattr(f"controlmill.{module}.make_judge", lambda *given: asked.append(given[3]) or "away")
+    for module in ("training.evaluations", "training.sample"):
+        monkeypatch.setattr(
+            f"controlmill.{module}.make_fidelity_metric", lambda *given: asked.append(given[3]) or "away"
+        )
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()

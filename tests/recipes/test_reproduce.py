@@ -32,7 +32,7 @@ def test_the_reproduction_runs_from_photos_to_the_page(
     text = page.read_text()
     for name in ("canny-seed0", "canny-gaussian", "canny-lite", "canny-20", "segmentation", "depth"):
         assert f"| {name} |" in text
-    for name in ("seeds", "ablations", "conditions", "probes_canny-seed0", "probes_depth"):
+    for name in ("seeds", "ablations", "conditions", "samples_canny-seed0", "samples_depth"):
         assert (page.parent / "reproduce" / f"{name}.png").stat().st_size > 1000
     before = page.stat().st_mtime_ns
     reproduce(tmp_path / "work", page, scale)  # nothing is trained again

@@ -10,6 +10,7 @@ import pytest
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.terminal.options import flag_of, types_of
 from controlmill.training.config import TrainConfig, make_config, read_recipe
+from tests.training_runs import MakeConfig
 
 
 def test_recipes_hold_the_papers_settings_and_flags_go_first() -> None:
@@ -93,3 +94,12 @@ def test_a_setting_that_may_be_left_open_is_checked_when_it_is_given() -> None:
     assert make_config(None, {"condition": "canny"}).evaluation_prompt is None
     with pytest.raises(MillError, match="settings: evaluation_prompt = 3: must be text"):
         make_config(None, {"condition": "canny", "evaluation_prompt": 3})
+
+
+@pytest.mark.parametrize(
+    ("steps", "evaluation", "save"), [(20, 50, 50), (100, 50, 50), (1_000, 50, 100), (20_000, 1_000, 2_000)]
+)
+def test_a_short_trial_is_spent_on_steps(steps: int, evaluation: int, save: int, short_config: MakeConfig) -> None:
+    config = short_config(steps=steps)
+    assert (config.evaluation_interval, config.checkpoint_interval) == (evaluation, save)
+    assert short_config(steps=steps, evaluate_every=3).evaluation_interval == 3

@@ -112,7 +112,7 @@ def test_a_plan_is_for_one_of_several_processes(short_config: MakeConfig, base: 
         make_plan(short_config(batch_size=8), base.facts, 64, 64, 3)
 
 
-def test_what_a_plan_says_of_processes_and_looks_without_a_warning(
+def test_what_a_plan_says_of_processes_and_evaluations_without_a_warning(
     short_config: MakeConfig, scenes_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warnings = []
@@ -122,9 +122,9 @@ def test_what_a_plan_says_of_processes_and_looks_without_a_warning(
     prepared = start.prepare(str(scenes_folder), config)
     text = plan_text(prepared, config)
     assert "20 steps of 4, 2 in each of 2 processes are" in text
-    assert "looks at held-out rows: 2 of" in text
+    assert "evaluations: 2 of" in text
     config = replace(config, evaluate_every=1)
-    assert "looks at held-out rows: 21 of" in plan_text(prepared, config)
+    assert "evaluations: 21 of" in plan_text(prepared, config)
     config = replace(config, evaluation_budget=0.05)
     assert "fewer than the 21 asked for: --evaluation-budget 0.05" in plan_text(prepared, config)
     assert warnings == []

@@ -22,7 +22,7 @@ from controlmill.training.run.saved import steps_saved
 from tests.training.run.test_resume import assert_equal
 
 KILLS, STEPS, SECONDS = 20, 12, 0.02
-LOOKS = {
+EVALUATED = {
     "held-out": 0.1,
     "evaluate-every": 2,
     "evaluation-rows": 2,
@@ -106,7 +106,7 @@ def weights(run: Path) -> dict[str, dict[str, torch.Tensor]]:
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_twenty_random_kills_change_no_bit(setting: str, with_caches: Path, tmp_path: Path) -> None:
     rng, kills = random.Random(setting), 0
-    flags = {**RUN, **LOOKS, **SETTINGS[setting], "device": "cpu", "loader-workers": 2}
+    flags = {**RUN, **EVALUATED, **SETTINGS[setting], "device": "cpu", "loader-workers": 2}
     arguments = [f"--{name}={value}" for name, value in flags.items()]
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert command("train", with_caches, whole, *arguments).wait() == 0
@@ -119,7 +119,7 @@ def test_twenty_random_kills_change_no_bit(setting: str, with_caches: Path, tmp_
                 kills += 1
             else:
                 assert process.wait() == 0
-        if lines(run) != lines(whole):  # its last look was cut off
+        if lines(run) != lines(whole):  # its last evaluation was cut off
             assert command("train", with_caches, run, "--resume").wait() == 0
         assert_equal(weights(run), weights(whole))
         assert lines(run) == lines(whole)

@@ -117,3 +117,18 @@ def test_a_run_folder_of_other_settings(
 )
 def test_settings_that_cannot_be_used(changes: dict[str, Any], said: str, refused: Callable[..., None]) -> None:
     refused(said, **changes)
+
+
+def test_a_run_that_cannot_go_on_is_left_as_it_was(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
+) -> None:
+    train_run(tmp_path / "run", short_config(steps=1))
+    before = (tmp_path / "run" / "run.json").read_text()
+    for changes in (
+        {"device": "cuda:99"},
+        {"wandb_project": "mine", "learning_rate": 0.5},
+        {"evaluation_image": ["nowhere.png"]},
+    ):
+        with pytest.raises(MillError):
+            start.resume(tmp_path / "run", changes)
+        assert (tmp_path / "run" / "run.json").read_text() == before

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,9 @@ from controlmill.training import start
 from controlmill.training.config import TrainConfig
 from controlmill.training.data.loader import Loader
 from controlmill.training.run import checkpoint
-from controlmill.training.run.log import read_log
-from controlmill.training.trainer import Trainer, learning_rate
+from controlmill.training.run.metrics import StepRecord, of_kind, read_metrics
+from controlmill.training.schedules import learning_rate
+from controlmill.training.trainer import Trainer
 from tests.scenes import ALL_MAPS
 from tests.small_base import save_small_base, small_unet
 from tests.training_runs import MakeConfig, TrainRun, begin, losses, weights
@@ -341,7 +343,7 @@ def test_memory_that_runs_out_is_told_with_what_to_do(
     def full(self: Any, samples: list[Sample]) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(Trainer, "_one_step", full)
+    monkeypatch.setattr(Trainer, "train_step", full)
     with pytest.raises(MillError, match=r"step 0: the memory of cpu is full .* smaller --micro-batch-size \(now 4\)"):
         train_run(tmp_path / "run", short_config(steps=2))
 
@@ -380,7 +382,7 @@ def test_options_of_the_loss_and_the_optimiser(train_run: TrainRun, short_config
         ema_decay=0.9,
     )
     train_run(tmp_path / "run", config)
-    rates = [line["rate"] for line in read_log(tmp_path / "run") if "loss" in line]
+    rates = [record.rate for record in of_kind(read_metrics(tmp_path / "run"), StepRecord)]
     assert rates == [pytest.approx(config.learning_rate * learning_rate(config, step)) for step in range(4)]
     assert not equal(
         weights(tmp_path / "run"), weights(tmp_path / "run/checkpoints/00000004/controlnet")
@@ -465,7 +467,7 @@ def test_an_error_costs_no_whole_step(
         return go
 
     if where == "reading":
-        monkeypatch.setattr(trainer, "_one_step", after_three_steps(trainer._one_step))
+        monkeypatch.setattr(trainer, "train_step", after_three_steps(trainer.train_step))
     if where == "loss":
         monkeypatch.setattr(trainer.accelerator, "backward", after_three_steps(trainer.accelerator.backward))
     if where == "optimiser":
@@ -516,11 +518,11 @@ def test_a_checkpoint_that_does_not_fit_leaves_nothing_and_the_one_before(
     monkeypatch.setattr(checkpoint, "save_file", full)
     trainer.step = 3
     with pytest.raises(MillError, match=r"00000003: .*space.*last whole one is of step 2: make room, .*--resume"):
-        trainer._save()
+        trainer.save_checkpoint()
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["00000002"]
     monkeypatch.undo()
     (run / "checkpoints" / "00000001.partial").mkdir()  # of a process that was killed
-    trainer._save()
+    trainer.save_checkpoint()
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["00000002", "00000003"]
 
 
@@ -561,3 +563,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(
     shutil.rmtree(run / "checkpoints" / "00000001")
     with pytest.raises(MillError, match=r"state\.json is damaged .*begin anew: there is none before"):
         start.resume(run, {})
+
+
+def test_other_processes_wait_for_a_long_evaluation(
+    short_config: MakeConfig, scenes_folder: Path, tmp_path: Path
+) -> None:
+    trainer = begin(scenes_folder, tmp_path / "run", short_config())
+    assert trainer.accelerator.init_handler.timeout == timedelta(hours=2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -66,7 +66,7 @@ class Loader:
             self.streams = [rows]
         else:
             self.streams = [rows[(rows["height"] == h) & (rows["width"] == w)] for h, w in shapes]
-        self.groups = [_groups(stream) for stream in self.streams]
+        self.groups = [row_groups(stream) for stream in self.streams]
         sizes = [[rows.stop - rows.start for rows in groups.values()] for groups in self.groups]
         self.orders = [Order(groups, config.seed + i) for i, groups in enumerate(sizes)]
         self.schedule = Schedule(tuple(len(stream) for stream in self.streams), config.seed)
@@ -154,23 +154,8 @@ class Loader:
             decoding.shutdown(cancel_futures=True)
 
 
-def _groups(rows: np.ndarray) -> dict[tuple[int, int], slice]:
+def row_groups(rows: np.ndarray) -> dict[tuple[int, int], slice]:
     """(shard, row group) → its rows, which are one after another."""
     found, starts = np.unique(rows[["shard", "group"]], return_index=True)
     ends = [*starts[1:].tolist(), len(rows)]
     return {place: slice(start, end) for place, start, end in zip(found.tolist(), starts.tolist(), ends, strict=True)}
-
-
-def held_out_samples(
-    dataset: Dataset, conditions: dict[str, Condition], rows: np.ndarray, columns: Sequence[str] = ()
-) -> list[Sample]:
-    """Decoded rows as they are stored, in the order of their hashes."""
-    rows = np.sort(rows, order=["shard", "row"])
-    groups, numbers = _groups(rows), rows["row"].tolist()
-
-    def due(shard: int, group: int) -> dict[int, float]:
-        return {number: float(number) for number in numbers[groups[shard, group]]}
-
-    reader = RowReader(dataset, conditions, due, columns=columns)
-    samples = [reader.decode(row, reader.take(row), 0, 0, Augment()) for row in rows]
-    return [samples[i] for i in np.argsort(rows["rank"], kind="stable")]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+
+from controlmill.schemas.files.whole import write_whole
 
 from ..config import TrainConfig
-from .log import read_log
+from .metrics import EvaluationRecord, evaluations, scalars
 from .record import RunRecord, is_path, published, read_run
 from .saved import steps_saved
 
@@ -25,18 +26,21 @@ pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
 image = pipeline("a prompt", image=load_image("map.png"), num_inference_steps={steps}).images[0]"""
 UNET = f'unet = UNet2DConditionModel.from_pretrained("{HERE}/unet", dtype=torch.float32)  # it is trained as well\n'
 LITE = "from controlmill.bases.controlnet import LiteControlNet\n"
-MEASURED = ("held_out_loss", "base_loss", "gain", "benefit", "fidelity", "floor", "ceiling", "fraction")
+CARD, SAMPLES = "README.md", "samples"
+SHOWN = ("held_out_loss", "base_loss", "gain", "benefit", "fidelity", "floor", "ceiling", "fraction")
 
 
 def write(run: Path) -> None:
     """Write ``README.md`` of a run folder."""
     record = read_run(run)
     assert record is not None
-    looked = [line for line in read_log(run) if "gain" in line]
+    evaluated = evaluations(run)
     saved = steps_saved(run)
-    grids = sorted(path.name for path in (run / "probes").glob("*.png"))
-    text = card_text(record, looked[-1] if looked else {}, saved[-1] if saved else 0, grids[-1] if grids else "")
-    (run / "README.md").write_text(text, encoding="utf-8")
+    grids = sorted(path.name for path in (run / SAMPLES).glob("*.png"))
+    text = card_text(
+        record, evaluated[-1] if evaluated else None, saved[-1] if saved else 0, grids[-1] if grids else ""
+    )
+    write_whole(run / CARD, text.encode())
 
 
 def call_text(config: TrainConfig) -> str:
@@ -56,8 +60,8 @@ def call_text(config: TrainConfig) -> str:
     )
 
 
-def card_text(record: RunRecord, looked: dict[str, Any], step: int, grid: str) -> str:
-    """The text, in the form of a Hugging Face model card; ``grid`` is the last picture in ``probes/``."""
+def card_text(record: RunRecord, evaluation: EvaluationRecord | None, step: int, grid: str) -> str:
+    """The text, in the form of a Hugging Face model card; ``grid`` is the last picture in ``samples/``."""
     config, annotator = record.config, record.provenance.made_by
     on_the_hub = "/" in config.base and not is_path(config.base)
     lines = [
@@ -81,10 +85,11 @@ def card_text(record: RunRecord, looked: dict[str, Any], step: int, grid: str) -
         "",
     ]
     if grid:
-        lines += [f"Samples at step {int(grid.removesuffix('.png'))}:", "", f"![samples](probes/{grid})", ""]
-    if looked:
-        lines += [f"Measured on held-out rows at step {looked['step']}:", "", "| | |", "|---|---|"]
-        lines += [f"| {name.replace('_', ' ')} | {looked[name]:.4f} |" for name in MEASURED if name in looked]
+        lines += [f"Samples at step {int(grid.removesuffix('.png'))}:", "", f"![samples]({SAMPLES}/{grid})", ""]
+    if evaluation:
+        values = scalars(evaluation)
+        lines += [f"Measured on held-out rows at step {evaluation.step}:", "", "| | |", "|---|---|"]
+        lines += [f"| {name.replace('_', ' ')} | {values[name]:.4f} |" for name in SHOWN if name in values]
         lines += ["", "![curves](curves.png)", ""]
     settings = json.dumps(asdict(published(config)), indent=1, sort_keys=True)
     lines += ["## Settings", "", "```json", settings, "```", ""]

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.whole import write_whole
 
+from .metrics import METRICS, Record, StepRecord, line_of, read_metrics, scalars
 from .progress import StepProgress
-
-LARGEST = 2.0**1023
-TOGETHER = {
-    "gain": ("gain_error", "benefit", "benefit_error", "held_out_loss", "base_loss"),
-    "fidelity": ("floor", "ceiling"),
-}  # what a line has, by what it has else
 
 
 def check_wandb(project: str) -> None:
@@ -39,7 +32,7 @@ class Wandb:
         self._run = wandb.init(
             project=project, name=run.name, id=name, resume="allow", dir=str(run), config=settings, job_type="train"
         )
-        known.write_text(self._run.id + "\n", encoding="utf-8")
+        write_whole(known, f"{self._run.id}\n".encode())
         # W&B's own step may not go back, as a run does that was killed after its last checkpoint
         self._run.define_metric("*", step_metric="step")
 
@@ -65,9 +58,9 @@ class RunLog:
     def __init__(self, run: Path, step: int, total: int = 0, wandb: str = "", settings: dict[str, Any] | None = None):
         from torch.utils.tensorboard import SummaryWriter
 
-        self.path = run / "metrics.jsonl"
-        kept = [line for line in read_log(run) if line["step"] <= step] if step else []
-        write_whole(self.path, "".join(map(_line, kept)).encode())
+        self.path = run / METRICS
+        kept = [record for record in read_metrics(run) if record.step <= step] if step else []
+        write_whole(self.path, "".join(map(line_of, kept)).encode())
         self._file = self.path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step or None)
         self._wandb = Wandb(run, wandb, settings or {}) if wandb else None
@@ -75,18 +68,18 @@ class RunLog:
 
     def step(self, step: int, loss: float, norm: float, rate: float, seconds: float) -> None:
         """One optimiser step."""
-        self.write({"step": step, "loss": loss, "norm": norm, "rate": rate, "seconds": round(seconds, 4)})
+        self.write(StepRecord(step, loss, norm, rate, round(seconds, 4)))
         self._progress.step(step, loss, rate, seconds)
 
-    def write(self, values: dict[str, Any]) -> None:
-        """One line; each number in it becomes a curve in TensorBoard and on W&B."""
-        self._file.write(_line(values))
+    def write(self, record: Record) -> None:
+        """One line; each number in it becomes a point of a curve in TensorBoard and on W&B."""
+        self._file.write(line_of(record))
         self._file.flush()
+        values = scalars(record)
         for name, value in values.items():
-            if name != "step" and isinstance(value, (int, float)):
-                self._board.add_scalar(name, value, values["step"])
+            self._board.add_scalar(name, value, record.step)
         if self._wandb:
-            self._wandb.write({name: value for name, value in values.items() if isinstance(value, (int, float))})
+            self._wandb.write({"step": record.step, **values})
 
     def image(self, name: str, picture: np.ndarray, step: int) -> None:
         """uint8 (H, W, 3)."""
@@ -105,48 +98,3 @@ class RunLog:
         self._board.close()
         if self._wandb:
             self._wandb.close()
-
-
-def _line(values: dict[str, Any]) -> str:
-    """JSON has no NaN and no infinity: null stands for both."""
-    known = {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in values.items()}
-    return json.dumps(known) + "\n"
-
-
-def read_log(run: Path) -> list[dict[str, Any]]:
-    """All whole lines of a run's log, a null in them as NaN.
-
-    A line has ``step`` and what it is of: ``loss`` (a step), ``gain`` (a look) or ``look_failed`` (why there is none).
-
-    Raises:
-        MillError: it is damaged, but for a last line that was cut off while it was written.
-    """
-    path = run / "metrics.jsonl"
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    found = []
-    for number, line in enumerate(lines, 1):
-        try:
-            values = json.loads(line)
-            _check_line(values)
-        except (ValueError, RecursionError) as error:
-            if number == len(lines) and not line.endswith(b"}"):
-                break
-            raise MillError(
-                f"{path}, line {number}: no line of a run's log ({error_text(error)}). Without the file the run goes "
-                "on, and its curves begin anew"
-            ) from error
-        found.append({name: math.nan if value is None else value for name, value in values.items()})
-    return found
-
-
-def _check_line(values: Any) -> None:
-    """Raise ValueError where a line is not what :meth:`RunLog.write` writes."""
-    if not isinstance(values, dict) or type(values.get("step")) is not int:
-        raise ValueError("it has no step")
-    for name, value in values.items():
-        number = value is None or (type(value) in (int, float) and abs(value) < LARGEST)
-        if not (isinstance(value, str) if name == "look_failed" else number):
-            raise ValueError(f"{name} is no number")
-    absent = [name for mark, names in TOGETHER.items() if mark in values for name in names if name not in values]
-    if absent:
-        raise ValueError(f"it has no {', '.join(absent)}")

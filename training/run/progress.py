@@ -17,7 +17,7 @@ RECENT = 50  # steps that loss and speed are the mean of
 
 
 class StepProgress:
-    """The steps of a run from ``first`` to ``total``. The time to go counts looks and checkpoints as they come."""
+    """The steps of a run from ``first`` to ``total``. The time to go counts evaluations and checkpoints too."""
 
     def __init__(self, first: int, total: int, out: Output = output):
         self._first, self._total, self._out = first, total, out

@@ -118,7 +118,7 @@ def write_run(run: Path, record: RunRecord) -> None:
         run / LOCAL,
         asdict(Local(record.dataset, weights=config.weights, evaluation_image=config.evaluation_image, **paths)),
     )
-    (run / IGNORED).write_text(LEFT_OUT, encoding="utf-8")
+    write_whole(run / IGNORED, LEFT_OUT.encode())
 
 
 def _write(path: Path, said: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from controlmill.training.data.selection import LOCATION, captions_said, select
+from controlmill.training.data.selection import LOCATION, captions_said, common_shapes, select
 from tests.helpers import make, write_photos
 
 
@@ -44,3 +44,9 @@ def test_captions_are_those_of_the_rows_that_are_trained_on(tmp_path: Path) -> N
         "warning: all captions are the same, so prompts will not matter",
     ]
     assert len(select(dataset, ["canny"], limit=2).train) == 2
+
+
+def test_shapes_are_listed_the_commonest_first() -> None:
+    rows = np.zeros(6, LOCATION)
+    rows["height"], rows["width"] = (64, 32, 64, 96, 32, 64), (64, 96, 64, 32, 96, 64)
+    assert common_shapes(rows) == [(64, 64), (32, 96), (96, 32)]

@@ -20,7 +20,7 @@ def test_the_model_card_says_what_was_done_and_found(finished_run: Path) -> None
 def test_the_card_draws_a_picture_with_the_stock_pipeline(
     train_run: TrainRun, short_config: MakeConfig, small_base: Path, tmp_path: Path
 ) -> None:
-    looks = {
+    evaluation = {
         "held_out": 0.2,
         "evaluation_rows": 2,
         "evaluation_samples": 1,
@@ -29,10 +29,10 @@ def test_the_card_draws_a_picture_with_the_stock_pipeline(
         "evaluation_budget": 0.0,
     }
     run = tmp_path / "run"
-    train_run(run, short_config(steps=1, unlock="decoder", **looks))
+    train_run(run, short_config(steps=1, unlock="decoder", **evaluation))
     text = (run / "README.md").read_text()
-    assert "![samples](probes/00000001.png)" in text
-    assert (run / "probes" / "00000001.png").is_file()
+    assert "![samples](samples/00000001.png)" in text
+    assert (run / "samples" / "00000001.png").is_file()
     assert "base_model" not in text  # a folder is no model of the Hub
     Image.new("RGB", (64, 64)).save(tmp_path / "map.png")
     code = text.split("```python\n")[1].split("```")[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.machinery
-import json
 import sys
 import types
 from pathlib import Path
@@ -15,16 +14,17 @@ from PIL import Image
 
 from controlmill.schemas.errors import MillError
 from controlmill.training import start
-from controlmill.training.run.log import RunLog, read_log
+from controlmill.training.run.log import RunLog
+from controlmill.training.run.metrics import FailedEvaluation, StepRecord, line_of, read_metrics
 from controlmill.training.trainer import Trainer
-from tests.training_runs import LOOKING, MakeConfig, TrainRun
+from tests.training_runs import EVALUATED, MakeConfig, TrainRun
 
 
 def test_a_disk_that_is_full_when_a_run_goes_on_takes_no_history(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = [{"step": step, "loss": 0.5} for step in range(1, 5)] + [{"step": 2, "look_failed": "why"}]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    records = [*(StepRecord(step, 0.5, 1.0, 1e-5, 0.1) for step in range(1, 5)), FailedEvaluation(2, "why")]
+    (tmp_path / "metrics.jsonl").write_text("".join(map(line_of, records)))
 
     def full(path: Path, data: bytes) -> None:
         path.write_text("half")
@@ -33,30 +33,9 @@ def test_a_disk_that_is_full_when_a_run_goes_on_takes_no_history(
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
         patch.setattr("pathlib.Path.write_bytes", full)
         RunLog(tmp_path, 3)
-    assert read_log(tmp_path) == lines
+    assert read_metrics(tmp_path) == records
     RunLog(tmp_path, 3).close()
-    assert read_log(tmp_path) == [line for line in lines if line["step"] <= 3]
-
-
-def test_the_log_is_json_also_where_numbers_are_none(tmp_path: Path) -> None:
-    log = RunLog(tmp_path, 0)
-    log.write({"step": 1, "norm": float("inf"), "loss": 0.5, "fraction": float("nan")})
-    log.close()
-    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "norm": null, "loss": 0.5, "fraction": null}\n'
-    assert np.isnan([read_log(tmp_path)[0][name] for name in ("norm", "fraction")]).all()
-
-
-@pytest.mark.parametrize(
-    "line", [b"[1]", b"\xff\xfe", b"[" * 100_000, b'{"step": 1, "loss": []}', b'{"step": 1, "gain": 1}']
-)
-def test_a_log_that_is_none_names_its_line(line: bytes, tmp_path: Path) -> None:
-    log = tmp_path / "metrics.jsonl"
-    log.write_bytes(b'{"step": 1, "loss": 0.5}\n' + line + b'\n{"step": 2, "loss": 0.5}\n')
-    with pytest.raises(MillError, match=rf"{log}, line 2: no line of a run's log") as found:
-        read_log(tmp_path)
-    assert "\n" not in str(found.value)
-    log.write_bytes(b'{"step": 1, "loss": 0.5}\n{"step": 2, "lo')  # cut off while it was written
-    assert read_log(tmp_path) == [{"step": 1, "loss": 0.5}]
+    assert read_metrics(tmp_path) == [record for record in records if record.step <= 3]
 
 
 class FakeWandb(types.ModuleType):
@@ -96,7 +75,7 @@ def test_wandb_is_told_what_tensorboard_is_told(
         "torch.utils.tensorboard.SummaryWriter.add_scalar",
         lambda self, name, value, step: board.append((name, value, step)),
     )
-    config = short_config(**LOOKING, evaluation_samples=2, wandb_project="my-project")
+    config = short_config(**EVALUATED, evaluation_samples=2, wandb_project="my-project")
     train_run(tmp_path / "run", config)
     scalars = [
         (name, value, values["step"])
@@ -106,9 +85,9 @@ def test_wandb_is_told_what_tensorboard_is_told(
     ]
     assert scalars == board
     assert {"loss", "rate", "gain", "fidelity"} <= {name for name, _, _ in scalars}
-    grids = [(values["step"], values["probes"].picture) for values in fake.logged if "probes" in values]
+    grids = [(values["step"], values["samples"].picture) for values in fake.logged if "samples" in values]
     assert [step for step, _ in grids] == [0, 2]
-    np.testing.assert_array_equal(grids[1][1], np.asarray(Image.open(tmp_path / "run/probes/00000002.png")))
+    np.testing.assert_array_equal(grids[1][1], np.asarray(Image.open(tmp_path / "run/samples/00000002.png")))
     assert fake.begun[0]["project"] == "my-project"
     assert fake.begun[0]["config"]["learning_rate"] == config.learning_rate
     config, prepared = start.resume(tmp_path / "run", {"steps": 3})

@@ -32,7 +32,7 @@ def test_lines_are_sparse_and_the_last_step_is_told(out: Output, monkeypatch: py
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     steps = StepProgress(0, 20_000, out)
     for step in range(1, 20_001):
-        clock[0] += 1.0 if step % 100 else 21.0  # a look now and then
+        clock[0] += 1.0 if step % 100 else 21.0  # an evaluation now and then
         steps.step(step, 0.5, 1e-5, 1.0)
     lines = out.console.file.getvalue().splitlines()
     assert 300 < len(lines) < 450  # one each minute of six hours
@@ -40,7 +40,9 @@ def test_lines_are_sparse_and_the_last_step_is_told(out: Output, monkeypatch: py
     assert lines[-1].endswith("0:00:00 left")
     halfway = next(line for line in lines if int(line[5:].split("/")[0].replace(",", "")) >= 10_000)
     left = [int(part) for part in re.search(r"(\d+):(\d+):(\d+) left", halfway).groups()]
-    assert left[0] * 3600 + left[1] * 60 + left[2] == pytest.approx(12_000, rel=0.01)  # with the looks that will come
+    assert left[0] * 3600 + left[1] * 60 + left[2] == pytest.approx(
+        12_000, rel=0.01
+    )  # with the evaluations that will come
 
 
 def test_a_terminal_gets_one_line_that_is_rewritten(tmp_path: Path) -> None:
@@ -50,10 +52,10 @@ def test_a_terminal_gets_one_line_that_is_rewritten(tmp_path: Path) -> None:
     steps = StepProgress(0, 50, out)
     for step in range(1, 51):
         steps.step(step, 0.5, 1e-5, 0.01)
-    steps.say("a look")
+    steps.say("an evaluation")
     steps.close()
     shown = out.console.file.getvalue()
-    assert "a look" in shown
+    assert "an evaluation" in shown
     assert shown.count("\n") < 5
     assert "50/50" in shown
     logged = (tmp_path / "log.txt").read_text().splitlines()

@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from controlmill.evaluation.fidelity import Judge
+from controlmill.evaluation.fidelity import FidelityMetric
 from controlmill.evaluation.rows import Sample
 from controlmill.training.trainer import Trainer
 from tests.training_runs import MakeConfig, TrainRun, begin, resumed
 
-LOOKS = {
+EVALUATED = {
     "held_out": 0.2,
     "evaluation_rows": 2,
     "sampling_steps": 1,
@@ -62,7 +62,7 @@ def state_of_the_process(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def disturb(judge: Any, image: np.ndarray, drawn: Any) -> None:
+def disturb(metric: Any, image: np.ndarray, drawn: Any) -> None:
     """As the worst annotator could: it changes everything, and fails."""
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002
@@ -79,20 +79,20 @@ def disturb(judge: Any, image: np.ndarray, drawn: Any) -> None:
     raise RuntimeError("broken")
 
 
-def test_neither_a_look_nor_a_checkpoint_changes_what_a_step_depends_on(
+def test_neither_an_evaluation_nor_a_checkpoint_changes_what_a_step_depends_on(
     short_config: MakeConfig, scenes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = short_config(**{**LOOKS, "evaluate_every": 1}, steps=3, checkpoint_every=1, ema_decay=0.9)
+    config = short_config(**{**EVALUATED, "evaluate_every": 1}, steps=3, checkpoint_every=1, ema_decay=0.9)
     run = tmp_path / "run"
     trainer = begin(scenes_folder, run, config)
-    annotation, one_step, states = Judge.annotation, trainer._one_step, []
+    annotation, one_step, states = FidelityMetric.annotation, trainer.train_step, []
 
     def noted(samples: list[Sample]) -> Any:
         states.append(state_of_the_process(trainer))
-        monkeypatch.setattr(Judge, "annotation", disturb if trainer.step == 1 else annotation)
+        monkeypatch.setattr(FidelityMetric, "annotation", disturb if trainer.step == 1 else annotation)
         return one_step(samples)
 
-    monkeypatch.setattr(trainer, "_one_step", noted)
+    monkeypatch.setattr(trainer, "train_step", noted)
     before = state_of_the_process(trainer)
     trainer.train()
     assert "broken" in (run / "metrics.jsonl").read_text()
@@ -100,8 +100,8 @@ def test_neither_a_look_nor_a_checkpoint_changes_what_a_step_depends_on(
     assert {mode for _, mode in before["modes"]} == {True, False}  # the encoders are not in the steps' mode
 
 
-@pytest.mark.parametrize("changes", [{**LOOKS, "evaluation_samples": 0, "unlock": "decoder"}, {"start_from": True}])
-def test_a_run_killed_after_the_look_at_its_checkpoint_goes_on_exactly(
+@pytest.mark.parametrize("changes", [{**EVALUATED, "evaluation_samples": 0, "unlock": "decoder"}, {"start_from": True}])
+def test_a_run_killed_after_the_evaluation_of_its_checkpoint_goes_on_exactly(
     changes: dict[str, Any], train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
 ) -> None:
     changes = {**changes, "base": "tiny", "batch_size": 2}  # a smaller base's layouts do not depend on its mode
@@ -109,6 +109,6 @@ def test_a_run_killed_after_the_look_at_its_checkpoint_goes_on_exactly(
         train_run(tmp_path / "first", short_config(steps=1, base="tiny", batch_size=2))
         changes["start_from"] = str(tmp_path / "first")
     train_run(tmp_path / "whole", short_config(steps=3, **changes))
-    train_run(tmp_path / "cut", short_config(steps=2, **changes))  # its last step is looked at, and is a checkpoint's
+    train_run(tmp_path / "cut", short_config(steps=2, **changes))  # its last step is evaluated, and is a checkpoint's
     go_on(tmp_path / "cut", steps=3)
     assert_equal(files(tmp_path / "whole", 3), files(tmp_path / "cut", 3))

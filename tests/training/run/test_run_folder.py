@@ -37,7 +37,7 @@ def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(runs_folder: Path, train_run: TrainRun, short_config: MakeConfig, tmp_path: Path) -> Path:
     """A copy of a run of two steps with a checkpoint each, an average and pictures."""
     if not (runs_folder / "run").exists():
-        looks = {
+        evaluation = {
             "held_out": 0.2,
             "evaluation_rows": 2,
             "evaluation_samples": 1,
@@ -45,7 +45,7 @@ def run(runs_folder: Path, train_run: TrainRun, short_config: MakeConfig, tmp_pa
             "evaluate_every": 2,
             "evaluation_budget": 0.0,
         }
-        train_run(runs_folder / "run", short_config(steps=2, checkpoint_every=1, ema_decay=0.9, **looks))
+        train_run(runs_folder / "run", short_config(steps=2, checkpoint_every=1, ema_decay=0.9, **evaluation))
     shutil.copytree(runs_folder / "run", tmp_path / "run", symlinks=True)
     return tmp_path / "run"
 
@@ -100,7 +100,7 @@ def test_a_weight_that_is_no_number_is_neither_saved_nor_gone_on_from(run: Path)
         trainer.trained.controlnet.conv_in.bias[0] = torch.nan
     trainer.step = 3
     with pytest.raises(MillError, match=r"step 3: the weight conv_in\.bias of controlnet has values that are no num"):
-        trainer._save()
+        trainer.save_checkpoint()
     assert saved.steps_saved(run) == [1, 2]
     path.unlink()
     save_file(tensors, path)

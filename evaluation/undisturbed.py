@@ -1,4 +1,4 @@
-"""What a look leaves as it found it: all that a step depends on in this process beside weights and the optimiser."""
+"""What evaluation leaves as it found it: all of this process that a training step depends on beside weights."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def undisturbed(*modules: nn.Module) -> Iterator[None]:
     """Whatever is done in here, the next step finds the process as it was, also after an error.
 
     Restored are the modes of ``modules`` and what of them takes gradients, random states, and the global settings of
-    PyTorch and OpenCV that choose arithmetic: a step after a look then has the bits of one without.
+    PyTorch and OpenCV that choose arithmetic: a step after an evaluation then has the
+    bits of one without.
     """
     modes = [(part, part.training) for module in modules for part in module.modules()]
     gradients = [(parameter, parameter.requires_grad) for module in modules for parameter in module.parameters()]

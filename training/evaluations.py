@@ -1,0 +1,150 @@
+"""Evaluation while a run trains: on which rows, when, and what happens where it fails.
+
+What is measured is in :mod:`controlmill.evaluation.evaluate`, what is written in :mod:`run.report`. Nothing that is
+trained changes, nothing that a step draws is drawn, and the process is left as it was found.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from controlmill.bases.stable_diffusion import Base
+from controlmill.evaluation.evaluate import (
+    Baseline,
+    EvaluationSamples,
+    EvaluationSettings,
+    base_modules,
+    evaluate,
+    measure_baseline,
+)
+from controlmill.evaluation.fidelity import FidelityMetric, make_fidelity_metric, stored_columns
+from controlmill.evaluation.sampling import BATCH
+from controlmill.evaluation.undisturbed import undisturbed
+from controlmill.evaluation.user_pictures import user_samples
+from controlmill.schemas.errors import error_text
+
+from .config import TrainConfig
+from .data.held_out import held_out_samples
+from .run.checkpoint import Trained
+from .run.log import RunLog
+from .run.metrics import FailedEvaluation, evaluations
+from .run.prepare import Prepared
+from .run.report import write_evaluation
+from .schedules import EvaluationSchedule
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """The evaluations of a run: samples, settings and baseline stay the same, the schedule says when."""
+
+    base: Base
+    samples: EvaluationSamples
+    settings: EvaluationSettings
+    baseline: Baseline
+    schedule: EvaluationSchedule
+    run: Path
+    log: RunLog
+
+    def evaluate_if_due(self, step: int, trained: Trained, first: bool = False, last: bool = False) -> None:
+        """Evaluate after a step where the schedule says so, and at the first and the last step of a run.
+
+        An evaluation that fails is logged and the run goes on; not so the first one, which shows that settings are
+        wrong.
+        """
+        if not self.schedule.is_due(step, required=first or last):
+            return
+        self.log.say(f"step {step}: evaluating on {self.amount()}")
+        networks = [trained.controlnet] if trained.average is None else [trained.controlnet, trained.average]
+        with self.schedule.timed(step):
+            try:
+                with undisturbed(*base_modules(self.base), *networks):
+                    measured = evaluate(self.base, networks[-1], self.samples, self.settings, self.baseline)
+                    write_evaluation(
+                        self.run, self.log, step, self.settings.condition, self.samples, self.baseline, measured
+                    )
+            except Exception as error:
+                if first:
+                    raise
+                why = error_text(error)
+                self.log.say(f"step {step}: the evaluation failed ({why}); the run goes on without it")
+                self.log.write(FailedEvaluation(step, why))
+
+    def amount(self) -> str:
+        """How much an evaluation is, for people."""
+        pictures = len(self.samples.sampled)
+        sampling = f", sampling {pictures} pictures of {self.settings.sampling_steps} steps" if pictures else ""
+        return f"{len(self.samples.losses)} held-out rows{sampling}"
+
+
+def begin_evaluations(
+    base: Base, prepared: Prepared, config: TrainConfig, run: Path, log: RunLog, batch_size: int
+) -> Evaluations | None:
+    """Read the held-out rows, and measure the base alone; None where there are fewer than two rows.
+
+    ``batch_size`` is how many pictures a step's forward pass has room for.
+    """
+    evaluated = max((record.step for record in evaluations(run)), default=-1)
+    schedule = EvaluationSchedule(config.evaluation_interval, config.evaluation_budget, evaluated)
+    with schedule.timed(), undisturbed(*base_modules(base)):
+        metric = _metric(base, prepared, config)
+        samples = _samples(prepared, config, metric)
+        if samples is None:
+            log.say("fewer than two held-out rows: there is no evaluation (--held-out)")
+            return None
+        if isinstance(metric, str):
+            log.say(f"no fidelity: {metric}")
+        budget = (
+            f"at most {config.evaluation_budget:.0%} of the time"
+            if config.evaluation_budget
+            else "whatever time it takes"
+        )
+        log.say(
+            f"evaluates on {len(samples.losses)} held-out rows: every {schedule.interval} steps, {budget} "
+            "(--evaluate-every, --evaluation-budget); first the base alone is measured"
+        )
+        settings = EvaluationSettings(
+            prepared.condition,
+            config.seed,
+            config.sampling_steps,
+            config.guidance_scale,
+            config.evaluation_prompt,
+            min(batch_size, BATCH),
+            None if isinstance(metric, str) else metric,
+        )
+        # the base as it was, also when the run goes on with a trained one
+        untrained = base if config.unlock == "none" else Base(config.base, base.device, config.precision)
+        baseline = measure_baseline(untrained, samples, settings)
+        _say_of_fidelity(log, settings, baseline)
+    return Evaluations(base, samples, settings, baseline, schedule, run, log)
+
+
+def _metric(base: Base, prepared: Prepared, config: TrainConfig) -> FidelityMetric | str:
+    """What measures the fidelity of sampled pictures, or why nothing does."""
+    if not (config.evaluation_samples or config.evaluation_image):
+        return "no pictures are sampled (--evaluation-samples)"
+    return make_fidelity_metric(prepared.condition, prepared.provenance(), base.device, config.weights)
+
+
+def _samples(prepared: Prepared, config: TrainConfig, metric: FidelityMetric | str) -> EvaluationSamples | None:
+    condition = prepared.condition
+    columns = stored_columns(condition, prepared.provenance())
+    count = max(config.evaluation_rows, config.evaluation_samples)
+    held_out = prepared.selection.held_out
+    rows = held_out_samples(prepared.dataset, condition, held_out, count, config.crop_size, columns)
+    if len(rows) < 2:
+        return None
+    height, width = rows[0].image.shape[:2]
+    user = user_samples(config.evaluation_image, condition, metric, (width, height), config.seed)
+    return EvaluationSamples(rows[: config.evaluation_rows], rows[: config.evaluation_samples], user)
+
+
+def _say_of_fidelity(log: RunLog, settings: EvaluationSettings, baseline: Baseline) -> None:
+    """Warn where the metric does not tell control from none."""
+    if settings.fidelity and math.isfinite(baseline.floor) and not baseline.tells(settings.fidelity):
+        log.say(
+            f"fidelity tells nothing here: {settings.fidelity.metric.name} is {baseline.ceiling:.3f} for true pictures "
+            f"through the VAE, no better than {baseline.floor:.3f} without control; fraction and convergence are not "
+            "known"
+        )
