@@ -26,7 +26,7 @@ from controlmill.annotators.plan import find_weights, forward_groups
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.upstream import controlnet_aux
 from controlmill.pipelines import ingestion
-from controlmill.pipelines.engine.console import Resources
+from controlmill.pipelines.engine.process import Resources
 from controlmill.pipelines.engine.run_folder import Run
 from controlmill.pipelines.engine.shards import Job, run_shard
 from controlmill.pipelines.stages.annotate import Annotate

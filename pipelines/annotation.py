@@ -13,8 +13,9 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.storage import Storage
 
-from .engine.console import Resources, run_stage
+from .engine.console import run_stage
 from .engine.mend import check_committed, mended, redo_aim, set_aside, start_or_resume_redo
+from .engine.process import Resources
 from .engine.stage import Plan, Stage, input_folders, outputs_of
 from .ingestion import ingest_tables
 from .stages.ingest import IngestConfig

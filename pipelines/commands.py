@@ -17,7 +17,7 @@ from .options import EncodeOptions, IngestOptions, JobOptions, MapOptions, Netwo
 if TYPE_CHECKING:
     from controlmill.schemas.dataset import Dataset
 
-    from .engine.console import Resources
+    from .engine.process import Resources
     from .engine.stage import Plan
     from .request import Request
 

@@ -20,8 +20,9 @@ from controlmill.schemas.views.accounting import passed_over_lines
 
 from .corpora.corpus import Corpus, PassedOver, Source, write_listing
 from .corpora.kinds import absolute, check_kind, open_corpus
-from .engine.console import Resources, run_stage
+from .engine.console import run_stage
 from .engine.mend import check_committed, check_listing, look_at, mended, set_aside, start_or_resume_redo
+from .engine.process import Resources
 from .engine.run_folder import Run, require_alone
 from .stages.ingest import Ingest, IngestConfig
 

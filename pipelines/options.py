@@ -12,7 +12,7 @@ from controlmill.schemas.images.formats import Fit
 from controlmill.schemas.terminal.options import Range, flag_of, option
 
 if TYPE_CHECKING:
-    from .engine.console import Resources
+    from .engine.process import Resources
     from .stages.ingest import IngestConfig
 
 MEGABYTE = 1024 * 1024
@@ -152,7 +152,8 @@ class JobOptions:
 
     def resources(self) -> Resources:
         """The engine and its threads."""
-        from .engine.console import Engine, Resources
+        from .engine.messages import Engine
+        from .engine.process import Resources
 
         return Resources(Engine(self.runner, self.workers, self.beam_option), self.threads)
 

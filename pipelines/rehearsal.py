@@ -15,7 +15,7 @@ from controlmill.schemas.views.accounting import passed_over_lines
 from .annotation import check_conditions, check_overwrite
 from .corpora.corpus import Corpus, PassedOver, shard_size_for
 from .corpora.kinds import open_corpus
-from .engine.console import Resources
+from .engine.process import Resources
 from .engine.stage import Plan, input_folders, outputs_of
 from .ingestion import check_ingest
 from .request import Request

@@ -23,7 +23,8 @@ from controlmill.annotators.base import Annotation, Annotator, Network
 from controlmill.annotators.catalogue import Choice, parse_conditions
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import annotation, ingestion, planning
-from controlmill.pipelines.engine.console import Engine, JobProcess, Resources
+from controlmill.pipelines.engine.messages import Engine
+from controlmill.pipelines.engine.process import JobProcess, Resources
 from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.fingerprint import sha256_file
@@ -139,7 +140,7 @@ def command(*words: str) -> Ended:
     out, err = io.StringIO(), io.StringIO()
     with (
         mock.patch("sys.argv", ["controlmill", *words]),
-        mock.patch("controlmill.pipelines.engine.console.Resources", KeptResources),
+        mock.patch("controlmill.pipelines.engine.process.Resources", KeptResources),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +25,10 @@ from controlmill.annotators.catalogue import Choice, parse_conditions
 from controlmill.annotators.plan import find_weights
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import batching, ingestion, planning
-from controlmill.pipelines.engine.console import Engine, Resources
+from controlmill.pipelines.engine.messages import Engine
+from controlmill.pipelines.engine.process import Resources
 from controlmill.pipelines.engine.run_folder import Run
-from controlmill.pipelines.engine.runners import open_engine
+from controlmill.pipelines.engine.runners import Graphs, open_engine
 from controlmill.pipelines.engine.shards import Job, run_shard
 from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas.dataset import Dataset
@@ -88,10 +89,10 @@ class Bench:
         """Pictures per second with one shard in flight and with two, and whether the bytes are the same."""
         place = Placement(self.setting.device, dtype, self.batch, threads=self.threads)
         speeds, files = {}, []
-        with open_engine(Engine()) as run_graph:
-            self.annotate(place, run_graph, 1)  # loads the network
+        with open_engine(Engine()) as graphs:
+            self.annotate(place, graphs, 1)  # loads the network
             for shards in (1, 2):
-                speeds[shards] = self.count / self.annotate(place, run_graph, shards)
+                speeds[shards] = self.count / self.annotate(place, graphs, shards)
                 files.append(table_digests(self.dataset, "hed"))
         return {
             "pictures_per_second,_one_shard": speeds[1],
@@ -100,11 +101,11 @@ class Bench:
             "same_bytes": files[0] == files[1],
         }
 
-    def annotate(self, place: Placement, run_graph: Callable[[Job, Sequence[int]], Any], shards: int) -> float:
+    def annotate(self, place: Placement, graphs: Graphs, shards: int) -> float:
         """Seconds of the job over the whole dataset."""
         with self.job(self.choices, place, self.weights, shards) as (job, run):
             started = time.perf_counter()
-            run_graph(job, range(self.dataset.shards))
+            graphs.run(job, range(self.dataset.shards))
             seconds = time.perf_counter() - started
             if failures := run.failures():
                 raise RuntimeError(str(failures))

@@ -7,6 +7,7 @@ terminal, and the console starts it again.
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -16,22 +17,27 @@ import shutil
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import resource_tracker
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .console import ENGINE_FAILED, NOT_LOADED, Loading
+from .messages import DONE, ENGINE_FAILED, NOT_LOADED, Loading
 from .rows import JobFault
-from .runners import open_engine
+
+if TYPE_CHECKING:
+    from .messages import Engine
+    from .runners import Graphs
 
 
-def _take_jobs(jobs: queue.Queue[Any]) -> None:
+def _take_messages(messages: queue.Queue[Any]) -> None:
     """Hand on what the console sends; end the process with the console, whatever it is at."""
     folder = ""
     try:
         paths, engine, folder = pickle.load(sys.stdin.buffer)  # noqa: S301 from our own console
-        jobs.put((paths, engine))
+        messages.put((paths, engine))
         while True:
-            jobs.put(pickle.load(sys.stdin.buffer))  # noqa: S301
+            messages.put(pickle.load(sys.stdin.buffer))  # noqa: S301
     finally:  # the end of the input, or an input that was cut off
         try:
             _put_away(folder)
@@ -63,33 +69,59 @@ def _put_away(folder: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def _imports() -> Iterator[None]:
+    """What is imported here stays, so garbage is not looked for in it, now or later."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _open(engine: Engine) -> Graphs | Exception:
+    """An engine, or why there is none: each job is answered with that."""
+    try:
+        with _imports():
+            from .runners import open_engine
+
+            return open_engine(engine)
+    except Exception as error:
+        return error
+
+
+def _do(graphs: Graphs | Exception, message: bytes) -> int:
+    """Do what one message asks for, a job or :class:`Loading`; its status."""
+    try:
+        if isinstance(graphs, Exception):
+            raise graphs
+        job, shards = pickle.loads(message)  # noqa: S301 from our own console
+        if not isinstance(job, Loading):
+            graphs.run(job, shards)
+            return DONE
+        try:
+            job.stage.load(job.tables, job.here)
+        except JobFault as error:
+            job.answer.write_text(str(error), "utf-8")
+            return NOT_LOADED
+        return DONE
+    except Exception:
+        traceback.print_exc()
+        return ENGINE_FAILED
+
+
 def main() -> None:
-    """Run one job after another."""
+    """Run one job after another, until the console ends this process."""
     answers = os.dup(1)
     os.dup2(2, 1)  # what engines print must not pass for an answer
-    jobs: queue.Queue[Any] = queue.Queue()
-    threading.Thread(target=_take_jobs, args=(jobs,), daemon=True).start()
+    messages: queue.Queue[Any] = queue.Queue()
+    threading.Thread(target=_take_messages, args=(messages,), daemon=True).start()
     logging.getLogger("concurrent.futures").addHandler(_EndWithThread())
-    paths, engine = jobs.get()
+    paths, engine = messages.get()
     sys.path += [path for path in paths if path not in sys.path]  # behind our own: a folder must not shadow a module
-    with open_engine(engine) as run_graph:
-        while True:
-            job, shards = jobs.get()
-            try:
-                if isinstance(job, Loading):
-                    job.stage.load(job.tables, job.here)
-                else:
-                    run_graph(job, shards)
-                status = 0
-            except JobFault as error:
-                job.answer.write_text(str(error), "utf-8")
-                status = NOT_LOADED
-            except Exception:
-                traceback.print_exc()
-                status = ENGINE_FAILED
-            sys.stderr.flush()
-            os.write(answers, bytes([status]))
-
-
-if __name__ == "__main__":
-    main()
+    graphs = _open(engine)
+    while True:
+        status = _do(graphs, messages.get())
+        sys.stderr.flush()
+        os.write(answers, bytes([status]))

@@ -6,24 +6,25 @@ Create(ranges) | expand | Reshuffle | ParDo(RunShard)
 from __future__ import annotations
 
 import functools
-import importlib
 import logging
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from .console import Engine
+from .imports import import_beam
+from .messages import EMBEDDED, Engine
 from .shards import Job, run_shard
 
-RunGraph = Callable[[Job, Sequence[int]], Any]
+DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
 SHARDS_PER_RANGE = 256
 DASK_SETTINGS = {
     "distributed.scheduler.allowed-failures": 100,  # a shard that kills its worker is sorted out by its attempts
     "distributed.comm.timeouts.connect": "60s",
     "distributed.worker.profile.enabled": False,  # a stack sample every 10 ms
-    "distributed.worker.preload": ["apache_beam"],
+    "distributed.worker.preload": [__name__],
     # dask's own setting hands memory back to the system at once: codecs then take twice the time
     "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1},
 }
@@ -45,26 +46,71 @@ def expand(bounds: tuple[int, int]) -> range:
     return range(*bounds)
 
 
-@contextmanager
-def open_engine(engine: Engine) -> Iterator[RunGraph]:
-    """A function that runs the graph to its end, for one job after another on the same workers.
+class Graphs(ABC):
+    """An engine that runs the graph for one job after another, on the same workers; ended by leaving its context.
 
-    What was done is on disk; what the function raises is the engine's own trouble.
+    What was done is on disk; what :meth:`run` raises is the engine's own trouble.
     """
-    if not engine.workers:
-        yield lambda job, shards: _run(
-            job, shards, engine.runner, (*_threading(job.in_flight), *engine.options), SHARDS_PER_RANGE
-        )
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @abstractmethod
+    def run(self, job: Job, shards: Sequence[int]) -> None:
+        """Run the graph to its end for some shards of a job."""
+
+    def __enter__(self) -> Graphs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         return
-    with ExitStack() as opened:
 
-        @functools.lru_cache(maxsize=1)
-        def cluster(threads: int) -> str:
-            opened.close()  # a worker keeps its threads for life
-            return opened.enter_context(_dask_cluster(engine.workers, threads))
 
-        cluster(1)  # gets ready while the console does other things
-        yield lambda job, shards: _run_on_dask(job, shards, cluster(job.in_flight), engine.options)
+class Runner(Graphs):
+    """A runner that needs no workers of ours: the embedded one, or whichever the engine names, by its own options."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        if engine.runner == EMBEDDED:
+            import_beam()
+
+    def run(self, job: Job, shards: Sequence[int]) -> None:
+        """Run the graph in this process, or wherever the runner does."""
+        options = (*_threading(job.in_flight), *self.engine.options)
+        _run(job, shards, self.engine.runner, options, SHARDS_PER_RANGE)
+
+
+class DaskWorkers(Graphs):
+    """Processes of this machine, as a Dask cluster; they start at once and get ready while the console works."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self._opened = ExitStack()
+        self._start(threads=1)
+        threading.Thread(target=import_beam, daemon=True).start()  # as the workers do meanwhile
+
+    def _start(self, threads: int) -> None:
+        self._opened.close()
+        self._address = self._opened.enter_context(_dask_cluster(self.engine.workers, threads))
+        self._threads = threads
+
+    def run(self, job: Job, shards: Sequence[int]) -> None:
+        """Run the graph on the workers, one partition a shard: each is a task of its own, done again elsewhere if its
+        worker dies. Another number of shards in flight needs other workers: they keep their threads for life.
+        """
+        if job.in_flight != self._threads:
+            self._start(job.in_flight)
+        options = (f"--dask_client_address={self._address}", f"--dask_npartitions={len(shards)}", *self.engine.options)
+        result = _run(job, shards, DASK_RUNNER, options, longest=1)
+        result.client.close()  # the runner never does, and an open client logs errors for half a minute
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+
+def open_engine(engine: Engine) -> Graphs:
+    """What runs an engine's graphs."""
+    return DaskWorkers(engine) if engine.workers else Runner(engine)
 
 
 def _threading(in_flight: int) -> tuple[str, ...]:
@@ -100,8 +146,6 @@ def _dask_cluster(workers: int, threads: int) -> Iterator[str]:
     import distributed
 
     logging.getLogger("distributed").setLevel(logging.ERROR)
-    # the workers import Beam while they start; so does this process, beside them
-    threading.Thread(target=importlib.import_module, args=("apache_beam",), daemon=True).start()
     with (
         tempfile.TemporaryDirectory(prefix="controlmill-dask-") as scratch,
         dask.config.set(DASK_SETTINGS),
@@ -117,8 +161,6 @@ def _dask_cluster(workers: int, threads: int) -> Iterator[str]:
         yield cluster.scheduler_address
 
 
-def _run_on_dask(job: Job, shards: Sequence[int], address: str, options: Sequence[str]) -> None:
-    """One partition a shard, so that each is a task of its own, done again elsewhere if its worker dies."""
-    flags = (f"--dask_client_address={address}", f"--dask_npartitions={len(shards)}", *options)
-    result = _run(job, shards, "apache_beam.runners.dask.dask_runner.DaskRunner", flags, longest=1)
-    result.client.close()  # the runner never does, and an open client logs its despair for half a minute
+def dask_setup(_worker: Any) -> None:
+    """Get a worker ready: Dask calls this in each that preloads this module."""
+    import_beam()

@@ -9,7 +9,7 @@ next keeps each row in a process of its own (``quarantine``).
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +26,6 @@ from .stage import Output, Stage
 from .worker import this_worker
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-
-def shards_in_flight(devices: Iterable[str]) -> int:
-    """Shards that a worker has in flight: on a GPU two, so that it has work while one decodes, encodes or commits."""
-    return 2 if any(device.startswith("cuda") for device in devices) else 1
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from controlmill.pipelines.engine import console
-from controlmill.pipelines.engine.console import Engine, JobProcess, Resources
+from controlmill.pipelines.engine import process
+from controlmill.pipelines.engine.messages import Engine
+from controlmill.pipelines.engine.process import JobProcess, Resources
 from controlmill.pipelines.engine.rows import OutOfMemory, failure_of
 from controlmill.pipelines.engine.run_folder import Run, require_alone, sweep
 from controlmill.pipelines.engine.shards import _advice
@@ -53,7 +54,8 @@ def semaphores(group: int) -> set[str]:
 @LINUX
 def test_workers_leave_nothing_in_shared_memory() -> None:
     process = JobProcess(Engine(workers=1))
-    group, folder = process.start().pid, Path(process._temporary)
+    group, folder = process.start().pid, process.folder
+    assert folder
     used: set[str] = set()
     assert wait_for(lambda: used.update(semaphores(group)) or len(used) >= 4)
     process.end()
@@ -65,7 +67,7 @@ def test_workers_leave_nothing_in_shared_memory() -> None:
 
 def test_the_folder_of_a_job_goes_with_a_killed_console(tmp_path: Path) -> None:
     says = (
-        "from controlmill.pipelines.engine.console import *; import time\n"
+        "from controlmill.pipelines.engine.process import *; import time\n"
         "JobProcess(Engine()).start(); print('started', flush=True); time.sleep(600)"
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -92,8 +94,8 @@ def test_a_process_that_cannot_be_started_is_one_message(tmp_path: Path, monkeyp
     def refuse(*_: object, **__: object) -> None:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    monkeypatch.setattr(console.subprocess, "Popen", refuse)
-    monkeypatch.setattr(console.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(process.subprocess, "Popen", refuse)
+    monkeypatch.setattr(process.tempfile, "tempdir", str(tmp_path))
     with pytest.raises(MillError, match=r"the job's process cannot be started .*ulimit -u"):
         JobProcess(Engine()).start()
     assert not list(tmp_path.iterdir())

@@ -18,8 +18,8 @@ import pytest
 
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import ingestion
-from controlmill.pipelines.engine import console
-from controlmill.pipelines.engine.console import Engine
+from controlmill.pipelines.engine import process
+from controlmill.pipelines.engine.messages import Engine
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.views.verify import verify
@@ -264,9 +264,9 @@ def test_an_annotator_that_fails_on_every_row_stops_the_job(tmp_path: Path) -> N
 def test_work_that_an_engine_loses_silently_is_an_error(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(console.JobProcess, "run", lambda *_: 0)
+    monkeypatch.setattr(process.JobProcess, "run", lambda *_: 0)
     with pytest.raises(MillError, match="ended without an error, but 4 of 4 shards"):
-        ingestion.ingest(str(photos), str(tmp_path / "dataset"), SMALL, console.Resources(), 4)
+        ingestion.ingest(str(photos), str(tmp_path / "dataset"), SMALL, process.Resources(), 4)
 
 
 def test_an_engine_that_fails_is_reported_in_its_own_words(photos: Path, tmp_path: Path) -> None:

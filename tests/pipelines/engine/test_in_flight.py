@@ -17,9 +17,9 @@ import pytest
 from controlmill.annotators.base import Network
 from controlmill.annotators.catalogue import Choice, parse_conditions
 from controlmill.annotators.runtime.placement import Placement
-from controlmill.pipelines.engine import console
-from controlmill.pipelines.engine.console import Engine, Resources
-from controlmill.pipelines.engine.shards import shards_in_flight
+from controlmill.pipelines.engine import process
+from controlmill.pipelines.engine.messages import Engine
+from controlmill.pipelines.engine.process import Resources, shards_in_flight
 from controlmill.pipelines.stages.annotate import Annotate
 from controlmill.schemas.views.verify import verify
 from tests.helpers import FRAGILE, GREEN, Fragile, Halves, digests, make, rows, write_photos
@@ -62,7 +62,7 @@ CHOICES = [*parse_conditions("canny"), Choice("cartoon", "met", f"{__name__}:Met
 @pytest.fixture
 def two(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU."""
-    monkeypatch.setattr(console, "shards_in_flight", lambda _: 2)
+    monkeypatch.setattr(process, "shards_in_flight", lambda _: 2)
 
 
 @pytest.fixture(scope="module")

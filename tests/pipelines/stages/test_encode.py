@@ -18,7 +18,7 @@ import torch
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.bases import encoders
 from controlmill.pipelines import annotation
-from controlmill.pipelines.engine import console
+from controlmill.pipelines.engine import process
 from controlmill.pipelines.engine.rows import Failure, run_rows
 from controlmill.pipelines.stages.encode import plan_encode
 from controlmill.schemas.caches import fault, pack, unpack
@@ -137,7 +137,7 @@ def test_killed_and_run_again_ends_in_the_same_bytes(plain: Path, encoded: Path,
 def test_two_shards_in_flight_make_the_same_bytes(
     plain: Path, encoded: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(console, "shards_in_flight", lambda _: 2)
+    monkeypatch.setattr(process, "shards_in_flight", lambda _: 2)
     folder = shutil.copytree(plain, tmp_path / "dataset")
     plan = plan_encode(str(folder), str(base), Placement(), 3, True, True, "fp32")
     with KeptResources(threads=1) as resources:

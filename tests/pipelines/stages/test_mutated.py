@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from controlmill.pipelines import ingestion
-from controlmill.pipelines.engine.console import Resources
+from controlmill.pipelines.engine.process import Resources
 from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import Refused

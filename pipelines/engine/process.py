@@ -1,0 +1,211 @@
+"""The job's process, from the console's side: started beside the console's own imports, told what to do, ended.
+
+Light, so that it can be started first: what it works with is imported by :mod:`child`.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import controlmill
+from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.machine import MORE_MEMORY, MORE_PROCESSES, MORE_THREADS, NO_MORE, check_semaphores
+from controlmill.schemas.terminal.console import output
+
+from .messages import EMBEDDED, NOT_LOADED, Engine, Loading
+
+if TYPE_CHECKING:
+    from .progress import Progress
+    from .shards import Job
+    from .stage import Stage
+
+POLL_SECONDS = 0.5
+END_SECONDS = 5  # for the job's process to put its things away
+NO_MEMORY = ("MemoryError", "failed to map segment", "Cannot allocate memory", "error return without exception set")
+# The current folder is not on its path (-P); where ControlMill is not installed, that of this one is, behind the rest.
+START = f"""
+import sys
+try:
+    import controlmill
+except ImportError:
+    sys.path.append(sys.argv[1])
+from {__package__}.child import main
+main()
+"""
+
+
+def shards_in_flight(devices: Iterable[str]) -> int:
+    """Shards that a worker has in flight: on a GPU two, so that it has work while one decodes, encodes or commits."""
+    return 2 if any(device.startswith("cuda") for device in devices) else 1
+
+
+class JobProcess:
+    """The process that runs Beam graphs (``child``), started when it is first needed and kept for the next job.
+
+    ``folder`` is where it, and what it starts, has temporary files; it goes with the process.
+
+    Raises:
+        MillError: the engine has workers, and this machine does not let processes work together.
+    """
+
+    def __init__(self, engine: Engine):
+        if engine.workers:
+            check_semaphores("--workers")
+        self.engine = engine
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+        self.folder: Path | None = None
+        self._loaded: list[tuple[Stage, Sequence[str]]] = []
+
+    def run(self, job: Job, shards: list[int], progress: Progress) -> int:
+        """Run one job; its status, or the process's exit status where it died."""
+        return self._ask(job, shards, progress.update)
+
+    def load(self, stage: Stage, tables: Sequence[str]) -> None:
+        """Have the networks loaded that make some tables of a stage; once, however often this is asked.
+
+        Raises:
+            MillError: one cannot be loaded.
+        """
+        if (stage, tables) in self._loaded:
+            return
+        output.say(f"loading the networks of {', '.join(tables)}")
+        self.start()
+        assert self.folder
+        here = self.engine.runner == EMBEDDED and not self.engine.workers
+        loading = Loading(stage, tuple(tables), here, self.folder / "not-loaded")
+        status = self._ask(loading, [], lambda: None)
+        if status == NOT_LOADED:
+            raise MillError(loading.answer.read_text("utf-8"))
+        if status:
+            raise MillError(
+                f"the job's process ended as it loaded networks (status {status}){self.cause()}:\n{self.last_lines()}"
+            )
+        self._loaded.append((stage, tables))
+
+    def _ask(self, job: Job | Loading, shards: list[int], wait: Callable[[], None]) -> int:
+        process = self.start()
+        assert process.stdin and process.stdout
+        with suppress(BrokenPipeError):  # it has died, which shows below
+            pickle.dump(pickle.dumps((job, shards)), process.stdin)  # as bytes: what it needs may not be imported yet
+            process.stdin.flush()
+        while not select.select([process.stdout], [], [], POLL_SECONDS)[0]:
+            wait()
+        answer = process.stdout.read(1)
+        if answer:
+            return answer[0]
+        self.end()
+        return process.returncode
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the process, if it is not there yet; it gets ready while the console does other things."""
+        if self._process is None:
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 kept for last_lines
+            self.folder = Path(tempfile.mkdtemp(prefix="controlmill-"))
+            try:
+                self._process = self._started(self._log, self.folder)
+            except OSError as error:
+                self.folder.rmdir()
+                raise MillError(
+                    f"the job's process cannot be started ({error_text(error)}): {MORE_PROCESSES}"
+                ) from error
+            with suppress(BrokenPipeError):  # it has died, which shows when a job is sent
+                pickle.dump((sys.path, self.engine, str(self.folder)), self._process.stdin)  # type: ignore[arg-type]
+        return self._process
+
+    @staticmethod
+    def _started(log: IO[bytes], folder: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", START, str(Path(controlmill.__file__).parents[1])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            bufsize=0,
+            env={**os.environ, "TMPDIR": str(folder)},  # what an engine leaves there goes with it
+            start_new_session=True,  # Ctrl-C is for the console alone, which stops the job in order
+        )
+
+    def last_lines(self, count: int = 15) -> str:
+        """The end of what the process, or the one before it, said."""
+        if self._log is None:
+            return ""
+        self._log.seek(0)
+        return "\n".join(self._log.read().decode(errors="replace").strip().splitlines()[-count:])
+
+    def cause(self) -> str:
+        """What the last lines mean, where it is the machine that lacks something."""
+        said = self.last_lines()
+        if any(words in said for words in NO_MEMORY):
+            return f", out of memory ({MORE_MEMORY})"
+        return f", out of threads ({MORE_THREADS})" if NO_MORE in said else ""
+
+    def end(self, grace: float = 0) -> None:
+        """Let a job go on for ``grace`` seconds at most, then end the process and all that it started.
+
+        It is told to end, so that it puts away what it has in shared memory and in its folder; what is still there
+        after :data:`END_SECONDS` is killed.
+        """
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin and process.stdout
+        with suppress(KeyboardInterrupt):
+            if grace:
+                select.select([process.stdout], [], [], grace)
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(END_SECONDS)
+                _wait_for_group(process.pid, END_SECONDS)
+        with suppress(ProcessLookupError, PermissionError):  # all of it has ended, or is waiting to be reaped
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _wait_for_group(leader: int, seconds: float) -> None:
+    """Wait until no process of a group is left, or so long."""
+    until = time.monotonic() + seconds
+    with suppress(ProcessLookupError, PermissionError):
+        while time.monotonic() < until:
+            os.killpg(leader, 0)
+            time.sleep(0.01)
+
+
+class Resources:
+    """What jobs work with: an engine in a process of its own, and codec threads in each worker.
+
+    ``threads`` 0 shares the machine's cores out among the workers.
+    """
+
+    def __init__(self, engine: Engine | None = None, threads: int = 0):
+        self.process = JobProcess(engine or Engine())
+        self._threads = threads
+
+    def codec_threads(self) -> int:
+        """Threads for decoding and encoding in each worker."""
+        return self._threads or max(1, (os.cpu_count() or 1) // max(1, self.process.engine.workers))
+
+    def in_flight(self, stage: Stage) -> int:
+        """Shards of a stage that each worker has in flight; on a runner with options of its own, those decide."""
+        return shards_in_flight(stage.devices()) if self.process.engine.runner == EMBEDDED else 1
+
+    def __enter__(self) -> Resources:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.end()
