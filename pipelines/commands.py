@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,20 +58,21 @@ def build(
     dry_run: DryRun = False,
 ) -> None:
     """Make a dataset from a folder of pictures: ingest, then annotate. Run it again to resume after a stop."""
-    from .rehearsal import rehearse
-    from .request import parse_request
-
-    started = time.monotonic()
-    redo, resources = tables_to_redo(overwrite), job.resources()
+    started, redo = time.monotonic(), tables_to_redo(overwrite)
     if conditions is None:
         conditions = "" if maps.conditions_from else "canny"
-    request = parse_request(dataset, pictures.config(), redo, maps, networks, conditions)
-    _print_unused_device(request)
-    if dry_run:
-        for line in rehearse(photos, dataset, request, resources, pictures.shard_size, redo):
-            output.say(line)
-        return
-    _build(photos, dataset, pictures, request.plan(), resources, redo, started)
+    with _resources(job, dataset, starts=not dry_run) as resources:
+        from .request import parse_request
+
+        request = parse_request(dataset, pictures.config(), redo, maps, networks, conditions)
+        _print_unused_device(request)
+        if dry_run:
+            from .rehearsal import rehearse
+
+            for line in rehearse(photos, dataset, request, resources, pictures.shard_size, redo):
+                output.say(line)
+        else:
+            _build(photos, dataset, pictures, request.plan(), resources, redo, started)
 
 
 def ingest(
@@ -81,11 +84,24 @@ def ingest(
     overwrite: Overwrite = None,
 ) -> None:
     """Make the images table of a dataset, and import maps that you have already."""
-    from .request import parse_request
+    started, redo = time.monotonic(), tables_to_redo(overwrite)
+    with _resources(job, dataset) as resources:
+        from .request import parse_request
 
-    started, redo, resources = time.monotonic(), tables_to_redo(overwrite), job.resources()
-    plan = parse_request(dataset, pictures.config(), redo, maps, NetworkOptions(), None).plan()
-    _build(photos, dataset, pictures, plan, resources, redo, started)
+        plan = parse_request(dataset, pictures.config(), redo, maps, NetworkOptions(), None).plan()
+        _build(photos, dataset, pictures, plan, resources, redo, started)
+
+
+@contextmanager
+def _resources(job: JobOptions, address: str, starts: bool = True) -> Iterator[Resources]:
+    """What a job works with. A dataset that is new has work: its process gets ready beside this one's own imports."""
+    from .engine.imports import import_arrow
+
+    with job.resources() as resources:
+        if starts and not Path(address, "dataset.json").exists():
+            resources.process.start()
+        import_arrow()
+        yield resources
 
 
 def _build(
@@ -107,8 +123,7 @@ def _build(
     annotation.check_conditions(address, plan, redo)
     _print_listing(address, redo)
     _print_sources(plan)
-    with resources:
-        dataset = annotation.build(photos, address, config, plan, resources, shard_size, redo)
+    dataset = annotation.build(photos, address, config, plan, resources, shard_size, redo)
     _print_summary(dataset, list(tables), time.monotonic() - started)
 
 

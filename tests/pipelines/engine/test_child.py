@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+import controlmill
+from controlmill.pipelines import ingestion
 from controlmill.pipelines.engine import process
 from controlmill.pipelines.engine.messages import Engine
 from controlmill.pipelines.engine.process import JobProcess, Resources
@@ -26,6 +28,7 @@ from controlmill.pipelines.engine.shards import _advice
 from controlmill.schemas import machine
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.storage import Storage
+from tests.helpers import SMALL, write_photos
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
@@ -99,6 +102,30 @@ def test_a_process_that_cannot_be_started_is_one_message(tmp_path: Path, monkeyp
     with pytest.raises(MillError, match=r"the job's process cannot be started .*ulimit -u"):
         JobProcess(Engine()).start()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_process_starts_from_a_checkout_that_is_not_installed() -> None:
+    words = [sys.executable, "-S", "-P", "-c"]  # without site-packages
+    checkout = str(Path(controlmill.__file__).parents[1])
+    assert subprocess.run([*words, "import controlmill"], capture_output=True, check=False, timeout=60).returncode
+    done = subprocess.run([*words, process.START, checkout], stdin=subprocess.DEVNULL, check=False, timeout=60)
+    assert done.returncode == 0
+
+
+def test_an_engine_that_cannot_be_loaded_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "apache_beam.py").write_text("raise ImportError('half of it is missing')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    photos = write_photos(tmp_path / "photos", 1)
+    with Resources(Engine()) as resources, pytest.raises(MillError, match=r"(?s)FnApiRunner failed.*half of it is"):
+        ingestion.ingest(str(photos), str(tmp_path / "dataset"), SMALL, resources)
+
+
+def test_a_job_imports_neither_pandas_nor_clients_of_clouds() -> None:
+    says = (
+        "import sys; from controlmill.pipelines.engine.imports import *; import_beam(); import pyarrow as pa\n"
+        "pa.array(['a']); absent = {*PANDAS, *CLIENTS}; assert absent.isdisjoint(sys.modules); import pandas"
+    )
+    subprocess.run([sys.executable, "-c", says], check=True, timeout=60)
 
 
 def test_advice_is_of_what_the_job_has() -> None:
