@@ -29,7 +29,7 @@ from .corpus import PassedOver, Record, Source
 from .folder import MAX_CAPTION_ERROR
 from .img2dataset import STATUS, refusal
 from .places import Place
-from .row_groups import BUFFER, RowGroups
+from .row_groups import BUFFER, Layout, RowGroups
 
 PICTURES = ("image", "jpg", "jpeg", "png", "webp", "img", "picture", "photo", "bytes")  # of several, the first there is
 NAMES = ("file_name", "filename", "file_path", "path", "__key__", "key")  # beside a column without paths
@@ -38,27 +38,6 @@ MAX_GROUPS = 1_000_000
 MAX_ROWS = 2**40
 MAX_EXPANSION = 1000  # of a column that is compressed
 WHERE = re.compile(r"(\d{1,7})\+(\d{1,13})")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where a file has what is read of it, as paths of columns (``image.bytes``)."""
-
-    picture: str
-    path: str | None
-    caption: str | None
-    status: bool
-    kept: tuple[str, ...]
-
-    @property
-    def listed(self) -> list[str]:
-        """The columns that a listing reads."""
-        return [*([self.path] if self.path else []), *(STATUS if self.status else ())]
-
-    @property
-    def read(self) -> list[str]:
-        """The columns that a worker reads."""
-        return [self.picture, *dict.fromkeys([*([self.caption] if self.caption else []), *self.kept])]
 
 
 @dataclass(frozen=True)
