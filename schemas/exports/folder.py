@@ -52,7 +52,7 @@ class State:
     """``export.json``. ``rows`` and ``dropped`` are those of a complete export."""
 
     target: str
-    folder: str  # settings of trainers hold its address
+    folder: str  # its address, where what is written holds it, as settings of trainers do; else ""
     sha256: Sha256  # of the plan
     stage: Literal["writing", "placing", "complete"]
     parts: Count
@@ -69,7 +69,7 @@ class ExportFolder:
         self.files = self._own / "files"
 
     @contextmanager
-    def claimed(self, target: str, sha256: str, parts: int) -> Iterator[State]:
+    def claimed(self, wanted: State) -> Iterator[State]:
         """The folder for one export, and how far that is; a cut one goes on, one of something else begins anew.
 
         Raises:
@@ -82,7 +82,7 @@ class ExportFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise MillError(f"{self.folder}: another export is being written there") from None
-            yield self._begun(State(target, str(self.folder), sha256, "writing", parts))
+            yield self._begun(wanted)
 
     def _check_free(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():

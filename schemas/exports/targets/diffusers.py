@@ -33,6 +33,7 @@ class Diffusers:
     holds_several: ClassVar[bool] = True
     part_bytes: ClassVar[int] = PART_BYTES
     last: ClassVar[str] = CARD
+    is_movable: ClassVar[bool] = True
 
     def write(self, folder: Path, part: int, samples: Iterable[Sample], plan: Plan) -> Written:
         """See :meth:`Target.write`."""

@@ -60,6 +60,7 @@ class TrainerTarget(FilesTarget):
     """Files, a trainer's configuration, and the script that starts it, ``train.sh``, which is placed last."""
 
     last: ClassVar[str] = SCRIPT
+    is_movable: ClassVar[bool] = False
 
     def configure(self, folder: Path, records: Iterator[Record], plan: Plan) -> None:
         """Write what names the rows, and the trainer's settings."""

@@ -22,6 +22,7 @@ class ImageFolder(FilesTarget):
     summary: ClassVar[str] = "datasets' imagefolder: files and metadata.jsonl"
     holds_several: ClassVar[bool] = True
     last: ClassVar[str] = METADATA
+    is_movable: ClassVar[bool] = True
 
     def finish(self, folder: Path, records: Iterator[Record], plan: Plan, state: State, size: int) -> None:
         """See :meth:`Target.finish`."""

@@ -27,13 +27,15 @@ class Target(Protocol):
     """A layout.
 
     ``summary`` says what reads it. ``holds_several``: whether a row can have several conditions. ``part_bytes``: of
-    pictures that are written together; 0: a shard. ``last``: the file or folder that is placed last.
+    pictures that are written together; 0: a shard. ``last``: the file or folder that is placed last. ``is_movable``:
+    whether nothing that is written names the folder.
     """
 
     summary: ClassVar[str]
     holds_several: ClassVar[bool]
     part_bytes: ClassVar[int]
     last: ClassVar[str]
+    is_movable: ClassVar[bool]
 
     def write(self, folder: Path, part: int, samples: Iterable[Sample], plan: Plan) -> Written:
         """Write the rows of a part below ``folder``. What a cut attempt left there is replaced."""

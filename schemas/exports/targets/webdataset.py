@@ -26,6 +26,7 @@ class WebDataset:
     holds_several: ClassVar[bool] = True
     part_bytes: ClassVar[int] = PART_BYTES
     last: ClassVar[str] = "data"
+    is_movable: ClassVar[bool] = True
 
     def write(self, folder: Path, part: int, samples: Iterable[Sample], plan: Plan) -> Written:
         """See :meth:`Target.write`."""

@@ -13,8 +13,9 @@ from controlmill.schemas.exports import job
 from controlmill.schemas.exports.folder import OWN, ExportFolder
 from controlmill.schemas.exports.plan import make_plan
 from controlmill.schemas.exports.samples import Sample
-from controlmill.schemas.exports.targets.diffusers import Diffusers
+from controlmill.schemas.exports.targets import target_named
 from controlmill.schemas.exports.targets.files import FilesTarget
+from controlmill.schemas.exports.targets.imagefolder import ImageFolder
 from controlmill.schemas.names import index_file, shard_file
 from tests.helpers import command, digests
 from tests.schemas.views.test_verify import edit, rewrite
@@ -33,7 +34,8 @@ def content(out: Path) -> dict[str, str]:
 def test_an_export_that_was_cut_off_anywhere_goes_on_and_ends_the_same(
     to: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Diffusers, "part_bytes", 0)
+    target = type(target_named(to))
+    monkeypatch.setattr(target, "part_bytes", 0)
     words = ("--to", to, "--conditions", "canny")
     out = tmp_path / "out"
     assert export(dataset, out, *words)[0] == 0
@@ -62,7 +64,7 @@ def test_an_export_that_was_cut_off_anywhere_goes_on_and_ends_the_same(
         for name in ("save", "save_part", "tidy"):
             counted(name, ExportFolder)
         counted("replace", os)
-        counted("_write_part", job)
+        counted("write", target)
 
     for wanted in range(1, 100):
         shutil.rmtree(out)
@@ -119,19 +121,24 @@ def test_a_folder_of_something_else_is_refused(dataset: Path, tmp_path: Path) ->
     (out / "mine.txt").unlink()
     assert export(dataset, out, "--conditions", "canny")[0] == 0
     assert "holds another export (diffusers)" in export(dataset, out, "--conditions", "hough")[1]
-    moved = out.rename(tmp_path / "moved")
-    assert "or was moved" in export(dataset, moved, "--conditions", "canny")[1]
-    assert "is no folder" in export(dataset, moved / "README.md")[1]
+    assert "is no folder" in export(dataset, out / "README.md")[1]
     assert "local folder" in export(dataset, "s3://bucket/out")[1]
     assert "lies in the dataset" in export(dataset, dataset / "out")[1]
     assert not (dataset / "out").exists()
+
+
+def test_a_moved_export_is_known_again_unless_its_settings_name_the_folder(dataset: Path, tmp_path: Path) -> None:
+    for to, said in (("webdataset", "10 rows, none left out"), ("original", "or was moved")):
+        export(dataset, tmp_path / to, "--to", to, "--conditions", "canny")
+        moved = (tmp_path / to).rename(tmp_path / f"moved-{to}")
+        assert said in export(dataset, moved, "--to", to, "--conditions", "canny")[1]
 
 
 def test_a_cut_export_of_something_else_begins_anew(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(job, "_finished", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(ImageFolder, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         export(dataset, tmp_path / "out", "--to", "imagefolder", "--conditions", "canny")
     assert export(dataset, tmp_path / "out", "--to", "imagefolder", "--conditions", "hough")[0] == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {OWN, "images", "hough", "metadata.jsonl"}
