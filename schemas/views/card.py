@@ -17,6 +17,7 @@ CARD = "README.md"
 INDEX_WORDS = "sha256 of the index"
 STATED = re.compile(rf"^  description: {INDEX_WORDS} ([0-9a-f]{{64}})$", re.MULTILINE)
 
+FOLDER = "path/to/this/folder"  # as the examples call it
 READING = """
 ```python
 from datasets import load_dataset
@@ -73,51 +74,6 @@ def _captions(tables: Sequence[TableState]) -> list[str]:
     return [f"{images.index.captions.given} of {images.rows} pictures have a caption in `images`."]
 
 
-def dataset_card(config: DatasetRecord, tables: Sequence[TableState]) -> str:
-    """The text of README.md. A table that is not in ``tables``, or has no rows, is not offered to readers."""
-    offered = [state for state in tables if state.rows]
-    ingest = config.ingest
-    lines = [
-        "---",
-        *_configs(offered),
-        *("task_categories:", "- text-to-image", "tags:", "- controlnet", "---"),
-        *("", "# A ControlNet dataset", ""),
-        f"Made by ControlMill: pictures fitted to {ingest.resolution} pixels ({ingest.fit}), one table a folder.",
-        "A condition has the rows of `images` in the same order, shard by shard; `key` says so. What could not be made",
-        "is null in its row, with the reason.",
-        *_captions(tables),
-        *("", "| table | rows | refused | what it is |", "|---|---|---|---|"),
-    ]
-    for state in tables:
-        refused = 0 if state.table in BASE_TABLES else sum(state.reasons.values())
-        summary = TABLES[state.table].summary if state.table in TABLES else "imported"
-        lines.append(f"| {state.table} | {state.rows} | {refused} | {summary} |")
-    maps = [state for state in offered if state.table not in (*BASE_TABLES, *CACHES)]
-    deep = [state.table for state in maps if state.index and state.index.provenance.kind == "gray16"]
-    text = "\n".join(lines) + "\n" + READING.format(example=maps[0].table if maps else "CONDITION")
-    return text + DEEP.format(tables=", ".join(f"`{table}`" for table in deep), example=deep[0]) if deep else text
-
-
-def stated_indexes(card: str) -> set[str]:
-    """Fingerprints of the tables that a card was written for."""
-    return set(STATED.findall(card))
-
-
-def _configs(tables: Sequence[TableState]) -> list[str]:
-    configs = [
-        HubConfig(
-            state.table,
-            f"{INDEX_WORDS} {fingerprint(plain(state.index))}",
-            f"{state.table}/*/*.parquet",
-            state.rows,
-            state.bytes,
-            state.table == IMAGES,
-        )
-        for state in tables
-    ]
-    return hub_configs(configs)
-
-
 @dataclass(frozen=True)
 class HubConfig:
     """A config of a card: what `load_dataset` and the Hub's viewer offer by ``name``.
@@ -136,6 +92,72 @@ class HubConfig:
     rows: int
     bytes: int
     is_default: bool = False
+
+
+@dataclass(frozen=True)
+class CardAdditions:
+    """What a card has beside its tables, where a dataset is published.
+
+    Args:
+        configs: before those of the tables.
+        front: lines of YAML.
+        text: after the list of tables, Markdown.
+        address: what `load_dataset` takes in the examples.
+    """
+
+    configs: tuple[HubConfig, ...] = ()
+    front: tuple[str, ...] = ()
+    text: str = ""
+    address: str = FOLDER
+
+
+def dataset_card(config: DatasetRecord, tables: Sequence[TableState], added: CardAdditions | None = None) -> str:
+    """The text of README.md. A table that is not in ``tables``, or has no rows, is not offered to readers."""
+    added = added or CardAdditions()
+    offered = [state for state in tables if state.rows]
+    ingest = config.ingest
+    lines = [
+        "---",
+        *hub_configs([*added.configs, *_configs(offered, is_default=not added.configs)]),
+        *added.front,
+        *("task_categories:", "- text-to-image", "tags:", "- controlnet", "---"),
+        *("", "# A ControlNet dataset", ""),
+        f"Made by ControlMill: pictures fitted to {ingest.resolution} pixels ({ingest.fit}), one table a folder.",
+        "A condition has the rows of `images` in the same order, shard by shard; `key` says so. What could not be made",
+        "is null in its row, with the reason.",
+        *_captions(tables),
+        *("", "| table | rows | refused | what it is |", "|---|---|---|---|"),
+    ]
+    for state in tables:
+        refused = 0 if state.table in BASE_TABLES else sum(state.reasons.values())
+        summary = TABLES[state.table].summary if state.table in TABLES else "imported"
+        lines.append(f"| {state.table} | {state.rows} | {refused} | {summary} |")
+    maps = [state for state in offered if state.table not in (*BASE_TABLES, *CACHES)]
+    deep = [state.table for state in maps if state.index and state.index.provenance.kind == "gray16"]
+    text = READING.format(example=maps[0].table if maps else "CONDITION")
+    if deep:
+        text += DEEP.format(tables=", ".join(f"`{table}`" for table in deep), example=deep[0])
+    more = f"\n{added.text}" if added.text else ""
+    return "\n".join(lines) + "\n" + more + text.replace(FOLDER, added.address)
+
+
+def stated_indexes(card: str) -> set[str]:
+    """Fingerprints of the tables that a card was written for."""
+    return set(STATED.findall(card))
+
+
+def _configs(tables: Sequence[TableState], is_default: bool) -> list[HubConfig]:
+    return [
+        HubConfig(
+            state.table,
+            f"{INDEX_WORDS} {fingerprint(plain(state.index))}",
+            f"{state.table}/*/*.parquet",
+            state.rows,
+            state.bytes,
+            is_default and state.table == IMAGES,
+        )
+        for state in tables
+    ]
 
 
 def hub_configs(offered: Sequence[HubConfig]) -> list[str]:
