@@ -9,7 +9,7 @@ import codecs
 import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ BYTE_ORDER_MARKS = {  # UTF-32's begin as UTF-16's
 }
 
 
-def caption_beside(picture: Path, texts: str | None) -> str | None:
+def caption_beside(picture: Path, texts: str | None, read: Callable[[Path, int], bytes] = read_regular) -> str | None:
     """The caption beside a picture: ``name.txt``, ``name.caption`` or ``name.json``, or ``name.png.txt``…
 
     The first that says something counts: an empty file is none.
@@ -36,6 +36,7 @@ def caption_beside(picture: Path, texts: str | None) -> str | None:
         picture: the picture's path.
         texts: endings of the text files in its folder, as spelt there, separated by spaces; those with a ``+`` stand
             after the picture's whole name.
+        read: gives up to so many bytes of a file, and one more.
 
     Raises:
         ValueError: a file is there but cannot be read as a caption; with its name.
@@ -45,9 +46,9 @@ def caption_beside(picture: Path, texts: str | None) -> str | None:
     for ending in sorted((texts or "").split(), key=_order):
         beside = picture.with_name(f"{picture.name}{ending[1:]}" if ending[0] == "+" else f"{stem}{ending}")
         try:
-            data = read_regular(beside, MAX_BYTES)
+            data = read(beside, MAX_BYTES)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+            if isinstance(error, FileNotFoundError) or error.errno == errno.ENAMETOOLONG:
                 continue
             raise
         try:

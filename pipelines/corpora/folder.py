@@ -56,35 +56,11 @@ class FolderCorpus(Corpus):
         if not os.path.isdir(root):
             raise MillError(f"{root}: no such folder")
         walk = Walk(PassedOver() if passed is None else passed, Metadata(passed) if passed is not None else None)
-        walk.seen.add(identity(root))
-        left_out = {identity(folder) for folder in leave_out if os.path.isdir(folder)}
-        opened = [walk.open(root, "")]
-        links: deque[tuple[str, str]] = deque()
-        while opened:
-            here = opened[-1]
-            for name, kind in here.entries:
-                path = os.path.join(here.path, name)
-                if kind == "picture":
-                    if source := walk.source(here, path, name):
-                        yield source
-                elif kind == "link":
-                    links.append((path, f"{here.prefix}{name}/"))
-                elif walk.is_new(path, f"{here.prefix}{name}/", left_out):
-                    opened.append(walk.open(path, f"{here.prefix}{name}/"))
-                    break
-            else:
-                opened.pop()
-            while links and not opened:
-                path, prefix = links.popleft()
-                if walk.is_new(path, prefix, left_out):
-                    opened.append(walk.open(path, prefix))
-        if walk.metadata:
-            walk.metadata.close()
+        yield from walk_through(walk, root, {identity(folder) for folder in leave_out if os.path.isdir(folder)})
 
     def nothing_listed(self) -> str:
         """See :meth:`Corpus.nothing_listed`."""
-        endings = " ".join(sorted(picture_endings()))
-        return f"{self.address}: no pictures in this folder or below it; files that count end in {endings}"
+        return nothing_in(self.address)
 
     def path(self, source: str) -> Path:
         """The path of a source. Tables come from elsewhere too, and must not lead out of the folder.
@@ -92,10 +68,7 @@ class FolderCorpus(Corpus):
         Raises:
             Refused: the source is absolute or climbs.
         """
-        parts = PurePosixPath(source).parts
-        if source.startswith("/") or ".." in parts:
-            raise Refused("missing", "the source is not a path below the corpus")
-        return Path(self.address, *parts)
+        return Path(self.address, *parts_below(source))
 
     def read(self, source: Source, max_bytes: int) -> Record:
         """A file, and the caption beside it or else the listing's; see :meth:`Corpus.read`.
@@ -160,3 +133,52 @@ def _has_entries(folder: Path) -> bool:
             return next(entries, None) is not None
     except OSError:
         return False
+
+
+def walk_through(walk: Walk, root: str, left_out: set[int | str]) -> Iterator[Source]:
+    """The pictures in a folder and below it; ``left_out`` are identities of folders that are not looked at."""
+    walk.seen.add(walk.identity(root))
+    opened = [walk.open(root, "")]
+    links: deque[tuple[str, str]] = deque()
+    while opened:
+        here = opened[-1]
+        for entry in here.entries:
+            name, kind = entry[:2]
+            path = os.path.join(here.path, name)
+            if kind == "picture":
+                if source := walk.source(here, path, entry):
+                    yield source
+            elif kind == "link":
+                links.append((path, f"{here.prefix}{name}/"))
+            elif walk.is_new(path, f"{here.prefix}{name}/", left_out):
+                opened.append(walk.open(path, f"{here.prefix}{name}/"))
+                break
+        else:
+            opened.pop()
+        while links and not opened:
+            path, prefix = links.popleft()
+            if walk.is_new(path, prefix, left_out):
+                opened.append(walk.open(path, prefix))
+    if walk.metadata:
+        walk.metadata.close()
+
+
+def nothing_in(address: str) -> str:
+    """What a user is told where there is no picture in a folder."""
+    endings = " ".join(sorted(picture_endings()))
+    return (
+        f"{address}: no pictures in this folder or below it; files that count end in {endings} "
+        "(archives and tables are named: 'FOLDER/*.tar', 'FOLDER/*.parquet')"
+    )
+
+
+def parts_below(source: str) -> tuple[str, ...]:
+    """The parts of a source's path.
+
+    Raises:
+        Refused: it is absolute or climbs.
+    """
+    parts = PurePosixPath(source).parts
+    if source.startswith("/") or ".." in parts:
+        raise Refused("missing", "the source is not a path below the corpus")
+    return parts

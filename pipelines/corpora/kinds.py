@@ -11,9 +11,10 @@ from .columns import Columns
 from .corpus import Corpus
 from .folder import FolderCorpus
 from .parquet import ParquetCorpus
+from .store import StoreCorpus
 from .tar import TarCorpus
 
-KINDS: dict[str, type[Corpus]] = {kind.kind: kind for kind in (FolderCorpus, TarCorpus, ParquetCorpus)}
+KINDS: dict[str, type[Corpus]] = {kind.kind: kind for kind in (FolderCorpus, StoreCorpus, TarCorpus, ParquetCorpus)}
 BY_ENDING: dict[str, type[Corpus]] = {".tar": TarCorpus, ".parquet": ParquetCorpus}
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")
 
@@ -31,7 +32,7 @@ def open_corpus(address: str, columns: Columns = Columns()) -> Corpus:  # noqa: 
             f"{address}: in a compressed archive a picture has no place that it can be read from: "
             "unpack it first (gunzip, zstd -d…), the archive itself can stay as it is"
         )
-    kind = BY_ENDING.get(posixpath.splitext(address)[1].lower(), FolderCorpus)
+    kind = BY_ENDING.get(posixpath.splitext(address)[1].lower(), StoreCorpus if "://" in address else FolderCorpus)
     return kind(address, columns)
 
 

@@ -11,8 +11,10 @@ import functools
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -101,7 +103,8 @@ class Places:
     def _matching(self, pattern: str) -> list[Place]:
         root = self.storage.path()
         try:
-            matched = self.storage.fs.glob(f"{root}/{pattern}", detail=True)
+            with speaking_of(self.storage):
+                matched = self.storage.fs.glob(f"{root}/{pattern}", detail=True)
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -117,7 +120,8 @@ class Places:
             OSError: it cannot be seen.
         """
         try:
-            return self._place(name, None if self.storage.local else self.storage.fs.info(self.storage.path(name)))
+            with speaking_of(self.storage):
+                return self._place(name, None if self.storage.local else self.storage.fs.info(self.storage.path(name)))
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -125,10 +129,7 @@ class Places:
         if self.storage.local:
             there = os.stat(self.storage.path(name))
             return Place(name, there.st_size, str(there.st_mtime_ns))
-        if info is None or info["type"] != "file" or info.get("size") is None:
-            return None
-        etag = next((info[key] for key in ETAGS if info.get(key)), None)
-        return Place(name, info["size"], None if etag is None else str(etag).strip('"'))
+        return None if info is None else place_of(name, info)
 
     def path(self, name: str) -> str:
         """The path of a file in its file system. Names come from tables of anybody, and must not lead out of the root.
@@ -148,7 +149,8 @@ class Places:
             Refused: see :meth:`path`.
         """
         path = self.path(name)
-        return open_regular(path) if self.storage.local else self.storage.fs.open(path, "rb")
+        with speaking_of(self.storage):
+            return open_regular(path) if self.storage.local else self.storage.fs.open(path, "rb")
 
     def read(self, name: str, start: int, end: int, mark: str | None) -> bytes:
         """Bytes of a file; fewer where it ends before.
@@ -159,13 +161,18 @@ class Places:
         """
         path = self.path(name)
         if not self.storage.local:
+            if mark is not None:
+                this_worker().once(("seen", self.root, name, mark), lambda: self._check(name, mark))
             try:
-                this_worker().once(("seen", self.address, name, mark), lambda: self._check(name, mark))
-                return bytes(self.storage.fs.cat_file(path, start=start, end=end))
-            except (OSError, Refused):
+                with speaking_of(self.storage):
+                    return bytes(self.storage.fs.cat_file(path, start=start, end=end))
+            except FileNotFoundError:
                 raise
-            except Exception as error:  # whatever a store's client raises
-                raise OSError(errno.EIO, error_text(error)) from error
+            except OSError:
+                place = self.look_at(name)  # a store that has no bytes from there on may say so by an error
+                if place is not None and place.size <= start:
+                    return b""
+                raise
         with open_regular(path) as file:
             there = os.fstat(file.fileno())
             self._compare(name, Place(name, there.st_size, str(there.st_mtime_ns)), mark)
@@ -182,6 +189,32 @@ class Places:
             raise FileNotFoundError(name)
         if mark is not None and place.mark != mark:
             raise Refused("changed", f"its file {name} is not as it was listed")
+
+
+def place_of(name: str, info: Mapping[str, Any]) -> Place | None:
+    """A file by what its store says of it; None where it is none, or of no known size."""
+    if info["type"] != "file" or info.get("size") is None:
+        return None
+    etag = next((info[key] for key in ETAGS if info.get(key)), None)
+    if isinstance(etag, datetime):  # as some stores say it in one answer, and as seconds in another
+        etag = etag.timestamp()
+    etag = f"{etag:.6f}" if isinstance(etag, float) else etag
+    return Place(name, int(info["size"]), None if etag is None else str(etag).strip('"'))
+
+
+@contextmanager
+def speaking_of(storage: Storage) -> Iterator[None]:
+    """What the client of a store raises, which may be anything, becomes an OSError.
+
+    Raises:
+        OSError: EIO, or the more telling one that the client raised.
+    """
+    try:
+        yield
+    except (OSError, MillError, Refused, MemoryError):
+        raise
+    except Exception as error:
+        raise OSError(errno.EIO, f"{storage.address}: {error_text(error)}") from error
 
 
 def expand(pattern: str) -> Iterator[str]:

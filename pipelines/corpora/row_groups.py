@@ -17,36 +17,14 @@ import pyarrow as pa
 from controlmill.schemas.errors import Damaged, Refused
 from controlmill.schemas.files.shardfile import ShardFile, naming
 
-from .img2dataset import STATUS
 from .places import Places
+from .table_layout import Layout
 
-BUFFER = 1024 * 1024  # bytes of a column that are read at a time
 BATCH_BYTES = 16 * 1024 * 1024
 BATCH_ROWS = 256
 FEWEST_ROWS = 16
 KEPT_BATCHES = 3  # more rows than a shard has in flight, where their size is not known
 OPEN_GROUPS = 4  # two shards in flight, each at the border of two groups
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where a file has what is read of it, as paths of columns (``image.bytes``)."""
-
-    picture: str
-    path: str | None
-    caption: str | None
-    status: bool
-    kept: tuple[str, ...]
-
-    @property
-    def listed(self) -> list[str]:
-        """The columns that a listing reads."""
-        return [*([self.path] if self.path else []), *(STATUS if self.status else ())]
-
-    @property
-    def read(self) -> list[str]:
-        """The columns that a worker reads."""
-        return [self.picture, *dict.fromkeys([*([self.caption] if self.caption else []), *self.kept])]
 
 
 @dataclass(frozen=True)

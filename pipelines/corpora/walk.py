@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import BinaryIO, Protocol
 
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.images.formats import picture_endings
@@ -25,6 +27,24 @@ SKIPPED_FOLDERS = frozenset(  # beside those that begin with a dot; in lower cas
 )
 LONGEST_ENDING = 16  # longer ones are counted as "other"
 NOT_UTF8 = "its name is not UTF-8: rename it"
+
+
+class Entry(Protocol):
+    """An entry of a folder, as :func:`os.scandir` gives it. One of a store has ``facts`` too: its size and etag."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def path(self) -> str:
+        """Its path."""
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether it is a folder."""
+
+    def is_symlink(self) -> bool:
+        """Whether it is a link."""
 
 
 @dataclass
@@ -49,7 +69,7 @@ class Walk:
     def is_new(self, path: str, address: str, left_out: set[int | str]) -> bool:
         """Whether a folder is to be walked."""
         try:
-            known = identity(path)
+            known = self.identity(path)
         except OSError as error:
             raise _unlistable(path, error) from error
         if known in left_out:
@@ -66,7 +86,7 @@ class Walk:
         texts: set[str] = set()
         metadata: list[str] = []
         try:
-            with os.scandir(path) as there:
+            with self.scan(path) as there:
                 entries = sort_on_disk(self._wanted(there, texts, metadata), SORT_IN_MEMORY)
         except OSError as error:
             raise _unlistable(path, error) from error
@@ -74,22 +94,48 @@ class Walk:
             self._read_metadata(path, prefix, name, texts)
         return Folder(path, prefix, entries, " ".join(sorted(texts)) or None)
 
-    def _wanted(self, there: Iterable[os.DirEntry[str]], texts: set[str], metadata: list[str]) -> Iterator[Words]:
-        """(name, picture, folder or link to one); ``texts`` and ``metadata`` are filled on the way."""
+    # where the folders are: a store's differ in these
+
+    def identity(self, path: str) -> int | str:
+        """What tells a folder from others."""
+        return identity(path)
+
+    def scan(self, path: str) -> AbstractContextManager[Iterator[Entry]]:
+        """What there is in a folder."""
+        return os.scandir(path)
+
+    def open_file(self, path: str) -> BinaryIO:
+        """A file, open for reading."""
+        return open_regular(path)
+
+    def facts(self, path: str, entry: Words) -> tuple[int | None, str | None]:
+        """(size, etag) of a picture by its entry; None where it cannot be seen."""
+        try:
+            there = os.stat(path)
+        except OSError:  # a dangling link, or gone since: the row is kept and refused when it is read
+            return None, None
+        return there.st_size, str(there.st_mtime_ns)
+
+    def count_files(self, entry: Entry) -> int:
+        """Files below a folder that is passed over."""
+        return _count_files(entry)
+
+    def _wanted(self, there: Iterable[Entry], texts: set[str], metadata: list[str]) -> Iterator[Words]:
+        """(name, picture, folder or link to one, …); ``texts`` and ``metadata`` are filled on the way."""
         for entry in there:
             kind = self._kind(entry, texts)
             if kind == "metadata":
                 metadata.append(entry.name)
             elif kind:
-                yield entry.name, kind
+                yield entry.name, kind, *getattr(entry, "facts", ())
 
-    def _kind(self, entry: os.DirEntry[str], texts: set[str]) -> str | None:
+    def _kind(self, entry: Entry, texts: set[str]) -> str | None:
         """What an entry is: picture, folder, link to a folder or metadata; else it is counted here."""
         name = entry.name
         is_folder = _is_folder(entry)
         if name.startswith(".") or (is_folder and name.lower() in SKIPPED_FOLDERS):
             if is_folder:
-                self.passed.skipped.add(_utf8(name), _count_files(entry))
+                self.passed.skipped.add(_utf8(name), self.count_files(entry))
             else:
                 self.passed.skipped.add("hidden files")
             return None
@@ -120,7 +166,7 @@ class Walk:
         path = os.path.join(path, name)
         assert self.metadata is not None
         try:
-            with open_regular(path) as file:
+            with self.open_file(path) as file:
                 if prefix == _utf8(prefix) and self.metadata.read(file, name, prefix):
                     self.passed.metadata += 1
                 else:
@@ -128,8 +174,9 @@ class Walk:
         except OSError as error:
             raise MillError(f"{path} cannot be read: {error.strerror}; make it readable, or move it away") from error
 
-    def source(self, here: Folder, path: str, name: str) -> Source | None:
+    def source(self, here: Folder, path: str, entry: Words) -> Source | None:
         """The picture; None where metadata names it as something else."""
+        name = entry[0]
         address = _utf8(here.prefix + name)
         fault = NOT_UTF8 if address != here.prefix + name else None
         caption = None
@@ -138,14 +185,7 @@ class Walk:
             if not is_photo:
                 self.passed.maps += 1
                 return None
-        size: int | None
-        etag: str | None
-        try:
-            there = os.stat(path)
-        except OSError:  # a dangling link, or gone since: the row is kept and refused when it is read
-            size = etag = None
-        else:
-            size, etag = there.st_size, str(there.st_mtime_ns)
+        size, etag = self.facts(path, entry)
         return Source(address, size=size, etag=etag, caption=caption, texts=here.texts, fault=fault)
 
 
@@ -160,14 +200,14 @@ def _unlistable(path: str, error: OSError) -> MillError:
     return MillError(f"{path} cannot be listed: {error.strerror}; {advice}")
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is_folder(entry: Entry) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
 
 
-def _count_files(folder: os.DirEntry[str]) -> int:
+def _count_files(folder: Entry) -> int:
     """Files below a folder that is passed over; links in it are not followed."""
     count, todo = 0, [] if folder.is_symlink() else [folder.path]
     while todo:
