@@ -18,6 +18,7 @@ from .rows import Row, aligned_rows
 CELL = 256
 GAP = 6
 LABEL = 18
+NARROWEST = 100  # so that the names of tables fit
 
 
 def contact_sheet(dataset: Dataset, rows: int = 8, first: int = 0, tables: Sequence[str] | None = None) -> Image.Image:
@@ -42,30 +43,38 @@ def contact_sheet(dataset: Dataset, rows: int = 8, first: int = 0, tables: Seque
     ]
     if not shown:
         raise MillError(f"there is no row {first}")
-    width = len(columns) * (CELL + GAP) + GAP
-    sheet = Image.new("RGB", (width, LABEL + GAP + len(shown) * (CELL + GAP)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for x, table in enumerate(columns):
-        draw.text((GAP + x * (CELL + GAP), 3), printable(table), fill="black", font_size=13)
-    for y, cells in enumerate(shown):
-        for x, cell in enumerate(cells):
+    for cells in shown:
+        for cell in cells:
             cell.thumbnail((CELL, CELL))
-            sheet.paste(cell, (GAP + x * (CELL + GAP), LABEL + GAP + y * (CELL + GAP)))
+    widths = [max(NARROWEST, *(cells[x].width for cells in shown)) for x in range(len(columns))]
+    heights = [max(cell.height for cell in cells) for cells in shown]
+    sheet = Image.new(
+        "RGB", (GAP + sum(widths) + GAP * len(widths), LABEL + GAP + sum(heights) + GAP * len(heights)), "white"
+    )
+    draw = ImageDraw.Draw(sheet)
+    left = GAP
+    for x, (table, width) in enumerate(zip(columns, widths, strict=True)):
+        draw.text((left, 3), printable(table), fill="black", font_size=13)
+        top = LABEL + GAP
+        for cells, height in zip(shown, heights, strict=True):
+            sheet.paste(cells[x], (left, top))
+            top += height + GAP
+        left += width + GAP
     return sheet
 
 
 def _cell(row: Row, table: str, kind: Kind | None) -> Image.Image:
     data = row.data(table)
     if data is None:
-        return _blank(f"refused: {row.reason(table)}")
+        return _note(f"refused: {row.reason(table)}")
     try:
         return map_picture(kind, data) if kind else Image.fromarray(decode_image(data))
     except ValueError as error:
-        return _blank(str(error))
+        return _note(str(error))
 
 
-def _blank(words: str) -> Image.Image:
-    cell = Image.new("RGB", (CELL, CELL), "lightgray")
-    lines = "\n".join(textwrap.wrap(printable(words), 34)[:8])
-    ImageDraw.Draw(cell).text((8, CELL // 3), lines, fill="black", font_size=13)
+def _note(words: str) -> Image.Image:
+    lines = textwrap.wrap(printable(words), 13)[:8]
+    cell = Image.new("RGB", (NARROWEST, max(2, len(lines)) * 16 + 8), "lightgray")
+    ImageDraw.Draw(cell).text((4, 4), "\n".join(lines), fill="black", font_size=13)
     return cell
