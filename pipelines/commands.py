@@ -1,4 +1,4 @@
-"""The commands build, ingest, annotate and encode. Heavy imports wait until a command runs."""
+"""The commands build, ingest, annotate, labels and encode. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from controlmill.schemas.terminal.console import output, with_messages
 from controlmill.schemas.terminal.options import with_options
 from controlmill.schemas.views.commands import Folder
 
+from .labels.options import KINDS, LabelOptions
 from .options import EncodeOptions, IngestOptions, JobOptions, MapOptions, NetworkOptions, tables_to_redo
 
 if TYPE_CHECKING:
@@ -36,13 +37,15 @@ CaptionsFrom = Annotated[
     Path | None,
     typer.Option(help="Read the captions again, from the pictures' folder or a folder of .txt files."),
 ]
+Kind = Annotated[str, typer.Argument(help=f"What they are labels of: {', '.join(KINDS)}.", show_default=False)]
+Place = Annotated[Path, typer.Argument(help="The dataset's folder of labels, or its file.", show_default=False)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; write and download nothing.")]
 Overwrite = Annotated[list[str] | None, typer.Option(help="Table to make again, e.g. canny. Repeatable.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (build, ingest, annotate, encode):
+    for command in (build, ingest, annotate, labels, encode):
         app.command(rich_help_panel="Make a dataset")(with_messages(with_options(command)))
 
 
@@ -152,6 +155,31 @@ def annotate(
     _print_sources(plan)
     with job.resources() as resources:
         done = annotation.annotate(dataset, plan, resources, redo)
+    _print_summary(done, list(outputs_of(plan)), time.monotonic() - started)
+
+
+def labels(
+    dataset: Folder, kind: Kind, place: Place, options: LabelOptions, job: JobOptions, overwrite: Overwrite = None
+) -> None:
+    """Add the labels that a known dataset ships (ADE20K, COCO, KITTI…) as a table, each matched with its picture."""
+    from . import actions
+    from .engine.mend import mended
+    from .engine.stage import outputs_of
+    from .labels.layouts import find_source
+    from .labels.matching import match_lines
+    from .stages.import_maps import Import
+    from .stages.ingest import IngestConfig
+
+    started, redo = time.monotonic(), tables_to_redo(overwrite)
+    opened = mended(dataset)
+    source = find_source(kind, str(place), options)
+    plan = (Import((source,), IngestConfig.of(opened).limits),)
+    actions.check_overwrite(redo, tuple(outputs_of(plan)))
+    _print_sources(plan)
+    for line in match_lines(opened, source):
+        output.say(line)
+    with job.resources() as resources:
+        done = actions.annotate(dataset, plan, resources, redo)
     _print_summary(done, list(outputs_of(plan)), time.monotonic() - started)
 
 

@@ -97,7 +97,7 @@ class MapOptions:
     )
     label_set: tuple[str, ...] = option(
         (),
-        "Classes of label maps: ade20k-150, ade20k-full, coco-stuff, cityscapes, voc or a .toml file. [NAME=]SET, "
+        "Classes of label maps: ade20k-150, ade20k-full, coco-stuff, cityscapes, voc… or a .toml file. [NAME=]SET, "
         "repeatable.",
     )
     depth: tuple[str, ...] = option(

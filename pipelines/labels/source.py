@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from controlmill.schemas.images.codecs import encode_map
 from controlmill.schemas.images.formats import Limits
 from controlmill.schemas.maps.meaning import Plane, Reading
 from controlmill.schemas.maps.user_maps import coverage, scaled_map
+
+from .index import Label, LabelIndex
 
 VERSION = 2
 MOST_ENLARGED = 8  # times a side: a map coarser than that says nothing of its picture
@@ -36,6 +38,24 @@ class Labels(Protocol):
         Raises:
             Refused: missing, ambiguous, too_many_bytes, unreadable.
             JobFault: no label can be read any more.
+        """
+        ...
+
+
+@runtime_checkable
+class IndexedLabels(Labels, Protocol):
+    """Labels that were listed, so that they can be counted against pictures."""
+
+    @property
+    def index(self) -> LabelIndex:
+        """All of them."""
+        ...
+
+    def find(self, picture: str) -> Label:
+        """Which one is a picture's.
+
+        Raises:
+            Refused: missing, ambiguous.
         """
         ...
 

@@ -18,7 +18,10 @@ from typing import Any
 from ..errors import MillError
 from .labels import LabelSet
 
-NAMED = ("ade20k-150", "ade20k-full", "coco-stuff", "cityscapes", "voc")
+NAMED = (
+    *("ade20k-150", "ade20k-full", "coco-stuff", "coco-stuff-pixelmaps", "cityscapes", "cityscapes-trainids"),
+    "voc",
+)
 ENCODINGS = ("id", "ade20k")
 OTHERS = "others"
 KEYS = ("classes", "ids", "first", "void", "colours", "void_colours", "encoding")

@@ -1,0 +1,138 @@
+"""Which label is a picture's: labels by their key, on disk, so that memory does not grow with them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sqlite3
+import threading
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from controlmill.schemas.errors import MillError, Refused
+
+from ..corpora.files import MAKE_ROOM
+
+MOST_ALIKE = 10_000  # labels of one key that are compared
+NAMED = 3  # labels in a message
+CREATE = """
+    CREATE TABLE labels (key TEXT, path TEXT, id TEXT, used INTEGER);
+    CREATE TABLE notes (id TEXT, number INTEGER, body TEXT);
+"""
+INDEX = """
+    CREATE INDEX by_key ON labels (key);
+    CREATE INDEX by_id ON notes (id, number);
+"""
+
+
+class Label(NamedTuple):
+    """A label as it was found: its number in the index, its path, and its id where a file gives it one."""
+
+    number: int
+    path: str
+    id: str
+
+
+class LabelIndex:
+    """Labels, in a temporary file that goes with it; for threads. First all are added, then they are looked up.
+
+    A key is what a label and its picture have in common, by the rule of their dataset. Beside the labels there are
+    notes: what a file says of the picture of an id.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect("", check_same_thread=False)
+        self._database.executescript(CREATE)
+
+    def add(self, key: str, path: str, id: str = "") -> None:
+        """A label. A path that is not UTF-8 cannot be a picture's, whose names are."""
+        if path.isascii() or path == path.encode(errors="replace").decode():
+            self._run("INSERT INTO labels VALUES (?, ?, ?, 0)", key, path, id)
+
+    def note(self, id: str, number: int, body: str) -> None:
+        """What is said of an id; ``number`` orders what is said of it."""
+        self._run("INSERT INTO notes VALUES (?, ?, ?)", id, number, body)
+
+    def fill(self) -> None:
+        """End adding."""
+        self._database.executescript(INDEX)
+
+    def find(self, key: str, picture: str) -> Label:
+        """The label of a key. Of several, the one that shares most folders with the picture, from the end of the paths.
+
+        Raises:
+            Refused: missing; ambiguous, where several share as many.
+        """
+        statement = "SELECT rowid, path, id FROM labels WHERE key = ? ORDER BY path LIMIT ?"
+        found = [Label(*row) for row in self._run(statement, key, MOST_ALIKE)]
+        if not found:
+            raise Refused("missing", f"no label of {key}")
+        if len(found) == 1:
+            return found[0]
+        shared = [shared_folders(label.path, picture) for label in found]
+        best = [label for label, count in zip(found, shared, strict=True) if count == max(shared)]
+        if len(best) > 1:
+            raise Refused("ambiguous", f"several labels are as likely its own: {best[0].path}, {best[1].path}")
+        return best[0]
+
+    def notes(self, id: str) -> list[str]:
+        """What is said of an id, in order."""
+        return [body for (body,) in self._run("SELECT body FROM notes WHERE id = ? ORDER BY number, body", id)]
+
+    def use(self, label: Label) -> None:
+        """Remember that a label is a picture's."""
+        self._run("UPDATE labels SET used = 1 WHERE rowid = ?", label.number)
+
+    def count(self) -> int:
+        """All labels."""
+        ((count,),) = self._run("SELECT count(*) FROM labels")
+        return int(count)
+
+    def unused(self) -> tuple[int, list[str]]:
+        """(labels that are no picture's, the paths of the first)."""
+        ((count,),) = self._run("SELECT count(*) FROM labels WHERE NOT used")
+        first = self._run("SELECT path FROM labels WHERE NOT used ORDER BY path LIMIT ?", NAMED)
+        return int(count), [path for (path,) in first]
+
+    def _run(self, statement: str, *values: str | int) -> list[tuple]:  # type: ignore[type-arg]
+        with self._lock:
+            try:
+                return self._database.execute(statement, values).fetchall()
+            except sqlite3.OperationalError as error:
+                raise MillError(f"the list of labels cannot be kept ({error}): {MAKE_ROOM}") from error
+
+
+def shared_folders(a: str, b: str) -> int:
+    """How many folders two paths have in common, counted from their ends, without the files' names."""
+    count = 0
+    for one, other in zip(reversed(a.split("/")[:-1]), reversed(b.split("/")[:-1]), strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
+
+
+def key_of(pattern: str, path: str) -> str | None:
+    """What the groups of a pattern hold, where the end of a path is of that pattern, from the start of a name on."""
+    found = _compiled(pattern).search(path)
+    return "/".join(group or "" for group in found.groups()) if found else None
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:^|/)(?:{pattern})$", re.IGNORECASE)
+
+
+def files_below(folder: str) -> Iterator[str]:
+    """Paths of files below a folder, with forward slashes; links to folders are followed, each folder is seen once."""
+    seen: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        there = os.stat(place)
+        if (there.st_dev, there.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((there.st_dev, there.st_ino))
+        prefix = os.path.relpath(place, folder).replace(os.sep, "/")
+        yield from (name if prefix == "." else f"{prefix}/{name}" for name in names)

@@ -1,0 +1,174 @@
+"""The layouts that are known, which one a folder has, and the label source of what a user asks for.
+
+A new layout of files is a row of ``LAYOUTS``; one that is in another kind of file has a module and a row of ``MAKERS``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from itertools import islice
+
+from controlmill.schemas.conditions import CONDITIONS, NAME, NAME_RULE, Condition, imported
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.maps.label_files import named_set
+from controlmill.schemas.maps.meaning import Reading
+from controlmill.schemas.tables import RESERVED
+
+from .folder import FolderMaps
+from .index import files_below, key_of
+from .layout import Layout
+from .options import KINDS, LabelOptions
+from .panoptic import CocoPanoptic
+from .source import LabelSource
+
+LOOKED_AT = 50_000  # files of a folder, to find out its layout
+JPEG = r"\.jpe?g"
+LAYOUTS = {
+    layout.name: layout
+    for layout in (
+        Layout(
+            *("ade20k", "segmentation", "ADE20K SceneParse150 (annotations/*.png)"),
+            r"(ADE_(?:train|val|test)_\d{8})\.png",
+            r"(ADE_\w+_\d{8})\.\w+",
+            label_set="ade20k-150",
+        ),
+        Layout(
+            *("ade20k-full", "segmentation", "full ADE20K (*_seg.png, R / 10 * 256 + G), its 150 classes"),
+            r"(ADE_\w+?_\d{8})_seg\.png",
+            r"(ADE_\w+_\d{8})\.\w+",
+            label_set="ade20k-full",
+        ),
+        Layout(
+            *("cityscapes", "segmentation", "Cityscapes (*_labelIds.png), the 19 classes that are evaluated"),
+            r"(\w+_\d{6}_\d{6})_gt(?:Fine|Coarse)_labelIds\.png",
+            r"(\w+_\d{6}_\d{6})(?:_leftImg8bit)?\.\w+",
+            label_set="cityscapes",
+            table="cityscapes",
+        ),
+        Layout(
+            *("cityscapes-trainids", "segmentation", "Cityscapes (*_labelTrainIds.png)"),
+            r"(\w+_\d{6}_\d{6})_gt(?:Fine|Coarse)_labelTrainIds\.png",
+            r"(\w+_\d{6}_\d{6})(?:_leftImg8bit)?\.\w+",
+            label_set="cityscapes-trainids",
+            table="cityscapes",
+        ),
+        Layout(
+            *("bdd100k", "segmentation", "BDD100K (masks, or *_train_id.png), the classes of Cityscapes"),
+            r"([0-9a-f]{8}-[0-9a-f]{8})(?:_train_id)?\.png",
+            r"([0-9a-f]{8}-[0-9a-f]{8})\.\w+",
+            label_set="cityscapes-trainids",
+            table="bdd100k",
+        ),
+        Layout(
+            *("voc", "segmentation", "PASCAL VOC (SegmentationClass/*.png)"),
+            r"SegmentationClass(?:Aug)?/(\d{4}_\d{6}|\d{6})\.png",
+            r"(\d{4}_\d{6}|\d{6})\.\w+",
+            label_set="voc",
+            table="voc",
+        ),
+        Layout(
+            *(
+                "coco-stuff-pixelmaps",
+                "segmentation",
+                "COCO-Stuff challenge of 2017 (stuff_*_pixelmaps), stuff only",
+            ),
+            r"stuff_\w+_pixelmaps/(?:.*/)?(\d{12})\.png",
+            r"(?:COCO_[a-z]+\d{4}_)?(\d{12})\.\w+",
+            label_set="coco-stuff-pixelmaps",
+            table="coco_stuff_pixelmaps",
+        ),
+        Layout(
+            *("coco-stuff", "segmentation", "COCO-Stuff 164K (stuffthingmaps/*.png)"),
+            r"(?:COCO_[a-z]+\d{4}_)?(\d{12})\.png",
+            r"(?:COCO_[a-z]+\d{4}_)?(\d{12})\.\w+",
+            label_set="coco-stuff",
+            table="coco_stuff",
+        ),
+        Layout("panoptic", "segmentation", "panoptic segmentation (panoptic_*.json and its PNGs)", is_file=True),
+    )
+}
+Maker = Callable[[str, LabelOptions], LabelSource]
+MAKERS: dict[str, Maker] = {
+    "panoptic": lambda place, options: CocoPanoptic.at(place, table_of(imported("panoptic", "labels"), options)),
+}
+
+
+def find_source(kind: str, place: str, options: LabelOptions) -> LabelSource:
+    """The labels of a kind at a place.
+
+    Raises:
+        MillError: there is no such kind, place or layout, or none that the place has.
+    """
+    if kind not in KINDS:
+        raise MillError(f"{kind}: labels are {', '.join(KINDS)}")
+    if not os.path.exists(place):
+        raise MillError(f"{place}: no such file or folder")
+    layout = find_layout(kind, place, options.layout)
+    place = os.path.abspath(place)
+    if layout.name in MAKERS:
+        return MAKERS[layout.name](place, options)
+    own = imported(layout.table, CONDITIONS[kind].kind) if layout.table else CONDITIONS[kind]
+    condition = table_of(own, options)
+    return FolderMaps(place, condition, layout=layout, reading=reading_of(layout, condition))
+
+
+def reading_of(layout: Layout, condition: Condition) -> Reading:
+    """How the files of a layout are read."""
+    labels = named_set(layout.label_set) if layout.label_set else None
+    if layout.kind == "depth":
+        return Reading(condition.kind, meaning="metric", scale=layout.scale, invalid=layout.invalid)
+    return Reading(condition.kind, labels=labels)
+
+
+def table_of(condition: Condition, options: LabelOptions) -> Condition:
+    """The condition in the table that was asked for.
+
+    Raises:
+        MillError: a table cannot have that name.
+    """
+    name = options.table
+    if not name or name == condition.table:
+        return condition
+    if not NAME.fullmatch(name) or name in RESERVED:
+        raise MillError(f"--table {name}: a name is {NAME_RULE}, and not another condition's")
+    if condition.name in CONDITIONS:
+        return condition.in_table(name)
+    return imported(name, condition.kind)
+
+
+def find_layout(kind: str, place: str, name: str = "") -> Layout:
+    """The layout of a place: the one that is named, else the first of which it has a file.
+
+    Raises:
+        MillError: there is no such layout, or it has none of these.
+    """
+    known = [layout for layout in LAYOUTS.values() if layout.kind == kind]
+    if name:
+        found = [layout for layout in known if layout.name == name]
+        if not found:
+            raise MillError(f"--layout {name}: of {kind} there are {', '.join(layout.name for layout in known)}")
+        if found[0].is_file == os.path.isdir(place):
+            raise MillError(f"{place}: {name} is in a {'file' if found[0].is_file else 'folder'}")
+        return found[0]
+    if not os.path.isdir(place):
+        return _of_file(kind, place, [layout for layout in known if layout.is_file])
+    folders = [layout for layout in known if not layout.is_file]
+    own_name, met = os.path.basename(os.path.abspath(place)), set[str]()
+    for path in islice(files_below(place), LOOKED_AT):
+        met.update(layout.name for layout in folders if key_of(layout.label, f"{own_name}/{path}") is not None)
+        if folders and folders[0].name in met:
+            break
+    for layout in folders:
+        if layout.name in met:
+            return layout
+    names = "\n  ".join(f"{layout.name}: {layout.summary}" for layout in known)
+    raise MillError(f"{place}: no labels of a known layout in it. Of {kind} there are\n  {names}")
+
+
+def _of_file(kind: str, place: str, layouts: list[Layout]) -> Layout:
+    ending = os.path.splitext(place)[1].lower()
+    for layout in layouts:
+        if key_of(layout.label or r"(.*)\.json", os.path.basename(place)) is not None:
+            return layout
+    raise MillError(f"{place}: {kind} is not read from a file that ends in {ending or 'nothing'}")

@@ -1,0 +1,54 @@
+"""The command labels: a table beside the others, counted both ways, resumed and renewed like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.views.verify import verify
+from tests.helpers import command, rows
+from tests.pipelines.labels.labelled import quarters, save
+
+NAMES = ("training/ADE_train_00000001", "training/ADE_train_00000002", "validation/ADE_val_00000001")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three photographs of ADE20K's names in a dataset; labels of two of them, and one of another."""
+    folder = tmp_path_factory.mktemp("ade20k")
+    for number, name in enumerate(NAMES):
+        save(folder / f"images/{name}.png", np.full((64, 64, 3), 50 * number, np.uint8))
+    for name in (*NAMES[:2], "training/ADE_train_00000009"):
+        save(folder / f"annotations/{name}.png", quarters((1, 2, 3, 0), 64))
+    photos, dataset = str(folder / "images"), str(folder / "dataset")
+    made = command("ingest", photos, dataset, "--resolution", "64", "--min-side", "16")
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+def test_labels_are_a_table_counted_both_ways(corpus: Path) -> None:
+    words = ("labels", str(corpus / "dataset"), "segmentation", str(corpus / "annotations"))
+    ended = command(*words)
+    assert ended.returncode == 0, ended.stderr
+    said = ended.stdout + ended.stderr
+    assert "2 of 3 pictures have a label" in said
+    assert "1 pictures have none, and become nulls: validation/ADE_val_00000001.png" in said
+    assert "1 of 3 labels belong to no picture here: training/ADE_train_00000009.png" in said
+    found = rows(corpus / "dataset", "segmentation")
+    assert [row["reason"] for row in found] == [None, None, "missing"]
+    assert [row["coverage"] for row in found] == [0.75, 0.75, None]
+    assert not list(verify(Dataset.open(corpus / "dataset")))
+    save(corpus / f"annotations/{NAMES[0]}.png", quarters((5, 5, 5, 5), 64))
+    assert "--overwrite segmentation takes them in" in command(*words).stderr
+    assert command(*words, "--overwrite", "segmentation").returncode == 0
+    assert rows(corpus / "dataset", "segmentation")[0]["coverage"] == 1
+
+
+def test_labels_of_other_pictures_are_an_error(corpus: Path, tmp_path: Path) -> None:
+    save(tmp_path / "annotations/ADE_val_00000077.png", quarters((1, 1, 1, 1), 64))
+    ended = command("labels", str(corpus / "dataset"), "segmentation", str(tmp_path))
+    assert ended.returncode == 1
+    assert "none of 3 pictures has one of the 1 labels" in ended.stderr
