@@ -162,7 +162,7 @@ def labels(
     dataset: Folder, kind: Kind, place: Place, options: LabelOptions, job: JobOptions, overwrite: Overwrite = None
 ) -> None:
     """Add the labels that a known dataset ships (ADE20K, COCO, KITTI…) as a table, each matched with its picture."""
-    from . import actions
+    from . import annotation
     from .engine.mend import mended
     from .engine.stage import outputs_of
     from .labels.layouts import find_source
@@ -174,12 +174,12 @@ def labels(
     opened = mended(dataset)
     source = find_source(kind, str(place), options)
     plan = (Import((source,), IngestConfig.of(opened).limits),)
-    actions.check_overwrite(redo, tuple(outputs_of(plan)))
+    annotation.check_overwrite(redo, tuple(outputs_of(plan)))
     _print_sources(plan)
     for line in match_lines(opened, source):
         output.say(line)
     with job.resources() as resources:
-        done = actions.annotate(dataset, plan, resources, redo)
+        done = annotation.annotate(dataset, plan, resources, redo)
     _print_summary(done, list(outputs_of(plan)), time.monotonic() - started)
 
 
