@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from controlmill.pipelines.options import MapOptions
-from controlmill.pipelines.stages.columns import Column, parse_columns, said_of
+from controlmill.pipelines.stages.columns import Column, messages_of, parse_columns
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.terminal.options import check
 
@@ -60,7 +60,7 @@ def test_links_are_followed_and_never_twice(folder: Path) -> None:
     (folder / "depth/inner").mkdir()
     (folder / "depth/inner/up").symlink_to(folder / "depth")
     (folder / "depth/inner/masks").symlink_to(folder / "mask")
-    (line,) = said_of(str(folder), parsed(folder, "mask=binary")["depth"])
+    (line,) = messages_of(str(folder), parsed(folder, "mask=binary")["depth"])
     assert line.startswith("depth: 2 maps in ")
 
 
@@ -70,13 +70,13 @@ def test_what_is_imported_and_what_is_not_is_said(folder: Path) -> None:
     found = parsed(
         folder, "mask=binary", label_set=("ade20k-150",), depth=("metric:1000",), invalid_depth=("0", "65535")
     )
-    said = {name: "; ".join(said_of(str(folder), column)) for name, column in found.items()}
+    said = {name: "; ".join(messages_of(str(folder), column)) for name, column in found.items()}
     assert "2 maps" in said["depth"]
     assert "metric depth, 1000 to the metre, 0 is unknown, 65535 is unknown" in said["depth"]
     assert "label set ade20k-150, 150 classes" in said["segmentation"]
     assert "not looked at are 1 other files: .npy 1" in said["normals"]
     assert "not looked at" not in said["depth"]
-    assert "--label-set" in "".join(said_of(str(folder), parsed(folder, "mask=binary")["segmentation"]))
+    assert "--label-set" in "".join(messages_of(str(folder), parsed(folder, "mask=binary")["segmentation"]))
 
 
 def test_meanings_are_of_one_table_each(folder: Path) -> None:

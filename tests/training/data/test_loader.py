@@ -25,7 +25,8 @@ from controlmill.schemas.files.shardfile import open_parquet
 from controlmill.schemas.maps.transforms import Augment
 from controlmill.schemas.names import index_file, shard_file
 from controlmill.training.data import processes
-from controlmill.training.data.loader import Loader, LoaderConfig, held_out_samples
+from controlmill.training.data.held_out import held_out_samples
+from controlmill.training.data.loader import Loader, LoaderConfig
 from controlmill.training.data.order import LANES
 from controlmill.training.data.selection import LOCATION, Filter, Selection, check_tables, select
 from tests.scenes import ALL_MAPS, SCENES, WITHOUT_SCRIBBLE
@@ -208,7 +209,7 @@ def test_filters_take_columns_of_any_table(scenes_dataset: Dataset) -> None:
     assert len(found.train) + found.left_out["where"] == SCENES
     assert 0 < len(found.train) < SCENES
     samples = held_out_samples(
-        scenes_dataset, {"hough": scenes_dataset.condition("hough")}, found.train, columns=("n_lines",)
+        scenes_dataset, scenes_dataset.condition("hough"), found.train, len(found.train), 0, ("n_lines",)
     )
     assert all(sample.columns["n_lines"] > 4 for sample in samples)
 
