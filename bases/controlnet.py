@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,9 +15,18 @@ from torch import nn
 from controlmill.schemas.errors import MillError, error_text
 
 from .configuration import Connection, Unlock
+from .encoders import EMBEDDING
 from .skips import leave_out_skips
 
-COPIED = ("conv_in", "time_proj", "time_embedding", "class_embedding", "down_blocks", "mid_block")  # of the base's UNet
+COPIED = (
+    "conv_in",
+    "time_proj",
+    "time_embedding",
+    "class_embedding",
+    "add_embedding",
+    "down_blocks",
+    "mid_block",
+)  # of the base's UNet
 
 
 class LiteBlock(nn.Module):
@@ -77,7 +87,7 @@ def make_controlnet(
     The embedding of the condition halves the picture once for each halving of the VAE:
     ``(16, 32, 96, 256)[: 1 + log2(vae_factor)]``. Weights drawn here depend on ``seed`` alone.
     """
-    kind = LiteControlNet if connection == "lite" else ControlNetModel
+    kind = controlnet_class(connection)
     shape = {
         "conditioning_embedding_out_channels": (16, 32, 96, 256)[: vae_factor.bit_length()],
         "conditioning_channels": channels,
@@ -110,13 +120,18 @@ def make_controlnet(
     return controlnet
 
 
-def load_controlnet(folder: str, lite: bool = False) -> ControlNetModel:
+def controlnet_class(connection: Connection) -> type[ControlNetModel]:
+    """The class that a ControlNet of such connections has."""
+    return LiteControlNet if connection == "lite" else ControlNetModel
+
+
+def load_controlnet(folder: str, connection: Connection = "zero") -> ControlNetModel:
     """A trained ControlNet, float32, from a folder or the hub; from .safetensors alone, since pickles can run code.
 
     Raises:
         MillError: it cannot be loaded.
     """
-    kind = LiteControlNet if lite else ControlNetModel
+    kind = controlnet_class(connection)
     try:
         loaded: ControlNetModel = kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -207,19 +222,22 @@ class ControlledDenoiser(nn.Module):
         self.unet, self.controlnet = unet, controlnet
 
     def forward(
-        self, noisy: torch.Tensor, t: torch.Tensor, text: torch.Tensor, control: torch.Tensor | None
+        self, noisy: torch.Tensor, t: torch.Tensor, prompt: Mapping[str, torch.Tensor], control: torch.Tensor | None
     ) -> torch.Tensor:
-        """Prediction, float (N, 4, h, w); ``control`` is (N, 3, H, W) in 0 to 1, or None for the base alone."""
-        if control is None or self.controlnet is None:
-            out: torch.Tensor = self.unet(noisy, t, text).sample
-            return out
-        down, mid = self.controlnet(noisy, t, text, control, return_dict=False)
+        """Prediction, float (N, C, h, w); ``control`` is (N, 3, H, W) in 0 to 1, or None for the base alone."""
         dtype = self.unet.dtype
+        given = {"sample": noisy.to(dtype), "timestep": t, **self.attended(noisy, prompt)}
+        if control is None or self.controlnet is None:
+            out: torch.Tensor = self.unet(**given).sample
+            return out
+        down, mid = self.controlnet(**given, controlnet_cond=control, return_dict=False)
         controlled: torch.Tensor = self.unet(
-            noisy,
-            t,
-            text,
+            **given,
             down_block_additional_residuals=[residual.to(dtype) for residual in down],
             mid_block_additional_residual=mid.to(dtype),
         ).sample
         return controlled
+
+    def attended(self, noisy: torch.Tensor, prompt: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """What UNet and ControlNet are given of a prompt; another family's UNet takes more."""
+        return {"encoder_hidden_states": prompt[EMBEDDING]}

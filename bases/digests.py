@@ -12,7 +12,7 @@ import hashlib
 import json
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,7 +21,7 @@ import numpy as np
 
 from controlmill.schemas.errors import MillError
 
-from .configuration import Facts, configured_by, is_single_file, location, read_facts
+from .configuration import configured_by, is_single_file, location
 
 FILES = {
     "unet": "unet/diffusion_pytorch_model.safetensors",
@@ -54,23 +54,23 @@ READ = 16 * 1024 * 1024  # bytes at a time, a multiple of every width
 Weights = dict[str, str]  # name of a weight → digest of its shape and values
 
 
-def vae_digest(base: str) -> str:
+def vae_digest(base: str, config: Mapping[str, Any]) -> str:
     """Digest of what decides latents: the weights of the VAE's encoder and its architecture."""
     weights = {name: digest for name, digest in weights_of(base, "vae").items() if name.startswith(VAE_ENCODER)}
-    return _together(_settings(read_facts(base).vae, VAE_SETTINGS), weights)
+    return together(_settings(config, VAE_SETTINGS), weights)
 
 
-def text_digest(base: str, tokenizer: Any) -> str:
+def text_digest(base: str, config: Mapping[str, Any], tokenizer: Any) -> str:
     """Digest of what decides a prompt's encoding: the text encoder's weights and architecture, and the tokens."""
-    settings = _settings(read_facts(base).text_encoder, TEXT_SETTINGS)
+    settings = _settings(config, TEXT_SETTINGS)
     settings |= {"vocabulary": tokenizer.get_vocab(), "length": tokenizer.model_max_length}
-    return _together(settings, weights_of(base, "text_encoder"))
+    return together(settings, weights_of(base, "text_encoder"))
 
 
-def base_digest(base: str, facts: Facts, tokenizer: Any) -> str:
+def base_digest(base: str, configs: Mapping[str, Any], tokenizer: Any) -> str:
     """Digest of all weights, configurations and tokens: a base that differs in anything has another."""
-    settings = {"unet": facts.unet, "vae": facts.vae, "scheduler": facts.scheduler, "tokens": tokenizer.get_vocab()}
-    return _together(settings, {part: _together({}, weights_of(base, part)) for part in FILES})
+    settings = {**configs, "tokens": tokenizer.get_vocab()}
+    return together(settings, {part: together({}, weights_of(base, part)) for part in FILES})
 
 
 def start(base: str) -> None:
@@ -204,9 +204,10 @@ def _digest(shape: list[int], parts: Iterable[Any]) -> str:
     return digest.hexdigest()
 
 
-def _settings(config: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+def _settings(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     return {name: config.get(name, default) for name, default in defaults.items()}
 
 
-def _together(settings: dict[str, Any], weights: Weights) -> str:
+def together(settings: Mapping[str, Any], weights: Weights) -> str:
+    """One digest of settings, as JSON, and weights."""
     return hashlib.sha256(json.dumps([settings, weights], sort_keys=True, default=str).encode()).hexdigest()

@@ -1,30 +1,75 @@
-"""The encoders of a base model: its VAE for pictures, its text encoder for captions. Used to fill training's caches."""
+"""Encoders that families of bases share: a VAE for pictures, one CLIP text encoder for captions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.torch_device import autocast, upload
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.fingerprint import package_versions
 
+from .base import Encoder
 from .configuration import is_single_file
-from .digests import text_digest, vae_digest
 from .loading import load_part
 
+if TYPE_CHECKING:
+    import torch
 
-def load_vae(name: str) -> Any:
-    """A base's VAE, float32, on the CPU. Raises MillError where it cannot be had."""
-    return load_part(_not_a_file(name), "vae")
+    from controlmill.annotators.runtime.placement import Placement
+
+MOMENTS, EMBEDDING = "moments", "embedding"
 
 
-def load_text(name: str) -> tuple[Any, Any]:
-    """(text encoder, tokenizer) of a base, as :func:`load_vae`."""
-    return load_part(_not_a_file(name), "text_encoder"), load_part(name, "tokenizer")
+class VaeEncoder(Encoder):
+    """Pictures → ``moments`` of the VAE's posterior, float32 (2, C, h, w), unscaled: mean, then standard deviation."""
+
+    arrays: ClassVar[tuple[str, ...]] = (MOMENTS,)
+    packages: ClassVar[tuple[str, ...]] = ("torch", "diffusers")
+
+    def __init__(self, name: str, place: Placement):
+        self.vae, self.place = load_part(_not_a_file(name), "vae"), place
+        self.vae.to(place.device)
+        self.multiple = 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def forward(self, items: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+        """Of pictures, float32 (3, H, W) in −1 to 1."""
+        import torch
+
+        with torch.inference_mode(), autocast(self.place):
+            posterior = self.vae.encode(upload(items, self.place)).latent_dist
+            moments = torch.stack([posterior.mean, posterior.std], dim=1)
+        return [{MOMENTS: row} for row in moments.float().cpu().numpy()]
+
+
+class TextEncoder(Encoder):
+    """Captions → ``embedding``, float32 (tokens, width): what the UNet attends to."""
+
+    arrays: ClassVar[tuple[str, ...]] = (EMBEDDING,)
+    packages: ClassVar[tuple[str, ...]] = ("torch", "transformers")
+
+    def __init__(self, name: str, place: Placement):
+        self.encoder = load_part(_not_a_file(name), "text_encoder")
+        self.tokenizer, self.place = load_part(name, "tokenizer"), place
+        self.encoder.to(place.device)
+
+    def forward(self, items: Sequence[str]) -> list[dict[str, np.ndarray]]:
+        """Of captions."""
+        import torch
+
+        tokens = tokens_of(self.tokenizer, items)
+        with torch.inference_mode(), autocast(self.place):
+            hidden = self.encoder(tokens.to(self.place.device))[0]
+        return [{EMBEDDING: row} for row in hidden.float().cpu().numpy()]
+
+
+def tokens_of(tokenizer: Any, prompts: Sequence[str]) -> torch.Tensor:
+    """int64 (N, tokens): prompts cut off or padded to the tokenizer's length."""
+    tokens: torch.Tensor = tokenizer(
+        list(prompts), padding="max_length", truncation=True, return_tensors="pt"
+    ).input_ids
+    return tokens
 
 
 def _not_a_file(name: str) -> str:
@@ -35,61 +80,3 @@ def _not_a_file(name: str) -> str:
             "the cache as its own"
         )
     return name
-
-
-class VaeEncoder:
-    """Pictures → moments of the VAE's posterior, unscaled."""
-
-    packages = ("torch", "diffusers")
-
-    def __init__(self, base: str, place: Placement):
-        self.vae, self.place = load_vae(base), place
-        self.digest = vae_digest(base)
-        self.vae.to(place.device)
-        config = self.vae.config
-        self.factor = 2 ** (len(config.block_out_channels) - 1)
-        self.facts = {"channels": config.latent_channels, "factor": self.factor}
-
-    def forward(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Moments of each, float32 (2, C, h, w): mean, then standard deviation; pictures float32 (3, H, W), −1 to 1."""
-        import torch
-
-        with torch.inference_mode(), autocast(self.place):
-            posterior = self.vae.encode(upload(pictures, self.place)).latent_dist
-            moments = torch.stack([posterior.mean, posterior.std], dim=1)
-        return list(moments.float().cpu().numpy())
-
-
-class TextEncoder:
-    """Captions → what the UNet attends to."""
-
-    packages = ("torch", "transformers")
-
-    def __init__(self, base: str, place: Placement):
-        (self.encoder, self.tokenizer), self.place = load_text(base), place
-        self.digest = text_digest(base, self.tokenizer)
-        self.encoder.to(place.device)
-        self.facts = {"width": self.encoder.config.hidden_size, "tokens": self.tokenizer.model_max_length}
-
-    def forward(self, captions: Sequence[str]) -> list[np.ndarray]:
-        """float32 (tokens, width) for each."""
-        import torch
-
-        given = self.tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
-        with torch.inference_mode(), autocast(self.place):
-            hidden = self.encoder(given.to(self.place.device))[0]
-        return list(hidden.float().cpu().numpy())
-
-
-ENCODERS: dict[str, type[VaeEncoder] | type[TextEncoder]] = {"latents": VaeEncoder, "embeddings": TextEncoder}
-
-
-def provenance(encoder: VaeEncoder | TextEncoder, place: Placement, stored: str) -> dict[str, Any]:
-    """What decides a cache beside the rows. The base's name is not in it: equal weights are equal wherever they lie."""
-    return {
-        "sha256": encoder.digest,
-        **encoder.facts,
-        "stored": stored,
-        "packages": package_versions(*encoder.packages),
-        "placement": place.provenance(),
-    }

@@ -1,28 +1,177 @@
-"""The base model: what differs between families of bases is in one class. This one is Stable Diffusion 1 and 2."""
+"""Stable Diffusion 1.x and 2.x: a UNet that attends to the last hidden state of one CLIP text encoder."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from diffusers import (
-    ControlNetModel,
-    DDIMScheduler,
-    DDPMScheduler,
-    StableDiffusionControlNetPipeline,
-    StableDiffusionPipeline,
-)
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from controlmill.annotators.runtime.torch_device import torch_dtype
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import read_as
+from controlmill.schemas.tables import EMBEDDINGS, LATENTS
 
-from . import single_file
-from .configuration import configured_by, is_single_file, location, read_facts
-from .digests import base_digest
+from . import digests
+from .base import Base, Encoder, Facts, Prompt
+from .configuration import Connection, Unlock, configured_by, is_single_file, location, read_config
+from .encoders import EMBEDDING, MOMENTS, TextEncoder, VaeEncoder, tokens_of
 from .loading import load_part
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+UNET, VAE, TEXT, SCHEDULER = (
+    "unet/config.json",
+    "vae/config.json",
+    "text_encoder/config.json",
+    "scheduler/scheduler_config.json",
+)
+NEEDED = {
+    UNET: ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim"),
+    VAE: ("latent_channels", "block_out_channels"),
+}
+MOST_TOKENS = 77  # CLIP's, where a configuration does not say
+
+
+@dataclass(frozen=True)
+class StableDiffusionFacts(Facts):
+    """What configuration files of one say, as they are."""
+
+    name: str
+    unet: dict[str, Any]
+    vae: dict[str, Any]
+    text_encoder: dict[str, Any]
+    scheduler: dict[str, Any]
+
+    encoders: ClassVar[Mapping[str, type[Encoder]]] = {LATENTS: VaeEncoder, EMBEDDINGS: TextEncoder}
+
+    @classmethod
+    def read(cls, name: str) -> StableDiffusionFacts:
+        """See :meth:`base.Facts.read`."""
+        where = configured_by(name)
+        facts = cls(name, *(read_config(where, file) for file in (UNET, VAE, TEXT, SCHEDULER)))
+        facts._check_whole()
+        if is_single_file(name):
+            from . import single_file
+
+            single_file.check_fits(Path(location(name)), facts.unet, facts.vae)
+        if facts.unet["in_channels"] != facts.vae["latent_channels"]:
+            raise MillError(
+                f"--base {name}: its UNet takes {facts.unet['in_channels']} channels, its VAE gives "
+                f"{facts.vae['latent_channels']}: bases for inpainting and the like are not supported"
+            )
+        if facts.unet.get("addition_embed_type") or facts.unet.get("encoder_hid_dim_type"):
+            raise MillError(f"--base {name}: its UNet takes more than the text of Stable Diffusion 1.x and 2.x")
+        return facts
+
+    def _check_whole(self) -> None:
+        configs = {UNET: self.unet, VAE: self.vae}
+        lacking = [f"{key} in {file}" for file, keys in NEEDED.items() for key in keys if key not in configs[file]]
+        if lacking:
+            raise MillError(f"--base {self.name}: its configuration is damaged, there is no {', no '.join(lacking)}")
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels per latent."""
+        return int(2 ** (len(self.vae["block_out_channels"]) - 1))
+
+    @property
+    def multiple(self) -> int:
+        """Sides of pictures are multiples of this."""
+        return int(self.vae_factor * 2 ** (len(self.unet["block_out_channels"]) - 1))
+
+    def check_controlnet(self, config: Mapping[str, Any], name: str) -> None:
+        """See :meth:`base.Facts.check_controlnet`."""
+        for key in ("cross_attention_dim", "block_out_channels", "layers_per_block", "in_channels"):
+            if _plain(config.get(key)) != _plain(self.unet[key]):
+                raise MillError(f"--start-from {name}: its {key} is {config.get(key)}, the base's {self.unet[key]}")
+        halvings = len(config["conditioning_embedding_out_channels"])
+        if halvings != self.vae_factor.bit_length():
+            raise MillError(
+                f"--start-from {name}: made for a VAE of factor {2 ** (halvings - 1)}, not {self.vae_factor}"
+            )
+
+    def cache_sizes(self, table: str) -> Mapping[str, int]:
+        """See :meth:`base.Facts.cache_sizes`."""
+        if table == LATENTS:
+            return {"channels": self.vae["latent_channels"], "factor": self.vae_factor}
+        return {"width": self.unet["cross_attention_dim"]}
+
+    def encoder_digest(self, table: str) -> str:
+        """See :meth:`base.Facts.encoder_digest`."""
+        if table == LATENTS:
+            return digests.vae_digest(self.name, self.vae)
+        return digests.text_digest(self.name, self.text_encoder, load_part(self.name, "tokenizer"))
+
+    def encoder_record(self, table: str) -> Mapping[str, Any]:
+        """See :meth:`base.Facts.encoder_record`."""
+        if table == LATENTS:
+            return {"sha256": self.encoder_digest(table), **self.cache_sizes(table)}
+        tokenizer = load_part(self.name, "tokenizer")
+        digest = digests.text_digest(self.name, self.text_encoder, tokenizer)
+        width = self.text_encoder.get("hidden_size", digests.TEXT_SETTINGS["hidden_size"])
+        return {"sha256": digest, "width": width, "tokens": tokenizer.model_max_length}
+
+    def start_reading(self) -> None:
+        """See :meth:`base.Facts.start_reading`."""
+        digests.start(self.name)
+
+    def load(self, device: torch.device, precision: str = "fp32", trainable: bool = False) -> StableDiffusion:
+        """See :meth:`base.Facts.load`."""
+        import torch
+
+        dtype, tokenizer = torch_dtype(precision), load_part(self.name, "tokenizer")
+        unet_dtype = torch.float32 if trainable else dtype
+        if is_single_file(self.name):
+            from . import single_file
+
+            file = Path(location(self.name))
+            text_encoder, unet, vae = single_file.load_modules(
+                file, configured_by(self.name), unet_dtype, _vae_dtype(precision)
+            )
+            text_encoder.to(dtype)
+        else:
+            text_encoder = load_part(self.name, "text_encoder", dtype)
+            unet = load_part(self.name, "unet", unet_dtype)
+            vae = load_part(self.name, "vae", _vae_dtype(precision))
+        networks = {"unet": unet, "vae": vae, "text_encoder": text_encoder}
+        for network in networks.values():
+            network.requires_grad_(False).eval().to(device)
+        card = Path(configured_by(self.name), "guidance.json")
+        guidance = _read_guidance(card) if card.is_file() else StableDiffusion.guidance
+        return StableDiffusion(self, networks, tokenizer, device, dtype, guidance)
+
+    def without_weights(self, precision: str) -> StableDiffusion:
+        """See :meth:`base.Facts.without_weights`."""
+        import torch
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+        from transformers import CLIPTextConfig, CLIPTextModel
+
+        from .controlnet import round_frozen
+
+        dtype = torch_dtype(precision)
+        with torch.device("meta"):
+            networks = {
+                "unet": UNet2DConditionModel.from_config(self.unet),
+                "vae": AutoencoderKL.from_config(self.vae),
+                "text_encoder": CLIPTextModel(CLIPTextConfig.from_dict(self.text_encoder)),
+            }
+        for network in networks.values():
+            network.requires_grad_(False).eval()
+        round_frozen(networks["vae"], _vae_dtype(precision))
+        round_frozen(networks["text_encoder"], dtype)
+        tokenizer = _Unread(int(self.text_encoder.get("max_position_embeddings", MOST_TOKENS)))
+        return StableDiffusion(self, networks, tokenizer, torch.device("cpu"), dtype, StableDiffusion.guidance)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _vae_dtype(precision: str) -> torch.dtype:
+    return torch_dtype("fp32" if precision == "fp16" else precision)  # a VAE in fp16 overflows
 
 
 @dataclass(frozen=True)
@@ -39,33 +188,41 @@ def _read_guidance(card: Path) -> float:
         raise MillError(f"{card}: {error}") from error
 
 
-class Base:
-    """A frozen base: encodes pictures and prompts, knows its noise schedule, and runs in the stock pipelines."""
+@dataclass(frozen=True)
+class _Unread:
+    """In place of a tokenizer that was not loaded: prompts of its length, all of the first token."""
 
-    default_guidance = 9.0  # paper
+    model_max_length: int
 
-    def __init__(self, name: str, device: torch.device, precision: str = "fp32", whole_unet: bool = False):
-        """``whole_unet`` leaves the UNet in float32, for what is copied from it and trained."""
-        where = configured_by(name)
-        dtype = torch_dtype(precision)
-        self.name, self.device, self.facts, self.dtype = name, device, read_facts(name), dtype
-        self.tokenizer = load_part(name, "tokenizer")
-        unet_dtype = torch.float32 if whole_unet else dtype
-        vae_dtype = torch.float32 if precision == "fp16" else dtype  # a VAE in fp16 overflows
-        if is_single_file(name):
-            file = Path(location(name))
-            self.text_encoder, self.unet, self.vae = single_file.load_modules(file, where, unet_dtype, vae_dtype)
-            self.text_encoder.to(dtype)
-        else:
-            self.text_encoder = load_part(name, "text_encoder", dtype)
-            self.unet = load_part(name, "unet", unet_dtype)
-            self.vae = load_part(name, "vae", vae_dtype)
-        for module in (self.text_encoder, self.unet, self.vae):
-            module.requires_grad_(False).eval().to(device)
-        self.noise = DDPMScheduler.from_config(self.facts.scheduler)
+    def __call__(self, prompts: Sequence[str], **_: Any) -> Any:
+        import torch
+
+        return type("Tokens", (), {"input_ids": torch.zeros(len(prompts), self.model_max_length, dtype=torch.int64)})
+
+
+class StableDiffusion(Base):
+    """A loaded one; what it is given is as it leaves :meth:`StableDiffusionFacts.load`."""
+
+    guidance = 9.0  # paper
+
+    def __init__(
+        self,
+        facts: StableDiffusionFacts,
+        networks: Mapping[str, Any],
+        tokenizer: Any,
+        device: torch.device,
+        dtype: torch.dtype,
+        guidance: float,
+    ):
+        from diffusers import DDPMScheduler
+
+        self.facts: StableDiffusionFacts = facts
+        self.networks, self.tokenizer, self.device, self.dtype = networks, tokenizer, device, dtype
+        self.denoiser, self.vae, self.text_encoder = (networks[part] for part in ("unet", "vae", "text_encoder"))
+        self.guidance = guidance
+        self.noise = DDPMScheduler.from_config(facts.scheduler)
+        self.times = int(self.noise.config.num_train_timesteps)
         self.alphas = self.noise.alphas_cumprod.to(device)
-        card = Path(where, "guidance.json")
-        self.guidance = _read_guidance(card) if card.is_file() else self.default_guidance
 
     @property
     def prediction(self) -> str:
@@ -77,19 +234,38 @@ class Base:
         factor = self.facts.vae_factor
         return self.facts.vae["latent_channels"], height // factor, width // factor
 
-    @torch.no_grad()
-    def encode_images(self, pixels: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Scaled latents, float32, drawn from the VAE's posterior with ``noise``; pixels (N, 3, H, W) in −1 to 1."""
-        posterior = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist
-        latents: torch.Tensor = posterior.mean.float() + posterior.std.float() * noise.to(self.device)
-        return latents * self.vae.config.scaling_factor
+    def encode_images(self, pixels: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """See :meth:`base.Base.encode_images`."""
+        import torch
 
-    @torch.no_grad()
-    def encode_prompts(self, prompts: list[str]) -> torch.Tensor:
-        """(N, tokens, width), in the base's dtype."""
-        tokens = self.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        encoded: torch.Tensor = self.text_encoder(tokens.to(self.device))[0]
-        return encoded
+        with torch.no_grad():
+            posterior = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist
+            latents: torch.Tensor = posterior.mean.float()
+            if noise is not None:
+                latents = latents + posterior.std.float() * noise.to(self.device)
+            return latents * self.vae.config.scaling_factor
+
+    def latents_from(self, arrays: Mapping[str, torch.Tensor], noise: torch.Tensor) -> torch.Tensor:
+        """See :meth:`base.Base.latents_from`."""
+        mean, std = arrays[MOMENTS].unbind(1)
+        latents: torch.Tensor = (mean + std * noise) * self.vae.config.scaling_factor
+        return latents
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """See :meth:`base.Base.decode`."""
+        import torch
+
+        with torch.no_grad():
+            decoded: torch.Tensor = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample
+            return decoded.float()
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Prompt:
+        """``embedding``: (N, tokens, width), in the base's dtype."""
+        import torch
+
+        with torch.no_grad():
+            tokens = tokens_of(self.tokenizer, prompts).to(self.device)
+            return Prompt({EMBEDDING: self.text_encoder(tokens)[0]})
 
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Latents at time ``t``, int64 (N,)."""
@@ -97,7 +273,7 @@ class Base:
         return noisy
 
     def target(self, latents: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """What the base was trained to predict."""
+        """The noise, or the velocity."""
         if self.prediction == "epsilon":
             return noise
         velocity: torch.Tensor = self.noise.get_velocity(latents, noise, t)
@@ -111,13 +287,55 @@ class Base:
         snr = self.alphas[t] / (1 - self.alphas[t])
         return (gamma / snr).clamp(max=1) if self.prediction == "epsilon" else snr.clamp(max=gamma) / (snr + 1)
 
-    def pipeline(self, controlnet: ControlNetModel | None = None) -> Any:
-        """The stock pipeline around these modules, with DDIM; without a ControlNet the plain one."""
+    def make_controlnet(self, connection: Connection, seed: int) -> Any:
+        """See :func:`controlnet.make_controlnet`."""
+        from .controlnet import make_controlnet
+
+        return make_controlnet(self.denoiser, connection, self.facts.vae_factor, 3, seed)
+
+    def controlnet_class(self, connection: Connection) -> Any:
+        """ControlNetModel, or its subclass for lite ones."""
+        from .controlnet import controlnet_class
+
+        return controlnet_class(connection)
+
+    def load_controlnet(self, folder: str, connection: Connection = "zero") -> Any:
+        """See :func:`controlnet.load_controlnet`."""
+        from .controlnet import load_controlnet
+
+        return load_controlnet(folder, connection)
+
+    def uses_skips(self, controlnet: Any) -> bool:
+        """See :func:`controlnet.is_connected`."""
+        from .controlnet import is_connected
+
+        return is_connected(controlnet)
+
+    def choose_trainable(
+        self, controlnet: Any, only_mid: bool, unlock: Unlock
+    ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """See :func:`controlnet.choose_trainable`."""
+        from .controlnet import choose_trainable, round_frozen
+
+        chosen = choose_trainable(controlnet, self.denoiser, only_mid, unlock)
+        round_frozen(self.denoiser, self.dtype)
+        return chosen
+
+    def controlled(self, controlnet: Any | None) -> nn.Module:
+        """See :class:`controlnet.ControlledDenoiser`."""
+        from .controlnet import ControlledDenoiser
+
+        return ControlledDenoiser(self.denoiser, controlnet)
+
+    def pipeline(self, controlnet: Any | None = None) -> Any:
+        """The stock pipeline around these networks, with DDIM; without a ControlNet the plain one."""
+        from diffusers import DDIMScheduler, StableDiffusionControlNetPipeline, StableDiffusionPipeline
+
         parts = {
             "vae": self.vae,
             "text_encoder": self.text_encoder,
             "tokenizer": self.tokenizer,
-            "unet": self.unet,
+            "unet": self.denoiser,
             # as StableDiffusionPipeline mends a scheduler's configuration, the one with a ControlNet does not
             "scheduler": DDIMScheduler.from_config(self.facts.scheduler, clip_sample=False, steps_offset=1),
             "safety_checker": None,
@@ -132,6 +350,30 @@ class Base:
         made.set_progress_bar_config(disable=True)
         return made
 
+    def sample(
+        self,
+        controlnet: Any | None,
+        prompts: Sequence[str],
+        control: torch.Tensor | None,
+        latents: torch.Tensor,
+        steps: int,
+        guidance: float,
+    ) -> torch.Tensor:
+        """See :meth:`base.Base.sample`: networks run under autocast as in training, the sampler's state is float32."""
+        import torch
+
+        given: dict[str, Any] = {"prompt": list(prompts), "latents": latents.to(self.device)}
+        if control is not None:
+            given["image"] = control.to(self.device)
+        factor = self.facts.vae_factor
+        settings = {"height": latents.shape[2] * factor, "width": latents.shape[3] * factor, "output_type": "latent"}
+        settings |= {"num_inference_steps": steps, "guidance_scale": guidance}
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            sampled: torch.Tensor = self.pipeline(controlnet)(**given, **settings).images
+        return sampled
+
     def fingerprint(self) -> str:
-        """A digest of all weights, configurations and tokens as they are in its files: see :mod:`digests`."""
-        return base_digest(self.name, self.facts, self.tokenizer)
+        """See :func:`digests.base_digest`."""
+        facts = self.facts
+        configs = {"unet": facts.unet, "vae": facts.vae, "scheduler": facts.scheduler}
+        return digests.base_digest(facts.name, configs, self.tokenizer)

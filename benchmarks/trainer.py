@@ -26,8 +26,9 @@ import cv2
 import numpy as np
 import torch
 
+from controlmill.bases.base import Base
 from controlmill.bases.controlnet import make_controlnet
-from controlmill.bases.stable_diffusion import Base
+from controlmill.bases.registry import load_base
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.fingerprint import processor_name
 from controlmill.schemas.names import shard_file
@@ -119,8 +120,8 @@ def plain_step(dataset: Path, cache: Path, folder: Path) -> Callable[[], None]:
     from diffusers.optimization import get_scheduler
 
     accelerator = Accelerator(cpu=True)
-    base = Base(str(folder), accelerator.device)
-    vae, unet, text_encoder, noising = base.vae, base.unet, base.text_encoder, base.noise
+    base = load_base(str(folder), accelerator.device)
+    vae, unet, text_encoder, noising = base.vae, base.denoiser, base.text_encoder, base.noise
     controlnet = make_controlnet(unet, "zero", base.facts.vae_factor, 3, 0).train()
     optimizer = torch.optim.AdamW(controlnet.parameters(), lr=RATE)
     loader = torch.utils.data.DataLoader(

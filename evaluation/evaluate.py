@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from diffusers import ControlNetModel
 
-from controlmill.bases.controlnet import ControlledDenoiser
+from controlmill.bases.base import Base, Prompt
 from controlmill.bases.pixels import signed
-from controlmill.bases.stable_diffusion import Base
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.maps.transforms import control_image
 
@@ -67,12 +66,11 @@ class EvaluationSamples:
 class LossInputs:
     """What losses are taken of, on the base's device.
 
-    ``latents`` are float32 (rows, C, h, w), ``text`` is (rows, tokens, width), ``noise`` is float32 (rows, times, C, h,
-    w).
+    ``latents`` are float32 (rows, C, h, w), ``noise`` is float32 (rows, times, C, h, w).
     """
 
     latents: torch.Tensor
-    text: torch.Tensor
+    prompt: Prompt
     noise: torch.Tensor
 
 
@@ -140,7 +138,7 @@ def evaluate(
     """
     if baseline is None:
         baseline = measure_baseline(base, samples, settings)
-    with undisturbed(*base_modules(base), controlnet):
+    with undisturbed(*base.networks.values(), controlnet):
         control = _controls(samples.losses, settings.condition)
         true = _losses(base, controlnet, baseline.inputs, control, settings.batch_size)
         shuffled = _losses(base, controlnet, baseline.inputs, np.roll(control, 1, axis=0), settings.batch_size)
@@ -158,7 +156,7 @@ def evaluate(
 @torch.no_grad()
 def measure_baseline(base: Base, samples: EvaluationSamples, settings: EvaluationSettings) -> Baseline:
     """Encode samples, draw their noise, and measure the base without a ControlNet, and the VAE."""
-    with undisturbed(*base_modules(base)):
+    with undisturbed(*base.networks.values()):
         inputs = _inputs(base, samples.losses, settings)
         losses = _losses(base, None, inputs, None, settings.batch_size)
         pictures = _sampled(base, None, samples.sampled, settings)
@@ -172,23 +170,18 @@ def measure_baseline(base: Base, samples: EvaluationSamples, settings: Evaluatio
         return Baseline(inputs, losses, pictures, floor, ceiling)
 
 
-def base_modules(base: Base) -> tuple[torch.nn.Module, ...]:
-    """The networks of a base."""
-    return base.unet, base.vae, base.text_encoder
-
-
 def _inputs(base: Base, samples: Sequence[Sample], settings: EvaluationSettings) -> LossInputs:
     """Encoded samples, and noise that belongs to each."""
     shape = base.latent_shape(*samples[0].image.shape[:2])
-    latents, noise, text = [], [], []
+    latents, noise, prompts = [], [], []
     for part in parts(len(samples), settings.batch_size):
         pixels = torch.from_numpy(np.stack([sample.image for sample in samples[part]])).permute(0, 3, 1, 2)
         rngs = [draws(settings.seed, 0, sample.row, "evaluation") for sample in samples[part]]
         vae_noise = torch.from_numpy(np.stack([rng.standard_normal(shape, np.float32) for rng in rngs]))
         latents.append(base.encode_images(signed(pixels.float()), vae_noise))
         noise += [rng.standard_normal((len(TIMES), *shape), np.float32) for rng in rngs]
-        text.append(base.encode_prompts([sample.caption for sample in samples[part]]))
-    return LossInputs(torch.cat(latents), torch.cat(text), torch.from_numpy(np.stack(noise)).to(base.device))
+        prompts.append(base.encode_prompts([sample.caption for sample in samples[part]]))
+    return LossInputs(torch.cat(latents), Prompt.joined(prompts), torch.from_numpy(np.stack(noise)).to(base.device))
 
 
 def _controls(samples: Sequence[Sample], condition: Condition) -> np.ndarray:
@@ -205,16 +198,16 @@ def _losses(
     batch_size: int,
 ) -> np.ndarray:
     """Plain losses, float64 (rows, times)."""
-    denoiser = ControlledDenoiser(base.unet, controlnet).eval()
+    denoiser = base.controlled(controlnet).eval()
     losses = np.zeros((len(inputs.latents), len(TIMES)))
     for i, time in enumerate(TIMES):
         for rows in parts(len(losses), batch_size):
             latents, noise = inputs.latents[rows], inputs.noise[rows, i]
             t = torch.full((len(latents),), time, device=base.device)
-            noisy = base.add_noise(latents, noise, t).to(base.unet.dtype)
+            noisy = base.add_noise(latents, noise, t)
             maps = None if control is None else torch.from_numpy(control[rows]).to(base.device)
             with torch.autocast(base.device.type, base.dtype, base.dtype != torch.float32):
-                predicted = denoiser(noisy, t, inputs.text[rows], maps)
+                predicted = denoiser(noisy, t, dict(inputs.prompt.rows(rows)), maps)
             error = predicted.float() - base.target(latents, noise, t)
             losses[rows, i] = error.square().mean(dim=(1, 2, 3)).cpu().numpy()
     return losses

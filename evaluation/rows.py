@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,8 @@ import numpy as np
 class Sample:
     """One decoded row. ``image`` is uint8 (H, W, 3) RGB; ``maps`` are as their kinds say; ``row`` is (shard, row).
 
-    From caches come ``moments``, float32 (2, C, h, w) of the picture or its mirror image, which is then not decoded
-    (``image`` is empty); and ``text``, float32 (tokens, width), None for the empty prompt's.
+    From caches come ``latents``, of the picture or its mirror image, which is then not decoded (``image`` is empty),
+    and ``prompt``, None for the empty one; both are float32 arrays by the names that the base gives them.
     """
 
     epoch: int
@@ -22,8 +23,8 @@ class Sample:
     maps: dict[str, np.ndarray]
     caption: str
     columns: dict[str, Any]
-    moments: np.ndarray | None = None
-    text: np.ndarray | None = None
+    latents: Mapping[str, np.ndarray] | None = None
+    prompt: Mapping[str, np.ndarray] | None = None
 
 
 def draws(seed: int, epoch: int, row: tuple[int, int], use: str) -> np.random.Generator:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from diffusers import ControlNetModel
 
+from controlmill.bases.base import Base
 from controlmill.bases.pixels import signed, unsigned
-from controlmill.bases.stable_diffusion import Base
 
 from .rows import draws
 
@@ -40,26 +40,18 @@ def sample_pictures(
     guidance: float,
     batch: int = BATCH,
 ) -> list[np.ndarray]:
-    """DDIM samples as uint8 (H, W, 3), ``batch`` at a time.
+    """Samples of the base's stock pipeline as uint8 (H, W, 3), ``batch`` at a time.
 
-    The base may be of another precision than its ControlNet and its VAE: networks run under autocast as in training,
-    the state of the sampler is float32, and the VAE decodes in its own precision.
+    The base may be of another precision than its ControlNet and its VAE: see :meth:`Base.sample`.
 
     Args:
         control: float32 (N, 3, H, W) in 0 to 1; None without a ControlNet.
     """
-    pipeline, dtype = base.pipeline(controlnet), base.dtype
-    size = {"height": latents.shape[2] * base.facts.vae_factor, "width": latents.shape[3] * base.facts.vae_factor}
-    settings = {"num_inference_steps": steps, "guidance_scale": guidance, "output_type": "latent"}
     pictures: list[np.ndarray] = []
     for rows in parts(len(latents), batch):
-        given = {"prompt": list(prompts[rows]), "latents": latents[rows].to(base.device)}
-        if control is not None:
-            given["image"] = torch.from_numpy(control[rows]).to(base.device)
-        with torch.autocast(base.device.type, dtype, enabled=dtype != torch.float32):
-            sampled = pipeline(**given, **size, **settings).images
-        decoded = base.vae.decode(sampled.to(base.vae.dtype) / base.vae.config.scaling_factor).sample
-        images = pipeline.image_processor.postprocess(decoded.float(), output_type="np")
+        maps = None if control is None else torch.from_numpy(control[rows])
+        sampled = base.sample(controlnet, prompts[rows], maps, latents[rows], steps, guidance)
+        images = (base.decode(sampled) * 0.5 + 0.5).clamp(0, 1).cpu().permute(0, 2, 3, 1).numpy()
         pictures += [np.rint(image * 255).clip(0, 255).astype(np.uint8) for image in images]
     return pictures
 
@@ -70,7 +62,6 @@ def round_trip(base: Base, images: Sequence[np.ndarray], batch: int = BATCH) -> 
     pictures: list[np.ndarray] = []
     for rows in parts(len(images), batch):
         pixels = signed(torch.from_numpy(np.stack(images[rows])).permute(0, 3, 1, 2).float())
-        posterior = base.vae.encode(pixels.to(base.device, base.vae.dtype)).latent_dist
-        decoded = base.vae.decode(posterior.mean).sample.float().cpu().permute(0, 2, 3, 1).numpy()
+        decoded = base.decode(base.encode_images(pixels, None)).cpu().permute(0, 2, 3, 1).numpy()
         pictures += list(unsigned(decoded))
     return pictures

@@ -31,7 +31,8 @@ class Table:
         role: ``base``: what ingest makes. ``condition``: aligned with the images, maps or captions. ``cache``: aligned
             with the images, what a base's encoders make of them, for training.
         summary: what it is, in a line.
-        schema: its columns; a condition's table has those of its annotator too.
+        schema: its columns; a condition's table has those of its annotator too, a cache's the arrays of its base
+            (:mod:`caches`).
     """
 
     name: str
@@ -80,9 +81,9 @@ _REJECTED = pa.schema(
     [("source", pa.string()), ("reason", pa.string()), ("error", pa.string()), ("detail", pa.string())]
 )
 
-_ALIGNED = [("key", pa.string()), ("reason", pa.string()), ("error", pa.string()), ("shape", pa.list_(pa.int32()))]
-_LATENTS = pa.schema([*_ALIGNED, ("moments", pa.binary()), ("mirrored", pa.binary())])
-_EMBEDDINGS = pa.schema([*_ALIGNED, ("embedding", pa.binary())])
+_CACHE = pa.schema(
+    [("key", pa.string()), ("reason", pa.string()), ("error", pa.string()), ("shape", pa.list_(pa.int32()))]
+)
 
 HUGGINGFACE_NAMES = {"float": "float32", "double": "float64", "halffloat": "float16"}
 
@@ -139,10 +140,8 @@ TABLES: dict[str, Table] = {
         Table(IMAGES, "base", "the pictures, final: oriented, sRGB, RGB, fitted", _IMAGES),
         Table(REJECTED, "base", "what ingest refused, and why", _REJECTED),
         *(Table(known.table, "condition", known.summary, condition_schema(known, {})) for known in CONDITIONS.values()),
-        Table(LATENTS, "cache", "for training: moments of a VAE's posterior", _LATENTS),
-        Table(
-            EMBEDDINGS, "cache", "for training: captions through a text encoder; null is the empty prompt", _EMBEDDINGS
-        ),
+        Table(LATENTS, "cache", "for training: moments of a VAE's posterior", _CACHE),
+        Table(EMBEDDINGS, "cache", "for training: captions through a text encoder; null is the empty prompt", _CACHE),
     )
 }
 BASE_TABLES = tuple(name for name, table in TABLES.items() if table.role == "base")

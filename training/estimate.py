@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from controlmill.annotators.runtime.torch_device import torch_dtype
-from controlmill.bases.configuration import Facts
-from controlmill.bases.controlnet import ControlledDenoiser, choose_trainable, make_controlnet, round_frozen
+from controlmill.bases.base import Facts
 from controlmill.evaluation.convergence import TIMES
 from controlmill.schemas.errors import MillError
 
@@ -23,7 +21,6 @@ from .run.prepare import Prepared
 from .tracing import Traced, traced, unreal
 
 EFFICIENCY = 0.5  # of the speed of a large matrix product
-MOST_TOKENS = 77  # CLIP's, where a configuration does not say
 GUIDED = 2  # forward passes of a sampling step: with the prompt and without
 
 
@@ -51,32 +48,30 @@ class _Networks:
     """A run's networks, without weights."""
 
     def __init__(self, config: TrainConfig, facts: Facts):
-        self.config, self.facts = config, facts
         self.dtype = torch_dtype(config.precision)
+        self.base = facts.without_weights(config.precision)
         with torch.device("meta"):
-            self.unet = UNet2DConditionModel.from_config(facts.unet)
-            self.vae = AutoencoderKL.from_config(facts.vae).requires_grad_(False)
-            self.text = CLIPTextModel(CLIPTextConfig.from_dict(facts.text_encoder)).requires_grad_(False)
-            self.controlnet = make_controlnet(self.unet, config.connection, facts.vae_factor, 3, config.seed)
-        own, of_base = choose_trainable(self.controlnet, self.unet, config.only_mid_control, config.unlock)
-        round_frozen(self.unet, self.dtype)
-        round_frozen(self.text, self.dtype)
-        round_frozen(self.vae, self.dtype if config.precision != "fp16" else torch.float32)
+            self.controlnet = self.base.make_controlnet(config.connection, config.seed)
+        own, of_base = self.base.choose_trainable(self.controlnet, config.only_mid_control, config.unlock)
         self.trained = sum(parameter.numel() for parameter in own + of_base)
         self.frozen = sum(
             parameter.numel() * parameter.element_size()
-            for network in (self.unet, self.vae, self.text, self.controlnet)
+            for network in self.all()
             for parameter in network.parameters()
             if not parameter.requires_grad
         )
         if config.gradient_checkpointing:
-            self.unet.enable_gradient_checkpointing()
+            self.base.denoiser.enable_gradient_checkpointing()
             self.controlnet.enable_gradient_checkpointing()
+
+    def all(self) -> list[nn.Module]:
+        """Those of the base, and the ControlNet."""
+        return [*self.base.networks.values(), self.controlnet]
 
     def step(self, batch: int, height: int, width: int) -> Traced:
         """Forward and backward."""
-        denoiser, given = self._denoiser(batch, height, width)
-        with traced(denoiser, *given) as found:
+        denoiser, given, tensors = self._denoiser(batch, height, width)
+        with traced(denoiser, *tensors) as found:
             with torch.autocast("cpu", self.dtype, self.dtype != torch.float32):
                 predicted = denoiser(*given)
             predicted.float().square().mean().backward()
@@ -84,48 +79,36 @@ class _Networks:
 
     def forward(self, height: int, width: int, controlled: bool) -> float:
         """Operations for one picture."""
-        denoiser, given = self._denoiser(1, height, width)
+        denoiser, given, tensors = self._denoiser(1, height, width)
         autocast = torch.autocast("cpu", self.dtype, self.dtype != torch.float32)
-        with torch.no_grad(), traced(denoiser, *given) as found, autocast:
+        with torch.no_grad(), traced(denoiser, *tensors) as found, autocast:
             denoiser(*given[:3], given[3] if controlled else None)
         return found.operations
 
-    def _denoiser(self, batch: int, height: int, width: int) -> tuple[nn.Module, list[torch.Tensor]]:
-        latents = batch, self.facts.vae["latent_channels"], *self._latent_size(height, width)
-        inputs = [
-            torch.zeros(latents, dtype=self.unet.dtype),
-            torch.zeros(batch, dtype=torch.int64),
-            torch.zeros(batch, self._tokens, int(self.facts.unet["cross_attention_dim"]), dtype=self.dtype),
-            torch.zeros(batch, 3, height, width),
-        ]
-        return ControlledDenoiser(self.unet, self.controlnet).train(), inputs
+    def _denoiser(self, batch: int, height: int, width: int) -> tuple[nn.Module, list[Any], list[torch.Tensor]]:
+        """(base and ControlNet, what they are given, all tensors of that)."""
+        noisy = torch.zeros(batch, *self.base.latent_shape(height, width), dtype=self.base.denoiser.dtype)
+        t, control = torch.zeros(batch, dtype=torch.int64), torch.zeros(batch, 3, height, width)
+        prompt = dict(self.base.encode_prompts([""] * batch))
+        denoiser = self.base.controlled(self.controlnet).train()
+        return denoiser, [noisy, t, prompt, control], [noisy, t, *prompt.values(), control]
 
-    @torch.no_grad()
     def encode(self, batch: int, height: int, width: int, pictures: bool, text: bool) -> Traced:
-        """The VAE's encoder, the text encoder, or both."""
-        pixels = torch.zeros(batch, 3, height, width, dtype=self.vae.dtype)
-        tokens = torch.zeros(batch, self._tokens, dtype=torch.int64)
-        with traced(nn.ModuleList([self.vae, self.text]), pixels, tokens) as found:
+        """The VAE's encoder, the text encoders, or both."""
+        pixels, noise = torch.zeros(batch, 3, height, width), torch.zeros(batch, *self.base.latent_shape(height, width))
+        with traced(nn.ModuleList(self.base.networks.values()), pixels, noise) as found:
             if pictures:
-                self.vae.encode(pixels)
+                self.base.encode_images(pixels, noise)
             if text:
-                self.text(tokens)
+                self.base.encode_prompts([""] * batch)
         return found
 
-    @torch.no_grad()
     def decode(self, height: int, width: int) -> float:
         """Operations for one picture."""
-        latents = torch.zeros(1, self.facts.vae["latent_channels"], *self._latent_size(height, width))
-        with traced(self.vae, latents) as found:
-            self.vae.decode(latents.to(self.vae.dtype))
+        latents = torch.zeros(1, *self.base.latent_shape(height, width))
+        with traced(nn.ModuleList(self.base.networks.values()), latents) as found:
+            self.base.decode(latents)
         return found.operations
-
-    def _latent_size(self, height: int, width: int) -> tuple[int, int]:
-        return height // self.facts.vae_factor, width // self.facts.vae_factor
-
-    @property
-    def _tokens(self) -> int:
-        return int(self.facts.text_encoder.get("max_position_embeddings", MOST_TOKENS))
 
 
 def make_plan(
@@ -146,7 +129,7 @@ def make_plan(
     share = config.share(processes)
     micro = min(config.micro_batch_size or share, share)
     networks = _Networks(config, facts)
-    with unreal(networks.unet, networks.vae, networks.text, networks.controlnet):
+    with unreal(*networks.all()):
         step = networks.step(micro, height, width)
         encoding = networks.encode(micro, height, width, pictures=not caches.latents, text=not caches.text)
         evaluation, first = _evaluations(networks, config, height, width, held_out) if held_out > 1 else (0.0, 0.0)

@@ -10,12 +10,12 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from controlmill.bases.stable_diffusion import Base
+from controlmill.bases.base import Base
+from controlmill.bases.registry import load_base
 from controlmill.evaluation.evaluate import (
     Baseline,
     EvaluationSamples,
     EvaluationSettings,
-    base_modules,
     evaluate,
     measure_baseline,
 )
@@ -59,7 +59,7 @@ class Evaluations:
         networks = [trained.controlnet] if trained.average is None else [trained.controlnet, trained.average]
         with self.schedule.timed(step):
             try:
-                with undisturbed(*base_modules(self.base), *networks):
+                with undisturbed(*self.base.networks.values(), *networks):
                     measured = evaluate(self.base, networks[-1], self.samples, self.settings, self.baseline)
                     write_evaluation(
                         self.run, self.log, step, self.settings.condition, self.samples, self.baseline, measured
@@ -87,7 +87,7 @@ def begin_evaluations(
     """
     evaluated = max((record.step for record in evaluations(run)), default=-1)
     schedule = EvaluationSchedule(config.evaluation_interval, config.evaluation_budget, evaluated)
-    with schedule.timed(), undisturbed(*base_modules(base)):
+    with schedule.timed(), undisturbed(*base.networks.values()):
         metric = _metric(base, prepared, config)
         samples = _samples(prepared, config, metric)
         if samples is None:
@@ -114,7 +114,7 @@ def begin_evaluations(
             None if isinstance(metric, str) else metric,
         )
         # the base as it was, also when the run goes on with a trained one
-        untrained = base if config.unlock == "none" else Base(config.base, base.device, config.precision)
+        untrained = base if config.unlock == "none" else load_base(config.base, base.device, config.precision)
         baseline = measure_baseline(untrained, samples, settings)
         _say_of_fidelity(log, settings, baseline)
     return Evaluations(base, samples, settings, baseline, schedule, run, log)

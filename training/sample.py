@@ -69,16 +69,15 @@ def draw(
     import torch
     from safetensors.torch import load_file
 
-    from controlmill.bases.controlnet import load_controlnet
-    from controlmill.bases.stable_diffusion import Base
+    from controlmill.bases.registry import load_base
     from controlmill.evaluation.sampling import sample_pictures, start_noise
 
     folder = Path(controlnet_folder(str(run)))
-    base = Base(config.base, torch.device(device), "fp32")
+    base = load_base(config.base, torch.device(device))
     if config.unlock != "none":
         unet = (folder if folder == run.expanduser() else folder.parent) / "unet"
-        base.unet.load_state_dict(load_file(unet / "diffusion_pytorch_model.safetensors"))
-    controlnet = load_controlnet(str(folder), config.connection == "lite").to(base.device)
+        base.denoiser.load_state_dict(load_file(unet / "diffusion_pytorch_model.safetensors"))
+    controlnet = base.load_controlnet(str(folder), config.connection).to(base.device)
     start = start_noise(base, [(0, i) for i in range(count)], seed, height, width)
     picture = np.repeat(control_image(condition, array)[None], count, axis=0)
     pictures = sample_pictures(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from controlmill.annotators.runtime.torch_device import resolve_device
-from controlmill.bases import digests
 from controlmill.evaluation.user_pictures import check_user_pictures
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.machine import check_semaphores
@@ -35,7 +34,7 @@ def begin(address: str, run: Path, config: TrainConfig) -> Prepared:
     if before is None and run.exists() and any(run.iterdir()):
         raise MillError(f"{run} is not empty and not a run; choose another folder")
     prepared = prepare(address, config)
-    digests.start(config.base)  # read while libraries are imported
+    prepared.facts.start_reading()  # read while libraries are imported
     _check_extras(config, prepared)
     if before is not None:
         check_same(asdict(published(before.config)), published(config), str(run))
@@ -65,7 +64,7 @@ def resume(run: Path, changes: dict[str, Any], address: str | None = None) -> tu
             f"{before.dataset} changed since {run} began: it has other {', '.join(changed)}. Begin a new run "
             "(--start-from takes this one's weights)"
         )
-    digests.start(config.base)
+    prepared.facts.start_reading()
     _check_extras(config, prepared)
     if _is_first_process():
         write_run(run, _record(prepared, config))

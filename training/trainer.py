@@ -23,17 +23,8 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from diffusers import ControlNetModel
 
-from controlmill.annotators.runtime.torch_device import allow_tf32, torch_dtype
-from controlmill.bases.controlnet import (
-    ControlledDenoiser,
-    LiteControlNet,
-    choose_trainable,
-    is_connected,
-    load_controlnet,
-    make_controlnet,
-    round_frozen,
-)
-from controlmill.bases.stable_diffusion import Base
+from controlmill.annotators.runtime.torch_device import allow_tf32
+from controlmill.bases.registry import load_base
 from controlmill.evaluation.rows import Sample
 from controlmill.schemas.errors import MillError, error_text
 
@@ -68,32 +59,31 @@ class Trainer:
             torch.use_deterministic_algorithms(True)
             torch.backends.cudnn.benchmark = False
         saved = check(run) if resume else None
-        self.base = Base(config.base, self.accelerator.device, config.precision, whole_unet=True)
+        self.base = load_base(config.base, self.accelerator.device, config.precision, trainable=True)
         self.fingerprint = self.base.fingerprint()  # before it is trained
         if saved and saved.base != self.fingerprint:
             raise MillError(
                 f"{run} was trained on other weights than the base {config.base} has now. Put the old ones back, or "
                 "begin a new run (--start-from takes this one's weights)"
             )
-        self.empty = self.base.encode_prompts([""])[0] if prepared.caches.text else None
+        self.empty = self.base.encode_prompts([""]) if prepared.caches.text else None
         self.note = ""  # what is to be said when the run begins
         controlnet = self._controlnet(resume)
-        own, of_base = choose_trainable(controlnet, self.base.unet, config.only_mid_control, config.unlock)
-        round_frozen(self.base.unet, torch_dtype(config.precision))
+        own, of_base = self.base.choose_trainable(controlnet, config.only_mid_control, config.unlock)
         groups = [{"params": own, "full": config.learning_rate}]
         groups += [{"params": of_base, "full": config.unlock_learning_rate}] if of_base else []
         optimizer = _optimizer(config, groups)
         if config.gradient_checkpointing:
             controlnet.enable_gradient_checkpointing()
-            self.base.unet.enable_gradient_checkpointing()
+            self.base.denoiser.enable_gradient_checkpointing()
         # one mode for all steps, however the networks came: it chooses memory layouts, and so last bits
-        denoiser = ControlledDenoiser(self.base.unet, controlnet.to(self.base.device)).train()
+        denoiser = self.base.controlled(controlnet.to(self.base.device)).train()
         for module in denoiser.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0  # a base may have some; it would draw from a state that no checkpoint has
         self.trained = checkpoint.Trained(
             controlnet,
-            self.base.unet if of_base else None,
+            self.base.denoiser if of_base else None,
             optimizer,
             _average_of(controlnet) if config.ema_decay else None,
             self.accelerator.scaler,
@@ -115,17 +105,16 @@ class Trainer:
     def _controlnet(self, resume: bool) -> ControlNetModel:
         config = self.config
         if resume:
-            return checkpoint.blank_controlnet(
-                self.run, LiteControlNet if config.connection == "lite" else ControlNetModel
-            )
+            return checkpoint.blank_controlnet(self.run, self.base.controlnet_class(config.connection))
         if config.start_from:
-            started = load_controlnet(self.prepared.start_folder)
-            if config.only_mid_control and is_connected(started):
+            started: ControlNetModel = self.base.load_controlnet(self.prepared.start_folder)
+            if config.only_mid_control and self.base.uses_skips(started):
                 self.note = (
                     f"--only-mid-control: the connections of {config.start_from} to skips are dropped, and zero again"
                 )
             return started
-        return make_controlnet(self.base.unet, config.connection, self.base.facts.vae_factor, 3, config.seed)
+        made: ControlNetModel = self.base.make_controlnet(config.connection, config.seed)
+        return made
 
     def train(self) -> int:
         """Train to the last step, or until asked to stop; returns the steps done."""

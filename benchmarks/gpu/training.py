@@ -25,7 +25,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from benchmarks.gpu.base import TOKENS, write_base
 from benchmarks.gpu.cases import Case, Setting, median_seconds, peak_mebibytes, synchronize
 from controlmill.annotators.runtime.torch_device import allow_tf32, torch_dtype
-from controlmill.bases.configuration import read_facts
+from controlmill.bases.registry import read_facts
 from controlmill.evaluation.rows import Sample
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.training.config import TrainConfig
@@ -40,7 +40,7 @@ BATCH, SIDE = 4, 512
 TOY_BATCH, TOY_SIDE = 2, 64
 POOL = 32  # rows in memory
 TIMED_SECONDS = 4.0
-CACHED = Caches({"latents": "float32", "embeddings": "float32"})
+CACHED = Caches({"latents": "fp32", "embeddings": "fp32"}, {"latents": ("moments",), "embeddings": ("embedding",)})
 TOY_VARIANTS = ("bf16", "fp32 in TF32")
 VARIANTS: dict[str, dict[str, Any]] = {
     "bf16": {"precision": "bf16"},
@@ -196,16 +196,16 @@ class Bench:
     @property
     def width(self) -> int:
         """Of the text encoder's embeddings."""
-        return int(read_facts(self.base).unet["cross_attention_dim"])
+        return read_facts(self.base).cache_sizes("embeddings")["width"]
 
 
 def row(rng: np.random.Generator, number: int, side: int, width: int, caches: bool) -> Sample:
     """A decoded row of noise."""
     image = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
     lines = (rng.random((side, side)) < 0.1).astype(np.uint8) * 255
-    moments = rng.random((2, 4, side // 8, side // 8), np.float32) if caches else None
-    text = rng.standard_normal((TOKENS, width), np.float32) if caches else None
-    return Sample(0, (0, number), image, {"canny": lines}, "a photograph of something", {}, moments, text)
+    latents = {"moments": rng.random((2, 4, side // 8, side // 8), np.float32)} if caches else None
+    prompt = {"embedding": rng.standard_normal((TOKENS, width), np.float32)} if caches else None
+    return Sample(0, (0, number), image, {"canny": lines}, "a photograph of something", {}, latents, prompt)
 
 
 def our_step(trainer: Trainer, batch: list[Any]) -> None:
@@ -250,9 +250,9 @@ def plain_step(
     @torch.no_grad()
     def encoded(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
         if caches:
-            mean, std = torch.stack([torch.from_numpy(sample.moments) for sample in samples], 1).to(device)
+            mean, std = torch.stack([torch.from_numpy(sample.latents["moments"]) for sample in samples], 1).to(device)
             latents = mean + std * torch.randn_like(mean)
-            text = torch.stack([torch.from_numpy(sample.text) for sample in samples]).to(device, dtype)
+            text = torch.stack([torch.from_numpy(sample.prompt["embedding"]) for sample in samples]).to(device, dtype)
             return latents * vae.config.scaling_factor, text
         pixels = torch.stack(
             [torch.from_numpy(sample.image).permute(2, 0, 1).float() / 127.5 - 1 for sample in samples]

@@ -5,7 +5,8 @@ A stage like annotate's: the same steps, batches, bisection, commit and provenan
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,17 @@ from typing import Any
 import numpy as np
 
 from controlmill.annotators.runtime.placement import Placement
+from controlmill.bases.base import Encoder
 from controlmill.bases.configuration import location
-from controlmill.bases.encoders import ENCODERS, TextEncoder, VaeEncoder, provenance
 from controlmill.bases.pixels import signed
-from controlmill.schemas.caches import pack
+from controlmill.bases.registry import read_facts
+from controlmill.schemas.caches import cache_schema, packed
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import plain
+from controlmill.schemas.fingerprint import package_versions
 from controlmill.schemas.images.codecs import decode_image
-from controlmill.schemas.tables import CACHES, EMBEDDINGS, LATENTS, TABLES
+from controlmill.schemas.tables import CACHES, EMBEDDINGS, LATENTS
 
 from ..annotation import images_wanted
 from ..engine.mend import mended
@@ -52,22 +55,29 @@ class EncodeStep(BatchStep):
         """The encoder's batch."""
         return self.place.batch_size
 
-    def encoder(self) -> Any:
-        """The encoder, loaded."""
-        return loaded(self.table, self.base, self.place)
+    def encoder_class(self) -> type[Encoder]:
+        """The encoder's class."""
+        return read_facts(self.base).encoders[self.table]
 
-    def prepare(self) -> None:
-        """Load the encoder.
+    def encoder(self) -> Encoder:
+        """The encoder, loaded once per process, on this worker's device; the process is prepared for it."""
+        worker = this_worker()
+        key = ("encoder", self.table, self.base, self.sha256, self.place)
+        return worker.once(key, lambda: self.encoder_class()(self.base, worker.prepare(self.place)))
+
+    def prepare(self, elsewhere: Placement | None = None) -> None:
+        """Load the encoder, to find out whether it can be; ``elsewhere`` it is let go of.
 
         Raises:
-            JobFault: it cannot be loaded, or is not the one that the job started with.
+            JobFault: it cannot be loaded.
         """
         try:
-            found = self.encoder().digest
+            if elsewhere:
+                self.encoder_class()(self.base, elsewhere)
+            else:
+                self.encoder()
         except MillError as error:
             raise JobFault(str(error)) from error
-        if found != self.sha256:
-            raise JobFault(f"the base {self.base} is another one here than where the job was started")
 
 
 @dataclass(frozen=True)
@@ -87,10 +97,10 @@ class EncodeImages(EncodeStep):
             ValueError: the sides are no multiples of the VAE's factor.
         """
         image = decode_image(row["image"]["bytes"], (row["height"], row["width"]))
-        factor = self.encoder().factor
-        if image.shape[0] % factor or image.shape[1] % factor:
+        multiple = self.encoder().multiple
+        if image.shape[0] % multiple or image.shape[1] % multiple:
             raise ValueError(
-                f"the picture is {image.shape[1]}x{image.shape[0]}, the VAE takes sides in multiples of {factor}"
+                f"the picture is {image.shape[1]}x{image.shape[0]}, the VAE takes sides in multiples of {multiple}"
             )
         return signed(np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32))
 
@@ -99,28 +109,28 @@ class EncodeImages(EncodeStep):
         return item.shape[1:]
 
     def forward(self, items: list[np.ndarray]) -> list[Any]:
-        """(moments, moments of the mirrored picture or None) of a full batch."""
+        """(arrays of the picture, those of the mirrored one or None) of a full batch."""
+        encoder = self.encoder()
+        flipped = [np.ascontiguousarray(item[:, :, ::-1]) for item in items] if self.mirror else []
         with this_worker().forward_lock:
-            moments = self.encoder().forward(items)
-            flipped = [np.ascontiguousarray(item[:, :, ::-1]) for item in items] if self.mirror else []
-            mirrored = self.encoder().forward(flipped) if flipped else [None] * len(items)
-        return list(zip(moments, mirrored, strict=True))
+            arrays = encoder.forward(items)
+            mirrored = encoder.forward(flipped) if flipped else [None] * len(items)
+        return list(zip(arrays, mirrored, strict=True))
 
     def finish(self, row: Mapping[str, Any], item: Any, output: Any) -> dict[str, Any]:
         """The table's row."""
-        moments, mirrored = output
-        value = {"shape": list(moments.shape), "moments": pack(moments, self.stored)}
-        return {self.table: {**value, "mirrored": None if mirrored is None else pack(mirrored, self.stored)}}
+        arrays, mirrored = output
+        return {self.table: packed(arrays, self.stored, mirrored)}
 
 
 @dataclass(frozen=True)
 class EncodeCaptions(EncodeStep):
-    """A caption → its embedding; no caption → a null, which stands for the empty prompt's."""
+    """A caption → what text encoders make of it; no caption → nulls, which stand for the empty prompt."""
 
     table = EMBEDDINGS
 
     def cost(self, row: Mapping[str, Any]) -> int:
-        """About what an embedding takes."""
+        """About what its arrays take."""
         return 1 << 18
 
     def load(self, row: Mapping[str, Any]) -> str:
@@ -132,34 +142,56 @@ class EncodeCaptions(EncodeStep):
         return 0
 
     def forward(self, items: list[str]) -> list[Any]:
-        """Embeddings of a full batch."""
+        """Arrays of a full batch."""
+        encoder = self.encoder()
         with this_worker().forward_lock:
-            found: list[Any] = self.encoder().forward(items)
-        return found
+            return encoder.forward(items)
 
-    def finish(self, row: Mapping[str, Any], item: str, output: np.ndarray) -> dict[str, Any]:
+    def finish(self, row: Mapping[str, Any], item: str, output: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """The table's row."""
-        return {self.table: {"shape": list(output.shape), "embedding": pack(output, self.stored) if item else None}}
+        columns = packed(output, self.stored)
+        return {self.table: columns if item else {**columns, **dict.fromkeys(output)}}
 
 
-def loaded(table: str, base: str, place: Placement) -> VaeEncoder | TextEncoder:
-    """The encoder of a table, loaded once per process, on this worker's device; the process is prepared for it."""
-    worker = this_worker()
-    return worker.once(("encoder", table, base, place), lambda: ENCODERS[table](base, worker.prepare(place)))
+@functools.cache
+def encoder_record(step: EncodeStep) -> Mapping[str, Any]:
+    """What identifies the encoder of a step, read from the base's files here."""
+    return read_facts(step.base).encoder_record(step.table)
 
 
 @dataclass(frozen=True)
 class Encode(Stage):
-    """The stage. ``steps`` are the caches by table; ``wanted`` is what their files say of themselves."""
+    """The stage. ``steps`` are the caches by table; ``captions`` say which are encoded."""
 
     steps: Mapping[str, EncodeStep]
-    wanted: Mapping[str, Mapping[str, Any]]
+    captions: Mapping[str, Any]
 
     name = "encode"
 
     def outputs(self) -> dict[str, Output]:
-        """The caches that are made. Workers compare the encoders' digests as they load them."""
-        return {table: Output(TABLES[table].schema, self.wanted[table]) for table in self.steps}
+        """The caches that are made, by the base and the packages that are here."""
+        outputs = {}
+        for table, step in self.steps.items():
+            encoder = step.encoder_class()
+            made: dict[str, Any] = {"table": table, "kind": table, "encoder": self._provenance(step, encoder)}
+            made |= {"mirrored": step.mirror} if table == LATENTS else {"captions": self.captions}
+            outputs[table] = Output(cache_schema(table, encoder.arrays), made)
+        return outputs
+
+    def _provenance(self, step: EncodeStep, encoder: type[Encoder]) -> dict[str, Any]:
+        """What decides a cache beside rows. The base's name is not in it: equal weights are equal wherever they lie."""
+        return {
+            "version": VERSION,
+            **encoder_record(step),
+            "stored": step.stored,
+            "packages": package_versions(*encoder.packages),
+            "placement": step.place.provenance(),
+        }
+
+    def load(self, tables: Iterable[str], here: bool) -> None:
+        """The encoders of some tables; elsewhere than where they work, on the CPU."""
+        for table in self.steps.keys() & set(tables):
+            self.steps[table].prepare(None if here else Placement())
 
     def devices(self) -> list[str]:
         """Where its encoders run."""
@@ -174,8 +206,7 @@ class Encode(Stage):
             if table == LATENTS:
                 yield aligned_task(dataset, run, shard, output, step, ROW_COLUMNS)
             else:
-                captions = self.wanted[table]["captions"]["table"]
-                yield aligned_task(dataset, run, shard, output, step, ("key", "caption"), captions)
+                yield aligned_task(dataset, run, shard, output, step, ("key", "caption"), self.captions["table"])
 
 
 def check_encode(address: str, base: str, text: bool) -> None:
@@ -202,7 +233,7 @@ def plan_encode(
     stored: str,
     redo: Sequence[str] = (),
 ) -> Plan:
-    """What is to be made, with which encoders; they are loaded here once, to know what they are.
+    """What is to be made, with which encoders; none is loaded.
 
     Args:
         address: the dataset.
@@ -215,28 +246,23 @@ def plan_encode(
         redo: caches that are made anew.
 
     Raises:
-        MillError: an encoder cannot be loaded, or the captions are not complete or stale.
+        MillError: no such base, its files cannot be read, or the captions are not complete or stale.
     """
     dataset = Dataset.open(address)
     where = location(base)
     base = str(Path(where).resolve()) if Path(where).exists() else where
+    facts = read_facts(base)
     steps: dict[str, EncodeStep] = {}
-    wanted: dict[str, dict[str, Any]] = {}
     for table in CACHES if text else (LATENTS,):
         begun = _begun_with(dataset.redo(redo), table)
         size = batch_size or begun or (1 if place.device == "cpu" else GPU_BATCH)
         here = Placement(place.device, place.dtype, size, place.threads)
-        encoder = ENCODERS[table](base, Placement())  # to know it: what works is loaded by the workers
-        said: dict[str, Any] = {"table": table, "kind": table}
-        said["encoder"] = {"version": VERSION, **provenance(encoder, here, stored)}
+        digest = facts.encoder_digest(table)
         if table == LATENTS:
-            said["mirrored"] = mirror
-            steps[table] = EncodeImages(base, encoder.digest, here, stored, mirror)
+            steps[table] = EncodeImages(base, digest, here, stored, mirror)
         else:
-            said["captions"] = plain(dataset.captions())
-            steps[table] = EncodeCaptions(base, encoder.digest, here, stored)
-        wanted[table] = said
-    return (Encode(steps, wanted),)
+            steps[table] = EncodeCaptions(base, digest, here, stored)
+    return (Encode(steps, plain(dataset.captions()) if text else {}),)
 
 
 def _begun_with(dataset: Dataset, table: str) -> int:

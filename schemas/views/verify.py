@@ -20,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..caches import VALUES
+from ..caches import arrays_of, cache_schema, columns_of
 from ..caches import fault as cache_fault
 from ..conditions import NAME, NAME_RULE, Condition
 from ..dataset import Dataset
@@ -38,7 +38,7 @@ from ..provenance import Provenance
 from ..records import Entry
 from ..redo import leftovers
 from ..stored import stored_condition
-from ..tables import BASE_TABLES, CACHES, IMAGES, REJECTED, SOURCES, TABLES, condition_schema, images_schema
+from ..tables import BASE_TABLES, CACHES, IMAGES, LATENTS, REJECTED, SOURCES, TABLES, condition_schema, images_schema
 from ..terminal.printing import printable
 from .card import CARD, stated_indexes
 
@@ -146,10 +146,9 @@ def _table_faults(dataset: Dataset, table: str, check_layout: LayoutCheck) -> It
     if len(index.shards) != shards:
         yield Fault("commit", table, f"its index has {len(index.shards)} shards, the dataset {shards}")
         return
-    schema = _schema(table, index.provenance)
     for shard, entry in enumerate(index.shards):
         name = shard_file(table, shard)
-        yield from _guarded(name, _file_faults(dataset, name, entry, index.provenance, schema, check_layout))
+        yield from _guarded(name, _file_faults(dataset, table, name, entry, index.provenance, check_layout))
     stale = dataset.stale_shards(table, index)
     if stale:
         yield Fault(
@@ -157,21 +156,23 @@ def _table_faults(dataset: Dataset, table: str, check_layout: LayoutCheck) -> It
         )
 
 
-def _schema(table: str, provenance: Provenance) -> pa.Schema:
-    """The columns that a table has at least."""
+def _schema(table: str, provenance: Provenance, found: pa.Schema) -> pa.Schema:
+    """The columns that a table has at least; the arrays of a cache are told by the columns that a file has."""
     if table == IMAGES and provenance.ingest:
         return images_schema(provenance.ingest.columns or {})
-    if table in (*BASE_TABLES, *CACHES):
+    if table in CACHES:
+        return cache_schema(table, arrays_of(table, found))
+    if table in BASE_TABLES:
         return TABLES[table].schema
     return condition_schema(stored_condition(provenance), {})
 
 
 def _file_faults(
     dataset: Dataset,
+    table: str,
     name: str,
     entry: Entry,
     provenance: Provenance,
-    schema: pa.Schema,
     check_layout: LayoutCheck,
 ) -> Iterator[Fault]:
     """One file against its index; whether its rows can be read safely."""
@@ -182,7 +183,7 @@ def _file_faults(
         footer = read_footer(parquet)
         if footer.rows > dataset.config.shard_size:
             yield Fault("commit", name, f"has {footer.rows} rows, a shard at most {dataset.config.shard_size}")
-        for column in schema:
+        for column in _schema(table, provenance, footer.schema):
             place = footer.schema.get_field_index(column.name)
             kind = footer.schema.field(place).type if place >= 0 else None
             if kind != column.type:
@@ -254,18 +255,20 @@ def _alignment(dataset: Dataset, table: str, shard: int, pixels: bool) -> Iterat
     """Keys, row groups and sizes of a table are those of the images; nulls have reasons."""
     name = shard_file(table, shard)
     condition = None if table in CACHES else dataset.condition(table)
-    columns = _map_columns(condition, pixels) if condition else ["shape", *(VALUES[table] if pixels else ())]
     with dataset.parquet(IMAGES, shard) as images, dataset.parquet(table, shard) as parquet:
         footer = read_footer(parquet)
         if read_footer(images).groups != footer.groups:
             yield Fault("alignment", name, "its row groups are not those of the images")
             return
+        arrays = () if condition else arrays_of(table, footer.schema)
+        cached = columns_of(arrays, table == LATENTS) if arrays and pixels else ["shape"]
+        columns = _map_columns(condition, pixels) if condition else cached
         rows = read_rows(parquet, ["key", "reason", *columns])
         for image, row in zip(read_rows(images, ["key", "width", "height"]), rows, strict=True):
             if image["key"] != row["key"]:
                 yield Fault("alignment", name, f"has key {row['key']} where the images have {image['key']}")
                 return
-            faults = _map_faults(condition, image, row) if condition else _cache_faults(table, footer, row)
+            faults = _map_faults(condition, image, row) if condition else _cache_faults(table, arrays, footer, row)
             yield from (Fault(promise, name, f"{row['key']}: {found}") for promise, found in faults)
 
 
@@ -294,12 +297,14 @@ def _map_faults(condition: Condition, image: dict[str, Any], row: dict[str, Any]
             yield "alignment", f"has a coverage of {row['coverage']}, its map of {found:.6f}"
 
 
-def _cache_faults(table: str, footer: Footer, row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _cache_faults(
+    table: str, arrays: tuple[str, ...], footer: Footer, row: dict[str, Any]
+) -> Iterator[tuple[str, str]]:
     """(promise, what is wrong) of a row of a cache; its values are looked at where they were read."""
     if row["shape"] is None:
         if not row["reason"]:
             yield "conservation", "has no shape and no reason"
-    elif VALUES[table][0] in row:
-        found = cache_fault(table, row, footer.provenance.encoded_by.stored)
+    elif arrays[0] in row:
+        found = cache_fault(table, row, arrays, footer.provenance.encoded_by.stored)
         if found:
             yield "alignment", found

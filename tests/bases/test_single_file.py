@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from controlmill.__main__ import app
 from controlmill.bases import single_file
-from controlmill.bases.stable_diffusion import Base, read_facts
+from controlmill.bases.registry import load_base, read_facts
 from controlmill.schemas.errors import MillError
 from controlmill.training import start
 from controlmill.training.export import RESNET, original_modules
@@ -84,13 +84,14 @@ def file(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_file_is_the_same_base_as_the_folder_it_was_made_from(precision: str, folder: Path, file: Path) -> None:
-    one, other = (Base(str(name), torch.device("cpu"), precision) for name in (folder, file))
+    one, other = (load_base(str(name), torch.device("cpu"), precision) for name in (folder, file))
     for part in ("unet", "vae", "text_encoder"):
-        ours, theirs = getattr(one, part).state_dict(), getattr(other, part).state_dict()
+        ours, theirs = one.networks[part].state_dict(), other.networks[part].state_dict()
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) and ours[key].dtype == theirs[key].dtype for key in ours)
     assert one.fingerprint() == other.fingerprint()
-    assert torch.equal(one.encode_prompts(["a red circle"]), other.encode_prompts(["a red circle"]))
+    prompts = [base.encode_prompts(["a red circle"])["embedding"] for base in (one, other)]
+    assert torch.equal(*prompts)
 
 
 def test_a_file_trains_and_samples_as_the_folder_does(
@@ -181,4 +182,4 @@ def test_a_file_that_lacks_weights_is_refused(precision: str, file: Path, tmp_pa
     part = changed(file, tmp_path / "part.safetensors", **{key: None})
     shutil.copytree(file.with_suffix(""), tmp_path / "part")
     with pytest.raises(MillError, match=r"do not fit the configuration|mid_block\.resnets\.0\.conv1\.weight"):
-        Base(str(part), torch.device("cpu"), precision)
+        load_base(str(part), torch.device("cpu"), precision)

@@ -12,8 +12,9 @@ import torch
 from diffusers import EulerDiscreteScheduler
 from safetensors.torch import load_file, save_file
 
+from controlmill.bases.base import Base
 from controlmill.bases.controlnet import make_controlnet
-from controlmill.bases.stable_diffusion import Base, read_facts
+from controlmill.bases.registry import load_base, read_facts
 from controlmill.evaluation.sampling import sample_pictures, start_noise
 from controlmill.schemas.errors import MillError
 from tests.small_base import save_small_base
@@ -26,7 +27,7 @@ def copied(small_base: Path, tmp_path: Path) -> Path:
 
 
 def base_in(folder: Path) -> Base:
-    return Base(str(folder), torch.device("cpu"))
+    return load_base(str(folder), torch.device("cpu"))
 
 
 def test_an_untrained_controlnet_changes_no_sample_whatever_scheduler_the_base_was_saved_with(copied: Path) -> None:
@@ -34,7 +35,7 @@ def test_an_untrained_controlnet_changes_no_sample_whatever_scheduler_the_base_w
     EulerDiscreteScheduler(beta_schedule="scaled_linear").save_pretrained(copied / "scheduler")
     base = base_in(copied)
     start = start_noise(base, [(0, 0)], 0, 32, 32)
-    controlnet = make_controlnet(base.unet, "zero", base.facts.vae_factor, 3, 0)
+    controlnet = make_controlnet(base.denoiser, "zero", base.facts.vae_factor, 3, 0)
     control = np.ones((1, 3, 32, 32), np.float32)
     floor = sample_pictures(base, None, ["a house"], None, start, 2, 3.0)
     np.testing.assert_array_equal(floor, sample_pictures(base, controlnet, ["a house"], control, start, 2, 3.0))
@@ -80,7 +81,7 @@ def test_a_card_of_guidance_from_elsewhere(text: str, copied: Path) -> None:
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_min_snr_weights_are_those_of_the_paper(prediction: str, tmp_path: Path) -> None:
-    base = Base(str(save_small_base(tmp_path / "base", prediction)), torch.device("cpu"))
+    base = load_base(str(save_small_base(tmp_path / "base", prediction)), torch.device("cpu"))
     t = torch.tensor([0, 100, 500, 999])
     alphas = base.noise.alphas_cumprod[t].double()
     snr = alphas / (1 - alphas)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from diffusers import ControlNetModel
 
-from controlmill.bases.stable_diffusion import Base
+from controlmill.bases.base import Base
+from controlmill.bases.registry import load_base
 from controlmill.evaluation import evaluate as module
 from controlmill.evaluation.evaluate import EvaluationSamples, EvaluationSettings, evaluate, measure_baseline
 from controlmill.evaluation.fidelity import FidelityMetric, make_fidelity_metric, stored_columns
@@ -25,7 +26,7 @@ from tests.evaluation.test_sampling import connected
 
 @pytest.fixture(scope="module")
 def base(small_base: Path) -> Base:
-    return Base(str(small_base), torch.device("cpu"))
+    return load_base(str(small_base), torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ import torch
 from diffusers import ControlNetModel
 
 from controlmill.annotators.runtime.torch_device import torch_dtype
+from controlmill.bases.base import Base
 from controlmill.bases.controlnet import choose_trainable, make_controlnet, zero_convolutions
-from controlmill.bases.stable_diffusion import Base
+from controlmill.bases.registry import load_base
 from controlmill.evaluation.sampling import sample_pictures, start_noise
 
 ROWS = [(0, i) for i in range(5)]
@@ -20,16 +21,16 @@ ROWS = [(0, i) for i in range(5)]
 
 def connected(base: Base) -> ControlNetModel:
     """A ControlNet whose control shows."""
-    controlnet = make_controlnet(base.unet, "zero", 4, 3, 0).float()
+    controlnet = make_controlnet(base.denoiser, "zero", 4, 3, 0).float()
     for convolution in zero_convolutions(controlnet):
         torch.nn.init.normal_(convolution.weight, std=0.05, generator=torch.Generator().manual_seed(0))
     return controlnet
 
 
 def test_a_middle_block_alone_samples_what_its_file_samples(small_base: Path, tmp_path: Path) -> None:
-    base = Base(str(small_base), torch.device("cpu"))
+    base = load_base(str(small_base), torch.device("cpu"))
     trained = connected(base)
-    choose_trainable(trained, base.unet, only_mid=True, unlock="none")
+    choose_trainable(trained, base.denoiser, only_mid=True, unlock="none")
     trained.save_pretrained(tmp_path / "file")
     control, noise = np.full((1, 3, 64, 64), 0.5, np.float32), start_noise(base, ROWS[:1], 0, 64, 64)
     loaded = type(trained).from_pretrained(tmp_path / "file")
@@ -43,19 +44,19 @@ def test_a_middle_block_alone_samples_what_its_file_samples(small_base: Path, tm
 def test_half_precision_samples_are_near_those_of_fp32(precision: str, unlocked: bool, small_base: Path) -> None:
     pictures = {}
     for dtype in ("fp32", precision):
-        base = Base(str(small_base), torch.device("cpu"), dtype)
+        base = load_base(str(small_base), torch.device("cpu"), dtype)
         controlnet = connected(base)
-        choose_trainable(controlnet, base.unet, only_mid=False, unlock="decoder" if unlocked else "none")
+        choose_trainable(controlnet, base.denoiser, only_mid=False, unlock="decoder" if unlocked else "none")
         control, noise = np.full((2, 3, 64, 64), 0.5, np.float32), start_noise(base, ROWS[:2], 0, 64, 64)
         pictures[dtype] = np.stack(sample_pictures(base, controlnet, ["a", "b"], control, noise, 3, 2.0))
-        assert base.unet.conv_in.weight.dtype == torch_dtype(dtype)
+        assert base.denoiser.conv_in.weight.dtype == torch_dtype(dtype)
     off = np.abs(pictures["fp32"].astype(int) - pictures[precision])
     assert pictures["fp32"].std() > 5
     assert off.mean() < 2
 
 
 def test_fp32_samples_are_those_of_the_stock_pipeline_bit_for_bit(small_base: Path) -> None:
-    base = Base(str(small_base), torch.device("cpu"))
+    base = load_base(str(small_base), torch.device("cpu"))
     controlnet, noise = connected(base), start_noise(base, ROWS, 0, 64, 64)
     control = np.random.default_rng(0).random((5, 3, 64, 64), np.float32)
     prompts = ["a red circle"] * 5

@@ -21,7 +21,7 @@ def nothing_loads(monkeypatch: pytest.MonkeyPatch) -> None:
         "safetensors.torch.load_file",
         "torch.load",
         "controlmill.training.run.checkpoint.load_file",
-        "controlmill.bases.stable_diffusion.Base.__init__",
+        "controlmill.bases.stable_diffusion.StableDiffusion.__init__",
     ):
         monkeypatch.setattr(name, refuse)
     monkeypatch.setattr("controlmill.annotators.runtime.weights.hub_answers", lambda: False)

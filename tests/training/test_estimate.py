@@ -10,9 +10,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from controlmill.bases.configuration import Facts
+from controlmill.bases.base import Base, Prompt
 from controlmill.bases.controlnet import ControlledDenoiser, choose_trainable, make_controlnet
-from controlmill.bases.stable_diffusion import Base
+from controlmill.bases.registry import load_base
+from controlmill.bases.stable_diffusion import StableDiffusionFacts
 from controlmill.schemas.errors import MillError
 from controlmill.training import start
 from controlmill.training.data.cache_use import Caches
@@ -25,10 +26,10 @@ WITHOUT_ENCODERS = Caches({"latents": "float32", "embeddings": "float32"})
 
 @pytest.fixture(scope="module")
 def base(small_base: Path) -> Base:
-    return Base(str(small_base), torch.device("cpu"))
+    return load_base(str(small_base), torch.device("cpu"))
 
 
-def stable_diffusion() -> Facts:
+def stable_diffusion() -> StableDiffusionFacts:
     """The architecture of 1.5."""
     with torch.device("meta"):
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
@@ -40,14 +41,14 @@ def stable_diffusion() -> Facts:
         "up_block_types": ("UpDecoderBlock2D",) * 4,
     }
     text = {"hidden_size": 768, "num_hidden_layers": 12, "max_position_embeddings": 77, "num_attention_heads": 12}
-    return Facts(dict(unet.config), vae, text, {})
+    return StableDiffusionFacts("1.5", dict(unet.config), vae, text, {})
 
 
 def test_a_plan_agrees_with_a_step(short_config: MakeConfig, base: Base) -> None:
     config = short_config(batch_size=4)
     plan = make_plan(config, base.facts, 64, 64, caches=WITHOUT_ENCODERS)
-    controlnet = make_controlnet(base.unet, "zero", 4, 3, 0)
-    own, _ = choose_trainable(controlnet, base.unet, only_mid=False, unlock="none")
+    controlnet = make_controlnet(base.denoiser, "zero", 4, 3, 0)
+    own, _ = choose_trainable(controlnet, base.denoiser, only_mid=False, unlock="none")
     assert plan.trained == plan.gradients == sum(p.numel() for p in own) * 4
     assert plan.optimizer == 2 * plan.trained
     kept = {}
@@ -60,10 +61,10 @@ def test_a_plan_agrees_with_a_step(short_config: MakeConfig, base: Base) -> None
         torch.randn(4, 4, 16, 16),
         torch.randn(4, 4, 16, 16),
         torch.tensor([1, 2, 3, 4]),
-        torch.randn(4, 24, 32),
+        Prompt({"embedding": torch.randn(4, 24, 32)}),
         torch.rand(4, 3, 64, 64),
     )
-    denoiser = ControlledDenoiser(base.unet, controlnet).train()
+    denoiser = ControlledDenoiser(base.denoiser, controlnet).train()
     with (
         FlopCounterMode(display=False) as counter,
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),

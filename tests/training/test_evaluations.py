@@ -94,7 +94,12 @@ def test_evaluation_takes_no_more_at_once_than_a_step(
 ) -> None:
     trainer = trainer_of(short_config(**{**EVALUATED, "evaluation_rows": 5}, evaluation_samples=3, micro_batch_size=2))
     base, largest = trainer.base, {}
-    networks = {"unet": base.unet, "encoder": base.vae.encoder, "decoder": base.vae.decoder, "text": base.text_encoder}
+    networks = {
+        "unet": base.denoiser,
+        "encoder": base.vae.encoder,
+        "decoder": base.vae.decoder,
+        "text": base.text_encoder,
+    }
     for name, network in networks.items():
 
         def note(module: torch.nn.Module, given: Any, name: str = name) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from controlmill.bases.stable_diffusion import Base
+from controlmill.bases.base import Base
+from controlmill.bases.registry import load_base
 from controlmill.schemas.maps.transforms import control_image
 from controlmill.training import start
 from controlmill.training.step import make_inputs
@@ -18,7 +19,7 @@ from tests.training_runs import MakeConfig
 def test_noise_offset_is_constant_over_a_picture_and_differs_by_channel(
     short_config: MakeConfig, scenes_folder: Path, small_base: Path
 ) -> None:
-    base = Base(str(small_base), torch.device("cpu"))
+    base = load_base(str(small_base), torch.device("cpu"))
     config = short_config()
     prepared = start.prepare(str(scenes_folder), config)
     samples = next(prepared.loader(config).batches())
@@ -31,7 +32,7 @@ def test_noise_offset_is_constant_over_a_picture_and_differs_by_channel(
 
 @pytest.fixture(scope="module")
 def base(small_base: Path) -> Base:
-    return Base(str(small_base), torch.device("cpu"))
+    return load_base(str(small_base), torch.device("cpu"))
 
 
 def test_inputs_of_a_sample_do_not_depend_on_what_it_is_batched_with(
@@ -52,10 +53,10 @@ def test_inputs_of_a_sample_do_not_depend_on_what_it_is_batched_with(
 def test_prompt_dropout_is_drawn_anew_each_epoch(short_config: MakeConfig, scenes_folder: Path, base: Base) -> None:
     config = short_config(batch_size=96)
     prepared = start.prepare(str(scenes_folder), config)
-    empty = base.encode_prompts([""])[0]
+    empty = base.encode_prompts([""])["embedding"][0]
     dropped = []
     for epoch, samples in zip(range(2), prepared.loader(config).batches(), strict=False):
-        text = make_inputs(base, sorted(samples, key=lambda s: s.row), prepared.condition, config).text
+        text = make_inputs(base, sorted(samples, key=lambda s: s.row), prepared.condition, config).prompt["embedding"]
         assert {sample.epoch for sample in samples} == {epoch}
         dropped.append([torch.allclose(row, empty, atol=1e-6) for row in text])
     assert 30 < sum(dropped[0]) < 66

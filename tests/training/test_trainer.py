@@ -24,8 +24,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
+from controlmill.bases.base import Base
 from controlmill.bases.controlnet import ControlledDenoiser, choose_trainable, make_controlnet
-from controlmill.bases.stable_diffusion import Base
+from controlmill.bases.registry import load_base
 from controlmill.evaluation.rows import Sample
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.provenance import CaptionsRecord
@@ -47,7 +48,7 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 @pytest.fixture(scope="module")
 def base(small_base: Path) -> Base:
-    return Base(str(small_base), torch.device("cpu"))
+    return load_base(str(small_base), torch.device("cpu"))
 
 
 # resuming
@@ -212,13 +213,13 @@ def test_micro_batches_give_the_gradient_of_the_batch(
 
 
 def test_before_the_first_step_the_controlnet_changes_nothing(base: Base) -> None:
-    controlnet = make_controlnet(base.unet, "zero", 4, 3, seed=0)
+    controlnet = make_controlnet(base.denoiser, "zero", 4, 3, seed=0)
     noisy, text = torch.randn(2, 4, 16, 16), torch.randn(2, 24, 32)
     t, control = torch.tensor([10, 900]), torch.rand(2, 3, 64, 64)
-    denoiser = ControlledDenoiser(base.unet, controlnet)
+    denoiser = ControlledDenoiser(base.denoiser, controlnet)
     with torch.no_grad():
         assert torch.equal(denoiser(noisy, t, text, control), denoiser(noisy, t, text, None))
-        gaussian = ControlledDenoiser(base.unet, make_controlnet(base.unet, "gaussian", 4, 3, seed=0))
+        gaussian = ControlledDenoiser(base.denoiser, make_controlnet(base.denoiser, "gaussian", 4, 3, seed=0))
         assert not torch.equal(gaussian(noisy, t, text, control), denoiser(noisy, t, text, None))
 
 
@@ -243,11 +244,11 @@ def test_only_what_should_be_trained_changes(
     changes, frozen = MODES[mode]
     config = short_config(steps=4, max_grad_norm=0.0, **changes)
     trainer = train_run(tmp_path / "run", config)
-    untouched = Base(config.base, torch.device("cpu"))
-    for name, value in trainer.base.unet.state_dict().items():
-        moved = not torch.equal(value, untouched.unet.state_dict()[name])
+    untouched = load_base(config.base, torch.device("cpu"))
+    for name, value in trainer.base.denoiser.state_dict().items():
+        moved = not torch.equal(value, untouched.denoiser.state_dict()[name])
         assert moved == name.startswith(TRAINED.get(mode, ("-",))), name
-    before = make_controlnet(untouched.unet, config.connection, 4, 3, config.seed).state_dict()
+    before = make_controlnet(untouched.denoiser, config.connection, 4, 3, config.seed).state_dict()
     unused = ".to_k.bias"  # a softmax does not feel it: none here, kept for the reader of diffs
     for name, value in weights(tmp_path / "run").items():
         moved = not torch.equal(value, before[name])
@@ -394,10 +395,10 @@ def test_what_is_trained_starts_unrounded_whatever_the_precision(
 ) -> None:
     config = short_config(precision="bf16", unlock="decoder")
     trainer = begin(scenes_folder, tmp_path / "run", config)
-    exact = Base(str(small_base), torch.device("cpu"))
-    assert equal(trainer.trained.controlnet.state_dict(), make_controlnet(exact.unet, "zero", 4, 3, 0).state_dict())
-    for name, value in exact.unet.state_dict().items():
-        own = trainer.base.unet.state_dict()[name]
+    exact = load_base(str(small_base), torch.device("cpu"))
+    assert equal(trainer.trained.controlnet.state_dict(), make_controlnet(exact.denoiser, "zero", 4, 3, 0).state_dict())
+    for name, value in exact.denoiser.state_dict().items():
+        own = trainer.base.denoiser.state_dict()[name]
         trained = name.startswith(DECODER)
         assert torch.equal(own, value if trained else value.bfloat16())
 

@@ -31,7 +31,7 @@ def test_the_average_is_the_exponential_one_and_forgets_its_start(
 ) -> None:
     run = tmp_path / "run"
     trainer = train_run(run, short_config(steps=4, ema_decay=0.3, checkpoint_every=1, keep_checkpoints=4))
-    expected = make_controlnet(trainer.base.unet, "zero", 4, 3, 0).state_dict()
+    expected = make_controlnet(trainer.base.denoiser, "zero", 4, 3, 0).state_dict()
     for step, decay in ((1, 2 / 11), (2, 3 / 12), (3, 0.3), (4, 0.3)):  # (1 + step) / (10 + step), until that is more
         average, now = (
             load_file(run / "checkpoints" / f"{step:08d}" / part / "diffusion_pytorch_model.safetensors")

@@ -9,15 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from controlmill.bases.digests import text_digest, vae_digest
-from controlmill.bases.loading import load_part
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.provenance import Provenance
 from controlmill.schemas.tables import CACHES, EMBEDDINGS, LATENTS
 
 if TYPE_CHECKING:
-    from controlmill.bases.configuration import Facts
+    from controlmill.bases.base import Facts
 
     from ..config import TrainConfig
 
@@ -27,9 +25,13 @@ AGAIN = "controlmill encode … --overwrite"
 
 @dataclass(frozen=True)
 class Caches:
-    """What is read instead of encoded. ``stored`` is the dtype by table; ``unused`` is the reason by table."""
+    """What is read instead of encoded.
+
+    By table: ``stored`` is the dtype, ``arrays`` are the names of what a row has, ``unused`` is the reason.
+    """
 
     stored: dict[str, str] = field(default_factory=dict)
+    arrays: dict[str, tuple[str, ...]] = field(default_factory=dict)
     mirrored: bool = False
     unused: dict[str, str] = field(default_factory=dict)
 
@@ -97,7 +99,7 @@ def find_caches(dataset: Dataset, config: TrainConfig, facts: Facts, wanted: Seq
     if wanted is not None and unused:
         lines = "".join(f"\n  {table}: {why}" for table, why in unused.items())
         raise MillError(f"the run began with caches that cannot be used now:{lines}")
-    return Caches(stored, mirrored, unused)
+    return Caches(stored, {table: facts.encoders[table].arrays for table in stored}, mirrored, unused)
 
 
 def _misfit(dataset: Dataset, status: str, made: Provenance) -> str:
@@ -115,33 +117,25 @@ def _check(table: str, made: Provenance, config: TrainConfig, facts: Facts) -> s
     What is wrong whatever the weights is found before any is loaded.
     """
     encoder, base = made.encoded_by, f"the base {config.base}"
-    if table == LATENTS:
-        sizes, here = (encoder.channels, encoder.factor), (facts.vae["latent_channels"], facts.vae_factor)
-        if sizes != here:
-            raise MillError(
-                f"the cache {table} was made by a VAE of {sizes[0]} channels and factor {sizes[1]}, {base} has one of "
-                f"{here[0]} and {here[1]}: encode again with --base {config.base} --overwrite {table}; {WITHOUT}"
-            )
-        if config.crop_size:
-            raise MillError(
-                f"--crop-size {config.crop_size} with the cache {table}: its moments are of whole pictures, and those "
-                f"of a window are not a window of them; {WITHOUT}"
-            )
-        if config.random_flip and not made.mirrored:
-            raise MillError(
-                f"--random-flip with the cache {table}: it lacks the moments of mirrored pictures, which are not the "
-                f"mirrored moments: encode again with --flip --overwrite {table}; {WITHOUT}"
-            )
-    elif encoder.width != (width := facts.unet["cross_attention_dim"]):
+    wanted = facts.cache_sizes(table)
+    wrong = [name for name, size in wanted.items() if getattr(encoder, name) != size]
+    if wrong:
+        sizes = ", ".join(f"{name} {getattr(encoder, name)} instead of {wanted[name]}" for name in wrong)
+        text = "" if table == LATENTS else " --text"
         raise MillError(
-            f"the cache {table} has embeddings of width {encoder.width}, {base} attends to {width}: "
-            f"encode again with --base {config.base} --text --overwrite {table}; {WITHOUT}"
+            f"the cache {table} was made by another encoder than that of {base}: {sizes}. Encode again with "
+            f"--base {config.base}{text} --overwrite {table}; {WITHOUT}"
         )
-    if encoder.sha256 != encoder_digest(table, config.base):
+    if table == LATENTS and config.crop_size:
+        raise MillError(
+            f"--crop-size {config.crop_size} with the cache {table}: it is of whole pictures, and what it has of a "
+            f"window is not a window of it; {WITHOUT}"
+        )
+    if table == LATENTS and config.random_flip and not made.mirrored:
+        raise MillError(
+            f"--random-flip with the cache {table}: it lacks the moments of mirrored pictures, which are not the "
+            f"mirrored moments: encode again with --flip --overwrite {table}; {WITHOUT}"
+        )
+    if encoder.sha256 != facts.encoder_digest(table):
         return f"it was made by another {'VAE' if table == LATENTS else 'text encoder'} than that of {base}"
     return ""
-
-
-def encoder_digest(table: str, base: str) -> str:
-    """Digest of the encoder of a base that fills a cache; no network is loaded."""
-    return vae_digest(base) if table == LATENTS else text_digest(base, load_part(base, "tokenizer"))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from controlmill.evaluation.rows import Sample, draws
-from controlmill.schemas.caches import unpack
+from controlmill.schemas.caches import columns_of, unpacked
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
@@ -73,9 +73,8 @@ class RowReader:
         self.group_reads += 1
         image_columns = ["key"] if self.caches.latents else ["key", "image.bytes"]
         tables = {"images": image_columns, **{name: ["key", "map.bytes"] for name in self.conditions}}
-        tables.update({table: ["key", "shape", *CACHED[table]] for table in self.caches.tables})
-        if self.caches.latents and self.caches.mirrored:
-            tables[LATENTS].append("mirrored")
+        for table, arrays in self.caches.arrays.items():
+            tables[table] = ["key", *columns_of(arrays, table == LATENTS and self.caches.mirrored)]
         for name in self.conditions:
             tables[name] += self.columns
         tables.setdefault(self.captions, ["key"]).append("caption")
@@ -112,31 +111,26 @@ class RowReader:
         """
         row = int(location["shard"]), int(location["row"])
         try:
-            moments, text = self._cached(stored["cached"])
             size = int(location["height"]), int(location["width"])
-            image = np.zeros((0, 0, 3), np.uint8) if moments else decode_image(stored["image"], size)
+            image = np.zeros((0, 0, 3), np.uint8) if self.caches.latents else decode_image(stored["image"], size)
             maps = {name: decode_map(self.conditions[name].kind, data, size) for name, data in stored["maps"].items()}
+            window = change.draw(draws(seed, epoch, row, "augment"), *size)
+            latents = self._arrays(LATENTS, stored["cached"], mirrored=window[-1])
+            if latents is None and self.caches.latents:
+                raise ValueError("the cache has nothing of it")
+            prompt = self._arrays(EMBEDDINGS, stored["cached"])
         except (ValueError, OSError) as error:
             raise MillError(f"shard {row[0]}, row {row[1]} cannot be decoded: {error}") from error
-        window = change.draw(draws(seed, epoch, row, "augment"), *size)
         image, maps = augment(image, maps, self.conditions, window)
-        side = moments[window[-1]] if moments else None
-        return Sample(epoch, row, image, maps, stored["caption"], stored["columns"], side, text)
+        return Sample(epoch, row, image, maps, stored["caption"], stored["columns"], latents, prompt)
 
-    def _cached(self, stored: dict[str, dict[str, Any]]) -> tuple[dict[bool, np.ndarray] | None, np.ndarray | None]:
-        """(moments by whether mirrored, embedding), as far as there are caches."""
-        moments, text = None, None
-        if LATENTS in stored:
-            row, kind = stored[LATENTS], self.caches.stored[LATENTS]
-            sides = {False: row["moments"], True: row.get("mirrored")}
-            moments = {side: unpack(data, row["shape"], kind) for side, data in sides.items() if data is not None}
-        if EMBEDDINGS in stored and stored[EMBEDDINGS]["embedding"] is not None:
-            row = stored[EMBEDDINGS]
-            text = unpack(row["embedding"], row["shape"], self.caches.stored[EMBEDDINGS])
-        return moments, text
-
-
-CACHED = {LATENTS: ["moments"], EMBEDDINGS: ["embedding"]}
+    def _arrays(
+        self, table: str, stored: dict[str, dict[str, Any]], mirrored: bool = False
+    ) -> dict[str, np.ndarray] | None:
+        """What a cache has of a row; None where there is none, or it stands for the empty prompt."""
+        if table not in stored:
+            return None
+        return unpacked(stored[table], self.caches.arrays[table], self.caches.stored[table], mirrored)
 
 
 def _bytes_of(cached: dict[str, dict[str, Any]]) -> int:

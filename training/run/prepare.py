@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from controlmill.bases.configuration import Facts, read_controlnet_config, read_facts
+from controlmill.bases.base import Facts
+from controlmill.bases.configuration import read_controlnet_config
+from controlmill.bases.registry import read_facts
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError

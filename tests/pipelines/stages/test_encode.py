@@ -16,19 +16,19 @@ import pytest
 import torch
 
 from controlmill.annotators.runtime.placement import Placement
-from controlmill.bases import encoders
+from controlmill.bases.loading import load_part
+from controlmill.bases.registry import read_facts
 from controlmill.pipelines import annotation
 from controlmill.pipelines.engine import process
 from controlmill.pipelines.engine.rows import Failure, run_rows
 from controlmill.pipelines.stages.encode import plan_encode
-from controlmill.schemas.caches import fault, pack, unpack
+from controlmill.schemas.caches import cache_schema, fault, pack, unpack
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer
 from controlmill.schemas.images.codecs import decode_image, encode_map
 from controlmill.schemas.names import index_file, shard_file
 from controlmill.schemas.provenance import PlacementRecord
-from controlmill.schemas.tables import TABLES
 from controlmill.schemas.views.verify import verify
 from tests.helpers import KeptResources, command, digests, make, rows, write_photos
 from tests.schemas.views.test_verify import write_captions
@@ -70,7 +70,7 @@ def test_the_command_makes_aligned_caches_and_changes_nothing_else(plain: Path, 
 
 
 def test_moments_are_those_of_the_vae_and_of_the_mirrored_picture(encoded: Path, base: Path) -> None:
-    vae = encoders.load_vae(str(base))
+    vae = load_part(str(base), "vae")
     for image, row in zip(rows(encoded, "images"), rows(encoded, "latents"), strict=True):
         pixels = torch.from_numpy(decode_image(image["image"]["bytes"])).permute(2, 0, 1)[None].float() / 127.5 - 1
         for name, given in (("moments", pixels), ("mirrored", pixels.flip(3))):
@@ -81,7 +81,7 @@ def test_moments_are_those_of_the_vae_and_of_the_mirrored_picture(encoded: Path,
 
 
 def test_embeddings_are_those_of_the_captions_and_nulls_stand_for_none(encoded: Path, base: Path) -> None:
-    encoder, tokenizer = encoders.load_text(str(base))
+    encoder, tokenizer = (load_part(str(base), part) for part in ("text_encoder", "tokenizer"))
     found = rows(encoded, "embeddings")
     captions = [row["caption"] for row in rows(encoded, "images")]
     assert [row["embedding"] is None for row in found] == [not caption for caption in captions]
@@ -97,7 +97,7 @@ def test_provenance_says_which_encoder_and_which_images(encoded: Path, base: Pat
     images, latents = made.index("images"), made.index("latents")
     assert images and latents
     encoder = latents.provenance.encoded_by
-    assert encoder.sha256 == encoders.vae_digest(str(base))
+    assert encoder.sha256 == read_facts(str(base)).encoder_digest("latents")
     assert encoder.placement == PlacementRecord("cpu", "fp32", 3, 1)
     assert [entry.images_sha256 for entry in latents.shards] == images.digests
     assert str(base) not in str(latents)
@@ -111,7 +111,7 @@ def test_run_again_changes_nothing_and_another_base_is_an_error(encoded: Path, b
     moved = shutil.copytree(base, tmp_path / "moved")  # where a base lies is nothing
     again = command("encode", str(encoded), "--base", str(moved), "--text", "--flip")
     assert again.returncode == 0, again.stderr
-    vae = encoders.load_vae(str(moved))
+    vae = load_part(str(moved), "vae")
     with torch.no_grad():
         vae.encoder.conv_in.weight.mul_(1.01)
     vae.save_pretrained(moved / "vae")
@@ -184,9 +184,10 @@ def test_one_bad_picture_is_one_null_with_a_reason(encoded: Path, base: Path) ->
     found = list(run_rows(step, [good, bad, odd, other], 1, lambda: None))
     assert [isinstance(row, Failure) for row in found] == [False, True, True, False]
     assert "sides in multiples of 4" in found[2].error
-    assert fault("latents", {"reason": None, **found[0]["latents"]}, "fp32") is None
-    cut = {**found[0]["latents"], "moments": b"1234"}
-    assert "moments: not" in (fault("latents", {"reason": None, **cut}, "fp32") or "")
+    row = {"mirrored": None, **found[0]["latents"]}
+    assert fault("latents", {"reason": None, **row}, ("moments",), "fp32") is None
+    cut = {**row, "moments": b"1234"}
+    assert "moments: not" in (fault("latents", {"reason": None, **cut}, ("moments",), "fp32") or "")
     with pytest.raises(ValueError, match="not finite in fp16"):
         pack(np.float32([1e6]), "fp16")
 
@@ -197,7 +198,7 @@ def test_verify_finds_a_cache_that_was_changed(encoded: Path, tmp_path: Path) ->
     with path.open("rb") as file, open_parquet(file) as parquet:
         footer, cut = read_footer(parquet), parquet.read().to_pylist()
     cut[1]["moments"] = cut[1]["moments"][:-4]
-    with ShardWriter(path, TABLES["latents"].schema, footer.provenance) as writer:
+    with ShardWriter(path, cache_schema("latents", ("moments",)), footer.provenance) as writer:
         for end, size in zip(itertools.accumulate(footer.groups), footer.groups, strict=True):
             writer.write_group(cut[end - size : end])
         writer.close(footer.summary)

@@ -11,9 +11,10 @@ import torch
 from diffusers import StableDiffusionControlNetPipeline
 from PIL import Image
 
+from controlmill.bases.base import Base
 from controlmill.bases.configuration import TINY
 from controlmill.bases.controlnet import make_controlnet
-from controlmill.bases.stable_diffusion import Base
+from controlmill.bases.registry import load_base
 from recipes.tiny_base import make as tiny_base
 from recipes.tiny_base import phase
 from recipes.tiny_base.scenes import COLOURS, Scene, draw_scene
@@ -23,7 +24,7 @@ MEGABYTES = 12
 
 @pytest.fixture(scope="module")
 def base() -> Base:
-    return Base("tiny", torch.device("cpu"))
+    return load_base("tiny", torch.device("cpu"))
 
 
 def scenes(count: int) -> list[Scene]:
@@ -73,7 +74,7 @@ def saved_again(folder: Path) -> Path:
 
 @pytest.mark.parametrize("folder", [lambda _: TINY, saved_again])
 def test_the_stock_pipeline_loads_it_in_one_dtype(folder: Path, base: Base, tmp_path: Path) -> None:
-    controlnet = make_controlnet(base.unet, "zero", 4, 3, 0)
+    controlnet = make_controlnet(base.denoiser, "zero", 4, 3, 0)
     made = StableDiffusionControlNetPipeline.from_pretrained(folder(tmp_path), controlnet=controlnet)
     assert {part.dtype for part in (made.unet, made.vae, made.text_encoder)} == {torch.float32}
     assert made("a red circle", image=Image.new("RGB", (64, 64)), num_inference_steps=1).images[0].size == (64, 64)

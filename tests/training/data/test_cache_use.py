@@ -17,13 +17,13 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from controlmill.bases import digests
-from controlmill.bases.stable_diffusion import Base
+from controlmill.bases.registry import load_base, read_facts
+from controlmill.bases.stable_diffusion import StableDiffusion
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.names import index_file, shard_file
 from controlmill.training import start
 from controlmill.training.config import TrainConfig
 from controlmill.training.data import reader
-from controlmill.training.data.cache_use import encoder_digest
 from controlmill.training.step import make_inputs
 from controlmill.training.trainer import Trainer
 from tests import training_runs
@@ -74,8 +74,8 @@ def test_no_picture_is_decoded_and_no_encoder_runs(
         raise AssertionError("called while training")
 
     monkeypatch.setattr(reader, "decode_image", forbidden)
-    monkeypatch.setattr(Base, "encode_images", forbidden)
-    monkeypatch.setattr(Base, "encode_prompts", forbidden)
+    monkeypatch.setattr(StableDiffusion, "encode_images", forbidden)
+    monkeypatch.setattr(StableDiffusion, "encode_prompts", forbidden)
     assert made.train() == 4
 
 
@@ -111,18 +111,20 @@ def test_a_dropped_prompt_gets_the_embedding_of_the_empty_one(
 ) -> None:
     config = short_config(batch_size=48)
     prepared = start.prepare(str(scenes_with_caches), config)
-    base = Base(str(small_base), torch.device("cpu"))
-    empty = base.encode_prompts([""])[0]
+    base = load_base(str(small_base), torch.device("cpu"))
+    empty = base.encode_prompts([""])
+    blank = empty["embedding"][0]
     dropped = []
     for samples in (next(prepared.loader(config).batches(0)), next(prepared.loader(config).batches(2))):
         ordered = sorted(samples, key=lambda sample: sample.row)
-        given = make_inputs(base, ordered, prepared.condition, config, empty).text
-        want = make_inputs(base, ordered, prepared.condition, config).text
+        given = make_inputs(base, ordered, prepared.condition, config, empty).prompt["embedding"]
+        want = make_inputs(base, ordered, prepared.condition, config).prompt["embedding"]
         torch.testing.assert_close(given, want, atol=1e-5, rtol=0)
-        dropped.append({s.row for s, text in zip(ordered, given, strict=True) if torch.equal(text, empty)})
+        dropped.append({s.row for s, text in zip(ordered, given, strict=True) if torch.equal(text, blank)})
         assert 10 < len(dropped[-1]) < 38
     every = short_config(prompt_dropout=1.0)
-    assert all(torch.equal(text, empty) for text in make_inputs(base, ordered, prepared.condition, every, empty).text)
+    prompts = make_inputs(base, ordered, prepared.condition, every, empty).prompt["embedding"]
+    assert all(torch.equal(text, blank) for text in prompts)
 
 
 def test_a_mirrored_sample_has_the_moments_of_the_mirrored_picture(
@@ -133,14 +135,14 @@ def test_a_mirrored_sample_has_the_moments_of_the_mirrored_picture(
     cached = next(start.prepare(str(scenes_with_caches), config).loader(config).batches())
     plain = short_config(batch_size=24, random_flip=True, caches="off")
     decoded = next(start.prepare(str(scenes_with_caches), plain).loader(plain).batches())
-    base = Base(config.base, torch.device("cpu"))
+    base = load_base(config.base, torch.device("cpu"))
     for with_cache, without in zip(cached, decoded, strict=True):
         assert with_cache.row == without.row
         assert np.array_equal(with_cache.maps["canny"], without.maps["canny"])
         pixels = torch.from_numpy(without.image).permute(2, 0, 1)[None].float() / 127.5 - 1
         mean = base.vae.encode(pixels).latent_dist.mean[0].numpy()
-        np.testing.assert_allclose(with_cache.moments[0], mean, atol=1e-5)
-        seen[bool(np.abs(with_cache.moments[0][..., ::-1] - mean).max() < 1e-5)] += 1
+        np.testing.assert_allclose(with_cache.latents["moments"][0], mean, atol=1e-5)
+        seen[bool(np.abs(with_cache.latents["moments"][0][..., ::-1] - mean).max() < 1e-5)] += 1
     assert seen[False] == 24  # a flip of latents is never the latents of a flip
 
 
@@ -152,7 +154,7 @@ def test_a_base_with_another_vae_trains_without_and_says_why(
     assert prepared.caches.tables == ["embeddings"]
     assert "latents not used: it was made by another VAE" in prepared.caches.said()
     other = changed_base(small_base, tmp_path / "decoder", "decoder")  # has no say in moments
-    assert encoder_digest("latents", str(other)) == encoder_digest("latents", str(small_base))
+    assert read_facts(str(other)).encoder_digest("latents") == read_facts(str(small_base)).encoder_digest("latents")
     words = ["train", scenes_with_caches, tmp_path / "run", "--condition", "canny", "--base", tmp_path / "other"]
     words += ["--steps", "1", "--batch-size", "2", "--held-out", "0", "--evaluation-samples", "0", "--device", "cpu"]
     command = [sys.executable, "-m", "controlmill", *map(str, words)]
@@ -203,7 +205,7 @@ def test_captions_that_are_stale_or_half_made_are_not_trained_on(
 def test_crop_and_mirror_are_refused_where_the_cache_cannot_serve(
     short_config: MakeConfig, scenes_with_caches: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(MillError, match="--crop-size 32 with the cache latents: its moments are of whole pictures"):
+    with pytest.raises(MillError, match="--crop-size 32 with the cache latents: it is of whole pictures"):
         start.prepare(str(scenes_with_caches), short_config(crop_size=32))
     assert start.prepare(str(scenes_with_caches), short_config(crop_size=32, caches="off")).selection
     folder = tmp_path / "dataset"
@@ -228,8 +230,8 @@ def test_a_base_of_other_sizes_is_an_error_before_anything_is_loaded(
         raise AssertionError("weights were loaded")
 
     for part, name, value, message in (
-        ("vae", "block_out_channels", [8, 16], "VAE of 4 channels and factor 4"),
-        ("unet", "cross_attention_dim", 48, "embeddings of width 32"),
+        ("vae", "block_out_channels", [8, 16], "factor 4 instead of 2"),
+        ("unet", "cross_attention_dim", 48, "width 32 instead of 48"),
     ):
         other = tmp_path / part
         shutil.copytree(small_base, other)

@@ -46,7 +46,7 @@ def assert_equal(a: dict[str, dict[str, torch.Tensor]], b: dict[str, dict[str, t
 def state_of_the_process(trainer: Trainer) -> dict[str, Any]:
     """What a step may depend on beside weights, as plain values."""
     trained, base = trainer.trained, trainer.base
-    networks = [base.unet, base.vae, base.text_encoder, trained.controlnet, trained.average]
+    networks = [base.denoiser, base.vae, base.text_encoder, trained.controlnet, trained.average]
     return {
         "modes": [(name, part.training) for network in networks for name, part in network.named_modules()],
         "gradients": [(name, p.requires_grad) for network in networks for name, p in network.named_parameters()],

@@ -62,7 +62,7 @@ def test_a_lite_checkpoint_loads_and_runs(
 def test_an_unlocked_base_is_saved_and_loads(train_run: TrainRun, short_config: MakeConfig, tmp_path: Path) -> None:
     trainer = train_run(tmp_path / "run", short_config(steps=2, unlock="decoder"))
     loaded = UNet2DConditionModel.from_pretrained(tmp_path / "run" / "unet")
-    trained = trainer.base.unet.state_dict()
+    trained = trainer.base.denoiser.state_dict()
     assert all(torch.equal(value, trained[name]) for name, value in loaded.state_dict().items())
 
 
