@@ -22,6 +22,7 @@ from controlmill.schemas.tables import SOURCES, TABLES
 from ..engine.rows import JobFault
 from ..engine.run_folder import Run
 from .columns import Columns
+from .hub import commit_of
 
 MOST_KINDS = 10_000  # told apart while counting; dataset.json keeps the most frequent
 KINDS_KEPT = 20
@@ -118,6 +119,7 @@ class Corpus(ABC):
     def listed_with(self) -> dict[str, str]:
         """What the listing depends on beside the address; kept in the segment, and a rerun must have the same."""
         chosen = {"image column": self.columns.image, "caption column": self.columns.caption}
+        chosen["commit"] = commit_of(self.address)
         return {name: value for name, value in chosen.items() if value}
 
     @abstractmethod

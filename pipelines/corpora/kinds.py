@@ -10,6 +10,7 @@ from controlmill.schemas.errors import MillError
 from .columns import Columns
 from .corpus import Corpus
 from .folder import FolderCorpus
+from .hub import SCHEME, pinned, with_pattern
 from .parquet import ParquetCorpus
 from .store import StoreCorpus
 from .tar import TarCorpus
@@ -20,11 +21,16 @@ COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")
 
 
 def open_corpus(address: str, columns: Columns = Columns()) -> Corpus:  # noqa: B008 it is frozen
-    """The corpus at an address: a folder, or by its ending another kind. Nothing is read yet.
+    """The corpus at an address: a folder, or by its ending another kind.
+
+    Nothing is read yet, but where the address is on the Hub: then it is the commit of now (:func:`hub.pinned`).
 
     Raises:
-        MillError: files of a kind that is not read.
+        MillError: files of a kind that is not read; or the Hub does not answer.
     """
+    if address.startswith(SCHEME):
+        address = pinned(address)
+        address = address if posixpath.splitext(address)[1].lower() in BY_ENDING else with_pattern(address)
     if "://" not in address and os.path.isdir(address):
         return FolderCorpus(address, columns)
     if address.lower().endswith(COMPRESSED):

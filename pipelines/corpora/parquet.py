@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from .captions import MAX_BYTES, caption_in
 from .corpus import PassedOver, Record, Source
 from .folder import MAX_CAPTION_ERROR
 from .img2dataset import refusal
-from .places import Place
+from .places import Place, speaking_of
 from .row_groups import RowGroups
 from .table_layout import BUFFER, Layout, check_file, kept_type, layout_of
 
@@ -52,9 +52,10 @@ class ParquetCorpus(ArchiveCorpus):
                 seen = ("looked at", self.places.root, place.name, place.mark)
                 try:
                     this_worker().once(seen, functools.partial(_checked, check, self.places.storage, place.name))
-                except Damaged as error:
-                    raise MillError(f"{self.places.root}/{place.name} cannot be read: {error}") from error
-                yield from self.list_file(place, PassedOver() if passed is None else passed)
+                    yield from self.list_file(place, PassedOver() if passed is None else passed)
+                except (Damaged, OSError) as error:
+                    why = error_text(error) if isinstance(error, OSError) else error
+                    raise MillError(f"{self.places.root}/{place.name} cannot be read: {why}") from error
 
     def list_file(self, place: Place, passed: PassedOver) -> Iterator[Source]:
         """The rows of a file."""
@@ -73,22 +74,27 @@ class ParquetCorpus(ArchiveCorpus):
         """A file, open for reading.
 
         Raises:
+            OSError: it cannot be read.
             MillError: it is no Parquet file.
         """
-        try:
-            file = self.places.open(name)
-        except OSError as error:
-            why = error.strerror or error_text(error)
-            raise MillError(f"{self.places.root}/{name} cannot be read: {why}") from error
-        return ShardFile(file, BUFFER)
+        return ShardFile(self.places.open(name), BUFFER)
 
     def kept_types(self) -> Mapping[str, str]:
         """The types of the columns in the first file; see :meth:`Corpus.kept_types`."""
         if not self.columns.kept:
             return {}
-        with closing(self.open(self.places.find()[0].name)) as parquet:
+        with self._first() as parquet:
             layout_of(parquet, self.columns)
             return {name: kept_type(parquet.schema_arrow.field(name)) for name in self.columns.names}
+
+    @contextmanager
+    def _first(self) -> Iterator[ShardFile]:
+        name = self.places.find()[0].name
+        try:
+            with closing(self.open(name)) as parquet:
+                yield parquet
+        except OSError as error:
+            raise MillError(f"{self.places.root}/{name} cannot be read: {error_text(error)}") from error
 
     def nothing_listed(self) -> str:
         """See :meth:`Corpus.nothing_listed`."""
@@ -132,7 +138,8 @@ class ParquetCorpus(ArchiveCorpus):
 
 
 def _checked(check: LayoutCheck, storage: Storage, name: str) -> bool:
-    check(storage, name)
+    with speaking_of(storage):
+        check(storage, name)
     return True
 
 

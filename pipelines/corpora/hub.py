@@ -1,0 +1,93 @@
+"""Addresses on the Hugging Face Hub: which commit of a repository they mean, and which kind of corpus it holds.
+
+Files are read through huggingface_hub's fsspec file system. A repository changes; a listing is of one commit, which is
+part of the corpus's address from then on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.images.formats import picture_endings
+
+SCHEME = "hf://"
+ADDRESS = re.compile(
+    r"hf://datasets/(?P<repo>[^/@\s]+/[^/@\s]+)(@(?P<revision>refs/(?:convert|pr)/[^/]+|[^/]+))?(?P<path>/.*)?",
+    re.DOTALL,
+)
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SHOWN = 8  # endings of files in a message
+
+
+def pinned(address: str, commit: str | None = None) -> str:
+    """A Hub's address at a commit: the stated revision's, else ``commit``, else that which the main branch has now.
+
+    Raises:
+        MillError: it is no data set's address, or the Hub does not answer.
+    """
+    found = ADDRESS.fullmatch(address)
+    if found is None:
+        raise MillError(f"{address}: write hf://datasets/OWNER/NAME, with a path below it where you want a part")
+    repo, revision, path = found["repo"], found["revision"], found["path"] or ""
+    if revision is None and commit and COMMIT.fullmatch(commit):
+        revision = commit
+    if revision is None or not COMMIT.fullmatch(revision):
+        revision = _commit(repo, revision)
+    return f"{SCHEME}datasets/{repo}@{revision}{path}"
+
+
+def commit_of(address: str) -> str | None:
+    """The commit of a pinned address."""
+    found = ADDRESS.fullmatch(address)
+    return found["revision"] if found else None
+
+
+def with_pattern(address: str) -> str:
+    """An address of a folder as one of what it holds: its tables, its archives, or itself where it holds pictures.
+
+    Raises:
+        MillError: it holds several of these, or none.
+    """
+    address = address.rstrip("/")
+    endings = _endings(address)
+    pictures = sum(count for ending, count in endings.items() if ending in picture_endings())
+    what = {
+        f"{address}/**/*.parquet": (endings[".parquet"], "Parquet files"),
+        f"{address}/**/*.tar": (endings[".tar"], "tar archives"),
+        address: (pictures, "pictures"),
+    }
+    there = [pattern for pattern, (count, _) in what.items() if count]
+    if len(there) == 1:
+        return there[0]
+    counts = ", ".join(f"{count:,} {name}" for count, name in what.values())
+    if there:
+        ways = f"{address}/FOLDER, '{address}/**/*.parquet' or '{address}/**/*.tar'"
+        raise MillError(f"{address} has {counts}: say which you mean, {ways}")
+    met = ", ".join(f"{ending or 'no ending'} {count:,}" for ending, count in endings.most_common(SHOWN))
+    raise MillError(f"{address} has {counts}, but other files ({met or 'none'})")
+
+
+def _commit(repo: str, revision: str | None) -> str:
+    """The commit that a revision of a data set is now."""
+    import huggingface_hub
+
+    try:
+        return str(huggingface_hub.HfApi().dataset_info(repo, revision=revision).sha)
+    except Exception as error:  # of its HTTP client, too
+        raise MillError(
+            f"{SCHEME}datasets/{repo}{f'@{revision}' if revision else ''} cannot be read ({error_text(error)}); "
+            "a private or gated data set needs: hf auth login"
+        ) from error
+
+
+def _endings(address: str) -> Counter[str]:
+    import huggingface_hub
+
+    try:
+        found = list(huggingface_hub.HfFileSystem().find(address))
+    except Exception as error:
+        raise MillError(f"{address} cannot be listed ({error_text(error)})") from error
+    names = (path.rpartition("/")[2] for path in found)
+    return Counter(f".{name.rpartition('.')[2].lower()}" if "." in name else "" for name in names if name[0] != ".")
