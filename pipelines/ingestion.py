@@ -19,6 +19,7 @@ from controlmill.schemas.records import Segment
 from controlmill.schemas.views.accounting import passed_over_lines
 
 from .corpora.corpus import Corpus, PassedOver, Source, write_listing
+from .corpora.hub import SCHEME, pinned
 from .corpora.kinds import absolute, check_kind, open_corpus
 from .engine.console import run_stage
 from .engine.mend import check_committed, check_listing, look_at, mended, set_aside, start_or_resume_redo
@@ -45,7 +46,7 @@ def check_ingest(
     Raises:
         MillError: no such folder, no pictures in it, or a dataset that was made in another way.
     """
-    corpus = open_corpus(photos, config.columns)
+    corpus = open_corpus(at_commit(photos, address, overwrite), config.columns)
     if next(corpus.list(leave_out=(address, *leave_out)), None) is None:
         raise MillError(_no_pictures(corpus, (address, *leave_out)))
     if not Storage(address).exists("dataset.json") or "images" in overwrite:
@@ -63,6 +64,14 @@ def check_ingest(
     if dataset.config.segments:
         check_listing(dataset)
     _check_corpus(dataset, corpus)
+
+
+def at_commit(photos: str, address: str, overwrite: Sequence[str]) -> str:
+    """The corpus's address; on the Hub at the commit that the dataset was listed from, where it goes on."""
+    if not photos.startswith(SCHEME) or "images" in overwrite or not Storage(address).exists("dataset.json"):
+        return photos
+    segments = Dataset.open(address).config.segments
+    return pinned(photos, (segments[0].listed_with or {}).get("commit") if segments else None)
 
 
 def _no_pictures(corpus: Corpus, leave_out: Sequence[str]) -> str:
@@ -102,7 +111,7 @@ def ingest_tables(
 ) -> Dataset:
     """:func:`ingest`, as a part of work that goes on: a redo of the images is not ended."""
     check_ingest(photos, address, config, shard_size, overwrite, leave_out)
-    corpus = open_corpus(absolute(photos), config.columns)
+    corpus = open_corpus(absolute(at_commit(photos, address, overwrite)), config.columns)
     stage = Ingest(corpus, config.typed(corpus))
     if Storage(address).exists("dataset.json"):
         dataset = mended(address)

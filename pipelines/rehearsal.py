@@ -17,7 +17,7 @@ from .corpora.corpus import Corpus, PassedOver, shard_size_for
 from .corpora.kinds import open_corpus
 from .engine.process import Resources
 from .engine.stage import Plan, input_folders, outputs_of
-from .ingestion import check_ingest
+from .ingestion import at_commit, check_ingest
 from .request import Request
 from .stages.annotate import Annotate
 
@@ -47,7 +47,7 @@ def rehearse(
     if plan:
         check_conditions(address, plan, overwrite)
     anew = there is None or not there.shards or "images" in overwrite
-    corpus = open_corpus(photos, request.config.columns)
+    corpus = open_corpus(at_commit(photos, address, overwrite), request.config.columns)
     lines += _listing(corpus, storage.address, plan, shard_size) if anew else _listed(there)
     lines += [_table(None if anew and table == "images" else there, table, overwrite) for table in ("images", *tables)]
     for stage in plan:

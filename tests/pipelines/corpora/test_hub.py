@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from controlmill.pipelines.corpora import parquet
 from controlmill.pipelines.corpora.corpus import PassedOver
 from controlmill.pipelines.corpora.hub import commit_of, pinned
 from controlmill.pipelines.corpora.kinds import open_corpus
+from controlmill.pipelines.ingestion import at_commit
 from controlmill.schemas.errors import MillError
+from tests.helpers import command, write_photos
 from tests.pipelines.corpora.loopback_hub import Hub, running_hub
 from tests.pipelines.corpora.test_parquet import Inline, write
 from tests.pipelines.corpora.test_tar import MANY, picture, write_tar
@@ -72,6 +75,19 @@ def test_a_listing_is_of_one_commit(hub: Hub) -> None:
     assert pinned(ADDRESS, first) == corpus.address
     assert commit_of(pinned(f"{ADDRESS}@main/x/*.tar")) == second
     assert [source.source for source in open_corpus(f"{ADDRESS}@{first}").list()] == ["1.png"]
+
+
+def test_a_dataset_goes_on_with_the_commit_that_it_was_listed_from(hub: Hub, tmp_path: Path) -> None:
+    first = hub.commit({"1.png": picture(1)})
+    hub.commit({"2.png": picture(2)})
+    photos, dataset = write_photos(tmp_path / "photos", 1), str(tmp_path / "dataset")
+    assert at_commit(ADDRESS, dataset, []) == ADDRESS
+    assert command("ingest", str(photos), dataset, "--resolution", "64").returncode == 0
+    record = json.loads((tmp_path / "dataset/dataset.json").read_text())
+    record["segments"][0]["listed_with"] = {"commit": first}
+    (tmp_path / "dataset/dataset.json").write_text(json.dumps(record))
+    assert at_commit(ADDRESS, dataset, []) == f"{ADDRESS}@{first}"
+    assert at_commit(ADDRESS, dataset, ["images"]) == ADDRESS
 
 
 def test_what_is_not_there_is_said(hub: Hub) -> None:
