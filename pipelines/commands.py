@@ -14,6 +14,7 @@ from controlmill.schemas.terminal.console import output, with_messages
 from controlmill.schemas.terminal.options import with_options
 from controlmill.schemas.views.commands import Folder
 
+from .corpora.download_options import DownloadOptions
 from .labels.options import KINDS, LabelOptions
 from .options import EncodeOptions, IngestOptions, JobOptions, MapOptions, NetworkOptions, tables_to_redo
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from .engine.stage import Plan
     from .request import Request
 
-PHOTOS_HELP = "Pictures: a folder with its subfolders, or archives, e.g. 'corpus/{00000..00099}.tar'."
+PHOTOS_HELP = (
+    "Pictures: a folder with its subfolders, archives ('corpus/{00000..00099}.tar'), or a list of URLs (urls.csv)."
+)
 Photos = Annotated[str, typer.Argument(help=PHOTOS_HELP, show_default=False)]
 CONDITIONS_HELP = (
     "Conditions to make, e.g. canny,hough=lsd,hed (see `controlmill doctor`). NAME:hed=safe gives the table a name."
@@ -53,6 +56,7 @@ def build(
     photos: Photos,
     dataset: Folder,
     pictures: IngestOptions,
+    downloads: DownloadOptions,
     maps: MapOptions,
     networks: NetworkOptions,
     job: JobOptions,
@@ -67,7 +71,7 @@ def build(
     with _resources(job, dataset, starts=not dry_run) as resources:
         from .request import parse_request
 
-        request = parse_request(dataset, pictures.config(), redo, maps, networks, conditions)
+        request = parse_request(dataset, pictures.config(downloads), redo, maps, networks, conditions)
         _print_unused_device(request)
         if dry_run:
             from .rehearsal import rehearse
@@ -75,13 +79,14 @@ def build(
             for line in rehearse(photos, dataset, request, resources, pictures.shard_size, redo):
                 output.say(line)
         else:
-            _build(photos, dataset, pictures, request.plan(), resources, redo, started)
+            _build(photos, dataset, pictures, downloads, request.plan(), resources, redo, started)
 
 
 def ingest(
     photos: Photos,
     dataset: Folder,
     pictures: IngestOptions,
+    downloads: DownloadOptions,
     maps: MapOptions,
     job: JobOptions,
     overwrite: Overwrite = None,
@@ -91,8 +96,8 @@ def ingest(
     with _resources(job, dataset) as resources:
         from .request import parse_request
 
-        plan = parse_request(dataset, pictures.config(), redo, maps, NetworkOptions(), None).plan()
-        _build(photos, dataset, pictures, plan, resources, redo, started)
+        plan = parse_request(dataset, pictures.config(downloads), redo, maps, NetworkOptions(), None).plan()
+        _build(photos, dataset, pictures, downloads, plan, resources, redo, started)
 
 
 @contextmanager
@@ -111,6 +116,7 @@ def _build(
     photos: str,
     address: str,
     pictures: IngestOptions,
+    downloads: DownloadOptions,
     plan: Plan,
     resources: Resources,
     redo: list[str],
@@ -120,7 +126,7 @@ def _build(
     from . import annotation, ingestion
     from .engine.stage import input_folders, outputs_of
 
-    config, shard_size, tables = pictures.config(), pictures.shard_size, ("images", *outputs_of(plan))
+    config, shard_size, tables = pictures.config(downloads), pictures.shard_size, ("images", *outputs_of(plan))
     annotation.check_overwrite(redo, tables)
     ingestion.check_ingest(photos, address, config, shard_size, redo, input_folders(plan))
     annotation.check_conditions(address, plan, redo)

@@ -46,7 +46,7 @@ def check_ingest(
     Raises:
         MillError: no such folder, no pictures in it, or a dataset that was made in another way.
     """
-    corpus = open_corpus(at_commit(photos, address, overwrite), config.columns)
+    corpus = open_corpus(at_commit(photos, address, overwrite), config.columns, config.downloads)
     if next(corpus.list(leave_out=(address, *leave_out)), None) is None:
         raise MillError(_no_pictures(corpus, (address, *leave_out)))
     if not Storage(address).exists("dataset.json") or "images" in overwrite:
@@ -111,7 +111,7 @@ def ingest_tables(
 ) -> Dataset:
     """:func:`ingest`, as a part of work that goes on: a redo of the images is not ended."""
     check_ingest(photos, address, config, shard_size, overwrite, leave_out)
-    corpus = open_corpus(absolute(at_commit(photos, address, overwrite)), config.columns)
+    corpus = open_corpus(absolute(at_commit(photos, address, overwrite)), config.columns, config.downloads)
     stage = Ingest(corpus, config.typed(corpus))
     if Storage(address).exists("dataset.json"):
         dataset = mended(address)

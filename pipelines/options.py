@@ -11,6 +11,8 @@ from controlmill.annotators.options import AutoDtype, device_option, license_opt
 from controlmill.schemas.images.formats import Fit
 from controlmill.schemas.terminal.options import Range, flag_of, option
 
+from .corpora.download_options import DownloadOptions
+
 if TYPE_CHECKING:
     from .engine.process import Resources
     from .stages.ingest import IngestConfig
@@ -49,7 +51,7 @@ class IngestOptions:
 
     image_column: str = option(
         "",
-        "Column of the pictures in Parquet files, or the ending of the pictures in tars, e.g. jpg.",
+        "Column of the pictures (Parquet) or URLs (lists), or the ending of the pictures in tars, e.g. jpg.",
         shown="found by its type",
         panel="Columns",
     )
@@ -63,7 +65,7 @@ class IngestOptions:
         "Columns or JSON fields to keep in the table images, e.g. license,similarity:float64. NAME[:TYPE], repeatable.",
     )
 
-    def config(self) -> IngestConfig:
+    def config(self, downloads: DownloadOptions) -> IngestConfig:
         """As the dataset stores it.
 
         Raises:
@@ -76,7 +78,7 @@ class IngestOptions:
 
         limits = Limits(round(self.max_megapixels * 1e6), round(self.max_megabytes * MEGABYTE), self.min_side)
         columns = parse_columns(self.image_column or None, self.caption_column or None, self.keep_columns)
-        return IngestConfig(self.resolution, self.fit, limits, self.white_level, columns)
+        return IngestConfig(self.resolution, self.fit, limits, self.white_level, columns, downloads)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ def rehearse(
     if plan:
         check_conditions(address, plan, overwrite)
     anew = there is None or not there.shards or "images" in overwrite
-    corpus = open_corpus(at_commit(photos, address, overwrite), request.config.columns)
+    found = at_commit(photos, address, overwrite)
+    corpus = open_corpus(found, request.config.columns, request.config.downloads)
     lines += _listing(corpus, storage.address, plan, shard_size) if anew else _listed(there)
     lines += [_table(None if anew and table == "images" else there, table, overwrite) for table in ("images", *tables)]
     for stage in plan:

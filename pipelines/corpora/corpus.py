@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
@@ -71,12 +72,14 @@ class Record:
         caption: None where there is none.
         caption_error: why one that is there could not be read.
         columns: values of columns to keep that were read with it, before those of the listing.
+        release: to be called when the bytes are not needed any more, where their memory is counted.
     """
 
     data: bytes
     caption: str | None = None
     caption_error: str | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
+    release: Callable[[], object] = field(default=lambda: None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,15 @@ class Corpus(ABC):
             Refused: this source cannot be taken; with a reason.
             JobFault: the corpus itself cannot be read any more, so that every other source would fail as well.
         """
+
+    @property
+    def most_at_once(self) -> int:
+        """Sources to :meth:`begin` at a time, where reading is waiting; 0 where :meth:`read` does it."""
+        return 0
+
+    def begin(self, source: Source, max_bytes: int) -> Future[Record]:
+        """Begin to read a source, and do not wait for it; the future may be cancelled. See :meth:`read`."""
+        raise NotImplementedError(f"a corpus of kind {self.kind} is read in codec threads")
 
     @abstractmethod
     def is_as_listed(self, source: Source) -> bool:

@@ -4,33 +4,48 @@ from __future__ import annotations
 
 import os
 import posixpath
+from contextlib import closing
 
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.shardfile import naming
 
 from .columns import Columns
 from .corpus import Corpus
+from .download_options import DownloadOptions
 from .folder import FolderCorpus
 from .hub import SCHEME, pinned, with_pattern
 from .parquet import ParquetCorpus
 from .store import StoreCorpus
 from .tar import TarCorpus
+from .url_lists import ENDINGS as URL_LIST_ENDINGS
+from .url_lists import kind_of, url_column
+from .urls import UrlCorpus
 
-KINDS: dict[str, type[Corpus]] = {kind.kind: kind for kind in (FolderCorpus, StoreCorpus, TarCorpus, ParquetCorpus)}
+KINDS: dict[str, type[Corpus]] = {
+    kind.kind: kind for kind in (FolderCorpus, StoreCorpus, TarCorpus, ParquetCorpus, UrlCorpus)
+}
 BY_ENDING: dict[str, type[Corpus]] = {".tar": TarCorpus, ".parquet": ParquetCorpus}
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")
 
 
-def open_corpus(address: str, columns: Columns = Columns()) -> Corpus:  # noqa: B008 it is frozen
+def open_corpus(
+    address: str,
+    columns: Columns = Columns(),  # noqa: B008 it is frozen
+    downloads: DownloadOptions = DownloadOptions(),  # noqa: B008
+) -> Corpus:
     """The corpus at an address: a folder, or by its ending another kind.
 
-    Nothing is read yet, but where the address is on the Hub: then it is the commit of now (:func:`hub.pinned`).
+    Little is read yet: of Parquet the columns of the first file; and where the address is on the Hub, it is the commit
+    of now (:func:`hub.pinned`).
 
     Raises:
-        MillError: files of a kind that is not read; or the Hub does not answer.
+        MillError: files of a kind that is not read; Parquet files that are not there, or damaged; or the Hub does not
+            answer.
     """
     if address.startswith(SCHEME):
         address = pinned(address)
-        address = address if posixpath.splitext(address)[1].lower() in BY_ENDING else with_pattern(address)
+        known = posixpath.splitext(address)[1].lower() in BY_ENDING or kind_of(address) in URL_LIST_ENDINGS
+        address = address if known else with_pattern(address)
     if "://" not in address and os.path.isdir(address):
         return FolderCorpus(address, columns)
     if address.lower().endswith(COMPRESSED):
@@ -38,8 +53,21 @@ def open_corpus(address: str, columns: Columns = Columns()) -> Corpus:  # noqa: 
             f"{address}: in a compressed archive a picture has no place that it can be read from: "
             "unpack it first (gunzip, zstd -d…), the archive itself can stay as it is"
         )
+    if kind_of(address) in URL_LIST_ENDINGS and (kind_of(address) != ".parquet" or _names_urls(address, columns)):
+        return UrlCorpus(address, columns, downloads)
     kind = BY_ENDING.get(posixpath.splitext(address)[1].lower(), StoreCorpus if "://" in address else FolderCorpus)
     return kind(address, columns)
+
+
+def _names_urls(address: str, columns: Columns) -> bool:
+    """Whether a Parquet corpus has a column of URLs and none of pictures, or the chosen column is one of texts."""
+    corpus = ParquetCorpus(address)
+    with closing(corpus.open(corpus.places.find()[0].name)) as parquet, naming(parquet.name):
+        schema = parquet.schema_arrow
+    pictures = {field.name for field in schema if "binary" in str(field.type)}  # also of a struct
+    if columns.image:
+        return columns.image in set(schema.names) - pictures
+    return not pictures and url_column(schema.names, columns) is not None
 
 
 def absolute(address: str) -> str:

@@ -10,14 +10,17 @@ import errno
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Any
 
 from controlmill.schemas.errors import MillError, Refused, error_text
 from controlmill.schemas.machine import NO_MORE
 
+from .pools import Fetching, Pool, codec_pool
+
 IN_FLIGHT_BYTES = 512 * 1024 * 1024  # of a process
+CHECK_SECONDS = 1  # between looks, while a row is waited for, whether the job is to stop
 CV2_NO_MEMORY = -4
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # what oneDNN, MPS and cuBLAS say
 
@@ -35,7 +38,28 @@ class JobFault(MillError):
 
 
 class RowStep(ABC):
-    """What is done to each row, without a network. A step is picklable; what it loads, it loads once per process."""
+    """What is done to each row, without a network. A step is picklable; what it loads, it loads once per process.
+
+    Where a row has to be waited for (a download), ``fetches`` are begun at a time by :meth:`fetch`, beside the codec
+    threads, and :meth:`use` does the work when it is there.
+    """
+
+    @property
+    def fetches(self) -> int:
+        """Rows that are waited for at a time; 0: none, :meth:`do` does all."""
+        return 0
+
+    def fetch(self, row: Any) -> Future[Any]:
+        """Begin to fetch what the row needs, without waiting; the future may be cancelled."""
+        raise NotImplementedError
+
+    def use(self, row: Any, fetched: Any) -> Any:
+        """The row's result, of what was fetched. Runs in codec threads."""
+        raise NotImplementedError
+
+    def held(self, result: Any) -> int:
+        """About how many bytes a result takes while it waits for its turn; small ones need not count."""
+        return 0
 
     @abstractmethod
     def cost(self, row: Any) -> int:
@@ -82,27 +106,6 @@ class Failure:
 
     reason: str
     error: str
-
-
-class Inline:
-    """An executor that works at once, in the caller's thread."""
-
-    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
-        """Call now; the future is done."""
-        future: Future[Any] = Future()
-        try:
-            future.set_result(function(*args))
-        except BaseException as error:
-            future.set_exception(error)
-        return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Nothing to do."""
-
-
-def codec_pool(threads: int) -> ThreadPoolExecutor | Inline:
-    """Threads for decoding and encoding; with one thread they take turns with the network in the caller's."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="codec") if threads > 1 else Inline()
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -160,9 +163,10 @@ def run_rows(
     ``sharers`` are the calls that this process has in flight, this one included: they share threads and memory evenly.
     """
     threads = -(-threads // sharers)
-    pool = codec_pool(threads)
+    pool: Pool = Fetching(step.fetch, step.use, threads) if step.fetches else codec_pool(threads)
+    limit = 2 * step.fetches or (1 if threads == 1 else 2 * threads)
     try:
-        yield from _Flow(step, pool, threads, IN_FLIGHT_BYTES // sharers).run(rows, check)
+        yield from _Flow(step, pool, limit, IN_FLIGHT_BYTES // sharers, check).run(rows)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -173,26 +177,29 @@ class _Flow:
     What they hold is counted in bytes, from the start of loading until the result is there.
     """
 
-    def __init__(self, step: RowStep, pool: ThreadPoolExecutor | Inline, threads: int, most_bytes: int):
+    def __init__(self, step: RowStep, pool: Pool, limit: int, most_bytes: int, check: Callable[[], None]):
         self.step = step
         self.network = step if isinstance(step, BatchStep) else None
         self.pool = pool
-        self.limit = 1 if threads == 1 else 2 * threads
+        self.limit = limit
         self.most_bytes = most_bytes
+        self.check = check
         self.ahead: deque[tuple[int, Any, Future[Any]]] = deque()
         self.waiting: dict[Hashable, list[tuple[int, Any, Any]]] = {}
         self.outcomes: dict[int, Future[Any] | Failure] = {}
         self.costs: dict[int, int] = {}
+        self.results: dict[int, int] = {}  # what finished ones hold until their turn
         self.next = 0
 
-    def run(self, rows: Iterable[Any], check: Callable[[], None]) -> Iterator[Any]:
+    def run(self, rows: Iterable[Any]) -> Iterator[Any]:
         for index, row in enumerate(rows):
-            check()
+            self.check()
             cost = self.step.cost(row)
             while len(self.ahead) >= self.limit:
                 self._advance()
-            while self.costs and self._held() + cost > self.most_bytes:
+            while (self.costs or self.results) and self._held() + cost > self.most_bytes:
                 self._free()
+                yield from self._ready(wait_beyond=self.limit)
             self.costs[index] = cost
             work = self.network.load if self.network else self.step.do
             self.ahead.append((index, row, self.pool.submit(work, row)))
@@ -205,10 +212,13 @@ class _Flow:
         yield from self._ready(wait_beyond=0)
 
     def _held(self) -> int:
-        """Bytes of the rows that have no result yet."""
+        """Bytes of the rows that have no result yet, and of results that wait for their turn."""
         for index in [index for index in self.costs if self._done(index)]:
             del self.costs[index]
-        return sum(self.costs.values())
+            outcome = self.outcomes.get(index)
+            if isinstance(outcome, Future) and not outcome.exception() and (held := self.step.held(outcome.result())):
+                self.results[index] = held
+        return sum(self.costs.values()) + sum(self.results.values())
 
     def _done(self, index: int) -> bool:
         outcome = self.outcomes.get(index)
@@ -274,10 +284,14 @@ class _Flow:
             if isinstance(outcome, Future):
                 if not outcome.done() and len(self.outcomes) <= wait_beyond:
                     return
+                while not outcome.done():
+                    wait([outcome], timeout=CHECK_SECONDS)
+                    self.check()
                 error = outcome.exception()
                 result = outcome.result() if error is None else failure_of(error)
             else:
                 result = outcome
             del self.outcomes[self.next]
+            self.results.pop(self.next, None)
             self.next += 1
             yield result

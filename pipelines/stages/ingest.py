@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,7 +23,8 @@ from controlmill.schemas.provenance import IngestRecord, LimitsRecord
 from controlmill.schemas.tables import IMAGES, REJECTED, SOURCES, TABLES, images_schema
 
 from ..corpora.columns import Columns, kept_values
-from ..corpora.corpus import Corpus, Source, batched
+from ..corpora.corpus import Corpus, Record, Source, batched
+from ..corpora.download_options import DownloadOptions
 from ..engine.rows import Failure, JobFault, RowStep
 from ..engine.run_folder import Run
 from ..engine.stage import GroupTask, Output, Stage
@@ -36,7 +38,8 @@ VERSION = 2  # goes up whenever the same file would give other pixels
 class IngestConfig:
     """What decides the images; kept in ``dataset.json`` and never changed afterwards.
 
-    Of ``columns`` that are those that are kept: where picture and caption stand is the corpus's own.
+    Of ``columns`` that are those that are kept: where picture and caption stand is the corpus's own, and so is how it
+    ``downloads``.
     """
 
     resolution: int = 512
@@ -44,6 +47,7 @@ class IngestConfig:
     limits: Limits = Limits()
     white: int | None = None  # in 16-bit greys that do not say it
     columns: Columns = Columns()
+    downloads: DownloadOptions = DownloadOptions()
 
     @classmethod
     def of(cls, dataset: Dataset) -> IngestConfig:
@@ -68,7 +72,7 @@ class IngestConfig:
     def provenance(self) -> dict[str, Any]:
         """As stored in files."""
         settings = {"version": VERSION, **asdict(self)}
-        del settings["columns"]
+        del settings["columns"], settings["downloads"]
         return {**settings, "columns": dict(self.columns.kept)} if self.columns.kept else settings
 
 
@@ -79,8 +83,23 @@ class IngestStep(RowStep):
     corpus: Corpus
     config: IngestConfig
 
+    @property
+    def fetches(self) -> int:
+        """As many as the corpus begins to read at a time."""
+        return self.corpus.most_at_once
+
+    def fetch(self, row: Source) -> Future[Record]:
+        """See :meth:`Corpus.begin`; a source that cannot be taken fails at once."""
+        if row.fault:
+            failed: Future[Record] = Future()
+            failed.set_exception(_fault(row))
+            return failed
+        return self.corpus.begin(row, self.config.limits.max_bytes)
+
     def cost(self, row: Source) -> int:
         """Compressed pictures unfold about fifteenfold; those that unfold to more wait for memory in ``do``."""
+        if self.fetches:
+            return UNKNOWN_SIZE  # what it takes is counted as it comes
         size = UNKNOWN_SIZE if row.size is None else row.size
         return min(size * 15, self.config.limits.max_pixels * 3)
 
@@ -92,9 +111,22 @@ class IngestStep(RowStep):
             JobFault: the corpus cannot be read any more.
         """
         if row.fault:
-            raise Refused(row.reason or "missing", row.fault)
+            raise _fault(row)
+        return self.use(row, self.corpus.read(row, self.config.limits.max_bytes))
+
+    def use(self, row: Source, fetched: Record) -> dict[str, Any]:
+        """Decode, fit, encode."""
+        try:
+            return self._row(row, fetched)
+        finally:
+            fetched.release()
+
+    def held(self, result: dict[str, Any]) -> int:
+        """The picture's bytes."""
+        return len(result["image"]["bytes"])
+
+    def _row(self, row: Source, record: Record) -> dict[str, Any]:
         config = self.config
-        record = self.corpus.read(row, config.limits.max_bytes)
         picture = load_picture(record.data, config.limits, config.resolution, config.fit, config.white)
         digest = sha256_bytes(record.data)
         key = row_key(row.source, digest)
@@ -117,6 +149,10 @@ class IngestStep(RowStep):
             "caption_error": record.caption_error,
             **kept_values({**json.loads(row.columns or "{}"), **record.columns}, config.columns),
         }
+
+
+def _fault(row: Source) -> Refused:
+    return Refused(row.reason or "missing", row.fault or "")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ ENDINGS = frozenset(
 HEIF_ENDINGS = frozenset((".heic", ".heif", ".hif"))
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "HEIF")  # an MPO is opened as a JPEG
+HEAD_BYTES = 16  # that tell a picture's format
+HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 STORED_FORMATS = ("JPEG", "PNG", "WEBP")
 BOXED = ("AVIF", "HEIF")
 
@@ -40,3 +42,11 @@ def reads_heif() -> bool:
 def picture_endings() -> frozenset[str]:
     """The endings, in lower case, of files that can be read as pictures here."""
     return ENDINGS | HEIF_ENDINGS if reads_heif() else ENDINGS
+
+
+def begins_like_a_picture(head: bytes) -> bool:
+    """Whether the first :data:`HEAD_BYTES` of a file may be those of a format that is read, or that can be."""
+    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
+        return True
+    boxed = head[4:8] == b"ftyp" or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+    return head.startswith(HEADS) or boxed

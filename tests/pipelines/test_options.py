@@ -7,6 +7,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from controlmill.__main__ import app
+from controlmill.pipelines.corpora.download_options import DownloadOptions
 from controlmill.pipelines.options import IngestOptions, JobOptions, tables_to_redo
 from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas.errors import MillError
@@ -32,10 +33,10 @@ def test_all_faults_of_all_groups_are_named_at_once_and_nothing_is_made(photos: 
 
 
 def test_options_that_are_not_given_are_the_defaults_of_the_jobs() -> None:
-    assert IngestOptions().config() == IngestConfig()
-    assert IngestOptions(max_megapixels=0.5, max_megabytes=1, min_side=8, white_level=4095).config() == IngestConfig(
-        limits=Limits(500_000, 1024 * 1024, 8), white=4095
-    )
+    assert IngestOptions().config(DownloadOptions()) == IngestConfig()
+    assert IngestOptions(max_megapixels=0.5, max_megabytes=1, min_side=8, white_level=4095).config(
+        DownloadOptions()
+    ) == IngestConfig(limits=Limits(500_000, 1024 * 1024, 8), white=4095)
     engine = JobOptions(beam_option=("a=1", "b=2")).resources().process.engine
     assert (engine.runner, engine.workers, engine.options) == ("FnApiRunner", 0, ("a=1", "b=2"))
 

@@ -59,7 +59,7 @@ class Numbers(Corpus):
 def test_ingest_takes_sources_of_another_kind_whose_size_is_not_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingestion, "open_corpus", Numbers)
+    monkeypatch.setattr(ingestion, "open_corpus", lambda address, *_: Numbers(address))
     monkeypatch.setitem(KINDS, Numbers.kind, Numbers)
     for _ in range(2):  # the second time, that the corpus is the one that was listed
         with KeptResources(threads=1) as resources:

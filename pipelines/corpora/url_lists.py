@@ -1,0 +1,176 @@
+"""Lists of URLs: files of lines, CSV, TSV, JSON lines or Parquet, read record by record."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import posixpath
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, Any, BinaryIO, NamedTuple, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from controlmill.schemas.errors import MillError, error_text
+
+from .captions import MAX_BYTES, caption_keys, encoding_of, first_caption
+from .columns import Columns
+
+URL_COLUMNS = ("url", "image_url", "imageurl", "img_url")  # in any case; the first that is there
+ENDINGS = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")  # and with .gz, but for Parquet
+MAX_LINE = 1_000_000  # characters
+BATCH_ROWS = 4096  # of Parquet
+
+
+class Entry(NamedTuple):
+    """A record of a list.
+
+    Args:
+        number: of its line or row, from 1.
+        url: None where it has none.
+        caption: None where it has none.
+        row: its values by column.
+        fault: why it, or its caption, cannot be read.
+    """
+
+    number: int
+    url: str | None
+    caption: str | None
+    row: Mapping[str, Any]
+    fault: str | None = None
+
+
+def kind_of(name: str) -> str:
+    """The ending that says how a list is written: one of :data:`ENDINGS`, or another that is none of a list."""
+    return posixpath.splitext(name.lower().removesuffix(".gz"))[1]
+
+
+def read_list(file: BinaryIO, name: str, columns: Columns) -> Iterator[Entry]:
+    """The records of a list, in their order; blank lines are none.
+
+    Raises:
+        MillError: it is no such list, or has no column of URLs; from there on it cannot be read.
+    """
+    kind = kind_of(name)
+    try:
+        if kind == ".parquet":
+            yield from _parquet_entries(file, name, columns)
+            return
+        plain = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if name.lower().endswith(".gz") else file
+        text = _text_of(plain)
+        if kind == ".txt":
+            yield from _plain_entries(text)
+        elif kind == ".jsonl":
+            yield from _json_entries(text, name, columns)
+        else:
+            yield from _table_entries(text, name, columns, tabs=kind == ".tsv")
+    except (OSError, EOFError, zlib.error, pa.ArrowException, csv.Error) as error:
+        raise MillError(f"{name} cannot be read: {error_text(error)}") from error
+
+
+def url_column(names: Iterable[str], columns: Columns) -> str | None:
+    """The column of the URLs: the one that was chosen, else the first of :data:`URL_COLUMNS`, in any case."""
+    names = list(names)
+    if columns.image:
+        return columns.image if columns.image in names else None
+    lower = {name.lower(): name for name in reversed(names)}
+    return next((lower[name] for name in URL_COLUMNS if name in lower), None)
+
+
+def _text_of(file: BinaryIO) -> IO[str]:
+    """Text by its byte order mark, else UTF-8; what is not becomes surrogates, which no URL may hold."""
+    buffered = io.BufferedReader(cast(Any, file))
+    encoding = encoding_of(buffered.peek(4)[:4])
+    return io.TextIOWrapper(buffered, encoding=encoding, errors="surrogateescape", newline="")
+
+
+def _lines(text: IO[str]) -> Iterator[str]:
+    while line := text.readline(MAX_LINE):
+        yield line
+
+
+def _plain_entries(text: IO[str]) -> Iterator[Entry]:
+    for number, line in enumerate(_lines(text), 1):
+        if url := line.strip():
+            yield Entry(number, url, None, {})
+
+
+def _json_entries(text: IO[str], name: str, columns: Columns) -> Iterator[Entry]:
+    found = False
+    for number, line in enumerate(_lines(text), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            yield Entry(number, None, None, {}, "no object in JSON")
+            continue
+        column = url_column(row, columns)
+        if column is None and not found:
+            raise _no_urls(name, row, columns)
+        found = True
+        yield _entry(number, row, column, columns)
+
+
+def _table_entries(text: IO[str], name: str, columns: Columns, tabs: bool) -> Iterator[Entry]:
+    """Commas with quotes; or tabs, where a quote is a character like others."""
+    lines = _lines(text)
+    reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.reader(lines)
+    header = [column.strip() for column in next(reader, [])]
+    column = url_column(header, columns)
+    if column is None:
+        raise _no_urls(name, header, columns)
+    for values in reader:
+        if values:
+            row = dict(zip(header, map(_unquoted, values) if tabs else values, strict=False))
+            yield _entry(reader.line_num, row, column, columns)
+
+
+def _unquoted(value: str) -> str:
+    whole = len(value) > 1 and value[0] == value[-1] == '"'
+    return value[1:-1].replace('""', '"') if whole else value
+
+
+def _parquet_entries(file: BinaryIO, name: str, columns: Columns) -> Iterator[Entry]:
+    table = pq.ParquetFile(file)
+    names = table.schema_arrow.names
+    column = url_column(names, columns)
+    if column is None:
+        raise _no_urls(name, names, columns)
+    wanted = {column, *_caption_columns(dict.fromkeys(names), columns), *columns.names}
+    number = 0
+    for batch in table.iter_batches(BATCH_ROWS, columns=[name for name in names if name in wanted]):
+        for row in batch.to_pylist():
+            number += 1
+            yield _entry(number, row, column, columns)
+
+
+def _caption_columns(row: Mapping[str, Any], columns: Columns) -> list[str]:
+    if columns.caption:
+        return [columns.caption] if columns.caption in row else []
+    return caption_keys(row)
+
+
+def _entry(number: int, row: Mapping[str, Any], column: str | None, columns: Columns) -> Entry:
+    url = row.get(column) if column else None
+    if not isinstance(url, str) or not url.strip():
+        return Entry(number, None, None, row, "no URL")
+    caption = fault = None
+    try:
+        caption = first_caption(row, _caption_columns(row, columns))
+        if caption and len(caption) > MAX_BYTES:
+            raise ValueError(f"a caption of more than {MAX_BYTES} characters")
+    except ValueError as error:
+        caption, fault = None, f"its caption cannot be read: {error}"
+    return Entry(number, url.strip(), caption, row, fault)
+
+
+def _no_urls(name: str, names: Iterable[str], columns: Columns) -> MillError:
+    there = ", ".join(list(names)[:20])
+    wanted = columns.image or " or ".join(URL_COLUMNS)
+    return MillError(f"{name}: no column {wanted} of URLs; name it with --image-column (there are: {there})")

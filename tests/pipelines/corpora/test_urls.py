@@ -1,0 +1,243 @@
+"""Lists of URLs: what is listed, how pictures are named, and a whole job."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlmill.pipelines.corpora.columns import Columns
+from controlmill.pipelines.corpora.corpus import PassedOver
+from controlmill.pipelines.corpora.kinds import open_corpus
+from controlmill.pipelines.corpora.url_names import Prefix, fault_of
+from controlmill.schemas.errors import MillError
+from tests.helpers import command, digests, make, rows, write_photos
+from tests.pipelines.corpora.hostile_server import plain, serving
+
+ONE, TWO = "https://host.example/photos/a/1.jpg", "https://host.example/photos/b/2.jpg"
+
+
+def names(*urls: str) -> list[str]:
+    """What the URLs of a list are called."""
+    prefix = Prefix()
+    for url in urls:
+        prefix.add(url)
+    return [prefix.name(url) for url in urls]
+
+
+def listed(path: Path, columns: Columns | None = None, passed: PassedOver | None = None) -> list[Any]:
+    """The sources of a list."""
+    return list(open_corpus(str(path), columns or Columns()).list(passed))
+
+
+# names
+
+
+@pytest.mark.parametrize(
+    ("urls", "called"),
+    [
+        ([ONE, TWO], ["a/1.jpg", "b/2.jpg"]),
+        ([ONE], ["1.jpg"]),
+        ([ONE, ONE.replace("host", "other")], ["host.example/photos/a/1.jpg", "other.example/photos/a/1.jpg"]),
+        (
+            [ONE, ONE.replace("https", "http")],
+            ["https/host.example/photos/a/1.jpg", "http/host.example/photos/a/1.jpg"],
+        ),
+        ([ONE, f"{ONE}?size=2"], ["1.jpg", "1.jpg?size=2"]),
+        (["https://h/photos/1.jpg", "https://h/photos-2/1.jpg"], ["photos/1.jpg", "photos-2/1.jpg"]),
+        (["https://h/?id=1", "https://h/?id=2"], ["?id=1", "?id=2"]),
+        (["https://h/a/", "https://h/a/1.jpg", "https://h/a"], ["a/", "a/1.jpg", "a"]),
+        (["https://h/a/", "https://h/a/1.jpg"], ["./", "1.jpg"]),
+        (["HTTPS://H:443/a/x/../1.jpg#top", "https://user:secret@h/a/./2.jpg"], ["1.jpg", "2.jpg"]),
+        (["https://h/my%20photo%C3%BC%41.jpg", "https://h/a%2Fb%3F%23.jpg"], ["my photoüA.jpg", "a%2Fb%3F%23.jpg"]),
+        (["https://h:1/1.jpg", "https://h:2/1.jpg"], ["h:1/1.jpg", "h:2/1.jpg"]),
+    ],
+)
+def test_a_picture_is_called_by_what_its_url_has_of_its_own(urls: list[str], called: list[str]) -> None:
+    assert names(*urls) == called
+
+
+PART = st.text("ab.%20?#/:", max_size=6)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["http", "https"]), st.sampled_from(["h", "g:1"]), PART), min_size=2, max_size=6)
+)
+def test_two_urls_have_one_name_only_where_they_mean_the_same(found: list[tuple[str, str, str]]) -> None:
+    """Without escapes and dots, which have several spellings, no two are called the same."""
+    urls = [url for scheme, host, path in found if not fault_of(url := f"{scheme}://{host}/{path}")]
+    called = dict(zip(urls, names(*urls), strict=True))
+    plain_ones = [url for url in called if not set("%.#") & set(url)]
+    assert all(called.values())
+    assert len({called[url] for url in plain_ones}) == len(plain_ones)
+    assert all(
+        not {".", ".."} & set(name.partition("?")[0].split("/")[:-1]) or name == "./" for name in called.values()
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "a.jpg", "file:///etc/passwd", "ftp://h/a", "http:///a", "http://h\\@g/", "http://h/a\nb"),
+        *("http://h /a", "javascript:alert(1)", "data:image/png;base64,AA", "http://h/\udcff", "http://h/\x7f"),
+        "http://h/" + "a" * 9000,
+    ],
+)
+def test_what_is_no_url_is_known_as_such(text: str) -> None:
+    assert fault_of(text)
+
+
+# lists
+
+
+WRITTEN = {
+    "urls.txt": f"{ONE}\n\n{TWO}\n",
+    "urls.csv": f'URL,caption,score\n{ONE},"one, ""two""\nthree",1\n{TWO},,2\n',
+    "urls.tsv": f'TEXT\turl\tscore\n"one, ""two""\nthree"\t{ONE}\t1\n\t{TWO}\t2\n',
+    "urls.jsonl": json.dumps({"image_url": ONE, "text": 'one, "two"\nthree', "score": 1})
+    + "\n"
+    + json.dumps({"image_url": TWO, "text": None, "score": 2}),
+}
+
+
+@pytest.mark.parametrize("name", [*WRITTEN, "urls.txt.gz", "urls.csv.gz", "urls.parquet"])
+def test_lists_of_every_kind_say_the_same(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if name == "urls.parquet":
+        table = {
+            "url": [ONE, TWO],
+            "caption": ['one, "two"\nthree', None],
+            "score": [1, 2],
+            "embedding": [[0.5], [1.5]],
+        }
+        pq.write_table(pa.table(table), path, row_group_size=1)
+    elif name == "urls.tsv":  # a tab-separated file has one line for a record
+        path.write_text(WRITTEN[name].replace("\nthree", ""))
+    else:
+        text = WRITTEN[name.removesuffix(".gz")].encode()
+        path.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    found = listed(path, Columns(kept=(("score", "int64"),)))
+    assert [source.source for source in found] == ["a/1.jpg", "b/2.jpg"]
+    assert [source.locator for source in found] == [ONE, TWO]
+    if "txt" not in name:
+        caption = 'one, "two"' if name == "urls.tsv" else 'one, "two"\nthree'
+        assert [source.caption for source in found] == [caption, None]
+        assert [int(json.loads(source.columns)["score"]) for source in found] == [1, 2]
+
+
+def test_columns_are_those_that_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "urls.csv"
+    path.write_text(f"url,link,caption,alt\nhttp://no/1,{ONE},no,yes\n")
+    (found,) = listed(path, Columns("link", "alt"))
+    assert (found.locator, found.caption) == (ONE, "yes")
+
+
+@pytest.mark.parametrize("name", ["urls.csv", "urls.tsv", "urls.jsonl"])
+def test_a_list_without_urls_is_an_error_that_names_its_columns(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text('{"address": "x"}\n' if name == "urls.jsonl" else f"address\n{ONE}\n")
+    with pytest.raises(MillError, match=r"no column url .*--image-column \(there are: address"):
+        listed(path)
+
+
+@pytest.mark.parametrize("name", ["urls.parquet", "urls.txt.gz"])
+def test_a_list_that_is_damaged_is_an_error(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"\x1f\x8b\x08 not what it says")
+    with pytest.raises(MillError, match=f"{name}.* (cannot be read|is damaged)"):
+        listed(tmp_path / name)
+
+
+def test_every_line_is_a_source_or_a_refusal(tmp_path: Path) -> None:
+    path = tmp_path / "urls.jsonl"
+    lines = [{"url": ONE, "caption": 5}, {"url": None}, {"url": 7}, {"url": "file:///etc/passwd"}, {"url": TWO}, [], {}]
+    path.write_bytes(b"\n".join(json.dumps(line).encode() for line in lines) + b'\nno json\n{"url": "http://h/\xff"}\n')
+    passed = PassedOver()
+    found = listed(path, passed=passed)
+    assert [source.source for source in found if not source.fault] == ["a/1.jpg", "b/2.jpg"]
+    refused = [source for source in found if source.fault]
+    assert len(refused) == 7
+    assert {source.reason for source in refused} == {"refused_address"}
+    assert [source.source for source in refused][:3] == [
+        "urls.jsonl, line 2",
+        "urls.jsonl, line 3",
+        "file:///etc/passwd",
+    ]
+    assert passed.notes == [
+        "urls.jsonl, line 1: its caption cannot be read: caption: neither a text nor a list of texts but a number"
+    ]
+    for source in found:
+        assert "".join(text for text in source if isinstance(text, str)).encode()
+
+
+def test_several_lists_are_one_corpus(tmp_path: Path) -> None:
+    for number, url in enumerate((ONE, TWO)):
+        (tmp_path / f"{number}.txt").write_text(url)
+    assert [source.source for source in listed(tmp_path / "{0..1}.txt")] == ["a/1.jpg", "b/2.jpg"]
+    assert [source.source for source in listed(tmp_path / "*.txt")] == ["a/1.jpg", "b/2.jpg"]
+
+
+def test_a_list_of_other_urls_is_not_the_one_that_was_listed(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(f"{ONE}\n{TWO}")
+    (tmp_path / "b.txt").write_text(TWO.replace("2.jpg", "3.jpg"))
+    corpora = [open_corpus(str(tmp_path / name)) for name in ("a.txt", "b.txt")]
+    (source, _) = corpora[0].list()
+    assert [corpus.is_as_listed(source) for corpus in corpora] == [True, False]
+
+
+def test_a_parquet_file_is_a_list_where_it_holds_urls_and_no_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    for table, columns, kind in (
+        ({"url": [ONE]}, Columns(), "urls"),
+        ({"url": [ONE], "jpg": [b"x"]}, Columns(), "parquet"),
+        ({"url": [ONE], "jpg": [b"x"]}, Columns("url"), "urls"),
+        ({"link": [ONE]}, Columns("link"), "urls"),
+        ({"link": [ONE]}, Columns(), "parquet"),
+    ):
+        pq.write_table(pa.table(table), path)
+        assert open_corpus(str(path), columns).kind == kind
+
+
+# a whole job
+
+
+def test_urls_give_the_rows_that_their_files_give(tmp_path: Path) -> None:
+    """The same pictures, keys and maps as the folder's; what is refused has its reason; a rerun asks for nothing."""
+    photos = write_photos(tmp_path / "photos", 8)
+    make(photos, tmp_path / "folder", "canny")
+    pictures = [path for path in sorted(photos.rglob("*")) if path.is_file() and path.suffix != ".txt"]
+    answers = {f"/corpus/{path.relative_to(photos)}": plain(200, path.read_bytes()) for path in pictures}
+    answers["/corpus/noai.jpg"] = plain(200, pictures[0].read_bytes(), X_Robots_Tag="noai")
+    with serving(answers) as server:
+        urls = tmp_path / "urls.txt"
+        urls.write_text(
+            "".join(f"{server.url}{path}\n" for path in answers) + f"{server.url}/corpus/no.jpg\nftp://h/a\n"
+        )
+        words = ("build", str(urls), str(tmp_path / "urls"), "--resolution", "128", "--min-side", "16")
+        words += ("--max-megapixels", "1", "--shard-size", "4", "--allow-private-hosts")
+        ended = command(*words)
+        assert ended.returncode == 0, ended.stderr
+        requests, made = sum(server.requests.values()), digests(tmp_path / "urls")
+        again = command(*words)
+        assert again.returncode == 0, again.stderr
+        assert (sum(server.requests.values()), digests(tmp_path / "urls")) == (requests, made)
+        other = command(*words[:-1])
+        assert other.returncode != 0
+        assert "--allow-private-hosts" in other.stderr
+    reasons = Counter(row["reason"] for row in rows(tmp_path / "urls", "rejected"))
+    assert reasons == {"opted_out": 1, "http_error": 1, "refused_address": 1}
+    for table, columns in (("images", ("key", "source", "image", "sha256")), ("canny", ("key", "map"))):
+        found, wanted = (
+            {row["key"]: [row[name] for name in columns] for row in rows(tmp_path / kind, table)}
+            for kind in ("urls", "folder")
+        )
+        assert found == wanted
+        assert len(found) == len(pictures)
+    assert str(server.server_address[1]) not in (tmp_path / "urls" / "dataset.json").read_text()
