@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from controlmill.schemas.terminal.console import AsJson, print_json
+from controlmill.schemas.terminal.console import AsJson, print_json, standard_output
 from controlmill.schemas.terminal.options import with_options
 from controlmill.schemas.terminal.printing import printable
 
 from .options import FetchOptions, ListOptions
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from .catalogue import Choice
 
 LINE: dict[str, Any] = {"markup": False, "soft_wrap": True}
@@ -37,7 +38,7 @@ def doctor(weights: Weights = None, json: AsJson = False) -> None:
     if json:
         print_json(report)
         return
-    console = Console(highlight=False)
+    console = standard_output()
     console.print(", ".join(f"{name} {version}" for name, version in report["packages"].items()), markup=False)
     devices = ", ".join(f"{device['name']} (dtype auto: {device['dtype']})" for device in report["devices"])
     console.print(f"{report['cores']} cores; devices: {devices}", markup=False)
@@ -59,7 +60,7 @@ def list_weights(options: ListOptions) -> None:
     from .plan import files_of
     from .runtime.weights import find
 
-    console, folder = Console(highlight=False), str(options.weights) if options.weights else None
+    console, folder = standard_output(), str(options.weights) if options.weights else None
     for file, users in files_of(parse_conditions(options.conditions)).items():
         found, _ = find([file], folder, download=False)
         pinned = "" if file.sha256 else ", sha256 not pinned"
@@ -76,7 +77,7 @@ def fetch_weights(options: FetchOptions) -> None:
     from .plan import files_of
     from .runtime.weights import fetch
 
-    console, to = Console(highlight=False), options.to
+    console, to = standard_output(), options.to
     for found in fetch(files_of(_accepted(options.conditions, options.accept_license, console))):
         if to:
             (to / found.name).parent.mkdir(parents=True, exist_ok=True)

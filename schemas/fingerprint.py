@@ -7,7 +7,6 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +63,8 @@ def processor_name() -> str:
 
 def package_versions(*names: str) -> dict[str, str]:
     """Versions of installed distributions, by name; a missing one is left out. OpenCV has several distributions."""
+    from importlib.metadata import PackageNotFoundError, version  # not for commands that name none
+
     found = {}
     for name in names:
         try:

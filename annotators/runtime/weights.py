@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import importlib.metadata
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -197,11 +196,14 @@ def _from_hub(file: WeightsFile) -> tuple[Path | None, str]:
 
 
 def _in_package(file: WeightsFile) -> Path | None:
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import distribution as installed
+
     if file.package is None:
         return None
     try:
-        distribution = importlib.metadata.distribution(file.package.distribution)
-    except importlib.metadata.PackageNotFoundError:
+        distribution = installed(file.package.distribution)
+    except PackageNotFoundError:
         return None
     path = Path(str(distribution.locate_file(file.package.file)))
     return path if distribution.version == file.package.version and path.is_file() else None

@@ -96,7 +96,8 @@ def _do(graphs: Graphs | Exception, message: bytes) -> int:
     try:
         if isinstance(graphs, Exception):
             raise graphs
-        job, shards = pickle.loads(message)  # noqa: S301 from our own console
+        with _imports():
+            job, shards = pickle.loads(message)  # noqa: S301 from our own console
         if not isinstance(job, Loading):
             graphs.run(job, shards)
             return DONE

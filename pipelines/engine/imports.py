@@ -13,7 +13,13 @@ from contextlib import contextmanager
 from typing import Any
 
 PANDAS = ("pandas",)
-CLIENTS = ("boto3", "pymongo", "google.auth", "google.cloud", "requests")  # of files and tables that no graph of ours reads
+CLIENTS = (
+    "boto3",
+    "pymongo",
+    "google.auth",
+    "google.cloud",
+    "requests",
+)  # of files and tables that no graph of ours reads
 
 
 class _Absent:

@@ -1,6 +1,6 @@
 """Beam engines: the linear graph, and what each engine must be told.
 
-Create(ranges) | expand | Reshuffle | ParDo(RunShard)
+Create(ranges) | expand | Reshuffle (where there is more than one thread) | ParDo(RunShard)
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class Runner(Graphs):
     def run(self, job: Job, shards: Sequence[int]) -> None:
         """Run the graph in this process, or wherever the runner does."""
         options = (*_threading(job.in_flight), *self.engine.options)
-        _run(job, shards, self.engine.runner, options, SHARDS_PER_RANGE)
+        alone = self.engine.runner == EMBEDDED and not options  # one thread does all shards: nothing to deal out
+        _run(job, shards, self.engine.runner, options, SHARDS_PER_RANGE, spread=not alone)
 
 
 class DaskWorkers(Graphs):
@@ -118,19 +119,18 @@ def _threading(in_flight: int) -> tuple[str, ...]:
     return ("--direct_running_mode=multi_threading", f"--direct_num_workers={in_flight}") if in_flight > 1 else ()
 
 
-def _run(job: Job, shards: Sequence[int], runner: str, options: Sequence[str], longest: int) -> Any:
+def _run(
+    job: Job, shards: Sequence[int], runner: str, options: Sequence[str], longest: int, spread: bool = True
+) -> Any:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
     flags = [f"--runner={runner}", *(option if option.startswith("--") else f"--{option}" for option in options)]
     pipeline = beam.Pipeline(options=PipelineOptions(flags))
-    _ = (
-        pipeline
-        | "Ranges" >> beam.Create(ranges(shards, longest))
-        | "Shards" >> beam.FlatMap(expand)
-        | "Spread" >> beam.Reshuffle()
-        | "RunShard" >> beam.Map(functools.partial(run_shard, job))
-    )
+    numbers = pipeline | "Ranges" >> beam.Create(ranges(shards, longest)) | "Shards" >> beam.FlatMap(expand)
+    if spread:
+        numbers |= "Spread" >> beam.Reshuffle()
+    _ = numbers | "RunShard" >> beam.Map(functools.partial(run_shard, job))
     result = pipeline.run()
     result.wait_until_finish()
     return result

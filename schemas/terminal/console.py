@@ -11,12 +11,14 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console, RenderableType
 
 from .printing import printable_lines
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
 
 LOG_WIDTH = 160
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
@@ -33,18 +35,35 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=1))
 
 
+def standard_output() -> Console:
+    """Where a command prints what it was asked for."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
 class Output:
     """The terminal and the log file of this process."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self._quiet = False
         self._log: Console | None = None
+
+    @functools.cached_property
+    def console(self) -> Console:
+        """The terminal."""
+        from rich.console import Console  # not before a line is shown
+
+        return Console(stderr=True, highlight=False, quiet=self._quiet)
 
     def begin(self, quiet: bool, log_file: Path | None) -> None:
         """Set what the flags ask for; the file stays open until the process ends."""
-        self.console.quiet = quiet
+        self._quiet = quiet
+        self.__dict__.pop("console", None)
         self._log = None
         if log_file is not None:
+            from rich.console import Console
+
             file = log_file.open("a", encoding="utf-8", buffering=1)  # it outlives this call
             self._log = Console(file=_Stamped(file), width=LOG_WIDTH, highlight=False, color_system=None)  # type: ignore[arg-type]
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from ..terminal.console import AsJson, print_json
+from ..terminal.console import AsJson, print_json, standard_output
 from ..terminal.options import Range, option, with_options
 
 Folder = Annotated[str, typer.Argument(help="The dataset's folder, or an fsspec address.", show_default=False)]
@@ -40,7 +39,7 @@ def inspect(dataset: Folder, options: InspectOptions, json: AsJson = False) -> N
     from .accounting import accounting, unread_captions
     from .report import first_rejects, provenance_text, table_report
 
-    console = Console(highlight=False)
+    console = standard_output()
     opened, contact_sheet = Snapshot(Dataset.open(dataset)), options.contact_sheet
     if contact_sheet and (contact_sheet.suffix.lower() not in (".png", ".jpg") or not contact_sheet.parent.is_dir()):
         raise MillError(f"--contact-sheet {contact_sheet}: must be a .png or .jpg file in an existing folder")
@@ -84,7 +83,7 @@ def verify(
     from ..snapshot import Snapshot
     from .verify import verify as faults_of
 
-    console = Console(highlight=False)
+    console = standard_output()
     opened = Snapshot(Dataset.open(dataset))
     if json:
         from .summary import verify_summary
