@@ -18,12 +18,13 @@ import numpy as np
 from controlmill.schemas.errors import MillError
 
 from .base import Annotation, Annotator, Network
-from .pose_decode import PARTS, STRIDE, find_people
+from .pose_decode import STRIDE, find_people
 from .runtime.inference import compiled, ready
 from .runtime.placement import Placement
 from .runtime.torch_device import autocast, finite, load_state_dict, upload
 from .runtime.upstream import controlnet_aux
 from .runtime.weights import WeightsFile
+from .skeletons import COLUMNS, draw_skeletons, flat, skeleton_columns
 
 
 def _weights(name: str, sha256: str, megabytes: float) -> WeightsFile:
@@ -191,45 +192,29 @@ def scaled(point: Any, width: int, height: int) -> Any:
     return point and point._replace(x=point.x / float(width), y=point.y / float(height))
 
 
-def flat(points: Sequence[Any], width: int, height: int) -> list[float]:
-    """x and y in pixels, one after the other; -1 for a part that is not seen (upstream says None, or below zero)."""
-    seen = [(point.x, point.y) if point and point.x >= 0 and point.y >= 0 else None for point in points]
-    return [value for xy in seen for value in ((xy[0] * width, xy[1] * height) if xy else (-1.0, -1.0))]
-
-
 @dataclass(frozen=True)
 class BodyPose(Annotator):
     """Skeletons on black. A picture without people is a valid black map: ``n_people`` is 0.
 
-    ``keypoints``: for each person 18 times x and y in pixels, COCO-18 order, -1 for a part that is not seen;
-    ``scores``: for each person 18 heats, 0 for a part that is not seen; ``visible_fraction``: of all parts, those seen.
+    The columns are those of :func:`skeletons.skeleton_columns`; scores are heats.
     """
 
     condition: ClassVar[str] = "pose"
     variant: ClassVar[str] = "body"
     network: ClassVar[type[Network] | None] = OpenPoseBody
-    columns: ClassVar[Mapping[str, str]] = {
-        "keypoints": "list<float32>",
-        "scores": "list<float32>",
-        "n_people": "int32",
-        "visible_fraction": "float32",
-    }
+    columns: ClassVar[Mapping[str, str]] = COLUMNS
     draws: ClassVar[tuple[str, ...]] = ("body",)
 
     def annotate(self, image: np.ndarray, output: list[Any], drawn: Mapping[str, Any]) -> Annotation:
         """rgb map."""
         height, width = image.shape[:2]
-        wanted = {f"draw_{what}": what in self.draws for what in ("body", "hand", "face")}
-        drawing = controlnet_aux("open_pose").draw_poses(output, height, width, **wanted)
         bodies = [person.body.keypoints for person in output]
-        scores = [float(point.score) if point else 0.0 for points in bodies for point in points]
-        columns: dict[str, Any] = {
-            "keypoints": [value for points in bodies for value in flat(points, width, height)],
-            "scores": scores,
-            "n_people": len(bodies),
-            "visible_fraction": sum(point is not None for points in bodies for point in points)
-            / max(1, PARTS * len(bodies)),
-        }
+        if self.draws == ("body",):
+            drawing = draw_skeletons(bodies, height, width)
+        else:
+            wanted = {f"draw_{what}": what in self.draws for what in ("body", "hand", "face")}
+            drawing = controlnet_aux("open_pose").draw_poses(output, height, width, **wanted)
+        columns = skeleton_columns(bodies, height, width)
         for what, found in (
             ("face", [person.face for person in output]),
             ("hand", [hand for person in output for hand in (person.left_hand, person.right_hand)]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Collection, Iterator
@@ -35,8 +36,10 @@ def read_elements(path: str, names: Collection[str]) -> Iterator[tuple[str, dict
         raise MillError(f"{path} is not a file of COCO's form: {printable(str(error))}") from error
 
 
-def index_of(path: str, note: Callable[[dict[str, Any]], str | None]) -> LabelIndex:
-    """The pictures of a file by their names, with what ``note`` keeps of their annotations.
+def index_of(
+    path: str, note: Callable[[dict[str, Any]], str | None], about: Callable[[dict[str, Any]], str] = lambda _: ""
+) -> LabelIndex:
+    """The pictures of a file by their names, with what ``note`` keeps of their annotations, and ``about`` of them.
 
     Raises:
         MillError: see :func:`read_elements`; or there is no picture in it.
@@ -46,7 +49,7 @@ def index_of(path: str, note: Callable[[dict[str, Any]], str | None]) -> LabelIn
         try:
             if name == "images":
                 file_name = text_of(element, "file_name")
-                index.add(picture_key(file_name), file_name, id_of(element, "id"))
+                index.add(picture_key(file_name), file_name, id_of(element, "id"), about(element))
             else:
                 body = note(element)
                 if body is not None:
@@ -71,6 +74,20 @@ def find_picture(index: LabelIndex, picture: str) -> Label:
 def picture_key(path: str) -> str:
     """What names a picture in any release: its name without the ending, and without ``COCO_train2014_``."""
     return key_of(STEM, path) or os.path.basename(path)
+
+
+def size_of(picture: dict[str, Any]) -> str:
+    """A picture's width and height as JSON, "" where it has none.
+
+    Raises:
+        ValueError: they are no sizes.
+    """
+    if "width" not in picture and "height" not in picture:
+        return ""
+    width, height = numbers_of([picture.get("width"), picture.get("height")], 2, "width and height")
+    if min(width, height) < 1:
+        raise ValueError("width and height must be at least 1")
+    return json.dumps([int(width), int(height)])
 
 
 def text_of(element: dict[str, Any], name: str) -> str:

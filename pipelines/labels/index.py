@@ -17,7 +17,7 @@ from ..corpora.files import MAKE_ROOM
 MOST_ALIKE = 10_000  # labels of one key that are compared
 NAMED = 3  # labels in a message
 CREATE = """
-    CREATE TABLE labels (key TEXT, path TEXT, id TEXT, used INTEGER);
+    CREATE TABLE labels (key TEXT, path TEXT, id TEXT, about TEXT, used INTEGER);
     CREATE TABLE notes (id TEXT, number INTEGER, body TEXT);
 """
 INDEX = """
@@ -27,11 +27,12 @@ INDEX = """
 
 
 class Label(NamedTuple):
-    """A label as it was found: its number in the index, its path, and its id where a file gives it one."""
+    """A label as it was found: its number in the index, its path, and its id and what a file says about it."""
 
     number: int
     path: str
     id: str
+    about: str
 
 
 class LabelIndex:
@@ -46,10 +47,10 @@ class LabelIndex:
         self._database = sqlite3.connect("", check_same_thread=False)
         self._database.executescript(CREATE)
 
-    def add(self, key: str, path: str, id: str = "") -> None:
+    def add(self, key: str, path: str, id: str = "", about: str = "") -> None:
         """A label. A path that is not UTF-8 cannot be a picture's, whose names are."""
         if path.isascii() or path == path.encode(errors="replace").decode():
-            self._run("INSERT INTO labels VALUES (?, ?, ?, 0)", key, path, id)
+            self._run("INSERT INTO labels VALUES (?, ?, ?, ?, 0)", key, path, id, about)
 
     def note(self, id: str, number: int, body: str) -> None:
         """What is said of an id; ``number`` orders what is said of it."""
@@ -60,12 +61,12 @@ class LabelIndex:
         self._database.executescript(INDEX)
 
     def find(self, key: str, picture: str) -> Label:
-        """The label of a key. Of several, the one that shares most folders with the picture, from the end of the paths.
+        """The label of a key. Of several, the one whose path shares most names of folders with the picture's.
 
         Raises:
             Refused: missing; ambiguous, where several share as many.
         """
-        statement = "SELECT rowid, path, id FROM labels WHERE key = ? ORDER BY path LIMIT ?"
+        statement = "SELECT rowid, path, id, about FROM labels WHERE key = ? ORDER BY path LIMIT ?"
         found = [Label(*row) for row in self._run(statement, key, MOST_ALIKE)]
         if not found:
             raise Refused("missing", f"no label of {key}")
@@ -105,13 +106,8 @@ class LabelIndex:
 
 
 def shared_folders(a: str, b: str) -> int:
-    """How many folders two paths have in common, counted from their ends, without the files' names."""
-    count = 0
-    for one, other in zip(reversed(a.split("/")[:-1]), reversed(b.split("/")[:-1]), strict=False):
-        if one != other:
-            break
-        count += 1
-    return count
+    """How many names of folders are in both paths."""
+    return len(set(a.split("/")[:-1]) & set(b.split("/")[:-1]))
 
 
 def key_of(pattern: str, path: str) -> str | None:

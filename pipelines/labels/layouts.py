@@ -20,6 +20,7 @@ from .index import files_below, key_of
 from .layout import Layout
 from .options import KINDS, LabelOptions
 from .panoptic import CocoPanoptic
+from .pose import CocoKeypoints
 from .source import LabelSource
 
 LOOKED_AT = 50_000  # files of a folder, to find out its layout
@@ -86,11 +87,13 @@ LAYOUTS = {
             table="coco_stuff",
         ),
         Layout("panoptic", "segmentation", "panoptic segmentation (panoptic_*.json and its PNGs)", is_file=True),
+        Layout("coco-keypoints", "pose", "COCO's key points of people (person_keypoints_*.json)", is_file=True),
     )
 }
 Maker = Callable[[str, LabelOptions], LabelSource]
 MAKERS: dict[str, Maker] = {
     "panoptic": lambda place, options: CocoPanoptic.at(place, table_of(imported("panoptic", "labels"), options)),
+    "coco-keypoints": lambda place, options: CocoKeypoints.at(place, table_of(CONDITIONS["pose"], options)),
 }
 
 

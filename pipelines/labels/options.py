@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from controlmill.schemas.terminal.options import option
 
-KINDS = ("segmentation",)
+KINDS = ("segmentation", "pose")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from controlmill.annotators.base import Annotator
 from controlmill.annotators.openpose import BodyPose, FacePose, HandPose, OpenPoseBody, OpenPoseHands
 from controlmill.annotators.pose_decode import LIMBS, PARTS, find_peaks, find_people
 from controlmill.annotators.runtime.upstream import controlnet_aux
+from controlmill.annotators.skeletons import draw_skeletons
 from tests.annotators.conftest import LoadNetwork, Photos
 from tests.annotators.running import annotate, on_same_scores, outputs
 
@@ -170,3 +171,18 @@ def test_thin_pictures_have_an_input(load_network: LoadNetwork) -> None:
         image = np.zeros((height, width, 3), np.uint8)
         assert network.preprocess(image).shape == (3, 184, 8)
         outputs(network, [image])
+
+
+def test_skeletons_are_drawn_as_upstream_draws_them() -> None:
+    pose = controlnet_aux("open_pose")
+    rng = np.random.default_rng(5)
+    for height, width in ((64, 96), (200, 131)):
+        points = rng.uniform(-0.05, 1.05, (6, PARTS, 2))
+        hidden = rng.random((6, PARTS)) < 0.3
+        bodies = [
+            [None if gone else pose.Keypoint(*xy) for xy, gone in zip(person, those, strict=True)]
+            for person, those in zip(points.tolist(), hidden, strict=True)
+        ]
+        people = [pose.PoseResult(pose.BodyResult(body, 0.0, 0), None, None, None) for body in bodies]
+        wanted = pose.draw_poses(people, height, width, draw_hand=False, draw_face=False)
+        np.testing.assert_array_equal(draw_skeletons(bodies, height, width), wanted)
