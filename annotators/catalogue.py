@@ -110,6 +110,17 @@ def annotator_class(condition: str, variant: str) -> type[Annotator] | None:
     return next((found for found in classes if found.variant == variant), None)
 
 
+def stored_choice(table: str, condition: str, variant: str, params: Mapping[str, Any]) -> Choice | None:
+    """The choice that makes a table as it was made, by what its provenance says; None where none here does."""
+    for known in variants_of(condition):
+        if load_class(known.target).variant == variant:
+            numbers = re.compile(known.pattern or "").groupindex
+            own_name = "" if table == CONDITIONS[condition].table else table
+            chosen = tuple((name, params[name]) for name in numbers if name in params)
+            return Choice(condition, known.name, known.target, chosen, own_name)
+    return None
+
+
 def licence_gates(choices: Iterable[Choice]) -> dict[str, list[str]]:
     """Licences that must be accepted (``--accept-license NAME``) → the choices that need them."""
     needed: dict[str, list[str]] = {}

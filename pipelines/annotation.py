@@ -67,7 +67,7 @@ def load_networks(address: str, plan: Plan, resources: Resources, overwrite: Seq
         tables = [
             table
             for table in stage.outputs()
-            if table in overwrite or dataset is None or dataset.state(table).status == "partial"
+            if table in overwrite or dataset is None or dataset.state(table).status in ("partial", "behind")
         ]
         if tables and list(stage.devices()):
             resources.process.load(stage, tables)
@@ -113,7 +113,7 @@ def annotate(address: str, plan: Plan, resources: Resources, overwrite: Sequence
 def _annotate(address: str, plan: Plan, resources: Resources, overwrite: Sequence[str]) -> Dataset:
     """:func:`annotate`, as a part of work that goes on: redos are not ended."""
     dataset = mended(address)
-    images = dataset.index("images")
+    images = dataset.whole_index("images")
     if images is None:
         raise MillError(images_wanted(address))
     for table, damaged in check_conditions(address, plan, overwrite).items():

@@ -15,12 +15,12 @@ from controlmill.schemas.terminal.options import with_options
 from controlmill.schemas.views.commands import Folder
 
 from .corpora.download_options import DownloadOptions
+from .growth_commands import extend, retry
 from .labels.options import KINDS, LabelOptions
 from .options import EncodeOptions, IngestOptions, JobOptions, MapOptions, NetworkOptions, tables_to_redo
+from .summaries import print_summary
 
 if TYPE_CHECKING:
-    from controlmill.schemas.dataset import Dataset
-
     from .engine.process import Resources
     from .engine.stage import Plan
     from .request import Request
@@ -48,7 +48,7 @@ Overwrite = Annotated[list[str] | None, typer.Option(help="Table to make again, 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (build, ingest, annotate, labels, encode):
+    for command in (build, ingest, extend, retry, annotate, labels, encode):
         app.command(rich_help_panel="Make a dataset")(with_messages(with_options(command)))
 
 
@@ -133,7 +133,7 @@ def _build(
     _print_listing(address, redo)
     _print_sources(plan)
     dataset = annotation.build(photos, address, config, plan, resources, shard_size, redo)
-    _print_summary(dataset, list(tables), time.monotonic() - started)
+    print_summary(dataset, list(tables), time.monotonic() - started)
 
 
 def annotate(
@@ -145,8 +145,12 @@ def annotate(
     captions_from: CaptionsFrom = None,
     overwrite: Overwrite = None,
 ) -> None:
-    """Add condition tables to a dataset, or make them again. The images are not touched."""
+    """Add condition tables to a dataset, or make them again. The images are not touched.
+
+    Without --conditions, what lacks of the finished tables is made: as after extend or retry.
+    """
     from . import annotation
+    from .catching_up import plan_stored
     from .engine.mend import mended
     from .engine.stage import outputs_of
     from .request import parse_request
@@ -154,14 +158,17 @@ def annotate(
 
     started, redo = time.monotonic(), tables_to_redo(overwrite)
     config = IngestConfig.of(mended(dataset))
-    request = parse_request(dataset, config, redo, maps, networks, conditions or "", captions_from)
-    _print_unused_device(request)
-    plan = request.plan()
+    if conditions is None and maps.conditions_from is None and captions_from is None:
+        plan = plan_stored(mended(dataset), networks, redo)
+    else:
+        request = parse_request(dataset, config, redo, maps, networks, conditions or "", captions_from)
+        _print_unused_device(request)
+        plan = request.plan()
     annotation.check_overwrite(redo, tuple(outputs_of(plan)))
     _print_sources(plan)
     with job.resources() as resources:
         done = annotation.annotate(dataset, plan, resources, redo)
-    _print_summary(done, list(outputs_of(plan)), time.monotonic() - started)
+    print_summary(done, list(outputs_of(plan)), time.monotonic() - started)
 
 
 def labels(
@@ -186,7 +193,7 @@ def labels(
         output.say(line)
     with job.resources() as resources:
         done = annotation.annotate(dataset, plan, resources, redo)
-    _print_summary(done, list(outputs_of(plan)), time.monotonic() - started)
+    print_summary(done, list(outputs_of(plan)), time.monotonic() - started)
 
 
 def encode(dataset: Folder, caches: EncodeOptions, job: JobOptions, overwrite: Overwrite = None) -> None:
@@ -207,7 +214,7 @@ def encode(dataset: Folder, caches: EncodeOptions, job: JobOptions, overwrite: O
     plan = plan_encode(dataset, caches.base, place, caches.batch_size, caches.text, caches.flip, stored, redo)
     with job.resources() as resources:
         done = annotation.annotate(dataset, plan, resources, redo)
-    _print_summary(done, list(outputs_of(plan)), time.monotonic() - started)
+    print_summary(done, list(outputs_of(plan)), time.monotonic() - started)
 
 
 def _print_unused_device(request: Request) -> None:
@@ -226,10 +233,11 @@ def _print_listing(address: str, redo: list[str]) -> None:
     dataset = Dataset.open(address)
     if dataset.shards:
         rows = dataset.config.rows
-        where = f", listed from {', '.join(dataset.corpora)}" if dataset.corpora else ""
+        known = ", ".join(dict.fromkeys(corpus for corpus in dataset.corpora if corpus))
+        where = f", listed from {known}" if known else ""
         output.say(
-            f"{rows:,} pictures{where}; pictures added since then are not included (--overwrite images lists the "
-            "folder again; then everything made from the images must be redone too)"
+            f"{rows:,} pictures{where}; pictures added since then are not included (controlmill extend {address} takes "
+            "them in)"
         )
 
 
@@ -238,28 +246,3 @@ def _print_sources(plan: Plan) -> None:
     for stage in plan:
         for line in stage.messages():
             output.say(line)
-
-
-def _print_summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
-    from controlmill.schemas.snapshot import Snapshot
-    from controlmill.schemas.views.accounting import accounting
-    from controlmill.schemas.views.report import empty_lines, table_report
-
-    from .engine.mend import others_damaged
-
-    dataset = Snapshot(dataset)
-    stale = [table for table in dataset.condition_tables() if dataset.state(table).status == "stale"]
-    others = [table for table in dataset.tables() if table not in (*tables, *stale, "sources", "rejected")]
-    output.show(table_report(dataset, tables))
-    for line in (*empty_lines(dataset, tables), *accounting(dataset)[: None if "images" in tables else 1]):
-        output.say(line)
-    if others:
-        output.say(f"other tables, not changed: {', '.join(others)}")
-    for line in others_damaged(dataset, tables):
-        output.say(line)
-    output.say(f"done in {seconds:,.1f} s: {dataset.storage.address}")
-    if stale:
-        output.say(
-            f"stale, because they were made from earlier images: {', '.join(stale)}; redo them with "
-            f"controlmill annotate {dataset.storage.address} --conditions … --overwrite {','.join(stale)}"
-        )

@@ -6,6 +6,7 @@ Everything that can be found wrong is found before work starts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from controlmill.schemas import redo
@@ -15,20 +16,22 @@ from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.shardfile import read_rows
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.fingerprint import differences
-from controlmill.schemas.records import Segment
+from controlmill.schemas.names import LOCAL
 from controlmill.schemas.views.accounting import passed_over_lines
 
+from .corpora.columns import Columns
 from .corpora.corpus import Corpus, PassedOver, Source, write_listing
+from .corpora.download_options import DownloadOptions
 from .corpora.hub import SCHEME, pinned
 from .corpora.kinds import absolute, check_kind, open_corpus
-from .engine.console import run_stage
+from .engine.console import finish_tables, run_stage
 from .engine.mend import check_committed, check_listing, look_at, mended, set_aside, start_or_resume_redo
 from .engine.process import Resources
 from .engine.run_folder import Run, require_alone
 from .stages.ingest import Ingest, IngestConfig
 
+MADE = ("images", "rejected")
 SAMPLED_SOURCES = 50
-LISTING = {"kind": "sources", "listing": {"version": 3}}
 
 
 def check_ingest(
@@ -48,13 +51,17 @@ def check_ingest(
     """
     corpus = open_corpus(at_commit(photos, address, overwrite), config.columns, config.downloads)
     if next(corpus.list(leave_out=(address, *leave_out)), None) is None:
-        raise MillError(_no_pictures(corpus, (address, *leave_out)))
-    if not Storage(address).exists("dataset.json") or "images" in overwrite:
+        raise MillError(no_pictures(corpus, (address, *leave_out)))
+    if not Storage(address).exists("dataset.json"):
+        return
+    if "images" in overwrite:
+        _check_one_segment(address)
         return
     dataset = mended(address)
     config = config.typed(corpus)
-    before = {**plain(dataset.config.ingest), "shard_size": dataset.config.shard_size}
-    changed = differences(before, {**config.provenance(), "shard_size": shard_size or dataset.config.shard_size})
+    size = dataset.config.segments[0].shard_size if dataset.config.segments else shard_size
+    before = {**plain(dataset.config.ingest), "shard_size": size}
+    changed = differences(before, {**config.provenance(), "shard_size": shard_size or size})
     if changed:
         raise MillError(
             f"{address} was made with other settings; what differs:\n  "
@@ -63,7 +70,7 @@ def check_ingest(
         )
     if dataset.config.segments:
         check_listing(dataset)
-    _check_corpus(dataset, corpus)
+        _check_corpus(dataset, 0, corpus)
 
 
 def at_commit(photos: str, address: str, overwrite: Sequence[str]) -> str:
@@ -74,7 +81,18 @@ def at_commit(photos: str, address: str, overwrite: Sequence[str]) -> str:
     return pinned(photos, (segments[0].listed_with or {}).get("commit") if segments else None)
 
 
-def _no_pictures(corpus: Corpus, leave_out: Sequence[str]) -> str:
+def _check_one_segment(address: str) -> None:
+    """Raise MillError where a dataset was extended: the images of other corpora would be lost."""
+    segments = Dataset.open(address).config.segments
+    if len(segments) > 1:
+        raise MillError(
+            f"{address} has {len(segments)} segments, and --overwrite images would list this corpus alone: build a new "
+            "dataset from the first corpus, and extend it with the others"
+        )
+
+
+def no_pictures(corpus: Corpus, leave_out: Sequence[str]) -> str:
+    """What a user is told where a corpus has none."""
     passed = PassedOver()
     for _ in corpus.list(passed, leave_out):
         pass
@@ -117,64 +135,117 @@ def ingest_tables(
         dataset = mended(address)
         aim = {**stage.provenance(), "shard_size": shard_size, "corpus": stage.corpus.address}
         if "images" in overwrite and start_or_resume_redo(dataset, "images", aim):
-            dataset = dataset.redo_images(stage.config.record(), shard_size)
+            dataset = dataset.redo_images(stage.config.record())
     else:
-        dataset = Dataset.create(address, stage.config.record(), shard_size)
+        dataset = Dataset.create(address, stage.config.record())
     if not dataset.config.segments:
         resources.process.start()
-        _list(dataset, stage.corpus, leave_out)
-    listed = dataset.index("sources") or dataset.finish("sources")
-    rows = [entry.rows for entry in listed.shards]
-    _set_lost_aside(dataset, stage)
-    run_stage(dataset, stage, resources, rows)
+        _list(dataset, stage.corpus, shard_size, leave_out)
+    make_images(dataset, resources, corpus, config.downloads)
     return Dataset.open(address)
 
 
-def _set_lost_aside(dataset: Dataset, stage: Ingest) -> None:
+def make_images(
+    dataset: Dataset,
+    resources: Resources,
+    first: Corpus | None = None,
+    downloads: DownloadOptions = DownloadOptions(),  # noqa: B008 it is frozen
+) -> None:
+    """Make what lacks of ``images`` and ``rejected``, segment by segment, each from its corpus with its settings.
+
+    Args:
+        dataset: all of its segments are listed.
+        resources: what works.
+        first: the corpus of the first segment, where the user gives it.
+        downloads: how pictures of URL lists are fetched.
+
+    Raises:
+        MillError: it is not known where the pictures of a segment are; see also :func:`console.run_stage`.
+    """
+    listed = dataset.whole_index("sources") or dataset.finish("sources", changed=())
+    rows = [entry.rows for entry in listed.shards]
+    damaged = {shard for table in MADE for shard in look_at(dataset, table).damaged}
+    done = set.intersection(*(dataset.committed(table) for table in MADE)) - damaged
+    for number, segment in enumerate(dataset.config.segments):
+        given = first if number == 0 else None
+        if given is None and done.issuperset(segment.range):
+            continue
+        stage = Ingest(given or corpus_of(dataset, number, downloads), IngestConfig.of(dataset, number))
+        if given is None and segment.retries is None:
+            _check_corpus(dataset, number, stage.corpus)
+        _set_lost_aside(dataset, stage, segment.range)
+        run_stage(dataset, stage, resources, rows, segment.range)
+    finish_tables(dataset, dict.fromkeys(MADE, ()))
+
+
+def corpus_of(
+    dataset: Dataset,
+    number: int,
+    downloads: DownloadOptions = DownloadOptions(),  # noqa: B008 it is frozen
+) -> Corpus:
+    """The corpus that a segment was listed from.
+
+    Raises:
+        MillError: this machine does not know where it is, or this version cannot read it.
+    """
+    segment, address = dataset.config.segments[number], dataset.corpora[number]
+    check_kind(segment.corpus, dataset.storage.address)
+    if not address:
+        raise MillError(
+            f"pictures of segment {number} of {dataset.storage.address} are to be read, and it is not known here where "
+            f"its {segment.corpus} is: restore {LOCAL} from a copy"
+        )
+    chosen = segment.listed_with or {}
+    kept = tuple((dataset.config.ingest.columns or {}).items())
+    if address.startswith(SCHEME):
+        address = pinned(address, chosen.get("commit"))
+    return open_corpus(address, Columns(chosen.get("image column"), chosen.get("caption column"), kept), downloads)
+
+
+def _set_lost_aside(dataset: Dataset, stage: Ingest, shards: range) -> None:
     """Set damaged files aside. The images' file tells what was refused: where it is lost, both are made again."""
-    set_aside(dataset, "images", check_committed(dataset, "images", stage.provenance()))
-    lost = dataset.committed("rejected") - dataset.committed("images")
-    set_aside(dataset, "rejected", {**look_at(dataset, "rejected").damaged, **dict.fromkeys(lost, "")})
+    set_aside(dataset, "images", check_committed(dataset, "images", stage.provenance(), shards))
+    lost = (dataset.committed("rejected") - dataset.committed("images")).intersection(shards)
+    damaged = {shard: fault for shard, fault in look_at(dataset, "rejected").damaged.items() if shard in shards}
+    set_aside(dataset, "rejected", {**damaged, **dict.fromkeys(lost, "")})
 
 
-def _list(dataset: Dataset, corpus: Corpus, leave_out: Sequence[str]) -> None:
+def _list(dataset: Dataset, corpus: Corpus, shard_size: int | None, leave_out: Sequence[str]) -> None:
     require_alone(dataset.storage)
     dataset.drop("sources")  # of a run that was cut off while it listed
     run = Run.start(dataset.storage)
     passed = PassedOver()
     try:
         sources = corpus.list(passed, (dataset.storage.address, *leave_out))
-        shards, rows = write_listing(dataset, run, sources, LISTING)
+        segment = write_listing(dataset, run, sources, corpus.kind, shard_size=shard_size)
     finally:
         run.end()
-    if not rows:
-        raise MillError(_no_pictures(corpus, (dataset.storage.address, *leave_out)))
-    segment = Segment(0, shards, rows, corpus.kind, passed.said(), corpus.listed_with() or None)
-    dataset.list_from(corpus.address, segment)
+    if not segment.rows:
+        raise MillError(no_pictures(corpus, (dataset.storage.address, *leave_out)))
+    segment = replace(segment, passed_over=passed.said(), listed_with=corpus.listed_with() or None)
+    dataset.append([segment], [corpus.address])
 
 
-def _check_corpus(dataset: Dataset, corpus: Corpus) -> None:
+def _check_corpus(dataset: Dataset, number: int, corpus: Corpus) -> None:
     """Another corpus's pictures would be refused as missing or changed, or not be looked at without a word.
 
     Raises:
         MillError: none of the first pictures still to do (or done, where all are) is in the corpus as it was listed.
     """
-    if not dataset.config.segments:
-        return
-    for segment in dataset.config.segments:
-        check_kind(segment.corpus, dataset.storage.address)
-        changed = differences(segment.listed_with or {}, corpus.listed_with())
-        if changed:
-            raise MillError(
-                f"{dataset.storage.address} was listed in another way: {'; '.join(changed)}\nask for the same again, "
-                "or list anew (and then redo all that is made from the images): --overwrite images"
-            )
-    todo = sorted(set(range(dataset.shards)) - dataset.committed("images"))
-    with dataset.parquet("sources", todo[0] if todo else 0) as parquet:
+    segment = dataset.config.segments[number]
+    check_kind(segment.corpus, dataset.storage.address)
+    changed = differences(segment.listed_with or {}, corpus.listed_with())
+    if changed:
+        raise MillError(
+            f"{dataset.storage.address} was listed in another way: {'; '.join(changed)}\nask for the same again, "
+            "or list anew (and then redo all that is made from the images): --overwrite images"
+        )
+    todo = sorted(set(segment.range) - dataset.committed("images"))
+    with dataset.parquet("sources", todo[0] if todo else segment.first_shard) as parquet:
         rows: Iterator[dict[str, Any]] = read_rows(parquet)
         sample = [Source(**row) for row, _ in zip(rows, range(SAMPLED_SOURCES), strict=False) if not row["fault"]]
     if sample and not any(corpus.is_as_listed(source) for source in sample):
-        known = f" ({dataset.corpora[0]})" if dataset.corpora else ""
+        known = f" ({dataset.corpora[number]})" if dataset.corpora[number] else ""
         size = "" if sample[0].size is None else f" of {sample[0].size} bytes"
         raise MillError(
             f"{corpus.address} is not the {corpus.kind} that {dataset.storage.address} was listed from{known}: it has "

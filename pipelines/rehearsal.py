@@ -67,7 +67,7 @@ def rehearse(
 def _is_cut(dataset: Dataset) -> bool:
     """Whether an earlier command has something to end, which would be written."""
     finished = dataset.shards and len(dataset.committed("images")) == dataset.shards
-    return bool(redo.cut_switches(dataset.storage) or (finished and dataset.index("images") is None))
+    return bool(redo.cut_switches(dataset.storage) or (finished and dataset.whole_index("images") is None))
 
 
 def _listing(corpus: Corpus, address: str, plan: Plan, shard_size: int | None) -> list[str]:
@@ -82,7 +82,7 @@ def _listing(corpus: Corpus, address: str, plan: Plan, shard_size: int | None) -
 
 def _listed(dataset: Dataset | None) -> list[str]:
     assert dataset is not None
-    return [f"{dataset.config.rows:,} pictures are listed, {dataset.shards:,} shards of {dataset.config.shard_size:,}"]
+    return [f"{dataset.config.rows:,} pictures are listed, in {dataset.shards:,} shards"]
 
 
 def _table(dataset: Dataset | None, table: str, overwrite: Sequence[str]) -> str:

@@ -29,6 +29,7 @@ def _check_free(value: Any) -> Any:
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Positive = Annotated[int, Field(ge=1, le=2**53)]
 Rows = Annotated[int, Field(ge=0, le=MAX_SHARD_ROWS)]
+ShardSize = Annotated[int, Field(ge=1, le=MAX_SHARD_ROWS)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Word = Annotated[str, Field(pattern="^[A-Za-z0-9_.:=-]{1,64}$")]  # what cards quote

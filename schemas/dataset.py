@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ from .stored import stored_condition
 from .tables import BASE_TABLES, CACHES, CAPTIONS, IMAGES, TABLES
 from .terminal.printing import printable
 
-VERSION = 3
+VERSION = 4
 
 
 class Dataset:
@@ -59,7 +59,7 @@ class Dataset:
         return cls(storage, config, redone)
 
     @classmethod
-    def create(cls, address: str | os.PathLike[str], ingest: IngestRecord, shard_size: int | None) -> Dataset:
+    def create(cls, address: str | os.PathLike[str], ingest: IngestRecord) -> Dataset:
         """Make an empty dataset; the folder may exist but must hold nothing.
 
         Raises:
@@ -68,7 +68,7 @@ class Dataset:
         storage = Storage(address)
         storage.sweep()
         cls.check_free(storage)
-        dataset = cls(storage, _new_config(ingest, shard_size))
+        dataset = cls(storage, DatasetRecord(VERSION, ingest, ()))
         storage.write_json("dataset.json", dataset.config)
         return dataset
 
@@ -78,32 +78,39 @@ class Dataset:
         if storage.files("") or [name for name in storage.folders() if name != "_run"]:
             raise MillError(f"{storage.address} is not empty and not a dataset; choose another folder")
 
-    def redo_images(self, ingest: IngestRecord, shard_size: int | None) -> Dataset:
+    def redo_images(self, ingest: IngestRecord) -> Dataset:
         """This dataset with images that are made anew: as far as they are, or empty."""
         there = self.storage.read_json(f"{REDO}/dataset.json", DatasetRecord)
-        return Dataset(self.storage, there or _new_config(ingest, shard_size), LISTED)
+        return Dataset(self.storage, there or DatasetRecord(VERSION, ingest, ()), LISTED)
 
     def redo(self, tables: Iterable[str]) -> Dataset:
         """This dataset with tables that are made anew."""
         return Dataset(self.storage, self.config, tables)
 
-    def list_from(self, corpus: str, segment: Segment) -> None:
-        """Note what was listed; the folder's name is of this machine and stays out of what may be published."""
-        self.config = replace(self.config, segments=(segment,))
+    def append(self, segments: Sequence[Segment], corpora: Sequence[str]) -> None:
+        """Append what was listed, all of it or nothing.
+
+        Args:
+            segments: what was listed; their shards follow those that are there.
+            corpora: the address of each one's corpus, which is of this machine and stays out of what may be published.
+        """
+        before = self.corpora if self.config.segments else []
         prefix = f"{REDO}/" if IMAGES in self.redone else ""
-        self.storage.write_json(f"{prefix}{LOCAL}", LocalRecord((corpus,)))
+        self.storage.write_json(f"{prefix}{LOCAL}", LocalRecord((*before, *corpora)))
+        self.config = replace(self.config, segments=(*self.config.segments, *segments))
         self.storage.write_json(f"{prefix}dataset.json", self.config)
 
     @property
     def corpora(self) -> list[str]:
-        """The folder that each segment was listed from, as far as this machine knows."""
+        """The address of the corpus that each segment was listed from; empty where this machine does not know it."""
         local = self.storage.read_json(LOCAL, LocalRecord)
-        return list(local.corpora) if local else []
+        known, segments = local.corpora if local else (), len(self.config.segments)
+        return [*known[:segments], *("" for _ in range(segments - len(known)))]
 
     @property
     def shards(self) -> int:
         """Shards of all segments."""
-        return sum(segment.shards for segment in self.config.segments)
+        return self.config.shards
 
     # tables
 
@@ -136,6 +143,12 @@ class Dataset:
         names = self.storage.files(f"{self.folder(table)}/{folder:04d}")
         return {int(name[:8]) for name in names if SHARD_NAME.fullmatch(name)}
 
+    def unfinished(self, table: str) -> list[int]:
+        """Committed shards that a job may go on from: of a table that is behind those that were appended, else all."""
+        index, committed = self.index(table), sorted(self.committed(table))
+        finished = len(index.shards) if index else 0
+        return [shard for shard in committed if shard >= finished] if finished < self.shards else committed
+
     def has(self, table: str, shard: int) -> bool:
         """Whether a shard is committed in a table."""
         return self.storage.exists(self.file(table, shard))
@@ -151,6 +164,11 @@ class Dataset:
         if index is not None:
             _check_kind(self.storage.path(name), table, index.provenance)
         return index
+
+    def whole_index(self, table: str) -> Index | None:
+        """The index of a table, where it has the shards of all segments."""
+        index = self.index(table)
+        return index if index is not None and len(index.shards) >= self.shards else None
 
     @contextmanager
     def parquet(self, table: str, shard: int) -> Iterator[ShardFile]:
@@ -189,6 +207,8 @@ class Dataset:
         index, committed = self.index(table), self.committed(table)
         if index is not None and self.stale_shards(table, index):
             return TableState(table, "stale", len(committed), index)
+        if index is not None and len(index.shards) < self.shards:
+            return TableState(table, "behind", len(committed), None)
         if index is None or len(committed) < self.shards:
             return TableState(table, "partial", len(committed), None)
         return TableState(table, "complete", len(committed), index)
@@ -211,7 +231,7 @@ class Dataset:
             )
         if state.index is None:
             raise MillError(
-                f"{CAPTIONS} is not complete ({state.committed} of {self.shards} shards): "
+                f"{CAPTIONS} is {state.status} ({state.committed} of {self.shards} shards): "
                 "run the annotate command again to go on with it"
             )
         return CaptionsRecord(CAPTIONS, fingerprint(state.index.digests))
@@ -220,8 +240,13 @@ class Dataset:
         """Shards of a finished table whose images are not the ones that it was made from."""
         return [] if table in BASE_TABLES else stale_shards(index, self.index(IMAGES))
 
-    def finish(self, table: str) -> Index:
+    def finish(self, table: str, changed: Collection[int] | None = None) -> Index:
         """Write the index of a table whose shards are all committed.
+
+        Args:
+            table: which.
+            changed: shards that were made since the index was written, as far as it has them: what it says of the
+                others stays, and they are not read. None: it is made from all files.
 
         Raises:
             MillError: a shard is missing, or its files were made in different ways.
@@ -229,11 +254,21 @@ class Dataset:
         missing = sorted(set(range(self.shards)) - self.committed(table))
         if missing:
             raise MillError(f"table {table} lacks {len(missing)} of {self.shards} shards, the first is {missing[0]}")
+        before = self.index(table) if changed is not None else None
+        known = set(range(len(before.shards) if before else 0)).difference(changed or ())
+
+        def describe(shard: int) -> tuple[Provenance, Entry]:
+            if before and shard in known:
+                return before.made(shard), before.shards[shard]
+            with self.storage.open(self.file(table, shard)) as file:
+                return describe_file(file)
+
         with ThreadPoolExecutor(4) as pool:
-            described = list(pool.map(lambda shard: self._describe(table, shard), range(self.shards)))
+            described = list(pool.map(describe, range(self.shards)))
         # what ingest refused is made again from the images' files, and the listing with the images
         redo = f"--overwrite {IMAGES if table in BASE_TABLES else table} redoes it"
-        index = table_index(table, described, redo)
+        starts = [segment.first_shard for segment in self.config.segments] if table in BASE_TABLES else []
+        index = table_index(table, described, redo, starts)
         self.storage.write_json(index_file(table, table in self.redone), index)
         return index
 
@@ -258,11 +293,6 @@ class Dataset:
                 yield writer
             self.storage.commit(scratch, self.file(table, shard))
 
-    def _describe(self, table: str, shard: int) -> tuple[Provenance, Entry]:
-        """(what all files of the table share, this file's entry in the shard index)."""
-        with self.storage.open(self.file(table, shard)) as file:
-            return describe_file(file)
-
     def drop(self, table: str) -> None:
         """Remove a table. Its index goes first, so that a table that is half gone is never called complete."""
         self.storage.remove(index_file(table, table in self.redone))
@@ -274,10 +304,6 @@ class _Versioned:
     """``dataset.json`` of any version."""
 
     version: Any = None
-
-
-def _new_config(ingest: IngestRecord, shard_size: int | None) -> DatasetRecord:
-    return DatasetRecord(VERSION, ingest, shard_size or 0, ())
 
 
 def _check_kind(where: str, table: str, provenance: Provenance) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -13,12 +13,16 @@ from .files.documents import plain
 from .files.shardfile import read_footer
 from .fingerprint import differences
 from .provenance import Provenance
-from .records import Entry, Index
+from .records import Change, Entry, Index
 
 
 @dataclass(frozen=True)
 class TableState:
-    """How far a table is: ``status`` is complete, stale or partial; the numbers are those of a finished one."""
+    """How far a table is; the numbers are those of a finished one.
+
+    ``status`` is complete; stale (made from other images than are there now); behind (it was complete, and shards were
+    appended to the dataset since); or partial.
+    """
 
     table: str
     status: str
@@ -61,18 +65,30 @@ def describe_file(file: BinaryIO) -> tuple[Provenance, Entry]:
     return footer.provenance.shared, entry
 
 
-def table_index(table: str, described: Sequence[tuple[Provenance, Entry]], redo: str) -> Index:
-    """The index of a table, from what :func:`describe_file` says of each file; ``redo`` says how to make it anew.
+def table_index(
+    table: str, described: Sequence[tuple[Provenance, Entry]], redo: str, starts: Collection[int] = ()
+) -> Index:
+    """The index of a table.
+
+    Args:
+        table: which.
+        described: what :func:`describe_file` says of each file.
+        redo: how to make the table anew.
+        starts: shards from which on it may have been made in another way than before.
 
     Raises:
         MillError: its files were made in different ways.
     """
-    first = described[0][0]
+    first = last = described[0][0]
+    changes = []
     for shard, (provenance, _) in enumerate(described):
-        if provenance != first:
-            changed = differences(plain(first), plain(provenance))[0]
-            raise MillError(f"{table} is mixed: shard {shard} differs from shard 0 in {changed}; {redo}")
-    return Index(table, first, tuple(entry for _, entry in described))
+        if provenance != last and shard in starts:
+            changes.append(Change(shard, provenance))
+            last = provenance
+        elif provenance != last:
+            changed = differences(plain(last), plain(provenance))[0]
+            raise MillError(f"{table} is mixed: shard {shard} differs from those before it in {changed}; {redo}")
+    return Index(table, first, tuple(entry for _, entry in described), tuple(changes))
 
 
 def stale_shards(index: Index, images: Index | None) -> list[int]:

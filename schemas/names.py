@@ -6,6 +6,7 @@ import re
 
 SHARDS_PER_FOLDER = 10_000
 REDO = "_redo"  # where tables are made anew
+GROWING = "_growing.json"  # of an extend or a retry that is under way
 LOCAL = "_local.json"  # what only this machine can use; not to be published
 SHARD_NAME = re.compile(r"\d{8}\.parquet")
 

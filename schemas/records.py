@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, with_config
+from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
-from .bounds import Count, Rows, Sha256, Word
+from .bounds import Count, Rows, Sha256, ShardSize, Word
 from .files.documents import FORBID
 from .provenance import IngestRecord, Provenance
+
+OF_ALL_SEGMENTS = ("resolution", "fit", "columns")  # settings of ingest that a dataset has once
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,24 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Change:
+    """From which shard on a table was made in another way than before: a segment that was appended later."""
+
+    __pydantic_config__ = FORBID
+
+    first_shard: Annotated[int, Field(ge=1, le=2**53)]
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
 class Index:
     """``_tables/NAME.json``: how a complete table was made, and each of its files.
 
+    ``provenance`` is that of its first file; ``changes`` are those of later segments that were ingested in another way
+    (other limits, newer packages). A table that is made from the images has none: it is made in one way.
+
     Raises:
-        ValueError: a file does not say which images it was made from.
+        ValueError: a file does not say which images it was made from; or changes that are not in order.
     """
 
     __pydantic_config__ = FORBID
@@ -84,11 +99,20 @@ class Index:
     table: str
     provenance: Provenance
     shards: tuple[Entry, ...]
+    changes: tuple[Change, ...] = ()
 
     def __post_init__(self) -> None:
         for shard, entry in enumerate(self.shards if self.provenance.is_aligned else ()):
             if entry.images_sha256 is None:
                 raise ValueError(f"no images_sha256 in shards.{shard}")
+        starts = [0, *(change.first_shard for change in self.changes), len(self.shards)]
+        if self.changes and (self.provenance.is_aligned or sorted(set(starts)) != starts):
+            raise ValueError("changes are not those of a table that was appended to")
+
+    def made(self, shard: int) -> Provenance:
+        """How a file was made."""
+        before = [change.provenance for change in self.changes if change.first_shard <= shard]
+        return before[-1] if before else self.provenance
 
     @property
     def rows(self) -> int:
@@ -132,6 +156,7 @@ class PassedOverRecord(TypedDict, total=False):
     named: Count
     absent: Count
     maps: Count
+    known: Count
     again: Count
     faults: Count
     other: FileCounts
@@ -142,10 +167,20 @@ class PassedOverRecord(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Segment:
-    """What one listing added to a dataset; ``corpus`` is the kind of corpus that was listed, such as ``folder``.
+    """What one listing added to a dataset: an ingest's, an extend's or a retry's.
 
-    ``listed_with`` is what the listing depends on beside the corpus's address, see
-    :meth:`pipelines.corpora.corpus.Corpus.listed_with`.
+    Args:
+        first_shard: where its shards begin.
+        shards: how many it has.
+        rows: pictures that were listed.
+        shard_size: pictures in each of its shards but the last, which may have fewer.
+        corpus: the kind of corpus that was listed, such as ``folder``.
+        passed_over: what the listing met beside the pictures.
+        listed_with: what the listing depends on beside the corpus's address, see
+            :meth:`pipelines.corpora.corpus.Corpus.listed_with`.
+        ingest: its settings, where they are not the dataset's.
+        retries: of a retry, the number of the segment whose refused pictures it takes again.
+        retried: of a retry, how many it takes again, by the reason that they were refused for.
     """
 
     __pydantic_config__ = FORBID
@@ -153,14 +188,25 @@ class Segment:
     first_shard: Count
     shards: Count
     rows: Count
+    shard_size: ShardSize
     corpus: Word
     passed_over: PassedOverRecord | None = None
     listed_with: dict[str, str] | None = None
+    ingest: IngestRecord | None = None
+    retries: Count | None = None
+    retried: dict[str, Count] = field(default_factory=dict)
+
+    @property
+    def range(self) -> range:
+        """Its shards."""
+        return range(self.first_shard, self.first_shard + self.shards)
 
 
 @dataclass(frozen=True)
 class DatasetRecord:
-    """``dataset.json``: what never changes, and the segments. ``shard_size`` is 0 until the corpus is listed.
+    """``dataset.json``: what never changes, and the segments, to which more are appended.
+
+    ``ingest`` are the settings that the dataset was begun with; a segment may have others, but for the geometry.
 
     Raises:
         ValueError: segments that contradict themselves.
@@ -170,35 +216,82 @@ class DatasetRecord:
 
     version: Count
     ingest: IngestRecord
-    shard_size: Rows
     segments: tuple[Segment, ...]
 
     def __post_init__(self) -> None:
-        if self.segments and not self.shard_size:
-            raise ValueError("shard_size is 0, not at least 1")
         shards = 0
         for number, segment in enumerate(self.segments):
-            wanted = -(-segment.rows // self.shard_size)
+            wanted = -(-segment.rows // segment.shard_size)
             if segment.first_shard != shards or segment.shards != wanted:
                 raise ValueError(
                     f"segments.{number} has {segment.shards} shards from {segment.first_shard} on; "
                     f"its {segment.rows} rows make {wanted} from {shards} on"
                 )
             shards += wanted
+            same = {name: getattr(self.ingest, name) for name in OF_ALL_SEGMENTS}
+            if {name: getattr(self.ingest_of(number), name) for name in OF_ALL_SEGMENTS} != same:
+                raise ValueError(f"segments.{number}.ingest has other {', '.join(OF_ALL_SEGMENTS)} than the dataset")
+            if segment.retries is None:
+                continue
+            if not (segment.retries < number and self.segments[segment.retries].retries is None):
+                raise ValueError(f"segments.{number}.retries is {segment.retries}, which is no segment to retry")
+            if sum(segment.retried.values()) != segment.rows:
+                raise ValueError(f"segments.{number}.retried does not add up to its {segment.rows} rows")
+
+    @property
+    def shards(self) -> int:
+        """Shards of all segments."""
+        return sum(segment.shards for segment in self.segments)
 
     @property
     def rows(self) -> int:
-        """What was listed."""
-        return sum(segment.rows for segment in self.segments)
+        """What was listed; what is taken again counts once."""
+        return sum(segment.rows for segment in self.segments if segment.retries is None)
+
+    @property
+    def retried(self) -> Counter[str]:
+        """How many refusals do not count any more because the picture was taken again, by their reasons."""
+        total: Counter[str] = Counter()
+        for segment in self.segments:
+            total.update(segment.retried)
+        return total
+
+    def segment_of(self, shard: int) -> int:
+        """The number of the segment that a shard belongs to.
+
+        Raises:
+            IndexError: there is no such shard.
+        """
+        for number, segment in enumerate(self.segments):
+            if shard in segment.range:
+                return number
+        raise IndexError(f"no shard {shard}")
+
+    def ingest_of(self, segment: int) -> IngestRecord:
+        """The settings of a segment, by its number."""
+        return self.segments[segment].ingest or self.ingest
 
 
 @dataclass(frozen=True)
 class LocalRecord:
-    """``_local.json``: the address of the corpus that each segment was listed from, as this machine has it."""
+    """``_local.json``: the address of the corpus that each segment was listed from, as this machine has it.
+
+    An empty one is not known here.
+    """
 
     __pydantic_config__ = FORBID
 
     corpora: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Growing:
+    """``_growing.json``: what an extend or a retry under way was asked for; how many ``segments`` there were before."""
+
+    __pydantic_config__ = FORBID
+
+    aim: Sha256
+    segments: Count
 
 
 @dataclass(frozen=True)

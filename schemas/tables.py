@@ -54,6 +54,8 @@ _SOURCES = pa.schema(
         ("columns", pa.string()),
         ("reason", pa.string()),
         ("fault", pa.string()),
+        ("retries_shard", pa.int32()),
+        ("retries_row", pa.int32()),
     ]
 )
 

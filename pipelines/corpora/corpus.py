@@ -10,14 +10,14 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import Refused
 from controlmill.schemas.files.shardfile import LISTED_GROUP_ROWS
-from controlmill.schemas.records import PassedOverRecord
+from controlmill.schemas.records import PassedOverRecord, Segment
 from controlmill.schemas.tables import SOURCES, TABLES
 
 from ..engine.rows import JobFault
@@ -29,6 +29,7 @@ MOST_KINDS = 10_000  # told apart while counting; dataset.json keeps the most fr
 KINDS_KEPT = 20
 NOTES_KEPT = 5
 LARGEST_SHARD = 512
+LISTING = {"table": SOURCES, "kind": SOURCES, "listing": {"version": 4}}
 SHARDS = 16  # that a small corpus is cut into, so that several workers share it
 T = TypeVar("T")
 
@@ -48,6 +49,7 @@ class Source(NamedTuple):
         columns: JSON of the values of columns that are kept, where the listing knows them; see :mod:`columns`.
         reason: of its refusal, where the listing knows a better one than that it is missing.
         fault: why it cannot be taken, where that is known from the listing alone.
+        retries_shard: the shard, and ``retries_row`` the row in the table ``rejected``, of the refusal that it follows.
     """
 
     source: str
@@ -59,6 +61,8 @@ class Source(NamedTuple):
     columns: str | None = None
     reason: str | None = None
     fault: str | None = None
+    retries_shard: int | None = None
+    retries_row: int | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,10 @@ class Corpus(ABC):
     def is_as_listed(self, source: Source) -> bool:
         """Whether a source is there, and as far as can be seen without reading it, as it was listed."""
 
+    def as_now(self, source: Source) -> Source:
+        """A source as it would be listed now, to be read once more; as it was, where the corpus cannot tell."""
+        return source
+
     @abstractmethod
     def explain(self, error: OSError, source: str = "") -> JobFault | Refused:
         """What an error of reading means, to be raised: a fault of one source, or of the whole corpus."""
@@ -188,6 +196,7 @@ class PassedOver:
         metadata: files that say captions of many pictures.
         named: pictures that those name; ``absent`` of them are not there.
         maps: pictures that those name as something else than the photograph (a conditioning image).
+        known: pictures that were listed from this corpus before, by their names.
         other: files of other endings, by ending.
         skipped: hidden files, and files in folders that are passed over, by the folder's name.
         again: folders that a link leads to, and that were listed before.
@@ -200,6 +209,7 @@ class PassedOver:
     named: int = 0
     absent: int = 0
     maps: int = 0
+    known: int = 0
     other: Counts = field(default_factory=Counts)
     skipped: Counts = field(default_factory=Counts)
     again: int = 0
@@ -226,25 +236,37 @@ class PassedOver:
 
 
 def write_listing(
-    dataset: Dataset, run: Run, sources: Iterator[Source], provenance: Mapping[str, object]
-) -> tuple[int, int]:
-    """Commit the listing shard by shard. A shard size that was not given is decided here, by the number of pictures.
+    dataset: Dataset,
+    run: Run,
+    sources: Iterator[Source],
+    corpus: str,
+    first_shard: int = 0,
+    shard_size: int | None = None,
+) -> Segment:
+    """Commit the listing shard by shard.
+
+    Args:
+        dataset: where.
+        run: the run that does it.
+        sources: what is listed.
+        corpus: the kind of corpus.
+        first_shard: where the shards begin.
+        shard_size: pictures in a shard; None: decided here, by the number of pictures.
 
     Returns:
-        (shards, rows).
+        The segment that it makes, without what was passed over.
     """
-    shards = rows = 0
-    if not dataset.config.shard_size:
+    if shard_size is None:
         first = list(islice(sources, SHARDS * LARGEST_SHARD))
-        dataset.config = replace(dataset.config, shard_size=shard_size_for(len(first)))
+        shard_size = shard_size_for(len(first))
         sources = chain(first, sources)
-    for part in batched(sources, dataset.config.shard_size):
-        made = {"table": SOURCES, **provenance}
-        with dataset.committing(run.id, SOURCES, shards, TABLES[SOURCES].schema, made) as writer:
+    shard, rows = first_shard, 0
+    for part in batched(sources, shard_size):
+        with dataset.committing(run.id, SOURCES, shard, TABLES[SOURCES].schema, LISTING) as writer:
             for group in batched(part, LISTED_GROUP_ROWS):
                 writer.write_group([source._asdict() for source in group])
-        shards, rows = shards + 1, rows + len(part)
-    return shards, rows
+        shard, rows = shard + 1, rows + len(part)
+    return Segment(first_shard, shard - first_shard, rows, shard_size, corpus)
 
 
 def shard_size_for(pictures: int) -> int:

@@ -107,6 +107,14 @@ class FolderCorpus(Corpus):
         except (OSError, Refused):
             return False
 
+    def as_now(self, source: Source) -> Source:
+        """The source with its size and time as they are now; without them where it is not there."""
+        try:
+            there = os.stat(self.path(source.source))
+        except (OSError, Refused):
+            return source._replace(size=None, etag=None)
+        return source._replace(size=there.st_size, etag=str(there.st_mtime_ns))
+
     def explain(self, error: OSError, source: str = "") -> JobFault | Refused:
         """Whether it is a file's own fault that it cannot be read, or that of a folder above it.
 

@@ -6,7 +6,7 @@ Whatever an engine reports, what counts is what is committed: it is compared wit
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from controlmill.schemas.dataset import Dataset
@@ -31,6 +31,7 @@ def run_stage(
     stage: Stage,
     resources: Resources,
     rows_of_shard: list[int],
+    shards: Collection[int] | None = None,
 ) -> None:
     """Do what a stage has left to do, commit by commit, and finish its tables.
 
@@ -41,6 +42,7 @@ def run_stage(
         stage: what.
         resources: with what.
         rows_of_shard: rows that each shard takes in, for progress.
+        shards: what is to be done; None: all shards.
 
     Raises:
         MillError: something could not be done. What was committed stays, and the same command goes on from there.
@@ -50,15 +52,28 @@ def run_stage(
     outputs = stage.outputs()
     committed = {table: dataset.committed(table) for table in outputs}
     done = set.intersection(*committed.values())
-    todo = [shard for shard in range(dataset.shards) if shard not in done]
+    todo = sorted(set(range(dataset.shards) if shards is None else shards) - done)
     if todo:
         failures = _do(dataset, stage, outputs, resources, rows_of_shard, committed, todo)
-        _account(dataset, outputs, failures)
-    for table in outputs:
-        if not committed[table].issuperset(range(dataset.shards)) or dataset.index(table) is None:
-            dataset.finish(table)
+        _account(dataset, todo, outputs, failures)
+    finish_tables(dataset, {table: set(todo) - shards for table, shards in committed.items()})
+
+
+def finish_tables(dataset: Dataset, made: Mapping[str, Collection[int]]) -> None:
+    """Write the indexes of tables whose shards are all there, put what was made anew in its place, write the card.
+
+    ``made`` are the shards of each table that were just made.
+    """
+    whole = set()
+    for table, new in made.items():
+        index, lacking = dataset.whole_index(table), set(range(dataset.shards)) - dataset.committed(table)
+        if lacking:
+            continue
+        if index is None or new:
+            dataset.finish(table, changed=new)
         clear_aside(dataset, table)
-    redone = dataset.redone.intersection(outputs)
+        whole.add(table)
+    redone = dataset.redone.intersection(whole)
     if redone:
         switch(dataset, ["images"] if "images" in redone else sorted(redone))
     card.write(Dataset.open(dataset.storage.address))
@@ -88,7 +103,7 @@ def _do(
         run.end()
 
 
-def _account(dataset: Dataset, tables: Iterable[str], failures: list[ShardFailure]) -> None:
+def _account(dataset: Dataset, todo: list[int], tables: Iterable[str], failures: list[ShardFailure]) -> None:
     """Compare what is committed with the shard list.
 
     Raises:
@@ -99,7 +114,7 @@ def _account(dataset: Dataset, tables: Iterable[str], failures: list[ShardFailur
         more = f"\n  and {len(failures) - 10} more" if len(failures) > 10 else ""
         raise MillError(f"{len(failures)} of {dataset.shards} shards could not be done:\n  {shown}{more}\n{GO_ON}")
     for table in tables:
-        lost = sorted(set(range(dataset.shards)) - dataset.committed(table))
+        lost = sorted(set(todo) - dataset.committed(table))
         if lost:
             raise MillError(
                 f"the engine ended without an error, but {len(lost)} of {dataset.shards} shards of {table} are not "

@@ -7,7 +7,7 @@ but that of the files which are lost.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,9 +37,9 @@ def mended(address: str | os.PathLike[str]) -> Dataset:
     if cut:
         switch(dataset, cut)
         dataset = Dataset.open(address)
-    if dataset.shards and dataset.index("images") is None and len(dataset.committed("images")) == dataset.shards:
+    if dataset.shards and dataset.whole_index("images") is None and len(dataset.committed("images")) == dataset.shards:
         try:
-            dataset.finish("images")
+            dataset.finish("images", changed=())
         except Damaged:  # ingest makes the file again
             return dataset
     return dataset
@@ -101,12 +101,17 @@ def look_at(dataset: Dataset, table: str) -> Committed:
         MillError: there are files that belong to no shard.
     """
     index, images = dataset.index(table), dataset.index("images")
-    if index is not None and len(index.shards) == dataset.shards:
-        stale = dataset.stale_shards(table, index)
-        return Committed([(index.provenance, 0)], stale, {} if stale else _misfits(dataset, table, index))
-    sums = images.digests if images else []
     found = Committed()
-    for shard in sorted(dataset.committed(table)):
+    known = len(index.shards) if index and len(index.shards) <= dataset.shards else 0
+    if index and known:
+        found.stale = dataset.stale_shards(table, index)
+        starts = [segment.first_shard for segment in dataset.config.segments if segment.first_shard < known]
+        found.made = [(index.made(shard), shard) for shard in starts]
+        if found.stale:
+            return found
+        found.damaged = _misfits(dataset, table, index)
+    sums = images.digests if images else []
+    for shard in sorted(shard for shard in dataset.committed(table) if shard >= known):
         try:
             footer = dataset.footer(table, shard)
         except Damaged as error:
@@ -126,13 +131,13 @@ def _misfits(dataset: Dataset, table: str, index: Index) -> dict[int, str]:
     for part in dataset.storage.folders(folder):
         for name, size in dataset.storage.files(f"{folder}/{part}").items():
             shard = int(name[:8]) if SHARD_NAME.fullmatch(name) else -1
-            if part != f"{shard // SHARDS_PER_FOLDER:04d}" or not 0 <= shard < len(index.shards):
+            if part != f"{shard // SHARDS_PER_FOLDER:04d}" or not 0 <= shard < dataset.shards:
                 surplus += [f"{folder}/{part}/{name}"] if name.endswith(".parquet") else []
-            elif size != index.shards[shard].bytes:
+            elif shard < len(index.shards) and size != index.shards[shard].bytes:
                 wrong[shard] = f"{folder}/{part}/{name} has {size:,} bytes, not {index.shards[shard].bytes:,}"
     if surplus:
         raise MillError(
-            f"{dataset.storage.path(surplus[0])} is no file of the {len(index.shards)} shards, but readers of the "
+            f"{dataset.storage.path(surplus[0])} is no file of the {dataset.shards} shards, but readers of the "
             f"folder take it ({len(surplus)} such in {table}): move it out of the dataset, then run the command again"
         )
     return wrong
@@ -156,8 +161,10 @@ def others_damaged(dataset: Dataset, tables: Sequence[str]) -> list[str]:
     return lines
 
 
-def check_committed(dataset: Dataset, table: str, wanted: Mapping[str, Any]) -> dict[int, str]:
-    """Look at how the committed shards of a table were made; the damaged ones, with what is wrong.
+def check_committed(
+    dataset: Dataset, table: str, wanted: Mapping[str, Any], shards: Collection[int] | None = None
+) -> dict[int, str]:
+    """Look at how the committed shards of a table were made (None: all of them); the damaged ones, with what is wrong.
 
     Raises:
         MillError: in another way than ``wanted``, or from other images than are there now; the difference is named.
@@ -165,6 +172,8 @@ def check_committed(dataset: Dataset, table: str, wanted: Mapping[str, Any]) -> 
     found = look_at(dataset, table)
     cost = "; all tables made from them are then to be redone too" if table == "images" else ""
     for made, shard in found.made:
+        if shards is not None and shard not in shards:
+            continue
         changed = differences(plain(made), wanted)
         if changed:
             raise MillError(
@@ -177,7 +186,7 @@ def check_committed(dataset: Dataset, table: str, wanted: Mapping[str, Any]) -> 
             f"{table} is stale: {len(found.stale)} shards were made from other images than are there now; "
             f"--overwrite {table} redoes it"
         )
-    return found.damaged
+    return {shard: fault for shard, fault in found.damaged.items() if shards is None or shard in shards}
 
 
 def check_listing(dataset: Dataset) -> None:

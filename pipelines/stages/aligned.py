@@ -86,7 +86,7 @@ def image_digests(address: str, run: str) -> list[str]:
     """
 
     def read() -> list[str]:
-        index = Dataset.open(address).index(IMAGES)
+        index = Dataset.open(address).whole_index(IMAGES)
         if index is None:
             raise MillError(f"the images of {address} are not complete; run controlmill ingest to go on")
         return index.digests

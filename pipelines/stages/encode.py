@@ -216,7 +216,7 @@ def check_encode(address: str, base: str, text: bool) -> None:
         MillError: no dataset, its images or captions are not complete, or no such base.
     """
     dataset = mended(address)
-    if dataset.index("images") is None:
+    if dataset.whole_index("images") is None:
         raise MillError(images_wanted(address))
     location(base)
     if text:

@@ -101,7 +101,7 @@ class Import(Stage):
         """
         for source in self.sources:
             table = source.condition.table
-            shards = sorted(dataset.committed(table))
+            shards = dataset.unfinished(table)
             if table in overwrite or not shards:
                 continue
             labels = source.open()

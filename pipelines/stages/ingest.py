@@ -50,9 +50,9 @@ class IngestConfig:
     downloads: DownloadOptions = DownloadOptions()
 
     @classmethod
-    def of(cls, dataset: Dataset) -> IngestConfig:
-        """What a dataset was made with."""
-        made = dataset.config.ingest
+    def of(cls, dataset: Dataset, segment: int | None = None) -> IngestConfig:
+        """What a dataset was begun with; or one of its segments, by its number, was made with."""
+        made = dataset.config.ingest if segment is None else dataset.config.ingest_of(segment)
         kept = Columns(kept=tuple((made.columns or {}).items()))
         return cls(made.resolution, made.fit, Limits(**vars(made.limits)), made.white, kept)
 

@@ -165,7 +165,7 @@ class Recaption(Stage):
             return
         files = CaptionFiles(self.corpus)
         changed = 0
-        for shard in sorted(dataset.committed(CAPTION.table)):
+        for shard in dataset.unfinished(CAPTION.table):
             with dataset.parquet(CAPTION.table, shard) as parquet:
                 before = [row["caption"] for row in read_rows(parquet, ["caption"])]
             now = (_found(files, source) for source in _sources(dataset, [shard]))

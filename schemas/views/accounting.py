@@ -20,14 +20,17 @@ def accounting(dataset: Dataset) -> list[str]:
 
     Empty while the images are not complete.
     """
-    index = dataset.index(IMAGES)
+    index = dataset.whole_index(IMAGES)
     if index is None:
         return []
     lines = []
-    for segment in dataset.config.segments:
-        entries = index.shards[segment.first_shard :][: segment.shards]
+    for number, segment in enumerate(dataset.config.segments):
+        if segment.retries is not None:  # it is accounted for where its pictures were listed first
+            continue
+        retries = [again for again in dataset.config.segments if again.retries == number]
+        entries = [index.shards[shard] for part in (segment, *retries) for shard in part.range]
         kept = sum(entry.rows for entry in entries)
-        refused = sum(sum(entry.reasons.values()) for entry in entries)
+        refused = sum(sum(entry.reasons.values()) for entry in entries) - sum(again.rows for again in retries)
         listed = [(kept, "kept"), (refused, "refused")]
         lines += passed_over_lines(segment.passed_over or {}, listed, _captions(entries, kept))
         several = sum(entry.several for entry in entries)
@@ -55,6 +58,7 @@ def passed_over_lines(said: Mapping[str, Any], listed: Sequence[tuple[int, str]]
     passed = [
         (said.get("texts", 0) + said.get("metadata", 0), "caption files"),
         (said.get("maps", 0), "that metadata names, but not as the picture"),
+        (said.get("known", 0), "in the dataset already"),
         (other["files"], f"not looked at ({_kinds(other)})"),
         (skipped["files"], f"in hidden or skipped folders ({_kinds(skipped)})"),
     ]

@@ -50,9 +50,9 @@ def inspect(dataset: Folder, options: InspectOptions, json: AsJson = False) -> N
             raise MillError("--json prints, --contact-sheet draws: ask for one after the other")
         print_json(dataset_summary(opened))
         return
-    listed, size = opened.config.rows, opened.config.shard_size
+    listed = opened.config.rows
     console.print(
-        f"{printable(opened.storage.address)}: {listed:,} pictures listed, {opened.shards} shards of {size}",
+        f"{printable(opened.storage.address)}: {listed:,} pictures listed, {opened.shards} shards",
         markup=False,
         soft_wrap=True,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from ..dataset import Dataset, TableState
 from ..files.shardfile import read_rows
 from ..maps.meaning import Reading
 from ..provenance import PlacementRecord
+from ..records import Segment
+from ..retries import refused_pictures, retried_rejects
 from ..stored import stored_condition
 from ..tables import IMAGES, REJECTED
 from ..terminal.printing import printable
@@ -32,8 +35,9 @@ def table_report(dataset: Dataset, tables: Sequence[str]) -> Table:
         report.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for name in tables:
         state = dataset.state(name)
-        reasons = dataset.state(REJECTED).reasons if name == IMAGES else state.reasons
-        made = state.status if state.status != "partial" else f"{state.committed} of {dataset.shards} shards"
+        reasons = refused_pictures(dataset) if name == IMAGES else state.reasons
+        shards = f"{state.committed} of {dataset.shards} shards"
+        made = {"partial": shards, "behind": f"behind: {shards}"}.get(state.status, state.status)
         refused = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items())) or "–"
         cells = (
             name,
@@ -58,16 +62,38 @@ def empty_lines(dataset: Dataset, tables: Sequence[str]) -> list[str]:
     ]
 
 
+def growth_lines(dataset: Dataset, segments: Sequence[Segment]) -> list[str]:
+    """What became of the pictures of some segments, a line for each."""
+    index, refused = dataset.whole_index(IMAGES), dataset.whole_index(REJECTED)
+    lines = []
+    for segment in segments if index and refused else ():
+        assert index and refused
+        kept = sum(index.shards[shard].rows for shard in segment.range)
+        reasons: Counter[str] = Counter()
+        for shard in segment.range:
+            reasons.update(refused.shards[shard].reasons)
+        what = "added" if segment.retries is None else "taken again"
+        said = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
+        lines.append(
+            f"{segment.rows:,} pictures {what}, in shards {segment.first_shard} to {segment.range.stop - 1}: "
+            f"{kept:,} kept{f', {reasons.total():,} refused ({said})' if reasons else ''}"
+        )
+    return lines
+
+
 def first_rejects(dataset: Dataset, count: int) -> list[str]:
-    """The first refused files: source, reason, error."""
+    """The first refused files: source, reason, error; those that were taken again are not among them."""
     rows = itertools.islice(_rejects(dataset), count)
     return [f"  refused {row['source']}: {row['reason']}, {row['error']}" for row in rows]
 
 
 def _rejects(dataset: Dataset) -> Iterator[dict[str, Any]]:
+    again = retried_rejects(dataset)
     for shard in sorted(dataset.committed(REJECTED)):
         with dataset.parquet(REJECTED, shard) as parquet:
-            yield from read_rows(parquet, ("source", "reason", "error"))
+            for number, row in enumerate(read_rows(parquet, ("source", "reason", "error"))):
+                if (shard, number) not in again:
+                    yield row
 
 
 def size_text(count: int) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ..dataset import VERSION, Dataset
 from ..files.documents import plain
 from ..records import CaptionCounts
-from ..tables import IMAGES, REJECTED, SOURCES
+from ..retries import refused_pictures
+from ..tables import IMAGES, SOURCES
 
 if TYPE_CHECKING:
     from .verify import Fault
@@ -18,18 +19,17 @@ def dataset_summary(dataset: Dataset) -> dict[str, Any]:
     """What is there and how it was made.
 
     Returns:
-        ``address``; ``version`` of the schema; ``shard_size``, ``shards`` and ``listed`` (pictures); ``ingest``, the
-        settings; ``captions``, with ``given`` and ``unread``; ``segments``, as in dataset.json, with what a listing
-        passed over; ``tables``, a list in the design's order. A table has ``table``, ``status`` (complete, stale or
+        ``address``; ``version`` of the schema; ``shards`` and ``listed`` (pictures); ``ingest``, the settings;
+        ``captions``, with ``given`` and ``unread``; ``segments``, as in dataset.json, with what a listing passed over;
+        ``tables``, a list in the design's order. A table has ``table``, ``status`` (complete, stale, behind or
         partial), ``committed`` (shards), ``rows``, ``bytes``, ``empty`` (maps without anything), ``refused`` (reason →
-        rows; of images the files that became none) and ``provenance`` (null while it is partial).
+        rows; of images the files that became none) and ``provenance`` (null while it is not complete).
     """
     images = dataset.index(IMAGES)
     captions = images.captions if images else CaptionCounts(0, 0)
     return {
         "address": dataset.storage.address,
         "version": VERSION,
-        "shard_size": dataset.config.shard_size,
         "shards": dataset.shards,
         "listed": dataset.config.rows,
         "ingest": plain(dataset.config.ingest),
@@ -41,7 +41,7 @@ def dataset_summary(dataset: Dataset) -> dict[str, Any]:
 
 def _table(dataset: Dataset, name: str) -> dict[str, Any]:
     state = dataset.state(name)
-    reasons = dataset.state(REJECTED).reasons if name == IMAGES else state.reasons
+    reasons = refused_pictures(dataset) if name == IMAGES else state.reasons
     return {
         "table": name,
         "status": state.status,

@@ -33,10 +33,11 @@ from ..fingerprint import differences, fingerprint, row_key
 from ..images.codecs import decode_image, decode_map
 from ..index import describe_file
 from ..maps.user_maps import coverage
-from ..names import REDO, shard_file
+from ..names import GROWING, REDO, shard_file
 from ..provenance import Provenance
-from ..records import Entry
+from ..records import Index
 from ..redo import leftovers
+from ..retries import retry_faults
 from ..stored import stored_condition
 from ..tables import BASE_TABLES, CACHES, IMAGES, LATENTS, REJECTED, SOURCES, TABLES, condition_schema, images_schema
 from ..terminal.printing import printable
@@ -78,6 +79,7 @@ def verify(dataset: Dataset, pixels: bool = True) -> Iterator[Fault]:
         yield from _guarded(CARD, _card_faults(dataset))
     if all(table in complete for table in BASE_TABLES):
         yield from _guarded("dataset.json", _settings(dataset))
+        yield from _guarded(SOURCES, (Fault("conservation", SOURCES, found) for found in retry_faults(dataset)))
         for shard in range(dataset.shards):
             yield from _guarded(f"shard {shard}", _conservation(dataset, shard))
             yield from _guarded(f"shard {shard}", _images(dataset, shard, pixels))
@@ -100,6 +102,8 @@ def _left_over(dataset: Dataset) -> Iterator[Fault]:
     storage = dataset.storage
     for run in storage.folders("_run"):
         yield Fault("commit", f"_run/{run}", "a job is at work, or did not end: the next one removes it then")
+    if storage.exists(GROWING):
+        yield Fault("commit", GROWING, "an extend or a retry is not ended: the same command goes on with it")
     for left in leftovers(storage):
         yield Fault("commit", REDO, left)
     for name in storage.folders():
@@ -131,6 +135,9 @@ def _table_faults(dataset: Dataset, table: str, check_layout: LayoutCheck) -> It
     if beyond:
         yield Fault("commit", table, f"files of no shard: {beyond[:5]}")
     missing = shards - len(committed) + len(beyond)
+    if index and len(index.shards) < shards:
+        yield Fault("commit", table, f"is behind: its index has {len(index.shards)} shards, the dataset {shards}")
+        return
     if missing:
         first = next(shard for shard in itertools.count() if shard not in committed)
         yield Fault("commit", table, f"{missing} of {shards} shards are missing, the first is {first}")
@@ -146,9 +153,9 @@ def _table_faults(dataset: Dataset, table: str, check_layout: LayoutCheck) -> It
     if len(index.shards) != shards:
         yield Fault("commit", table, f"its index has {len(index.shards)} shards, the dataset {shards}")
         return
-    for shard, entry in enumerate(index.shards):
+    for shard in range(shards):
         name = shard_file(table, shard)
-        yield from _guarded(name, _file_faults(dataset, table, name, entry, index.provenance, check_layout))
+        yield from _guarded(name, _file_faults(dataset, table, shard, index, check_layout))
     stale = dataset.stale_shards(table, index)
     if stale:
         yield Fault(
@@ -170,20 +177,21 @@ def _schema(table: str, provenance: Provenance, found: pa.Schema) -> pa.Schema:
 def _file_faults(
     dataset: Dataset,
     table: str,
-    name: str,
-    entry: Entry,
-    provenance: Provenance,
+    shard: int,
+    index: Index,
     check_layout: LayoutCheck,
 ) -> Iterator[Fault]:
     """One file against its index; whether its rows can be read safely."""
+    name = shard_file(table, shard)
+    entry, size_of_shard = index.shards[shard], dataset.config.segments[dataset.config.segment_of(shard)].shard_size
     check_layout(dataset.storage, name)
     with dataset.storage.open(name) as file:
         size = file.seek(0, os.SEEK_END)
         parquet = open_parquet(file)
         footer = read_footer(parquet)
-        if footer.rows > dataset.config.shard_size:
-            yield Fault("commit", name, f"has {footer.rows} rows, a shard at most {dataset.config.shard_size}")
-        for column in _schema(table, provenance, footer.schema):
+        if footer.rows > size_of_shard:
+            yield Fault("commit", name, f"has {footer.rows} rows, a shard of its segment at most {size_of_shard}")
+        for column in _schema(table, index.made(shard), footer.schema):
             place = footer.schema.get_field_index(column.name)
             kind = footer.schema.field(place).type if place >= 0 else None
             if kind != column.type:
@@ -196,20 +204,23 @@ def _file_faults(
             changed = ", ".join(name for name, value in vars(found).items() if value != getattr(entry, name))
             if changed:
                 yield Fault("commit", name, f"is not the file of the index: {changed}")
-    if footer.provenance.shared != provenance:
-        yield Fault("provenance", name, "was made in another way than the rest of the table")
+    if footer.provenance.shared != index.made(shard):
+        yield Fault("provenance", name, "was made in another way than its index says")
 
 
 def _settings(dataset: Dataset) -> Iterator[Fault]:
     """What ``dataset.json`` says is what the tables say."""
     index, sources = dataset.index(IMAGES), dataset.index(SOURCES)
-    made = index.provenance.ingest if index else None
-    if made and made != dataset.config.ingest:
-        changed = "; ".join(differences(plain(made), plain(dataset.config.ingest)))
-        yield Fault("provenance", "dataset.json", f"its settings are not those of the images: {changed}")
-    if sources and dataset.config.rows != sources.rows:
-        counted = f"it counts {dataset.config.rows} listed files, the sources another number"
-        yield Fault("conservation", "dataset.json", counted)
+    for number, segment in enumerate(dataset.config.segments if index and sources else ()):
+        assert index and sources
+        made, said = index.made(segment.first_shard).ingest, dataset.config.ingest_of(number)
+        if made and made != said and segment.shards:
+            changed = "; ".join(differences(plain(made), plain(said)))
+            where = f"the settings of segment {number} are not those of its images: {changed}"
+            yield Fault("provenance", "dataset.json", where)
+        if segment.rows != sum(sources.shards[shard].rows for shard in segment.range):
+            counted = f"segment {number} counts {segment.rows} listed files, the sources another number"
+            yield Fault("conservation", "dataset.json", counted)
 
 
 def _conservation(dataset: Dataset, shard: int) -> Iterator[Fault]:

@@ -186,7 +186,7 @@ def test_images_and_a_new_condition_cut_off_go_on_with_the_same_command(corpus: 
     (copy / "canny/0000/00000001.parquet").unlink()
     dataset = Dataset.open(copy)
     stage = Ingest(FolderCorpus(str(corpus)), IngestConfig.of(dataset))
-    aim = {**stage.provenance(), "shard_size": dataset.config.shard_size, "corpus": str(corpus)}
+    aim = {**stage.provenance(), "shard_size": dataset.config.segments[0].shard_size, "corpus": str(corpus)}
     redo.begin(dataset.storage, "images", aim)
     redo.switch(dataset.storage, "images")
     kept = [(copy / f"{name}/0000/00000000.parquet").stat().st_ino for name in ("images", "canny")]

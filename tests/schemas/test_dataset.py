@@ -24,7 +24,7 @@ IMAGES_MADE = Provenance("images", "images", INGEST)
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
     """An empty one."""
-    return Dataset.create(tmp_path / "dataset", INGEST, 8)
+    return Dataset.create(tmp_path / "dataset", INGEST)
 
 
 def _row(source: str) -> dict[str, str | None]:
@@ -59,7 +59,7 @@ def test_the_first_of_two_commits_stays(dataset: Dataset) -> None:
 
 
 def test_a_snapshot_stays_what_it_was_and_reads_each_index_once(dataset: Dataset) -> None:
-    dataset.list_from("photos", Segment(0, 1, 1, "folder"))
+    dataset.append([Segment(0, 1, 1, 8, "folder")], ["photos"])
     with dataset.committing("run", REJECTED, 0, SCHEMA, PROVENANCE) as writer:
         writer.write_group([_row("a.png")])
     dataset.finish(REJECTED)
@@ -83,7 +83,7 @@ def test_the_registry_tells_what_each_table_is() -> None:
 
 
 def test_an_index_is_written_as_its_files_say(dataset: Dataset) -> None:
-    dataset.list_from("photos", Segment(0, 1, 1, "folder"))
+    dataset.append([Segment(0, 1, 1, 8, "folder")], ["photos"])
     with dataset.committing("run", "images", 0, TABLES["images"].schema, IMAGES_MADE) as writer:
         writer.close({"reasons": {}, "rejects": [], "captions": {"given": 0, "unread": 0}, "several": 0})
     (entry,) = plain(dataset.finish("images"))["shards"]

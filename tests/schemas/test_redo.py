@@ -58,13 +58,13 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "fsync", lambda _: None)  # slow, and nobody cuts the power here
     fsspec.filesystem("memory").store.clear()
     there = Storage(tmp_path / "dataset" if request.param == "local" else "memory://bucket/dataset")
-    Dataset.create(there.address, IngestConfig().record(), 4).list_from("/photos", Segment(0, 3, 12, "folder"))
+    Dataset.create(there.address, IngestConfig().record()).append([Segment(0, 3, 12, 4, "folder")], ["/photos"])
     put(there, "", "old", 3)
     for name in ("canny", "images"):
         redo.begin(there, name, {})
     put(there, "_redo/", "new", 2)
     config = Dataset.open(there.address).config
-    there.write_json("_redo/dataset.json", replace(config, segments=(Segment(0, 2, 8, "folder"),)))
+    there.write_json("_redo/dataset.json", replace(config, segments=(Segment(0, 2, 8, 4, "folder"),)))
     return there
 
 

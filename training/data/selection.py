@@ -130,6 +130,11 @@ def check_tables(dataset: Dataset, conditions: Sequence[str]) -> dict[str, Condi
                 f"table {name} is not complete ({state.committed} of {dataset.shards} shards): "
                 "run the annotate command again to go on with it"
             )
+        if state.status == "behind":
+            raise MillError(
+                f"table {name} is behind ({state.committed} of {dataset.shards} shards): pictures were added to the "
+                f"dataset since it was made; controlmill annotate {dataset.storage.address} brings it up to date"
+            )
         if state.status == "stale":
             raise MillError(f"table {name} was made from other images: redo it with annotate … --overwrite {name}")
         found[name] = dataset.condition(name)

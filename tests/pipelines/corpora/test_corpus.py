@@ -45,7 +45,7 @@ def test_the_size_of_shards_follows_from_the_listing_unless_it_is_given(tmp_path
     photos = write_photos(tmp_path / "photos", 20)
     make(photos, tmp_path / "dataset", "canny", shard_size=None)
     dataset = Dataset.open(tmp_path / "dataset")
-    assert (dataset.config.shard_size, dataset.shards) == (16, 2)
+    assert (dataset.config.segments[0].shard_size, dataset.shards) == (16, 2)
     make(photos, tmp_path / "dataset", "canny", shard_size=16)
     make(photos, tmp_path / "dataset", "canny", shard_size=None)
     with pytest.raises(MillError, match="shard_size: 16, now 8"):

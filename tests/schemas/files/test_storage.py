@@ -108,7 +108,7 @@ def test_a_disk_without_hard_links_is_said_so(tmp_path: Path, monkeypatch: pytes
         lambda there: put(there, "a", b"1"),
         lambda there: there.write("a", b"1"),
         lambda there: there.remove("dataset.json"),
-        lambda _: Dataset.create("memory://bucket/new", INGEST, 4),
+        lambda _: Dataset.create("memory://bucket/new", INGEST),
     ],
 )
 def test_where_a_file_cannot_be_created_only_if_absent_nothing_is_changed(

@@ -210,8 +210,8 @@ def test_settings_that_are_not_the_tables(copy: Path) -> None:
     config["segments"][0]["rows"] += 1
     (copy / "dataset.json").write_text(json.dumps(config))
     said = found(copy)
-    assert ("provenance", "its settings are not those of the images: resolution: 128, now 999") in said
-    assert ("conservation", "it counts 14 listed files, the sources another number") in said
+    assert ("provenance", "the settings of segment 0 are not those of its images: resolution: 128, now 999") in said
+    assert ("conservation", "segment 0 counts 14 listed files, the sources another number") in said
 
 
 def test_a_damaged_index_and_a_strange_folder_are_listed_with_the_rest(copy: Path) -> None:
@@ -232,7 +232,7 @@ def test_files_made_in_two_ways_are_not_one_table(copy: Path) -> None:
     with ShardWriter(path, footer.schema.remove_metadata(), other) as writer:
         writer.write_group(table.to_pylist())
         writer.close(footer.summary)
-    with pytest.raises(MillError, match=r"shard 1 differs from shard 0 in annotator.version: 1, now 99"):
+    with pytest.raises(MillError, match=r"shard 1 differs from those before it in annotator.version: 1, now 99"):
         Dataset.open(copy).finish("canny")
     assert any(promise == "provenance" for promise, _ in found(copy))
 
@@ -277,7 +277,7 @@ def test_a_table_s_folder_holds_shard_files_alone(dataset: Path) -> None:
 def test_a_config_without_its_parts_is_damaged(copy: Path) -> None:
     for text, message in (
         ('["no", "config"]', "is damaged"),
-        ('{"version": 3}', "damaged .no ingest"),
+        ('{"version": 4}', "damaged .no ingest"),
     ):
         (copy / "dataset.json").write_text(text)
         with pytest.raises(MillError, match=message):

@@ -1,0 +1,272 @@
+"""A dataset grows: `extend` lists more corpora, `retry` takes again what was refused. Both append segments of shards.
+
+What is there already is not touched. New segments are named in ``dataset.json`` all at once, when all of them are
+listed; until then, and until their images are made, ``_growing.json`` says what the command was asked for, so that the
+same command, run again after it was killed, goes on and appends nothing twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.documents import plain
+from controlmill.schemas.files.shardfile import read_rows
+from controlmill.schemas.fingerprint import fingerprint
+from controlmill.schemas.names import GROWING
+from controlmill.schemas.records import Growing, Segment
+from controlmill.schemas.retries import retried_rejects
+from controlmill.schemas.tables import REJECTED, SOURCES
+
+from .corpora.corpus import Corpus, PassedOver, Source, batched, write_listing
+from .corpora.download_options import DownloadOptions
+from .engine.mend import check_listing, mended
+from .engine.process import Resources
+from .engine.run_folder import Run, require_alone
+from .ingestion import corpus_of, make_images, no_pictures
+from .stages.ingest import IngestConfig
+
+LOOKED_UP = 4096  # names at a time
+AGAIN = (  # reasons that may have changed; others follow from the settings, or from what a site asks for
+    *("missing", "unreadable", "changed", "truncated", "not_an_image", "out_of_memory", "killed_worker", "failed"),
+    *("timeout", "http_error", "too_many_redirects"),
+)
+OF_THE_BYTES = ("truncated", "not_an_image")  # the same bytes are refused again
+Listing = Callable[[Run], list[tuple[Segment, str]]]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What a command has appended: the dataset as it is now, and its segments before."""
+
+    dataset: Dataset
+    segments_before: int
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The new ones."""
+        return self.dataset.config.segments[self.segments_before :]
+
+    @property
+    def shards(self) -> range:
+        """Their shards."""
+        first = sum(segment.shards for segment in self.dataset.config.segments[: self.segments_before])
+        return range(first, self.dataset.shards)
+
+
+def extend(
+    address: str,
+    corpora: Sequence[Corpus],
+    resources: Resources,
+    config: IngestConfig,
+    shard_size: int | None = None,
+    limit: int = 0,
+) -> Growth:
+    """Append what corpora have and the dataset has not: a segment for each corpus with anything new.
+
+    Args:
+        address: of the dataset.
+        corpora: what is listed. Pictures that were listed from the same address before are passed over, by their names.
+        resources: what works.
+        config: how pictures are taken in; resolution and fit are the dataset's.
+        shard_size: pictures in a shard; None: by the number of pictures, as for a new dataset.
+        limit: take only so many new pictures of each corpus, the first in its order; 0 for all.
+
+    Raises:
+        MillError: there is no dataset, or a corpus without pictures; see also :func:`ingestion.make_images`.
+    """
+    dataset = _dataset_to_grow(address)
+    for corpus in corpora:
+        if next(corpus.list(leave_out=(dataset.storage.address,)), None) is None:
+            raise MillError(no_pictures(corpus, (dataset.storage.address,)))
+    settings = plain(config.record())
+    named = [[corpus.kind, corpus.address] for corpus in corpora]
+    aim = {"extend": named, "ingest": settings, "shard_size": shard_size, "limit": limit}
+
+    def listing(run: Run) -> list[tuple[Segment, str]]:
+        appended: list[tuple[Segment, str]] = []
+        for corpus in corpora:
+            passed = PassedOver()
+            listed = corpus.list(passed, (dataset.storage.address,))
+            sources = _not_listed(listed, _names_listed(dataset, corpus), passed)
+            first_shard = dataset.shards + sum(segment.shards for segment, _ in appended)
+            taken = islice(sources, limit) if limit else sources
+            segment = write_listing(dataset, run, taken, corpus.kind, first_shard, shard_size)
+            if segment.rows:
+                # where the listing was not gone through, only what was met on the way is known
+                over = PassedOver(known=passed.known) if segment.rows == limit else passed
+                settings, chosen = _other_settings(dataset, config), corpus.listed_with() or None
+                segment = replace(segment, passed_over=over.said(), listed_with=chosen, ingest=settings)
+                appended.append((segment, corpus.address))
+        return appended
+
+    return _grow(dataset, aim, listing, resources, config.downloads)
+
+
+def retry(
+    address: str,
+    resources: Resources,
+    reasons: Sequence[str] = (),
+    config: IngestConfig | None = None,
+    downloads: DownloadOptions = DownloadOptions(),  # noqa: B008 it is frozen
+) -> Growth:
+    """Take again what was refused: a segment for each one that has such pictures, with just these.
+
+    Args:
+        address: of the dataset.
+        resources: what works.
+        reasons: take what was refused for these; none: for :data:`AGAIN`, but for files that are seen to be unchanged.
+        config: how pictures are taken in; None: as they were.
+        downloads: how pictures of URL lists are fetched.
+
+    Raises:
+        MillError: there is no dataset, or it is not known where its pictures are; see :func:`ingestion.make_images`.
+    """
+    dataset = _dataset_to_grow(address)
+    aim = {"retry": sorted(reasons), "ingest": plain(config.record()) if config else None}
+
+    def listing(run: Run) -> list[tuple[Segment, str]]:
+        appended: list[tuple[Segment, str]] = []
+        for number, segment in enumerate(dataset.config.segments):
+            if segment.retries is not None:
+                continue
+            first_shard = dataset.shards + sum(new.shards for new, _ in appended)
+            retried: Counter[str] = Counter()
+            sources = _refused(dataset, number, reasons, retried)
+            new = write_listing(dataset, run, sources, segment.corpus, first_shard, segment.shard_size)
+            if new.rows:
+                settings = _other_settings(dataset, config) if config else segment.ingest
+                new = replace(new, listed_with=segment.listed_with, ingest=settings, retries=number)
+                new = replace(new, retried=dict(sorted(retried.items())))
+                appended.append((new, dataset.corpora[number]))
+        return appended
+
+    return _grow(dataset, aim, listing, resources, downloads)
+
+
+def _dataset_to_grow(address: str) -> Dataset:
+    dataset = mended(address)
+    if not dataset.config.segments:
+        raise MillError(f"{address} has nothing listed yet: run the ingest command again to go on with it")
+    require_alone(dataset.storage)
+    _drop_unlisted(dataset)
+    check_listing(dataset)
+    return dataset
+
+
+def _drop_unlisted(dataset: Dataset) -> None:
+    """Remove the listing of a command that was killed before it was whole."""
+    for shard in dataset.committed(SOURCES):
+        if shard >= dataset.shards:
+            dataset.storage.remove(dataset.file(SOURCES, shard))
+
+
+def _grow(
+    dataset: Dataset, aim: dict[str, Any], listing: Listing, resources: Resources, downloads: DownloadOptions
+) -> Growth:
+    """Append segments and make their images; or go on with it."""
+    storage, wanted = dataset.storage, fingerprint(aim)
+    begun = storage.read_json(GROWING, Growing)
+    if begun is None or begun.aim != wanted:
+        make_images(dataset, resources, downloads=downloads)  # of a command that was killed, and is not asked for again
+        dataset = Dataset.open(storage.address)
+        begun = Growing(wanted, len(dataset.config.segments))
+        storage.write_json(GROWING, begun)
+    if len(dataset.config.segments) <= begun.segments:
+        run = Run.start(storage)
+        try:
+            appended = listing(run)
+        finally:
+            run.end()
+        if appended:
+            dataset.append([segment for segment, _ in appended], [address for _, address in appended])
+    make_images(dataset, resources, downloads=downloads)
+    storage.remove(GROWING)
+    return Growth(Dataset.open(storage.address), begun.segments)
+
+
+def _other_settings(dataset: Dataset, config: IngestConfig) -> Any:
+    """The settings as a segment has them: none where they are the dataset's."""
+    record = config.record()
+    return None if record == dataset.config.ingest else record
+
+
+# what was listed before
+
+
+def _name(source: str, locator: str | None) -> bytes:
+    return hashlib.blake2b(f"{source}\0{locator or ''}".encode(), digest_size=16).digest()
+
+
+def _names_listed(dataset: Dataset, corpus: Corpus) -> np.ndarray:
+    """Hashes of the names that were listed from a corpus before, sorted: 16 bytes a picture."""
+    hashes = bytearray()
+    for segment, address in zip(dataset.config.segments, dataset.corpora, strict=True):
+        if segment.retries is not None or (segment.corpus, address) != (corpus.kind, corpus.address):
+            continue
+        for shard in segment.range:
+            with dataset.parquet(SOURCES, shard) as parquet:
+                for row in read_rows(parquet, ["source", "locator"]):
+                    hashes += _name(row["source"], row["locator"])
+    return np.sort(np.frombuffer(hashes, "S16"))
+
+
+def _not_listed(sources: Iterator[Source], listed: np.ndarray, passed: PassedOver) -> Iterator[Source]:
+    """The sources whose names are not among those that were listed before; the others are counted."""
+    for part in batched(sources, LOOKED_UP):
+        names = np.array([_name(source.source, source.locator) for source in part], "S16")
+        places = np.searchsorted(listed, names)
+        for source, name, place in zip(part, names, places, strict=True):
+            if place < len(listed) and listed[place] == name:
+                passed.known += 1
+            else:
+                yield source
+
+
+# what was refused
+
+
+def _refused(dataset: Dataset, number: int, reasons: Sequence[str], retried: Counter[str]) -> Iterator[Source]:
+    """What is to be taken again of a segment and of its retries, as it would be listed now; counted by reason."""
+    segments = dataset.config.segments
+    parts = [part for n, part in enumerate(segments) if number in (n, part.retries)]
+    again = retried_rejects(dataset)
+    corpus: Corpus | None = None
+    for shard in (shard for part in parts for shard in part.range):
+        listed: dict[str, list[Source]] | None = None
+        with dataset.parquet(REJECTED, shard) as parquet:
+            for row, reject in enumerate(read_rows(parquet, ["source", "reason"])):
+                if reject["reason"] not in (reasons or AGAIN) or (shard, row) in again:
+                    continue
+                corpus = corpus or corpus_of(dataset, number)
+                listed = _sources_by_name(dataset, shard) if listed is None else listed
+                if not listed[reject["source"]]:
+                    raise MillError(
+                        f"{dataset.file(REJECTED, shard)} names what was not listed: controlmill verify tells more"
+                    )
+                source = listed[reject["source"]].pop(0)
+                if source.fault:  # the listing says so, and taking it again changes nothing
+                    continue
+                now = corpus.as_now(source)
+                unchanged = source.etag is not None and (now.size, now.etag) == (source.size, source.etag)
+                if not reasons and reject["reason"] in OF_THE_BYTES and unchanged:
+                    continue
+                retried[reject["reason"]] += 1
+                yield now._replace(retries_shard=shard, retries_row=row)
+
+
+def _sources_by_name(dataset: Dataset, shard: int) -> dict[str, list[Source]]:
+    found: defaultdict[str, list[Source]] = defaultdict(list)
+    with dataset.parquet(SOURCES, shard) as parquet:
+        for row in read_rows(parquet):
+            source = Source(**row)
+            found[source.source].append(source)
+    return found
