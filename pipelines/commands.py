@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from .request import Request
 
 PHOTOS_HELP = (
-    "Pictures: a folder with its subfolders, archives ('corpus/{00000..00099}.tar'), or a list of URLs (urls.csv)."
+    "Pictures: a folder with its subfolders, tars ('corpus/{00000..00099}.tar'), Parquet files ('crawl/*.parquet'), "
+    "a list of URLs (urls.csv), hf://datasets/OWNER/NAME, or any of these on s3:// or gs://."
 )
 Photos = Annotated[str, typer.Argument(help=PHOTOS_HELP, show_default=False)]
 CONDITIONS_HELP = (

@@ -55,7 +55,9 @@ class FolderCorpus(Corpus):
         root = self.address
         if not os.path.isdir(root):
             raise MillError(f"{root}: no such folder")
-        walk = Walk(PassedOver() if passed is None else passed, Metadata(passed) if passed is not None else None)
+        walk = Walk(
+            PassedOver() if passed is None else passed, Metadata(passed, self.columns) if passed is not None else None
+        )
         yield from walk_through(walk, root, {identity(folder) for folder in leave_out if os.path.isdir(folder)})
 
     def nothing_listed(self) -> str:

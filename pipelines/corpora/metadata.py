@@ -21,26 +21,36 @@ from controlmill.schemas.errors import MillError
 from controlmill.schemas.images.formats import HEIF_ENDINGS, picture_endings
 
 from .captions import MAX_BYTES, caption_keys, encoding_of, first_caption
+from .columns import Columns
 from .corpus import PassedOver
 from .files import MAKE_ROOM
 
 NAMES = ("prompt.json", "metadata.csv", "metadata.jsonl")  # where several name a picture, the last one counts
 PICTURE_COLUMNS = ("file_name", "image_file_name", "image", "target")  # the first that is there
 MAX_LINE = 1_000_000  # characters
-CREATE = "CREATE TABLE named (path TEXT PRIMARY KEY, photo INTEGER, caption TEXT, file INTEGER) WITHOUT ROWID"
+MAX_KEPT = 100_000
+CREATE = (
+    "CREATE TABLE named (path TEXT PRIMARY KEY, photo INTEGER, caption TEXT, columns TEXT, file INTEGER) WITHOUT ROWID"
+)
 PUT_PHOTO = """
-    INSERT INTO named VALUES (?, 1, ?, ?) ON CONFLICT (path)
-    DO UPDATE SET photo = 1, caption = excluded.caption, file = excluded.file
+    INSERT INTO named VALUES (?, 1, ?, ?, ?) ON CONFLICT (path)
+    DO UPDATE SET photo = 1, caption = excluded.caption, columns = excluded.columns, file = excluded.file
     WHERE photo = 0 OR excluded.file > file
 """
-PUT_OTHER = "INSERT OR IGNORE INTO named VALUES (?, 0, NULL, ?)"
+PUT_OTHER = "INSERT OR IGNORE INTO named VALUES (?, 0, NULL, NULL, ?)"
 
 
 class Metadata:
-    """What the metadata files that were met so far say. ``passed`` counts."""
+    """What the metadata files that were met so far say. ``passed`` counts.
 
-    def __init__(self, passed: PassedOver):
+    Args:
+        passed: counts what is met.
+        columns: what is kept of a picture's line beside its caption, and which of its values is that.
+    """
+
+    def __init__(self, passed: PassedOver, columns: Columns = Columns()):  # noqa: B008 it is frozen
         self.passed = passed
+        self.columns = columns
         self._endings = picture_endings() | HEIF_ENDINGS
         self._database: sqlite3.Connection | None = None
         self._files = self._found = 0
@@ -73,7 +83,12 @@ class Metadata:
         if column is None:
             self.passed.note(f"{prefix}{name}, line {number}: names no picture")
             return
-        captions = caption_keys(row)
+        chosen = self.columns.caption
+        captions = [key for key in row if key == chosen] if chosen else caption_keys(row)
+        kept = json.dumps({key: row[key] for key in self.columns.names if key in row}) if self.columns.kept else None
+        if kept and len(kept) > MAX_KEPT:
+            self.passed.note(f"{prefix}{name}, line {number}: more than {MAX_KEPT} characters to keep")
+            kept = None
         try:
             caption = first_caption(row, captions)
             if caption and len(caption) > MAX_BYTES:
@@ -89,7 +104,7 @@ class Metadata:
             value for key, value in row.items() if key != column and key not in captions and self._is_picture(value)
         ]
         try:
-            self._run(PUT_PHOTO, _path(prefix, row[column]), caption, self._files)
+            self._run(PUT_PHOTO, _path(prefix, row[column]), caption, kept, self._files)
             for other in others:
                 self._run(PUT_OTHER, _path(prefix, other), self._files)
         except UnicodeEncodeError:
@@ -105,15 +120,15 @@ class Metadata:
     def _is_picture(self, value: Any) -> bool:
         return isinstance(value, str) and os.path.splitext(value)[1].lower() in self._endings
 
-    def look_up(self, address: str) -> tuple[bool, str | None]:
-        """(whether a picture is to be taken, its caption); one that no file names is taken."""
+    def look_up(self, address: str) -> tuple[bool, str | None, str | None]:
+        """(whether a picture is to be taken, its caption, JSON of its kept columns); one that no file names is."""
         if self._database is None:
-            return True, None
-        found = self._run("SELECT photo, caption FROM named WHERE path = ?", address).fetchone()
+            return True, None, None
+        found = self._run("SELECT photo, caption, columns FROM named WHERE path = ?", address).fetchone()
         if found is None:
-            return True, None
+            return True, None, None
         self._found += found[0]
-        return bool(found[0]), found[1]
+        return bool(found[0]), found[1], found[2]
 
     def close(self) -> None:
         """Count what was named, and forget it."""

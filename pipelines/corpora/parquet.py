@@ -26,7 +26,7 @@ from .archives import ArchiveCorpus, located, named, refused
 from .captions import MAX_BYTES, caption_in
 from .corpus import PassedOver, Record, Source
 from .folder import MAX_CAPTION_ERROR
-from .img2dataset import refusal
+from .img2dataset import SUCCESS, refusal
 from .places import Place, speaking_of
 from .row_groups import RowGroups
 from .table_layout import BUFFER, Layout, check_file, kept_type, layout_of
@@ -65,7 +65,7 @@ class ParquetCorpus(ArchiveCorpus):
             for group in range(parquet.metadata.num_row_groups):
                 for row, said in enumerate(_listed(parquet, group, layout)):
                     source = named(_name(said, layout) or f"{place.name}/{number}")
-                    if layout.status and not source.fault and said["status"] != "success":
+                    if layout.status and not source.fault and said["status"] != SUCCESS:
                         source = refused(source, *refusal(said["status"], said["error_message"]))
                     yield source._replace(locator=f"{group}+{row} @{place.name}", etag=place.mark)
                     number += 1

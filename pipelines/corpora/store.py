@@ -99,7 +99,7 @@ class StoreCorpus(Corpus):
         """All pictures below the folder; see :meth:`FolderCorpus.list`."""
         places = self.places
         counts = PassedOver() if passed is None else passed
-        walk = StoreWalk(counts, Metadata(passed) if passed is not None else None, places=places)
+        walk = StoreWalk(counts, Metadata(passed, self.columns) if passed is not None else None, places=places)
         try:
             with speaking_of(places.storage):
                 if not places.storage.fs.isdir(places.storage.path()):

@@ -21,6 +21,7 @@ from .archives import ArchiveCorpus, located, named, refused
 from .captions import ENDINGS, MAX_BYTES, caption_keys, caption_of_file, encoding_of, first_caption
 from .corpus import PassedOver, Record, Source
 from .folder import MAX_CAPTION_ERROR
+from .not_downloaded import not_downloaded
 from .places import Place
 from .tar_members import Member, members
 
@@ -65,6 +66,7 @@ class TarCorpus(ArchiveCorpus):
             why = error.strerror or error_text(error)
             raise MillError(f"{self.places.root}/{place.name} cannot be read: {why}") from error
         yield from self._sample(place, sample, passed)
+        yield from not_downloaded(self.places, place)
 
     def _part(self, member: Member, passed: PassedOver) -> tuple[str, str] | None:
         """(key, ending) of a member of a sample; anything else is counted."""

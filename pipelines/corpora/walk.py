@@ -179,14 +179,14 @@ class Walk:
         name = entry[0]
         address = _utf8(here.prefix + name)
         fault = NOT_UTF8 if address != here.prefix + name else None
-        caption = None
+        caption = columns = None
         if self.metadata and not fault:
-            is_photo, caption = self.metadata.look_up(address)
+            is_photo, caption, columns = self.metadata.look_up(address)
             if not is_photo:
                 self.passed.maps += 1
                 return None
         size, etag = self.facts(path, entry)
-        return Source(address, size=size, etag=etag, caption=caption, texts=here.texts, fault=fault)
+        return Source(address, None, size, etag, caption, here.texts, columns, fault=fault)
 
 
 def identity(path: str) -> int | str:

@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from controlmill.pipelines.corpora import not_downloaded, row_groups
 from controlmill.pipelines.corpora import parquet as module
-from controlmill.pipelines.corpora import row_groups
 from controlmill.pipelines.corpora.columns import Columns, parse_columns
 from controlmill.pipelines.corpora.corpus import Source
 from controlmill.pipelines.corpora.parquet import ParquetCorpus
 from controlmill.pipelines.corpora.table_layout import check_file
+from controlmill.pipelines.corpora.tar import TarCorpus
 from controlmill.pipelines.engine.rows import JobFault, RowStep, run_rows
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError, Refused
@@ -28,7 +29,7 @@ from controlmill.schemas.files.shardfile import ShardFile
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.views.verify import verify
 from tests.helpers import command, rows, write_photos
-from tests.pipelines.corpora.test_tar import MANY
+from tests.pipelines.corpora.test_tar import MANY, write_tar
 
 AS_BUILT = ("--resolution", "128", "--min-side", "16")
 
@@ -115,6 +116,24 @@ def test_rows_that_img2dataset_did_not_get_are_refused_with_its_reasons(tmp_path
         *("http_error", "timeout", "http_error", "opted_out", "http_error", "not_an_image")
     ]
     assert listed[5][1] == "http_error: img2dataset: failed_to_download"
+
+
+def test_what_img2dataset_says_beside_its_tars_is_listed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(not_downloaded, "LayoutCheck", lambda _: Inline())
+    for number in range(2):
+        write_tar(tmp_path / f"{number}.tar", [(f"{number}0.jpg", b"1"), (f"{number}0.json", b'{"caption": "c"}')])
+    keys = {"key": ["00", "01"], "url": ["http://a", "http://b"], "status": ["success", "failed_to_download"]}
+    write(tmp_path / "0.parquet", {**keys, "error_message": [None, "The read operation timed out"]})
+    write(tmp_path / "1.parquet", {"of": ["others"]})
+    listed = [(source.source, source.reason, source.fault) for source in TarCorpus(str(tmp_path / "*.tar")).list()]
+    assert listed == [
+        ("00.jpg", None, None),
+        ("01.jpg", "timeout", "img2dataset: The read operation timed out"),
+        ("10.jpg", None, None),
+    ]
+    (tmp_path / "1.parquet").write_bytes(b"x")
+    with pytest.raises(MillError, match=r"1\.parquet cannot be read"):
+        list(TarCorpus(str(tmp_path / "*.tar")).list())
 
 
 def test_columns_are_kept_with_their_types(tmp_path: Path) -> None:
