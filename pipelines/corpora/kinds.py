@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import posixpath
-from contextlib import closing
 
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files.shardfile import naming
 
 from .columns import Columns
 from .corpus import Corpus
@@ -61,9 +59,7 @@ def open_corpus(
 
 def _names_urls(address: str, columns: Columns) -> bool:
     """Whether a Parquet corpus has a column of URLs and none of pictures, or the chosen column is one of texts."""
-    corpus = ParquetCorpus(address)
-    with closing(corpus.open(corpus.places.find()[0].name)) as parquet, naming(parquet.name):
-        schema = parquet.schema_arrow
+    schema = ParquetCorpus(address).schema()
     pictures = {field.name for field in schema if "binary" in str(field.type)}  # also of a struct
     if columns.image:
         return columns.image in set(schema.names) - pictures

@@ -49,18 +49,34 @@ class ParquetCorpus(ArchiveCorpus):
         """All rows, file by file; see :meth:`Corpus.list`. Files are looked at by a process of its own first."""
         with LayoutCheck(check_file) as check:
             for place in self.places.find(leave_out):
-                seen = ("looked at", self.places.root, place.name, place.mark)
-                try:
-                    this_worker().once(seen, functools.partial(_checked, check, self.places.storage, place.name))
+                with self._looked_at(place, check):
                     yield from self.list_file(place, PassedOver() if passed is None else passed)
-                except (Damaged, OSError) as error:
-                    why = error_text(error) if isinstance(error, OSError) else error
-                    raise MillError(f"{self.places.root}/{place.name} cannot be read: {why}") from error
+
+    @contextmanager
+    def _looked_at(self, place: Place, check: LayoutCheck) -> Iterator[None]:
+        """What is wrong with a file, or found wrong while it is read, is a MillError with its name."""
+        seen = ("looked at", self.places.root, place.name, place.mark)
+        try:
+            this_worker().once(seen, functools.partial(_checked, check, self.places.storage, place.name))
+            yield
+        except (Damaged, OSError) as error:
+            why = error_text(error) if isinstance(error, OSError) else error
+            raise MillError(f"{self.places.root}/{place.name} cannot be read: {why}") from error
+
+    def schema(self) -> pa.Schema:
+        """The columns of the first file.
+
+        Raises:
+            MillError: there is none, or it cannot be read.
+        """
+        place = self.places.find()[0]
+        with LayoutCheck(check_file) as check, self._looked_at(place, check), closing(self.open(place.name)) as parquet:
+            return parquet.schema_arrow
 
     def list_file(self, place: Place, passed: PassedOver) -> Iterator[Source]:
         """The rows of a file."""
         with closing(self.open(place.name)) as parquet:
-            layout = layout_of(parquet, self.columns)
+            layout = layout_of(parquet.schema_arrow, self.columns, parquet.name)
             number = 0
             for group in range(parquet.metadata.num_row_groups):
                 for row, said in enumerate(_listed(parquet, group, layout)):
@@ -83,18 +99,9 @@ class ParquetCorpus(ArchiveCorpus):
         """The types of the columns in the first file; see :meth:`Corpus.kept_types`."""
         if not self.columns.kept:
             return {}
-        with self._first() as parquet:
-            layout_of(parquet, self.columns)
-            return {name: kept_type(parquet.schema_arrow.field(name)) for name in self.columns.names}
-
-    @contextmanager
-    def _first(self) -> Iterator[ShardFile]:
-        name = self.places.find()[0].name
-        try:
-            with closing(self.open(name)) as parquet:
-                yield parquet
-        except OSError as error:
-            raise MillError(f"{self.places.root}/{name} cannot be read: {error_text(error)}") from error
+        schema = self.schema()
+        layout_of(schema, self.columns, self.address)
+        return {name: kept_type(schema.field(name)) for name in self.columns.names}
 
     def nothing_listed(self) -> str:
         """See :meth:`Corpus.nothing_listed`."""
@@ -134,7 +141,7 @@ class ParquetCorpus(ArchiveCorpus):
 
     def _opened(self, name: str) -> tuple[ShardFile, Layout]:
         parquet = self.open(name)
-        return parquet, layout_of(parquet, self.columns)
+        return parquet, layout_of(parquet.schema_arrow, self.columns, parquet.name)
 
 
 def _checked(check: LayoutCheck, storage: Storage, name: str) -> bool:

@@ -45,17 +45,16 @@ class Layout:
         return [self.picture, *dict.fromkeys([*([self.caption] if self.caption else []), *self.kept])]
 
 
-def layout_of(parquet: ShardFile, chosen: Columns) -> Layout:
-    """Where a file has what is read of it.
+def layout_of(schema: pa.Schema, chosen: Columns, file: str) -> Layout:
+    """Where a file of these columns has what is read of it; errors name the ``file``.
 
     Raises:
         MillError: it has no picture, or not the chosen columns.
     """
-    schema = parquet.schema_arrow
     lacking = {name for name in (*chosen.names, chosen.caption) if name} - set(schema.names)
     if lacking:
-        raise MillError(f"{parquet.name}: no column {', '.join(sorted(lacking))}; {_columns(schema)}")
-    picture = schema.field(_picture(schema, parquet.name, chosen.image))
+        raise MillError(f"{file}: no column {', '.join(sorted(lacking))}; {_columns(schema)}")
+    picture = schema.field(_picture(schema, file, chosen.image))
     is_struct = pa.types.is_struct(picture.type)
     texts = [field.name for field in schema if is_text(field.type)]
     has_path = is_struct and picture.type.get_field_index("path") >= 0
