@@ -75,9 +75,9 @@ def our_step(dataset: Path, folder: Path, base: Path, caches: str) -> Callable[[
 
     def step() -> None:
         started = time.monotonic()
-        loss, norm = trainer.train_step(next(source))
+        result = trainer.train_step(next(source))
         trainer.step += 1
-        log.step(trainer.step, loss, norm, RATE, time.monotonic() - started)
+        log.step(trainer.step, result.loss, result.norm, RATE, time.monotonic() - started)
 
     return step
 

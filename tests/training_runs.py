@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +71,23 @@ def losses(run: Path) -> list[float]:
 def weights(run: Path) -> dict[str, torch.Tensor]:
     """Of the ControlNet that a run offers."""
     return load_file(run / "diffusion_pytorch_model.safetensors")
+
+
+def equal(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
+    """Whether tensors are the same, bit for bit, by the same names."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+FLAGS = ("condition", "base", "steps", "batch_size", "learning_rate", "held_out", "evaluation_samples", "device")
+
+
+def flags_of(config: TrainConfig) -> list[str]:
+    """The flags that ask for a short run's settings."""
+    values = asdict(config)
+    return [f"--{name.replace('_', '-')}={values[name]}" for name in FLAGS]
+
+
+def two_processes(dataset: Path, run: Path, config: TrainConfig) -> list[str]:
+    """The command that trains a new run by two processes."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "controlmill"]
+    return [*launch, "train", str(dataset), str(run), *flags_of(config)]

@@ -28,6 +28,7 @@ from controlmill.annotators.runtime.torch_device import allow_tf32, torch_dtype
 from controlmill.bases.registry import read_facts
 from controlmill.evaluation.rows import Sample
 from controlmill.schemas.conditions import CONDITIONS
+from controlmill.training.arithmetic import arithmetic
 from controlmill.training.config import TrainConfig
 from controlmill.training.data.ahead import ahead
 from controlmill.training.data.cache_use import Caches
@@ -86,7 +87,8 @@ class Bench:
         """Our trainer's step."""
         trainer = self.trainer("ours", changes, caches)
         source = ahead(self.batches(caches), trainer.prepare)
-        row = self.timed(lambda: our_step(trainer, next(source)))
+        with arithmetic(trainer.config.tf32, trainer.config.deterministic):
+            row = self.timed(lambda: our_step(trainer, next(source)))
         source.close()
         if not caches and "compile" not in changes:
             plan = make_plan(trainer.config, read_facts(self.base), self.side, self.side).total / 2**20
@@ -129,7 +131,7 @@ class Bench:
         """Whether four steps are, bit for bit, two steps, a checkpoint and two more."""
         changes = {"precision": "bf16", "deterministic": True}
         pool = [next(source) for source in [self.batches(False)] for _ in range(4)]
-        try:
+        with arithmetic(tf32=False, deterministic=True):
             whole = self.trainer("whole", changes, caches=False)
             for samples in pool:
                 our_step(whole, whole.prepare(samples))
@@ -144,8 +146,6 @@ class Bench:
             for samples in pool[2:]:
                 our_step(again, again.prepare(samples))
             found = copied(again)
-        finally:
-            torch.use_deterministic_algorithms(False)
         unequal = sum(not torch.equal(expected[name], found[name]) for name in expected)
         return {"tensors": len(expected), "tensors_that_differ": unequal}
 
@@ -158,7 +158,7 @@ class Bench:
         good, before = scaler.get_scale(), copied(trainer)
         scaler.update(2.0**100)
         our_step(trainer, next(source))
-        skipped, halved = trainer.overflows, scaler.get_scale() / 2.0**100
+        skipped, halved = trainer.divergence.overflows, scaler.get_scale() / 2.0**100
         unchanged = all(torch.equal(before[name], value) for name, value in copied(trainer).items())
         scaler.update(good)
         our_step(trainer, next(source))
@@ -167,7 +167,7 @@ class Bench:
             "steps_skipped": skipped,
             "weights_unchanged": unchanged,
             "scale_became": halved,
-            "skipped_after": trainer.overflows,
+            "skipped_after": trainer.divergence.overflows,
         }
 
     def trainer(self, run: str, changes: dict[str, Any], caches: bool, resume: bool = False) -> Trainer:

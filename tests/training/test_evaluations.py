@@ -20,7 +20,7 @@ from controlmill.training import start
 from controlmill.training.config import TrainConfig
 from controlmill.training.run.metrics import FailedEvaluation, evaluations, of_kind, read_metrics
 from controlmill.training.schedules import EvaluationSchedule
-from controlmill.training.trainer import Trainer
+from controlmill.training.trainer import StepResult, Trainer
 from tests.training_runs import EVALUATED, MakeConfig, TrainRun, begin
 
 
@@ -175,9 +175,9 @@ def test_an_evaluation_that_fails_does_not_end_the_run(
             raise RuntimeError("out of memory")
         write(run, log, step, *rest)
 
-    def note(trainer: Trainer, batch: Any) -> tuple[float, float]:
+    def note(trainer: Trainer, batch: Any, stop: bool) -> StepResult:
         modes.append(trainer.trained.controlnet.training)
-        return 0.0, 0.0
+        return StepResult(0.0, 0.0)
 
     monkeypatch.setattr(module, "write_evaluation", fails)
     monkeypatch.setattr(Trainer, "train_step", note)

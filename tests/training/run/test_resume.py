@@ -87,10 +87,10 @@ def test_neither_an_evaluation_nor_a_checkpoint_changes_what_a_step_depends_on(
     trainer = begin(scenes_folder, run, config)
     annotation, one_step, states = FidelityMetric.annotation, trainer.train_step, []
 
-    def noted(samples: list[Sample]) -> Any:
+    def noted(samples: list[Sample], stop: bool) -> Any:
         states.append(state_of_the_process(trainer))
         monkeypatch.setattr(FidelityMetric, "annotation", disturb if trainer.step == 1 else annotation)
-        return one_step(samples)
+        return one_step(samples, stop)
 
     monkeypatch.setattr(trainer, "train_step", noted)
     before = state_of_the_process(trainer)

@@ -1,0 +1,67 @@
+"""Ctrl-C ends a run with a checkpoint, from which it goes on exactly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from controlmill.evaluation.rows import Sample
+from controlmill.training import start
+from controlmill.training.run import checkpoint
+from controlmill.training.step import Drawn
+from controlmill.training.trainer import Trainer
+from tests.training_runs import (
+    MakeConfig,
+    TrainRun,
+    equal,
+    flags_of,
+    losses,
+    weights,
+)
+
+
+def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on_exactly(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_run(tmp_path / "whole", short_config(steps=12))
+    prepare, prepared_batches = Trainer.prepare, []
+
+    def interrupt(trainer: Trainer, samples: list[Sample]) -> list[Drawn]:
+        prepared_batches.append(1)
+        if len(prepared_batches) == 6:  # in the thread that is a batch ahead of the steps
+            os.kill(os.getpid(), signal.SIGINT)
+        return prepare(trainer, samples)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "prepare", interrupt)
+        done = train_run(tmp_path / "cut", short_config(steps=12)).step
+    assert 4 <= done < 12
+    assert checkpoint.steps_saved(tmp_path / "cut")[-1] == done
+    config, prepared = start.resume(tmp_path / "cut", {})
+    Trainer(tmp_path / "cut", config, prepared, resume=True).train()
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+def test_ctrl_c_that_reaches_reader_processes_too_writes_a_checkpoint(
+    short_config: MakeConfig, scenes_folder: Path, tmp_path: Path
+) -> None:
+    flags = [*flags_of(short_config(steps=100_000)), "--loader-workers=2"]
+    command = [sys.executable, "-m", "controlmill", "train", str(scenes_folder), str(tmp_path / "run"), *flags]
+    process = subprocess.Popen(command, start_new_session=True)
+    while len(losses(tmp_path / "run")) < 3:
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(120) == 0
+    assert checkpoint.steps_saved(tmp_path / "run") == [len(losses(tmp_path / "run"))]
+    with pytest.raises(ProcessLookupError):  # nobody of the group is left
+        for _ in range(300):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
