@@ -15,6 +15,7 @@ from controlmill.schemas.maps.label_files import named_set
 from controlmill.schemas.maps.meaning import Reading
 from controlmill.schemas.tables import RESERVED
 
+from .depth import NyuLabelled, decode_diode, decode_hypersim
 from .folder import FolderMaps
 from .index import files_below, key_of
 from .layout import Layout
@@ -88,11 +89,55 @@ LAYOUTS = {
         ),
         Layout("panoptic", "segmentation", "panoptic segmentation (panoptic_*.json and its PNGs)", is_file=True),
         Layout("coco-keypoints", "pose", "COCO's key points of people (person_keypoints_*.json)", is_file=True),
+        Layout(
+            *("diode", "depth", "DIODE (*_depth.npy with *_depth_mask.npy, metres)"),
+            r"([^/]+)_depth\.npy",
+            also=(("_depth.npy", "_depth_mask.npy"),),
+            decode=decode_diode,
+        ),
+        Layout(
+            *("kitti", "depth", "KITTI (proj_depth/groundtruth, 16 bits, 256 to the metre, 0 unknown)"),
+            r"([^/]+_sync)/proj_depth/groundtruth/(image_0[23])/(\d{10})\.png",
+            r"([^/]+_sync)/(image_0[23])/data/(\d{10})\.\w+",
+            scale=256,
+            invalid=(0,),
+        ),
+        Layout(
+            *("kitti-selection", "depth", "KITTI (val_selection_cropped/groundtruth_depth), as kitti"),
+            r"([^/]+_sync)_groundtruth_depth_(\d{10})_(image_0[23])\.png",
+            r"([^/]+_sync)_image_(\d{10})_(image_0[23])\.\w+",
+            scale=256,
+            invalid=(0,),
+        ),
+        Layout(
+            *("7scenes", "depth", "7-Scenes (frame-*.depth.png, millimetres, 0 and 65535 unknown)"),
+            r"(frame-\d{6})\.depth\.png",
+            r"(frame-\d{6})\.color\.\w+",
+            scale=1000,
+            invalid=(0, 65535),
+        ),
+        Layout(
+            *("nyu", "depth", "NYU Depth v2 as PNG (sync_depth_*.png beside rgb_*.jpg, millimetres, 0 unknown)"),
+            r"(?:sync_)?depth_(\d+)\.png",
+            r"rgb_(\d+)\.\w+",
+            scale=1000,
+            invalid=(0,),
+        ),
+        Layout(
+            *("hypersim", "depth", "Hypersim (frame.*.depth_meters.hdf5, distances made planar)"),
+            r"scene_(cam_\d+)_geometry_hdf5/frame\.(\d{4})\.depth_meters\.hdf5",
+            r"scene_(cam_\d+)_final_\w+/frame\.(\d{4})\.[\w.]+",
+            decode=decode_hypersim,
+        ),
+        Layout("nyu-labelled", "depth", "NYU Depth v2, nyu_depth_v2_labeled.mat", r"[^/]+\.mat", is_file=True),
     )
 }
 Maker = Callable[[str, LabelOptions], LabelSource]
 MAKERS: dict[str, Maker] = {
     "panoptic": lambda place, options: CocoPanoptic.at(place, table_of(imported("panoptic", "labels"), options)),
+    "nyu-labelled": lambda place, options: NyuLabelled(
+        place, table_of(CONDITIONS["depth"], options), Reading("gray16", meaning="metric")
+    ),
     "coco-keypoints": lambda place, options: CocoKeypoints.at(place, table_of(CONDITIONS["pose"], options)),
 }
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from controlmill.schemas.terminal.options import option
 
-KINDS = ("segmentation", "pose")
+KINDS = ("segmentation", "pose", "depth")
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,8 @@ def map_plane(picture: Image.Image, reading: Reading, stored_as: str = "") -> Pl
     return Plane(found)
 
 
-def array_plane(array: np.ndarray, reading: Reading) -> Plane:
-    """Numbers, (H, W), as a map.
+def array_plane(array: np.ndarray, reading: Reading, valid: np.ndarray | None = None) -> Plane:
+    """Numbers, (H, W), as a map; ``valid``, bool (H, W), says where they are known.
 
     Raises:
         Refused: wrong_kind.
@@ -84,7 +84,8 @@ def array_plane(array: np.ndarray, reading: Reading) -> Plane:
     if reading.kind != "gray16":
         raise Refused("wrong_kind", f"an array is read as depth, not as a {reading.kind} map")
     top = {1: 255, 2: 65535}.get(array.dtype.itemsize, 0) if array.dtype.kind == "u" else 0
-    return _depth(array.astype(np.float32), np.ones(array.shape, bool), top, reading)
+    known = np.ones(array.shape, bool) if valid is None else valid
+    return _depth(array.astype(np.float32), known, top, reading)
 
 
 # what the values of a file are
