@@ -164,7 +164,7 @@ def run_rows(
     """
     threads = -(-threads // sharers)
     pool: Pool = Fetching(step.fetch, step.use, threads) if step.fetches else codec_pool(threads)
-    limit = 2 * step.fetches or (1 if threads == 1 else 2 * threads)
+    limit = 4 * step.fetches or (1 if threads == 1 else 2 * threads)
     try:
         yield from _Flow(step, pool, limit, IN_FLIGHT_BYTES // sharers, check).run(rows)
     finally:
@@ -201,10 +201,12 @@ class _Flow:
                 self._free()
                 yield from self._ready(wait_beyond=self.limit)
             self.costs[index] = cost
-            work = self.network.load if self.network else self.step.do
-            self.ahead.append((index, row, self.pool.submit(work, row)))
-            if self.limit == 1:
-                self._advance()
+            if self.network:
+                self.ahead.append((index, row, self.pool.submit(self.network.load, row)))
+                if self.limit == 1:
+                    self._advance()
+            else:
+                self.outcomes[index] = self.pool.submit(self.step.do, row)
             yield from self._ready(wait_beyond=self.limit)
         while self.ahead or self.waiting:
             self._advance()
@@ -227,21 +229,23 @@ class _Flow:
     def _advance(self) -> None:
         """Bring the rows on their way one step on: the oldest first."""
         if self.ahead:
-            index, row, loading = self.ahead.popleft()
-            if self.network:
-                self._take(self.network, index, row, loading)
-            else:
-                self.outcomes[index] = loading
+            assert self.network
+            self._take(self.network, *self.ahead.popleft())
         elif self.waiting and self.network:
             self._forward(self.network, self.waiting.pop(next(iter(self.waiting))))
         else:
-            wait(self._pending(), return_when=FIRST_COMPLETED)
+            self._wait(self._pending())
+
+    def _wait(self, pending: list[Future[Any]]) -> None:
+        """Until one of some rows is done, or the job is to stop."""
+        while pending and not wait(pending, CHECK_SECONDS, FIRST_COMPLETED).done:
+            self.check()
 
     def _free(self) -> None:
         """Bring rows on until some give back their bytes; a batch that is not full runs only if nothing else can."""
         pending = self._pending()
         if not self.ahead and pending:
-            wait(pending, return_when=FIRST_COMPLETED)
+            self._wait(pending)
         else:
             self._advance()
 
@@ -284,9 +288,7 @@ class _Flow:
             if isinstance(outcome, Future):
                 if not outcome.done() and len(self.outcomes) <= wait_beyond:
                     return
-                while not outcome.done():
-                    wait([outcome], timeout=CHECK_SECONDS)
-                    self.check()
+                self._wait([outcome])
                 error = outcome.exception()
                 result = outcome.result() if error is None else failure_of(error)
             else:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlmill.pipelines.engine import rows as rows_module
-from controlmill.pipelines.engine.rows import BatchStep, Failure, OutOfMemory, RowStep, run_row, run_rows
+from controlmill.pipelines.engine.rows import BatchStep, Failure, JobFault, OutOfMemory, RowStep, run_row, run_rows
+from controlmill.schemas.errors import Refused
 
 
 class Step(BatchStep):
@@ -191,3 +194,101 @@ def test_a_stop_is_noticed_before_the_next_row() -> None:
         for outcome in run_rows(Alone(), [(n, "a", "") for n in range(100)], 1, check):
             seen.append(outcome)
     assert seen == [0, 10, 20]
+
+
+class Fetched(RowStep):
+    """Rows are numbers; each is fetched when the test says so. Results are texts of ``size`` bytes."""
+
+    fetches = 8
+
+    def __init__(self, size: int = 1) -> None:
+        self.size = size
+        self.begun: dict[int, Future[Any]] = {}
+        self.uses: set[str] = set()
+        self.lock = threading.Lock()
+
+    def cost(self, row: int) -> int:
+        return self.size
+
+    def fetch(self, row: int) -> Future[Any]:
+        with self.lock:
+            self.begun[row] = Future()
+        if row % 7 != 0:  # each seventh is slow: it is there when many after it are begun
+            self.arrive(row)
+        return self.begun[row]
+
+    def arrive(self, row: int) -> None:
+        if row % 5 == 4:
+            self.begun[row].set_exception(Refused("timeout", "no answer"))
+        else:
+            self.begun[row].set_result(f"fetched {row}")
+
+    def use(self, row: int, fetched: str) -> str:
+        self.uses.add(threading.current_thread().name)
+        return f"{fetched} used"
+
+    def do(self, row: int) -> str:
+        future = self.fetch(row)
+        if not future.done():
+            self.arrive(row)
+        return self.use(row, future.result())
+
+    def held(self, result: str) -> int:
+        return self.size
+
+
+def arriving(step: Fetched, ended: threading.Event) -> threading.Thread:
+    """Lets slow rows arrive when nothing else happens any more."""
+
+    def run() -> None:
+        while not ended.wait(0.002):
+            with step.lock:
+                late = [row for row, future in step.begun.items() if not future.done()]
+            if late:
+                step.arrive(late[0])
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_is_fetched_ahead_is_used_in_codec_threads_and_given_back_in_order(threads: int) -> None:
+    step, ended = Fetched(), threading.Event()
+    thread = arriving(step, ended)
+    found = list(run_rows(step, range(60), threads, lambda: None))
+    ended.set()
+    thread.join()
+    assert found == [run_row(Fetched(), row) for row in range(60)]
+    assert [type(outcome).__name__ for outcome in found].count("Failure") == 12
+    assert all(name.startswith("codec") for name in step.uses)
+    assert len(step.uses) <= threads
+
+
+def test_slow_rows_hold_up_no_others_as_far_as_there_is_room() -> None:
+    """The first row never comes: others are fetched and used meanwhile, as many as wait at most, or fit into memory."""
+    for size, most in ((1, 4 * Fetched.fetches + 1), (rows_module.IN_FLIGHT_BYTES // 10, 13)):
+        step, looks = Fetched(size), 0
+
+        def check(step: Fetched = step) -> None:
+            nonlocal looks
+            looks += 1
+            if looks > len(step.begun) + 2:  # it waits
+                raise JobFault("enough")
+
+        with mock.patch.object(rows_module, "CHECK_SECONDS", 0.01), pytest.raises(JobFault, match="enough"):
+            list(run_rows(step, (row * 7 + (row > 0) for row in range(500)), 2, check))
+        assert 10 <= len(step.begun) <= most
+        assert step.begun[0].cancelled()
+
+
+def test_a_job_that_stops_gives_up_what_it_waits_for() -> None:
+    step = Fetched()
+
+    def check() -> None:
+        if step.begun:
+            raise JobFault("stopped")
+
+    with mock.patch.object(rows_module, "CHECK_SECONDS", 0.01), pytest.raises(JobFault, match="stopped"):
+        list(run_rows(step, [0, 7, 14], 2, check))
+    assert step.begun[0].cancelled()
