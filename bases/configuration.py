@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
-from controlmill.annotators.runtime import weights
 from controlmill.schemas.errors import MillError
+
+from .files import read_config
 
 TINY = Path(__file__).parent / "tiny"
 
@@ -55,29 +55,6 @@ def configured_by(name: str) -> str:
     from . import single_file
 
     return single_file.configuration(Path(where))
-
-
-def read_config(where: str, file: str) -> dict[str, Any]:
-    """A configuration file of a folder, or of a repository on the hub: from the hub's cache, else fetched.
-
-    Raises:
-        OSError: it cannot be had.
-        ValueError: it is no JSON object.
-    """
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    path: Any = Path(where, file)
-    if not Path(where).exists():
-        path = try_to_load_from_cache(where, file)
-        if not isinstance(path, str):
-            path = hf_hub_download(where, file, local_files_only=not weights.hub_answers())
-    try:
-        said = json.loads(Path(path).read_text(encoding="utf-8"))
-    except RecursionError as error:
-        raise ValueError(f"{path} is nested too deeply") from error
-    if not isinstance(said, dict):
-        raise ValueError(f"{path} holds no JSON object")
-    return said
 
 
 def read_controlnet_config(folder: str) -> dict[str, Any]:

@@ -1,33 +1,30 @@
 """What identifies a base's weights: a digest of each part, the same for a folder, a name on the hub and a single file.
 
-A part's file is read in a thread, so that this costs no time beside imports and the making of networks. A digest is of
+A part's files are read in threads, so that this costs no time beside imports and the making of networks. A digest is of
 every weight's name, shape and value as float32: it does not depend on the precision of a run, on the layout of a file,
 or on names that diffusers and transformers have changed since the file was written.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import struct
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from controlmill.schemas.errors import MillError
+from controlmill.schemas.errors import MillError, error_text
 
 from .configuration import configured_by, is_single_file, location
+from .loading import weights_files
 
-FILES = {
-    "unet": "unet/diffusion_pytorch_model.safetensors",
-    "vae": "vae/diffusion_pytorch_model.safetensors",
-    "text_encoder": "text_encoder/model.safetensors",
-}
 NEW_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}  # of VAEs
 IGNORED = ("position_ids", "text_projection.weight")  # in files, but not used
 VAE_ENCODER = ("encoder.", "quant_conv.")  # the decoder does not influence latents
@@ -67,22 +64,24 @@ def text_digest(base: str, config: Mapping[str, Any], tokenizer: Any) -> str:
     return together(settings, weights_of(base, "text_encoder"))
 
 
-def base_digest(base: str, configs: Mapping[str, Any], tokenizer: Any) -> str:
+def base_digest(base: str, parts: Sequence[str], configs: Mapping[str, Any], tokenizer: Any) -> str:
     """Digest of all weights, configurations and tokens: a base that differs in anything has another."""
+    start(base, parts)
     settings = {**configs, "tokens": tokenizer.get_vocab()}
-    return together(settings, {part: together({}, weights_of(base, part)) for part in FILES})
+    return together(settings, {part: together({}, weights_of(base, part)) for part in parts})
 
 
-def start(base: str) -> None:
-    """Begin to read the weights' files in threads, where they are on this machine."""
-    if not is_single_file(base):
-        for part in FILES:
-            if path := weights_file(base, part):
-                _reading(path, path.stat().st_size, path.stat().st_mtime_ns)
+def start(base: str, parts: Sequence[str]) -> None:
+    """Begin to read the files of weights in threads, where they are in a folder."""
+    if Path(location(base)).is_dir():
+        for part in parts:
+            with contextlib.suppress(OSError, ValueError):  # said where they are needed
+                for path in weights_files(base, part):
+                    _digests_of(path)
 
 
 def weights_of(base: str, part: str) -> Weights:
-    """Digests of the weights of a part: ``unet``, ``vae`` or ``text_encoder``.
+    """Digests of the weights of a part, such as ``unet``.
 
     Raises:
         MillError: they cannot be read.
@@ -90,22 +89,19 @@ def weights_of(base: str, part: str) -> Weights:
     if is_single_file(base):
         path = Path(location(base))
         return of_single_file(path, configured_by(base), path.stat().st_mtime_ns)[part]
-    path_of_part = weights_file(base, part)
-    if path_of_part is None:
-        return _of_module(base, part)
-    stat = path_of_part.stat()
-    return _reading(path_of_part, stat.st_size, stat.st_mtime_ns).result()
+    try:
+        reading = [_digests_of(path) for path in weights_files(base, part)]
+    except (OSError, ValueError) as error:
+        raise MillError(
+            f"--base {base}: the weights of its {part} cannot be read ({error_text(error)}); they are read from "
+            ".safetensors files"
+        ) from error
+    return {name: digest for future in reading for name, digest in future.result().items()}
 
 
-def weights_file(base: str, part: str) -> Path | None:
-    """The file with a part's weights, in a folder or the hub's cache; None where it is in several, or not yet here."""
-    from huggingface_hub import try_to_load_from_cache
-
-    where = location(base)
-    path: Any = Path(where, FILES[part])
-    if not Path(where).exists():
-        path = try_to_load_from_cache(where, FILES[part])
-    return Path(path) if isinstance(path, str | Path) and Path(path).is_file() else None
+def _digests_of(path: Path) -> Future[Weights]:
+    stat = path.stat()
+    return _reading(path, stat.st_size, stat.st_mtime_ns)
 
 
 @functools.cache
@@ -163,22 +159,13 @@ def _values(file: BinaryIO, left: int, dtype: str) -> Iterator[Any]:
             yield np.frombuffer(data, {"F64": "<f8", "F16": "<f2"}[dtype]).astype("<f4").data
 
 
-def _of_module(base: str, part: str) -> Weights:
-    """Digests of a part that is in no single file of its own: sharded, or not fetched yet."""
-    from .loading import load_part
-
-    return of_tensors(load_part(base, part).state_dict().items())
-
-
 @functools.lru_cache(maxsize=2)
 def of_single_file(path: Path, folder: str, changed: int) -> dict[str, Weights]:
-    """Part → digests of its weights, for a base in one file."""
-    import torch
+    """Part → digests of its weights, for a base in one file. What is loaded for that is kept for who loads it next."""
+    from . import single_file
 
-    from .single_file import load_modules
-
-    text, unet, vae = load_modules(path, folder, torch.float32, torch.float32)
-    modules = {"text_encoder": text, "unet": unet, "vae": vae}
+    modules = single_file.load_modules(path, folder)
+    single_file.keep(path, modules)
     return {part: of_tensors(module.state_dict().items()) for part, module in modules.items()}
 
 

@@ -1,56 +1,89 @@
-"""Loading the parts of a base from a folder or a name on the hub: from files that are here, else fetched."""
+"""Files and parts of a base, of its folder or of its repository on the hub: what is here, else fetched."""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
-from controlmill.annotators.runtime import weights
 from controlmill.schemas.errors import MillError, error_text
 
 from .configuration import configured_by
+from .files import file_of, read_config
 
 CLASSES = {
-    "unet": ("diffusers", "UNet2DConditionModel"),
-    "vae": ("diffusers", "AutoencoderKL"),
-    "text_encoder": ("transformers", "CLIPTextModel"),
-    "tokenizer": ("transformers", "CLIPTokenizer"),
+    "unet": "diffusers:UNet2DConditionModel",
+    "vae": "diffusers:AutoencoderKL",
+    "text_encoder": "transformers:CLIPTextModel",
+    "tokenizer": "transformers:CLIPTokenizer",
 }
+OF_A_TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json")
+SHARDS = 1000  # that a part's weights may be in
 
 
-def load_part(name: str, part: str, dtype: Any = None) -> Any:
+def load_part(name: str, part: str, dtype: Any = None, kind: str = "") -> Any:
     """A part of a base; a network is frozen, in evaluation mode, on the CPU.
 
     Args:
         name: a base.
-        part: ``unet``, ``vae``, ``text_encoder`` or ``tokenizer``; of a base in a single file only the tokenizer.
+        part: a part of a diffusers pipeline, such as ``unet``; of a base in a single file only the tokenizer.
         dtype: of a network's weights; by default float32.
+        kind: its class, as ``library:class``; by default the usual one of the part.
 
     Raises:
         MillError: it cannot be loaded. Weights are read from .safetensors files; pickles could run code.
     """
-    import importlib
-
     import torch
     from safetensors import SafetensorError
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    library, kind = CLASSES[part]
-    loader = getattr(importlib.import_module(library), kind)
-    network = part != "tokenizer"
+    library, class_name = (kind or CLASSES[part]).split(":")
+    loader = getattr(importlib.import_module(library), class_name)
+    network = not part.startswith("tokenizer")
     settings = {"dtype": dtype or torch.float32, "use_safetensors": True} if network else {}
-    where = configured_by(name)
     try:
-        try:
-            loaded = loader.from_pretrained(where, subfolder=part, local_files_only=True, **settings)
-        except (OSError, ValueError):
-            if Path(where).exists() or not weights.hub_answers():
-                raise
-            loaded = loader.from_pretrained(where, subfolder=part, **settings)
+        where = configured_by(name) if Path(configured_by(name)).exists() else _fetched(name, part, network)
+        loaded = loader.from_pretrained(where, subfolder=part, local_files_only=True, **settings)
     except (OSError, ValueError, SafetensorError) as error:
         raise MillError(
             f"--base {name}: its {part} cannot be loaded ({error_text(error)}). Weights are read from .safetensors "
             "files; pickled ones (.bin, .ckpt) can run code, and are not"
         ) from error
     return loaded.requires_grad_(False).eval() if network else loaded
+
+
+def _fetched(name: str, part: str, network: bool) -> str:
+    """The folder in the hub's cache that has the files of a part."""
+    where = configured_by(name)
+    if network:
+        weights_files(name, part)
+        return str(file_of(where, f"{part}/config.json").parents[1])
+    found = None
+    for file in OF_A_TOKENIZER:
+        try:
+            found = file_of(where, f"{part}/{file}")
+        except OSError:  # a tokenizer has some of them
+            continue
+    if found is None:
+        raise FileNotFoundError(f"{where} has no {part} that can be had")
+    return str(found.parents[1])
+
+
+def weights_files(name: str, part: str) -> list[Path]:
+    """The .safetensors files that a part's weights are in, one or several.
+
+    Raises:
+        OSError: they cannot be had.
+        ValueError: the list of them is damaged.
+    """
+    where = configured_by(name)
+    file = f"{part}/{'model' if part.startswith('text_encoder') else 'diffusion_pytorch_model'}.safetensors"
+    try:
+        return [file_of(where, file)]
+    except OSError:
+        weight_map = read_config(where, f"{file}.index.json").get("weight_map")
+    names = sorted({str(shard) for shard in weight_map.values()}) if isinstance(weight_map, dict) else []
+    if not 0 < len(names) <= SHARDS or any(Path(shard).name != shard for shard in names):
+        raise ValueError(f"{file}.index.json of {where} names no files")
+    return [file_of(where, f"{part}/{shard}") for shard in names]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 from controlmill.schemas.errors import MillError
 
 from .base import Base, Facts
-from .configuration import configured_by, read_config
+from .configuration import configured_by
+from .files import read_config
 
 if TYPE_CHECKING:
     import torch

@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline
 from diffusers.loaders.single_file_utils import fetch_diffusers_config, infer_diffusers_model_type
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
-from controlmill.annotators.runtime import weights
 from controlmill.schemas.errors import MillError
 
+from .files import file_of
+
 FAMILIES = ("v1", "v2")
-CONFIGURATION = ("*.json", "*/*.json", "*/*.txt")
 NEEDED = (
     "model_index.json",
     "unet/config.json",
@@ -28,6 +27,7 @@ NEEDED = (
     "text_encoder/config.json",
     "scheduler/scheduler_config.json",
 )
+OF_TOKENIZER = ("tokenizer/vocab.json", "tokenizer/merges.txt", "tokenizer/tokenizer_config.json")
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
 FIRST = f"{UNET}input_blocks.0.0.weight"  # (channels, latent channels, 3, 3)
 WIDTH = ".attn2.to_k.weight"  # (channels, width of the text)
@@ -70,16 +70,8 @@ def configuration(path: Path) -> str:
         return str(beside)
     repository: str = fetch_diffusers_config(shapes)["pretrained_model_name_or_path"]
     try:
-        cached = snapshot_download(repository, allow_patterns=list(CONFIGURATION), local_files_only=True)
-    except OSError:  # not in the cache
-        cached = ""
-    if cached and not _absent(Path(cached)):
-        return str(cached)
-    try:
-        if not weights.hub_answers():
-            raise OSError("the hub does not answer")
-        return str(snapshot_download(repository, allow_patterns=list(CONFIGURATION)))
-    except (OSError, ValueError) as error:
+        return str([file_of(repository, name) for name in (*OF_TOKENIZER, *NEEDED)][-1].parents[1])
+    except OSError as error:
         raise MillError(
             f"--base {path}: the file holds weights alone, and its configuration is neither beside it nor in the hub's "
             f"cache ({str(error).splitlines()[0]}). Put {', '.join(NEEDED)} and tokenizer/ of {repository}, or of what "
@@ -108,19 +100,28 @@ def check_fits(path: Path, unet: dict[str, Any], vae: dict[str, Any]) -> None:
         raise MillError(f"--base {path}: its configuration is of another model: {'; '.join(wrong)}")
 
 
-def load_modules(path: Path, folder: str, dtype: torch.dtype, vae_dtype: torch.dtype) -> tuple[Any, Any, Any]:
-    """(text encoder, UNet, VAE) of a file, configured by ``folder``.
+_kept: dict[Path, tuple[int, dict[str, Any]]] = {}  # file → when it was changed, what was loaded from it
+
+
+def keep(path: Path, modules: dict[str, Any]) -> None:
+    """Keep what was loaded from a file for the next one who loads it."""
+    _kept[path] = path.stat().st_mtime_ns, modules
+
+
+def load_modules(path: Path, folder: str) -> dict[str, Any]:
+    """``unet``, ``vae`` and ``text_encoder`` of a file, float32, on the CPU, configured by ``folder``.
 
     Raises:
         MillError: the weights do not fit the configuration.
     """
+    changed, modules = _kept.pop(path, (0, {}))
+    if modules and changed == path.stat().st_mtime_ns:
+        return modules
     try:
-        vae = AutoencoderKL.from_single_file(str(path), config=folder, subfolder="vae", dtype=vae_dtype)
-        made = StableDiffusionPipeline.from_single_file(
+        loaded = StableDiffusionPipeline.from_single_file(
             str(path),
             config=folder,
-            dtype=dtype,
-            vae=vae,
+            dtype=torch.float32,
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
@@ -128,8 +129,8 @@ def load_modules(path: Path, folder: str, dtype: torch.dtype, vae_dtype: torch.d
         )
     except (ValueError, KeyError, RuntimeError) as error:
         raise MillError(f"--base {path}: its weights do not fit the configuration in {folder}: {error}") from error
-    modules = made.text_encoder, made.unet, made.vae
-    absent = [key for module in modules for key, value in module.state_dict().items() if value.is_meta]
+    modules = {"unet": loaded.unet, "vae": loaded.vae, "text_encoder": loaded.text_encoder}
+    absent = [key for module in modules.values() for key, value in module.state_dict().items() if value.is_meta]
     if absent:
         raise MillError(f"--base {path}: {len(absent)} weights are not there: {', '.join(absent[:3])} …")
     return modules

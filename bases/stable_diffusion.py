@@ -14,8 +14,9 @@ from controlmill.schemas.tables import EMBEDDINGS, LATENTS
 
 from . import digests
 from .base import Base, Encoder, Facts, Prompt
-from .configuration import Connection, Unlock, configured_by, is_single_file, location, read_config
+from .configuration import Connection, Unlock, configured_by, is_single_file, location
 from .encoders import EMBEDDING, MOMENTS, TextEncoder, VaeEncoder, tokens_of
+from .files import read_config
 from .loading import load_part
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ NEEDED = {
     UNET: ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim"),
     VAE: ("latent_channels", "block_out_channels"),
 }
+NETWORKS = ("unet", "vae", "text_encoder")
 MOST_TOKENS = 77  # CLIP's, where a configuration does not say
 
 
@@ -116,32 +118,37 @@ class StableDiffusionFacts(Facts):
 
     def start_reading(self) -> None:
         """See :meth:`base.Facts.start_reading`."""
-        digests.start(self.name)
+        digests.start(self.name, NETWORKS)
 
     def load(self, device: torch.device, precision: str = "fp32", trainable: bool = False) -> StableDiffusion:
         """See :meth:`base.Facts.load`."""
         import torch
 
-        dtype, tokenizer = torch_dtype(precision), load_part(self.name, "tokenizer")
-        unet_dtype = torch.float32 if trainable else dtype
-        if is_single_file(self.name):
-            from . import single_file
-
-            file = Path(location(self.name))
-            text_encoder, unet, vae = single_file.load_modules(
-                file, configured_by(self.name), unet_dtype, _vae_dtype(precision)
-            )
-            text_encoder.to(dtype)
-        else:
-            text_encoder = load_part(self.name, "text_encoder", dtype)
-            unet = load_part(self.name, "unet", unet_dtype)
-            vae = load_part(self.name, "vae", _vae_dtype(precision))
-        networks = {"unet": unet, "vae": vae, "text_encoder": text_encoder}
+        dtypes = {"vae": _vae_dtype(precision), "text_encoder": torch_dtype(precision)}
+        dtypes["unet"] = torch.float32 if trainable else torch_dtype(precision)
+        networks = (
+            self._from_file(trainable, dtypes)
+            if is_single_file(self.name)
+            else {part: load_part(self.name, part, dtype) for part, dtype in dtypes.items()}
+        )
         for network in networks.values():
             network.requires_grad_(False).eval().to(device)
         card = Path(configured_by(self.name), "guidance.json")
         guidance = _read_guidance(card) if card.is_file() else StableDiffusion.guidance
-        return StableDiffusion(self, networks, tokenizer, device, dtype, guidance)
+        tokenizer = load_part(self.name, "tokenizer")
+        return StableDiffusion(self, networks, tokenizer, device, torch_dtype(precision), guidance)
+
+    def _from_file(self, trainable: bool, dtypes: Mapping[str, torch.dtype]) -> dict[str, Any]:
+        """The networks of a base in one file, which is loaded once for its digests and to run."""
+        from . import single_file
+        from .controlnet import round_frozen
+
+        if trainable:
+            digests.weights_of(self.name, "unet")
+        networks = single_file.load_modules(Path(location(self.name)), configured_by(self.name))
+        for part, network in networks.items():
+            round_frozen(network.requires_grad_(False), dtypes[part])
+        return networks
 
     def without_weights(self, precision: str) -> StableDiffusion:
         """See :meth:`base.Facts.without_weights`."""
@@ -376,4 +383,4 @@ class StableDiffusion(Base):
         """See :func:`digests.base_digest`."""
         facts = self.facts
         configs = {"unet": facts.unet, "vae": facts.vae, "scheduler": facts.scheduler}
-        return digests.base_digest(facts.name, configs, self.tokenizer)
+        return digests.base_digest(facts.name, NETWORKS, configs, self.tokenizer)

@@ -5,17 +5,15 @@ Everything is looked for before a job starts, and everything missing is reported
 
 from __future__ import annotations
 
-import errno
-import functools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.errors import MillError
 from controlmill.schemas.fingerprint import sha256_file
 
-HUB_TIMEOUT_SECONDS = 10
+from . import hub
 
 
 @dataclass(frozen=True)
@@ -79,9 +77,10 @@ def find(
     """
     found, missing = [], []
     for file in files:
-        own = _in_folder(file, folder)
-        path, why = own or _in_cache(file), ""
-        packaged = None if path else _in_package(file)
+        own, packaged, why = _in_folder(file, folder), None, ""
+        path = own or hub.cached(file.repo, file.hub_name, file.revision)
+        if path is None:
+            packaged = _in_package(file)
         if not (path or packaged) and download:
             path, why = _from_hub(file)
         if own:
@@ -104,9 +103,7 @@ def fetch(files: Iterable[WeightsFile]) -> list[Found]:
     """
     found, missing = [], []
     for file in files:
-        path, why = _in_cache(file), ""
-        if path is None:
-            path, why = _from_hub(file)
+        path, why = _from_hub(file)
         if path is None:
             missing.append(replace(file, why=why))
         else:
@@ -115,6 +112,14 @@ def fetch(files: Iterable[WeightsFile]) -> list[Found]:
         names = "".join(f"\n  {file.hub_name} of {file.repo} at {file.revision}: {file.why}" for file in missing)
         raise MillError(f"{len(found)} files are here; the hub did not give these:{names}")
     return found
+
+
+def _from_hub(file: WeightsFile) -> tuple[Path | None, str]:
+    """(the file, of the hub's cache or fetched, or None; why there is none)."""
+    try:
+        return hub.file_of(file.repo, file.hub_name, file.revision), ""
+    except hub.Unavailable as error:
+        return None, str(error)
 
 
 def missing_message(missing: Sequence[tuple[str, WeightsFile]], folder: str | None) -> str:
@@ -145,54 +150,6 @@ def _in_folder(file: WeightsFile, folder: str | None) -> Path | None:
         raise MillError(f"--weights {folder}: no such folder")
     path = Path(folder) / file.name
     return path if path.is_file() else None
-
-
-def _in_cache(file: WeightsFile) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    path = try_to_load_from_cache(file.repo, file.hub_name, revision=file.revision)
-    return Path(path) if isinstance(path, str) else None
-
-
-@functools.cache
-def hub_answers() -> bool:
-    """Ask once and briefly: the hub's own client retries for half a minute on a machine without a network."""
-    import urllib.error
-    import urllib.request
-
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")  # noqa: S310 the hub that the user configured
-    try:
-        urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS).close()  # noqa: S310
-    except urllib.error.HTTPError:  # it answers
-        return True
-    except OSError:
-        return False
-    return True
-
-
-def _from_hub(file: WeightsFile) -> tuple[Path | None, str]:
-    """(the file, or None; why there is none)."""
-    from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    if not hub_answers():
-        return (
-            None,
-            "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} could not be reached",
-        )
-    try:
-        path = hf_hub_download(file.repo, file.hub_name, revision=file.revision, etag_timeout=HUB_TIMEOUT_SECONDS)
-    except Exception as error:  # each way of transport has errors of its own; all are told
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        # this one says "check your connection" of a 403 too
-        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None
-        return None, error_text(cause or error)
-    return Path(path), ""
 
 
 def _in_package(file: WeightsFile) -> Path | None:

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -94,6 +95,22 @@ def test_a_file_is_the_same_base_as_the_folder_it_was_made_from(precision: str, 
     assert torch.equal(*prompts)
 
 
+def test_a_file_is_loaded_once_for_its_digests_and_to_run(file: Path, folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copy(file, tmp_path / "copy.safetensors")
+    shutil.copytree(file.with_suffix(""), tmp_path / "copy")
+    with mock.patch.object(
+        StableDiffusionPipeline, "from_single_file", wraps=StableDiffusionPipeline.from_single_file
+    ) as load:
+        facts = read_facts(str(copy))
+        assert facts.encoder_digest("latents") == read_facts(str(folder)).encoder_digest("latents")
+        base = facts.load(torch.device("cpu"), "bf16", trainable=True)
+        assert base.fingerprint() == load_base(str(folder), torch.device("cpu")).fingerprint()
+        assert load.call_count == 1
+        facts.load(torch.device("cpu"))  # what runs already is not given away twice
+        assert load.call_count == 2
+    assert base.networks["vae"].dtype == torch.bfloat16
+
+
 def test_a_file_trains_and_samples_as_the_folder_does(
     folder: Path, file: Path, train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -150,7 +167,7 @@ def test_files_that_are_no_such_base_are_refused_with_what_is_wrong(
 def test_a_file_without_configuration_says_what_to_fetch(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controlmill.annotators.runtime.weights.hub_answers", lambda: False)
+    monkeypatch.setattr("controlmill.annotators.runtime.hub.answers", lambda: False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     alone = tmp_path / "alone.safetensors"
     shutil.copy(file, alone)

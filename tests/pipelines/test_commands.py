@@ -97,7 +97,7 @@ def test_missing_weights_are_all_listed_with_how_to_get_them(
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(weights, "_in_package", lambda _: None)
-    monkeypatch.setattr(weights, "hub_answers", lambda: False)
+    monkeypatch.setattr("controlmill.annotators.runtime.hub.answers", lambda: False)
     from controlmill.annotators.plan import find_weights
 
     with pytest.raises(MillError) as raised:

@@ -24,4 +24,4 @@ def nothing_loads(monkeypatch: pytest.MonkeyPatch) -> None:
         "controlmill.bases.stable_diffusion.StableDiffusion.__init__",
     ):
         monkeypatch.setattr(name, refuse)
-    monkeypatch.setattr("controlmill.annotators.runtime.weights.hub_answers", lambda: False)
+    monkeypatch.setattr("controlmill.annotators.runtime.hub.answers", lambda: False)

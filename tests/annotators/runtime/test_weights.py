@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from controlmill.annotators.runtime import weights
+from controlmill.annotators.runtime import hub, weights
 from controlmill.annotators.runtime.transformers_model import model_files
 from controlmill.annotators.runtime.weights import PackageWeights, WeightsFile
 from controlmill.schemas.errors import MillError
@@ -50,10 +50,10 @@ def test_a_file_of_the_cache_or_a_package_must_be_the_pinned_one(
     (tmp_path / "w.pth").write_bytes(b"cut off")
     package = PackageWeights("some-package", "1", "data/other-name.pth", "2" * 64, "MIT", "")
     file = WeightsFile("w.pth", "someone/a", "0" * 40, "1" * 64, 1.0, "MIT", package=package)
-    for place in ("_in_cache", "_in_package"):
+    for owner, place in ((hub, "cached"), (weights, "_in_package")):
         with monkeypatch.context() as patched:
-            patched.setattr(weights, "_in_cache", lambda _: None)
-            patched.setattr(weights, place, lambda _: tmp_path / "w.pth")
+            patched.setattr(hub, "cached", lambda *_: None)
+            patched.setattr(owner, place, lambda *_: tmp_path / "w.pth")
             with pytest.raises(MillError, match="is damaged"):
                 weights.find([file], None, download=False)
 
@@ -62,7 +62,7 @@ def test_missing_weights_say_what_the_hub_answered(monkeypatch: pytest.MonkeyPat
     def refuse(*_: Any, **__: Any) -> None:
         raise ValueError("429 Too Many Requests")
 
-    monkeypatch.setattr(weights, "hub_answers", lambda: True)
+    monkeypatch.setattr("controlmill.annotators.runtime.hub.answers", lambda: True)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
     file = WeightsFile("w.pth", "someone/a", "0" * 40, "1" * 64, 1.0, "MIT")
     found, missing = weights.find([file], None)
@@ -75,7 +75,7 @@ def test_a_full_disk_is_no_missing_file(monkeypatch: pytest.MonkeyPatch, number:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(number, "no room")
 
-    monkeypatch.setattr(weights, "hub_answers", lambda: True)
+    monkeypatch.setattr("controlmill.annotators.runtime.hub.answers", lambda: True)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", full)
     with pytest.raises(OSError, match="no room"):
         weights.find([WeightsFile("w.pth", "someone/a", "0" * 40, "1" * 64, 1.0, "MIT")], None)

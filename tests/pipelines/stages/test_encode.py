@@ -20,8 +20,9 @@ from controlmill.bases.loading import load_part
 from controlmill.bases.registry import read_facts
 from controlmill.pipelines import annotation
 from controlmill.pipelines.engine import process
-from controlmill.pipelines.engine.rows import Failure, run_rows
-from controlmill.pipelines.stages.encode import plan_encode
+from controlmill.pipelines.engine.rows import Failure, JobFault, run_rows
+from controlmill.pipelines.engine.shards import check_outputs
+from controlmill.pipelines.stages.encode import encoder_record, plan_encode
 from controlmill.schemas.caches import cache_schema, fault, pack, unpack
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
@@ -143,6 +144,25 @@ def test_two_shards_in_flight_make_the_same_bytes(
     with KeptResources(threads=1) as resources:
         annotation.annotate(str(folder), plan, resources)
     assert digests(folder) == digests(encoded)
+
+
+def test_a_worker_with_other_packages_or_another_base_is_refused(
+    plain: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = shutil.copytree(base, tmp_path / "base")
+    stage = plan_encode(str(plain), str(moved), Placement(), 1, True, False, "fp32")[0]
+    stated = stage.outputs()
+    check_outputs(stage, stated)
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "controlmill.pipelines.stages.encode.package_versions", lambda *names: dict.fromkeys(names, "0")
+        )
+        with pytest.raises(JobFault, match=r"make latents in another way(.|\n)*encoder\.packages\.diffusers"):
+            check_outputs(stage, stated)
+    (moved / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"")
+    encoder_record.cache_clear()  # as in a process of another machine
+    with pytest.raises(MillError, match="not a whole"):
+        check_outputs(stage, stated)
 
 
 def test_captions_that_are_not_complete_are_not_encoded(plain: Path, base: Path, tmp_path: Path) -> None:

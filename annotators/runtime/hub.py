@@ -1,0 +1,83 @@
+"""Files of repositories of models on the hub: in its cache on this machine, else fetched."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import re
+from pathlib import Path, PurePosixPath
+
+from controlmill.schemas.errors import error_text
+
+TIMEOUT_SECONDS = 10
+COMMIT = re.compile("[0-9a-f]{40}")
+_COMMITS: dict[tuple[str, str], str] = {}  # of branches, as this process met them
+
+
+class Unavailable(OSError):
+    """The hub did not give a file; the text says why."""
+
+
+def file_of(repo: str, file: str, revision: str = "main") -> Path:
+    """A file of a repository. Of a branch, all files that a process asks for are of one commit.
+
+    Raises:
+        Unavailable: it is not here, and the hub did not give it.
+        OSError: the disk is full.
+    """
+    revision = _COMMITS.get((repo, revision), revision)
+    path = cached(repo, file, revision) or fetch(repo, file, revision)
+    if not COMMIT.fullmatch(revision):
+        _COMMITS[repo, revision] = path.parents[len(PurePosixPath(file).parts) - 1].name
+    return path
+
+
+def cached(repo: str, file: str, revision: str) -> Path | None:
+    """The file in the hub's cache, where it is there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(repo, file, revision=revision)
+    return Path(path) if isinstance(path, str) else None
+
+
+def fetch(repo: str, file: str, revision: str) -> Path:
+    """The file, brought into the hub's cache.
+
+    Raises:
+        Unavailable: the hub did not give it.
+        OSError: the disk is full.
+    """
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if not answers():
+        offline = constants.HF_HUB_OFFLINE
+        raise Unavailable("HF_HUB_OFFLINE is set" if offline else f"{constants.ENDPOINT} could not be reached")
+    try:
+        return Path(hf_hub_download(repo, file, revision=revision, etag_timeout=TIMEOUT_SECONDS))
+    except Exception as error:  # each way of transport has errors of its own; all are told
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # this one says "check your connection" of a 403 too
+        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None
+        raise Unavailable(error_text(cause or error)) from error
+
+
+@functools.cache
+def answers() -> bool:
+    """Ask once and briefly: the hub's own client retries for half a minute on a machine without a network."""
+    import urllib.error
+    import urllib.request
+
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")  # noqa: S310 the hub that the user configured
+    try:
+        urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS).close()  # noqa: S310
+    except urllib.error.HTTPError:  # it answers
+        return True
+    except OSError:
+        return False
+    return True

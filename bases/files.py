@@ -1,0 +1,42 @@
+"""Files of bases and ControlNets, in a folder or in a repository on the hub, read without torch."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+from controlmill.annotators.runtime import hub
+
+
+def file_of(where: str, file: str) -> Path:
+    """A file of a folder, or of a repository on the hub, as ``owner/name`` or ``owner/name@revision``.
+
+    Raises:
+        OSError: it is not there; it is not in the hub's cache, and the hub did not give it.
+    """
+    if Path(where).exists():
+        path = Path(where, file)
+        if not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
+        return path
+    repo, _, revision = where.partition("@")
+    return hub.file_of(repo, file, revision or "main")
+
+
+def read_config(where: str, file: str) -> dict[str, Any]:
+    """A configuration file; arguments as those of :func:`file_of`.
+
+    Raises:
+        OSError: it cannot be had.
+        ValueError: it is no JSON object.
+    """
+    path = file_of(where, file)
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return config
