@@ -96,7 +96,7 @@ def extend(
         for corpus in corpora:
             passed = PassedOver()
             listed = corpus.list(passed, (dataset.storage.address,))
-            sources = _not_listed(listed, _names_listed(dataset, corpus), passed)
+            sources = _not_listed(corpus, listed, _listed_before(dataset, corpus), passed)
             first_shard = dataset.shards + sum(segment.shards for segment, _ in appended)
             taken = islice(sources, limit) if limit else sources
             segment = write_listing(dataset, run, taken, corpus.kind, first_shard, shard_size)
@@ -202,12 +202,12 @@ def _other_settings(dataset: Dataset, config: IngestConfig) -> Any:
 # what was listed before
 
 
-def _name(source: str, locator: str | None) -> bytes:
-    return hashlib.blake2b(f"{source}\0{locator or ''}".encode(), digest_size=16).digest()
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def _names_listed(dataset: Dataset, corpus: Corpus) -> np.ndarray:
-    """Hashes of the names that were listed from a corpus before, sorted: 16 bytes a picture."""
+def _listed_before(dataset: Dataset, corpus: Corpus) -> np.ndarray:
+    """Hashes of what was listed from a corpus before, sorted: 16 bytes a picture."""
     hashes = bytearray()
     for segment, address in zip(dataset.config.segments, dataset.corpora, strict=True):
         if segment.retries is not None or (segment.corpus, address) != (corpus.kind, corpus.address):
@@ -215,17 +215,17 @@ def _names_listed(dataset: Dataset, corpus: Corpus) -> np.ndarray:
         for shard in segment.range:
             with dataset.parquet(SOURCES, shard) as parquet:
                 for row in read_rows(parquet, ["source", "locator"]):
-                    hashes += _name(row["source"], row["locator"])
+                    hashes += _hash(corpus.identity(Source(**row)))
     return np.sort(np.frombuffer(hashes, "S16"))
 
 
-def _not_listed(sources: Iterator[Source], listed: np.ndarray, passed: PassedOver) -> Iterator[Source]:
-    """The sources whose names are not among those that were listed before; the others are counted."""
+def _not_listed(corpus: Corpus, sources: Iterator[Source], before: np.ndarray, passed: PassedOver) -> Iterator[Source]:
+    """The sources that were not listed before; the others are counted."""
     for part in batched(sources, LOOKED_UP):
-        names = np.array([_name(source.source, source.locator) for source in part], "S16")
-        places = np.searchsorted(listed, names)
-        for source, name, place in zip(part, names, places, strict=True):
-            if place < len(listed) and listed[place] == name:
+        hashes = np.array([_hash(corpus.identity(source)) for source in part], "S16")
+        places = np.searchsorted(before, hashes)
+        for source, found, place in zip(part, hashes, places, strict=True):
+            if place < len(before) and before[place] == found:
                 passed.known += 1
             else:
                 yield source

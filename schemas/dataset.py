@@ -151,7 +151,7 @@ class Dataset:
 
     def has(self, table: str, shard: int) -> bool:
         """Whether a shard is committed in a table."""
-        return self.storage.exists(self.file(table, shard))
+        return self.storage.has_file(self.file(table, shard))
 
     def index(self, table: str) -> Index | None:
         """What is known of all files of a complete table, else None."""
@@ -231,7 +231,7 @@ class Dataset:
             )
         if state.index is None:
             raise MillError(
-                f"{CAPTIONS} is {state.status} ({state.committed} of {self.shards} shards): "
+                f"{CAPTIONS} is not complete ({state.committed} of {self.shards} shards): "
                 "run the annotate command again to go on with it"
             )
         return CaptionsRecord(CAPTIONS, fingerprint(state.index.digests))

@@ -157,6 +157,10 @@ class Corpus(ABC):
     def is_as_listed(self, source: Source) -> bool:
         """Whether a source is there, and as far as can be seen without reading it, as it was listed."""
 
+    def identity(self, source: Source) -> str:
+        """What tells a source from all others of the corpus, now and when it is listed again."""
+        return f"{source.source}\0{source.locator or ''}"
+
     def as_now(self, source: Source) -> Source:
         """A source as it would be listed now, to be read once more; as it was, where the corpus cannot tell."""
         return source

@@ -156,6 +156,14 @@ class StoreCorpus(Corpus):
             return False
         return place is not None and (place.size, place.etag) == (source.size, source.etag)
 
+    def as_now(self, source: Source) -> Source:
+        """The source with its size and etag as they are now; without them where it is not there."""
+        try:
+            place = self.places.look_at("/".join(parts_below(source.source)))
+        except (OSError, Refused):
+            place = None
+        return source._replace(size=place.size if place else None, etag=place.etag if place else None)
+
     def explain(self, error: OSError, source: str = "") -> JobFault | Refused:
         """A file that is gone is refused; a store that does not answer is a fault of the job."""
         if isinstance(error, FileNotFoundError):

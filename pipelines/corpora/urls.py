@@ -144,6 +144,10 @@ class UrlCorpus(Corpus):
 
         return this_worker().once(("downloader", self.downloads), load)
 
+    def identity(self, source: Source) -> str:
+        """Its URL: its name depends on the other URLs of the lists."""
+        return source.locator or source.source
+
     def is_as_listed(self, source: Source) -> bool:
         """Whether the lists still name its URL."""
         url = source.locator

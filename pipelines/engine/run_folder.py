@@ -60,7 +60,7 @@ class Stopped(Exception):
 
 
 NEW_SECONDS = 60.0  # after which a run's folder that never got its name belongs to a dead process
-STOP_SECONDS = 1.0  # between two looks whether a run is to stop: on object storage each one is paid for
+STOP_SECONDS = {True: 1.0, False: 10.0}  # between two looks whether a run is to stop: in a folder, on an object store
 NOTE_SECONDS = {True: 0.5, False: 30.0}  # between two notes of an attempt: in a folder, on an object store
 
 
@@ -108,11 +108,11 @@ class Run:
     def check(self) -> None:
         """Raise :class:`Stopped` where the run is to stop; looks at most once in :data:`STOP_SECONDS`."""
         now = time.monotonic()
-        if now - self._looked < STOP_SECONDS:
+        if now - self._looked < STOP_SECONDS[self.storage.local]:
             return
         self._looked = now
         self.storage.require()
-        if self.storage.exists(self._name("stop.json")):
+        if self.storage.has_file(self._name("stop.json")):
             raise Stopped(self.stopped() or "")
 
     # attempts
@@ -123,10 +123,13 @@ class Run:
         Raises:
             MillError: too many did.
         """
-        deaths = sum(name.startswith(f"{shard}.") for name in self.storage.files(self._name("attempts")))
+        before = [name for name in self.storage.files(self._name("attempts")) if name.startswith(f"{shard}.")]
+        deaths = len(before)
         if deaths >= MAX_ATTEMPTS:
             raise MillError(f"its worker died {deaths} times")
-        attempt = Attempt(self.storage, self._name(f"attempts/{shard}.{uuid.uuid4().hex[:8]}"), deaths)
+        name = f"{shard}.{uuid.uuid4().hex[:8]}"
+        marks = tuple(self._name(f"attempts/{mark}") for mark in (*before, name))
+        attempt = Attempt(self.storage, self._name(f"attempts/{name}"), deaths, marks)
         self.storage.write(attempt.name, attempt.text())
         return attempt
 
@@ -171,8 +174,14 @@ class Attempt:
     storage: Storage
     name: str
     deaths: int
+    marks: tuple[str, ...] = ()  # its own, and those of the attempts before it
     works: list[dict[str, Any]] = field(default_factory=list)
     _noted: float = field(default_factory=time.monotonic)
+
+    def end(self) -> None:
+        """The shard is done: the marks go."""
+        for mark in self.marks:
+            self.storage.remove_file(mark)
 
     def text(self) -> bytes:
         """What the file says."""

@@ -56,6 +56,8 @@ def run_shard(job: Job, shard: int) -> dict[str, Any]:
             tell it.
     """
     run = Run(job.storage, job.run)
+    if not job.storage.local:  # of all shards of a worker, so that it is not looked at for each whether it is to stop
+        run = this_worker().once(("run", job.storage.address, job.run), lambda: run)
     try:
         run.check()
         committed = _do(job, run, shard)
@@ -85,7 +87,8 @@ def _note(run: Run, stage: Stage, shard: int, error: Exception) -> None:
 
 
 def _do(job: Job, run: Run, shard: int) -> list[str]:
-    dataset = Dataset.open(job.storage.address, job.redone)
+    opened = ("dataset", job.storage.address, job.run, job.redone)
+    dataset = this_worker().once(opened, lambda: Dataset.open(job.storage.address, job.redone))
     missing = {table: output for table, output in job.outputs.items() if not dataset.has(table, shard)}
     if not missing:
         return []
@@ -97,7 +100,7 @@ def _do(job: Job, run: Run, shard: int) -> list[str]:
         else:
             outcomes = run_rows(task.step, task.rows, job.threads, run.check, job.in_flight)
         task.write(attempt.count(task.tables, outcomes))
-    run.finish(shard)
+    attempt.end()
     return sorted(missing)
 
 

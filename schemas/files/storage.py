@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 import stat
@@ -27,6 +28,7 @@ from . import documents
 from .whole import TEMPORARY, sync, write_whole
 
 CONFIG = "dataset.json"
+REQUIRE_SECONDS = 10.0  # on a store, where each look is paid for, a dataset that was there is taken to be
 T = TypeVar("T")
 REPAIRS = {  # of a JSON file, by its folder
     "": "it must be restored from a copy",
@@ -52,6 +54,7 @@ class Storage:
         self.fs, root = _open(address) if "://" in address else (LocalFileSystem(), address)
         self.local = isinstance(self.fs, LocalFileSystem)
         self.root = os.path.abspath(root) if self.local else root.rstrip("/")
+        self._seen = -math.inf
 
     def __reduce__(self) -> tuple[type[Storage], tuple[str]]:
         return Storage, (self.address,)
@@ -70,6 +73,16 @@ class Storage:
     def exists(self, name: str = "") -> bool:
         """Whether a file or folder is there."""
         return os.path.lexists(self.path(name)) if self.local else self.fs.exists(self.path(name))
+
+    def has_file(self, name: str) -> bool:
+        """Whether a file is there, which is not empty; on a store this is one request."""
+        if self.local:
+            return os.path.lexists(self.path(name))
+        try:
+            self.fs.cat_file(self.path(name), start=0, end=1)
+        except FileNotFoundError:
+            return False
+        return True
 
     def open(self, name: str) -> BinaryIO:
         """Open for reading; a pipe or a device, which would be read for ever, is an OSError."""
@@ -96,16 +109,27 @@ class Storage:
         Raises:
             MillError: the file is not JSON, or of another shape.
         """
-        if not self.exists(name):
-            return None
         try:
-            with self.open(name) as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(0)
-                return documents.parse(file.read(min(size, documents.MAX_BYTES) + 1), kind)  # it is allocated at once
+            data = self._read_document(name)
+            return None if data is None else documents.parse(data, kind)
         except ValueError as error:
             advice = REPAIRS.get(os.path.dirname(name).split("/", 1)[0], "") if advice is None else advice
             raise documents.damaged(self.path(name), error, advice) from error
+
+    def _read_document(self, name: str) -> bytes | None:
+        """A file of JSON, up to a byte more than is parsed; None where there is none. On a store it is one request."""
+        if not self.local:
+            try:
+                found: bytes = self.fs.cat_file(self.path(name), start=0, end=documents.MAX_BYTES + 1)
+            except FileNotFoundError:
+                return None
+            return found
+        if not self.exists(name):
+            return None
+        with self.open(name) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            return file.read(min(size, documents.MAX_BYTES) + 1)  # it is allocated at once
 
     def files(self, folder: str) -> dict[str, int]:
         """Names and sizes of the files directly inside ``folder``; empty where there is no such folder."""
@@ -267,6 +291,14 @@ class Storage:
         elif os.path.lexists(path):
             os.unlink(path)
 
+    def remove_file(self, name: str) -> None:
+        """Remove a small file; nothing happens where there is none. On a store this is one request."""
+        with suppress(FileNotFoundError):
+            if self.local:
+                os.unlink(self.path(name))
+            else:
+                self.fs.rm_file(self.path(name))
+
     def age(self, folder: str) -> float:
         """Seconds since something was put into a local folder; none where it is gone."""
         try:
@@ -286,8 +318,11 @@ class Storage:
         Raises:
             Gone: there is no dataset any more.
         """
-        if not self.exists(CONFIG):
+        if not self.local and time.monotonic() - self._seen < REQUIRE_SECONDS:
+            return
+        if not self.has_file(CONFIG):
             raise Gone(f"{self.address} was removed (it has no {CONFIG}): nothing more is written to it")
+        self._seen = time.monotonic()
 
     def _make_folder(self, path: str | Path) -> None:
         """Make a local folder below the dataset; another job may be removing empty ones."""

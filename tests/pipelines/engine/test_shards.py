@@ -219,7 +219,10 @@ def test_what_is_stored_has_the_names_of_the_contract(dataset: Path) -> None:
     names = {table: list(rows(dataset, table)[0]) for table in ("sources", "images", "rejected", "canny", "hough")}
     head = ["key", "map", "reason", "error", "coverage"]
     assert names == {
-        "sources": ["source", "locator", "size", "etag", "caption", "texts", "fault"],
+        "sources": [
+            *("source", "locator", "size", "etag", "caption", "texts", "columns", "reason", "fault"),
+            *("retries_shard", "retries_row"),
+        ],
         "images": [
             *("key", "source", "image", "width", "height", "original_width", "original_height"),
             *("crop_x", "crop_y", "crop_w", "crop_h", "sha256", "several", "caption", "caption_error"),
