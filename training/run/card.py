@@ -48,26 +48,30 @@ def call_text(config: TrainConfig) -> str:
     lite, unlocked = config.connection == "lite", config.unlock != "none"
     names = {"DDIMScheduler", "StableDiffusionControlNetPipeline"}
     names |= ({"UNet2DConditionModel"} if unlocked else set()) | (set() if lite else {"ControlNetModel"})
+    base, _, revision = config.base.partition("@") if _is_on_hub(config.base) else (published(config).base, "", "")
     return CALL.format(
         imports=", ".join(sorted(names)),
         own=LITE if lite else "",
         kind="LiteControlNet" if lite else "ControlNetModel",
         here=HERE,
         unet=UNET if unlocked else "",
-        base="the/tiny/base" if config.base == "tiny" else published(config).base,
-        argument="unet=unet, " if unlocked else "",
+        base="the/tiny/base" if config.base == "tiny" else base,
+        argument=("unet=unet, " if unlocked else "") + (f'revision="{revision}", ' if revision else ""),
         steps=config.sampling_steps,
     )
+
+
+def _is_on_hub(base: str) -> bool:
+    return "/" in base and not is_path(base)
 
 
 def card_text(record: RunRecord, evaluation: EvaluationRecord | None, step: int, grid: str) -> str:
     """The text, in the form of a Hugging Face model card; ``grid`` is the last picture in ``samples/``."""
     config, annotator = record.config, record.provenance.made_by
-    on_the_hub = "/" in config.base and not is_path(config.base)
     lines = [
         "---",
         "library_name: diffusers",
-        *([f"base_model: {config.base}"] if on_the_hub else []),
+        *([f"base_model: {config.base.partition('@')[0]}"] if _is_on_hub(config.base) else []),
         "tags: [controlnet, text-to-image]",
         "---",
         "",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from controlmill.training.run.card import call_text
 from tests.training_runs import MakeConfig, TrainRun
 
 
@@ -42,3 +43,9 @@ def test_the_card_draws_a_picture_with_the_stock_pipeline(
     found = {}
     exec(code, found)
     assert found["image"].size == (64, 64)
+
+
+def test_a_base_at_a_revision_of_the_hub_is_loaded_at_it(short_config: MakeConfig) -> None:
+    code = call_text(short_config(base="someone/base@0123abc"))
+    assert '"someone/base", controlnet=controlnet, revision="0123abc", ' in code
+    assert "revision" not in call_text(short_config(base="./some@folder"))

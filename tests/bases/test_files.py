@@ -1,0 +1,87 @@
+"""A base on the hub: fetched at one commit, then found without the hub; against a hub of our own on the loopback."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+
+from controlmill.annotators.runtime import hub
+from controlmill.bases.files import file_of
+from controlmill.bases.registry import load_base, read_facts
+from controlmill.schemas.errors import MillError
+
+OLD, NEW = "0" * 39 + "1", "0" * 39 + "2"
+
+
+class Hub(SimpleHTTPRequestHandler):
+    """A base in a repository ``someone/base``, which lost its UNet at its newest commit."""
+
+    moved: Path
+
+    def do_HEAD(self) -> None:
+        self.answer(whole=False)
+
+    def do_GET(self) -> None:
+        self.answer(whole=True)
+
+    def answer(self, whole: bool) -> None:
+        parts = self.path.removeprefix("/someone/base/resolve/").split("/")
+        commit = {"main": NEW if self.moved.exists() else OLD, "newest": NEW}.get(parts[0], parts[0])
+        path = Path(self.directory, *parts[1:])
+        known = path.is_file() and not (commit == NEW and parts[1] == "unet")
+        self.send_response(200 if known or self.path == "/" else 404)
+        if known:
+            self.send_header("ETag", f'"{commit[-1]}{abs(hash(path))}"')
+            self.send_header("Content-Length", str(path.stat().st_size))
+        elif self.path != "/":
+            self.send_header("X-Error-Code", "EntryNotFound")
+        self.send_header("X-Repo-Commit", commit)
+        self.end_headers()
+        if whole and known:
+            self.wfile.write(path.read_bytes())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def moved(small_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The hub is one of our own, its cache empty; the file that makes its main branch another commit."""
+    handler = type("OneHub", (Hub,), {"moved": tmp_path / "moved"})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(small_base)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    settings = {"ENDPOINT": address, "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": False}
+    settings["HUGGINGFACE_CO_URL_TEMPLATE"] = address + "/{repo_id}/resolve/{revision}/{filename}"
+    for name, value in settings.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(hub, "answers", lambda: True)
+    yield tmp_path / "moved"
+    server.shutdown()
+
+
+def test_a_base_of_the_hub_is_of_one_commit_and_then_found_without_the_hub(
+    moved: Path, small_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    want = load_base(str(small_base), torch.device("cpu")).fingerprint()
+    facts = read_facts("someone/base")
+    moved.touch()
+    assert facts.load(torch.device("cpu"), trainable=True).fingerprint() == want
+    with pytest.raises(MillError, match="someone/base@newest: not found here"):
+        read_facts("someone/base@newest")
+    monkeypatch.setattr(hub, "answers", lambda: False)
+    assert load_base(f"someone/base@{OLD}", torch.device("cpu")).fingerprint() == want
+
+
+def test_a_file_that_a_folder_lacks_is_not_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controlmill.annotators.runtime.hub.file_of", None)
+    with pytest.raises(FileNotFoundError, match="config"):
+        file_of(str(tmp_path), "config.json")
