@@ -6,7 +6,7 @@ Frozen dataclasses, read by :mod:`files.documents` under the rules of :mod:`prov
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, with_config
@@ -108,6 +108,11 @@ class Index:
         starts = [0, *(change.first_shard for change in self.changes), len(self.shards)]
         if self.changes and (self.provenance.is_aligned or sorted(set(starts)) != starts):
             raise ValueError("changes are not those of a table that was appended to")
+
+    def first(self, shards: int) -> Index:
+        """Of the first shards alone."""
+        changes = tuple(change for change in self.changes if change.first_shard < shards)
+        return replace(self, shards=self.shards[:shards], changes=changes)
 
     def made(self, shard: int) -> Provenance:
         """How a file was made."""

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .dataset import Dataset
 from .index import TableState
 from .records import Index
 
 
 class Snapshot(Dataset):
-    """A dataset at one time: its tables, indexes and states are read when they are first asked for, and kept."""
+    """A dataset at one time: its tables, indexes and states are read when they are first asked for, and kept.
 
-    def __init__(self, dataset: Dataset):
-        super().__init__(dataset.storage, dataset.config, dataset.redone)
+    With ``segments`` it is as it was when it had only so many: it has their shards, and a table that lacks later ones
+    is complete.
+    """
+
+    def __init__(self, dataset: Dataset, segments: int | None = None):
+        config = replace(dataset.config, segments=dataset.config.segments[:segments])
+        super().__init__(dataset.storage, config, dataset.redone)
+        self._is_part = config != dataset.config
         self._tables: list[str] | None = None
         self._committed: dict[str, set[int]] = {}
         self._indexes: dict[str, Index | None] = {}
@@ -26,13 +34,15 @@ class Snapshot(Dataset):
     def committed(self, table: str) -> set[int]:
         """See :meth:`Dataset.committed`."""
         if table not in self._committed:
-            self._committed[table] = super().committed(table)
+            found = super().committed(table)
+            self._committed[table] = {shard for shard in found if shard < self.shards} if self._is_part else found
         return self._committed[table]
 
     def index(self, table: str) -> Index | None:
         """See :meth:`Dataset.index`."""
         if table not in self._indexes:
-            self._indexes[table] = super().index(table)
+            index = super().index(table)
+            self._indexes[table] = index.first(self.shards) if index and self._is_part else index
         return self._indexes[table]
 
     def state(self, table: str) -> TableState:

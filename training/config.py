@@ -36,6 +36,13 @@ class TrainConfig:
 
     condition: str = option("", "Condition to train on: a table of the dataset. Required.", panel="Data")
     where: list[str] = option([], "Train only on rows that satisfy this, e.g. 'hough.n_lines > 16'. Repeatable.")
+    segments: str = option(
+        "",
+        "Train on these segments of the dataset (one for each ingest, extend or retry), e.g. 0..2.",
+        pattern=r"([0-9]+(\.\.[0-9]+)?)?",
+        possible="a number, or FIRST..LAST",
+        shown="all that there are when the run begins",
+    )
     max_train_samples: int = option(0, "Train on this many rows, those of the smallest hash; 0: on all.")
     held_out: float = option(0.02, "Fraction of the rows held out for evaluation, chosen by hash.", within=SHARE)
     crop_size: int = option(0, "Train on random square crops of this side; 0: on whole pictures.")

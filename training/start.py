@@ -37,7 +37,8 @@ def begin(address: str, run: Path, config: TrainConfig) -> Prepared:
     prepared.facts.start_reading()  # read while libraries are imported
     _check_extras(config, prepared)
     if before is not None:
-        check_same(asdict(published(before.config)), published(config), str(run))
+        named = replace(config, segments=prepared.segments)
+        check_same(asdict(published(before.config)), published(named), str(run))
         if saved := steps_saved(run):
             raise MillError(f"{run} is a run of {saved[-1]} steps: go on with --resume")
     write_run(run, _record(prepared, config))
@@ -92,7 +93,7 @@ def _is_first_process() -> bool:
 
 def _record(prepared: Prepared, config: TrainConfig) -> RunRecord:
     return RunRecord(
-        config,
+        replace(config, segments=prepared.segments),
         prepared.dataset.storage.address,
         prepared.fingerprint,
         prepared.digests,

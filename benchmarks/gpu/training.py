@@ -179,7 +179,7 @@ class Bench:
         )
         facts, nothing = read_facts(self.base), Caches()
         rows: Any = None  # neither tables nor a selection of rows are asked for
-        prepared = Prepared(rows, CONDITIONS["canny"], rows, facts, "", {}, CACHED if caches else nothing)
+        prepared = Prepared(rows, CONDITIONS["canny"], rows, facts, "", {}, CACHED if caches else nothing, "0..0")
         folder = self.setting.scratch / "runs" / run
         folder.mkdir(parents=True, exist_ok=True)
         return Trainer(folder, config, prepared, resume)

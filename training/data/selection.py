@@ -141,6 +141,22 @@ def check_tables(dataset: Dataset, conditions: Sequence[str]) -> dict[str, Condi
     return found
 
 
+def segments_named(text: str, dataset: Dataset) -> range:
+    """``N`` or ``FIRST..LAST`` as numbers of segments; all of them for an empty text.
+
+    Raises:
+        MillError: there are no such segments.
+    """
+    there = len(dataset.config.segments)
+    if not there:
+        raise MillError(f"the images of {dataset.storage.address} are not complete; run the ingest command again")
+    first, _, last = text.partition("..")
+    named = range(int(first), int(last or first) + 1) if text else range(there)
+    if not named or named[-1] >= there:
+        raise MillError(f"--segments {text}: {dataset.storage.address} has {there} segments, 0..{there - 1}")
+    return named
+
+
 def select(
     dataset: Dataset,
     conditions: Sequence[str],
@@ -148,10 +164,12 @@ def select(
     held_out: float = 0.0,
     limit: int = 0,
     caches: Sequence[str] = (),
+    first_shard: int = 0,
 ) -> Selection:
     """Choose the rows that have every condition and pass every filter.
 
     Args:
+        first_shard: rows of the shards before it are neither trained on nor held out.
         held_out: share of rows kept from training, by the hash of the picture's content: equal pictures are on the
             same side, and a row never changes sides when the dataset grows.
         caches: tables whose refused rows are left out too.
@@ -162,12 +180,9 @@ def select(
     """
     _check_filters(dataset, where)
     captions = dataset.captions().table
+    shards = range(first_shard, dataset.shards)
     with ThreadPoolExecutor(READERS) as pool:
-        parts = list(
-            pool.map(
-                lambda shard: _shard_rows(dataset, shard, conditions, where, caches, captions), range(dataset.shards)
-            )
-        )
+        parts = list(pool.map(lambda shard: _shard_rows(dataset, shard, conditions, where, caches, captions), shards))
     rows = np.concatenate([part[0] for part in parts]) if parts else np.zeros(0, LOCATION)
     held = np.concatenate([part[1] for part in parts]) < held_out if parts else np.zeros(0, bool)
     left_out: Counter[str] = sum((part[2] for part in parts), Counter())

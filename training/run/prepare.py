@@ -21,13 +21,17 @@ from controlmill.schemas.snapshot import Snapshot
 from ..config import TrainConfig
 from ..data.cache_use import Caches, find_caches
 from ..data.loader import Loader, LoaderConfig
-from ..data.selection import Filter, Selection, check_tables, select
+from ..data.selection import Filter, Selection, check_tables, segments_named, select
 from .saved import offered, steps_saved
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Rows, condition and base of a run. ``digests`` are of the tables' bytes, the captions and the chosen rows."""
+    """Rows, condition and base of a run. ``digests`` are of the tables' bytes, the captions and the chosen rows.
+
+    ``dataset`` has the segments up to the last that is trained on, and ``segments`` names these, ``FIRST..LAST``: they
+    are stored with the run, which goes on with them also when the dataset has grown since.
+    """
 
     dataset: Dataset
     condition: Condition
@@ -36,6 +40,7 @@ class Prepared:
     start_folder: str
     digests: dict[str, str]
     caches: Caches
+    segments: str
 
     @property
     def fingerprint(self) -> str:
@@ -65,14 +70,18 @@ def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = No
             ControlNet to start from belongs to another base.
     """
     config.check()
-    dataset = Snapshot(Dataset.open(address))
+    opened = Dataset.open(address)
+    segments = segments_named(config.segments, opened)
+    dataset = Snapshot(opened, segments.stop)
     conditions = check_tables(dataset, [config.condition])
     facts = read_facts(config.base)
     filters = [Filter.parse(text) for text in config.where]
     used = find_caches(dataset, config, facts, caches)
     if config.random_flip:
         check_mirror(conditions[config.condition])
-    selection = select(dataset, [config.condition], filters, config.held_out, config.max_train_samples, used.tables)
+    first_shard = dataset.config.segments[segments[0]].first_shard
+    limit = config.max_train_samples
+    selection = select(dataset, [config.condition], filters, config.held_out, limit, used.tables, first_shard)
     facts.check_sizes([(config.crop_size, config.crop_size)] if config.crop_size else selection.shapes())
     start = controlnet_folder(config.start_from) if config.start_from and caches is None else ""
     if start:
@@ -85,7 +94,8 @@ def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = No
         **{table: _digests(dataset, table) for table in used.tables},
     }
     digests = {part: fingerprint(said) for part, said in parts.items()}
-    return Prepared(dataset, conditions[config.condition], selection, facts, start, digests, used)
+    named = f"{segments[0]}..{segments[-1]}"
+    return Prepared(dataset, conditions[config.condition], selection, facts, start, digests, used, named)
 
 
 def _digests(dataset: Dataset, table: str) -> Sequence[str]:
