@@ -75,7 +75,7 @@ def growth_lines(dataset: Dataset, segments: Sequence[Segment]) -> list[str]:
         what = "added" if segment.retries is None else "taken again"
         said = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
         lines.append(
-            f"{segment.rows:,} pictures {what}, in shards {segment.first_shard} to {segment.range.stop - 1}: "
+            f"{segment.rows:,} pictures {what}, from shard {segment.first_shard} to {segment.range.stop - 1}: "
             f"{kept:,} kept{f', {reasons.total():,} refused ({said})' if reasons else ''}"
         )
     return lines
