@@ -6,7 +6,7 @@ Source: controlnet-aux 0.0.10 ``lineart_anime/__init__.py`` (ControlNet 1.1 ``an
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,38 +15,35 @@ import cv2
 import numpy as np
 
 from .base import Annotation, Annotator, Network
-from .runtime.inference import compiled, ready
-from .runtime.placement import Placement
-from .runtime.torch_device import autocast, finite, load_state_dict, upload
+from .runtime.network import TorchNetwork
+from .runtime.torch_device import finite, load_state_dict
 from .runtime.upstream import controlnet_aux
-from .runtime.weights import WeightsFile
+from .runtime.weights import WeightsFile, annotators_file
 
-NET_G = WeightsFile(
-    name="netG.pth",
-    repo="lllyasviel/Annotators",
-    revision="982e7edaec38759d914a963c48c4726685de7d96",
-    sha256="ccabdcc3f5cf3c07cf65d58776acb21df7dfda825cdc70c9766a93fd62bfc488",
-    megabytes=217.6,
-    licence="MIT",
+NET_G = annotators_file(
+    "netG.pth",
+    "ccabdcc3f5cf3c07cf65d58776acb21df7dfda825cdc70c9766a93fd62bfc488",
+    217.6,
+    "MIT",
 )
 
 
-class Anime2Sketch(Network):
+class Anime2Sketch(TorchNetwork):
     """RGB in -1 to 1 in; black lines on white out, float32 (H, W) in 0 to 255 and a little beyond."""
 
     name: ClassVar[str] = "anime2sketch"
     weights: ClassVar[tuple[WeightsFile, ...]] = (NET_G,)
     packages: ClassVar[tuple[str, ...]] = ("torch", "controlnet-aux", "opencv", "numpy")
 
-    def __init__(self, files: Mapping[str, Path], place: Placement):
+    def build(self, files: Mapping[str, Path]) -> Any:
+        """Upstream's generator with its weights."""
         from torch import nn
 
         norm = functools.partial(nn.InstanceNorm2d, affine=False, track_running_stats=False)
         network = controlnet_aux("lineart_anime").UnetGenerator(3, 1, 8, 64, norm_layer=norm, use_dropout=False)
         state = load_state_dict(files[NET_G.name])
         network.load_state_dict({key.replace("module.", ""): tensor for key, tensor in state.items()})
-        self._run = compiled(ready(network, place), place, self.name)
-        self._place = place
+        return network
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """float32 (3, h, w), -1 to 1, sides enlarged to multiples of 256."""
@@ -54,14 +51,9 @@ class Anime2Sketch(Network):
         pixels = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
         return pixels.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1.0
 
-    def forward(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def outputs(self, output: Any) -> list[np.ndarray]:
         """float32 (h, w), 0 to 255."""
-        import torch
-
-        with torch.inference_mode():
-            with autocast(self._place):
-                lines = self._run(upload(batch, self._place))
-            return list((lines[:, 0].float() * 127.5 + 127.5).cpu().numpy())
+        return list((output[:, 0].float() * 127.5 + 127.5).cpu().numpy())
 
     def postprocess(self, raw: np.ndarray, image: np.ndarray) -> np.ndarray:
         """float32 (H, W) at the picture's size."""

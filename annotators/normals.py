@@ -10,7 +10,7 @@ import contextlib
 import io
 import math
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,25 +20,22 @@ import numpy as np
 
 from .base import Annotation, Annotator, Network
 from .depth import DPT, MiDaS, normalised
-from .runtime.inference import compiled, ready
-from .runtime.placement import Placement
+from .runtime.network import TorchNetwork
 from .runtime.resizing import back_to, to_multiples
-from .runtime.torch_device import autocast, finite, load_state_dict, upload
+from .runtime.torch_device import finite, load_state_dict
 from .runtime.upstream import controlnet_aux
-from .runtime.weights import WeightsFile
+from .runtime.weights import WeightsFile, annotators_file
 
-SCANNET = WeightsFile(
-    name="scannet.pt",
-    repo="lllyasviel/Annotators",
-    revision="982e7edaec38759d914a963c48c4726685de7d96",
-    sha256="03dbf1600c51ee3d45c29f77b77bf1a3b7a24c3452dba62a4ae658f37330c209",
-    megabytes=291.1,
-    licence="MIT",
+SCANNET = annotators_file(
+    "scannet.pt",
+    "03dbf1600c51ee3d45c29f77b77bf1a3b7a24c3452dba62a4ae658f37330c209",
+    291.1,
+    "MIT",
 )
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class NormalBae(Network):
+class NormalBae(TorchNetwork):
     """RGB normalised as for ImageNet in, shorter side 512; normals x, y, z, float32 (H, W, 3) in -1 to 1, after it.
 
     Source: Bae et al. 2021; controlnet-aux 0.0.10 ``normalbae/__init__.py``.
@@ -49,7 +46,8 @@ class NormalBae(Network):
     packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "controlnet-aux", "opencv", "numpy")
     resolution: ClassVar[int] = 512
 
-    def __init__(self, files: Mapping[str, Path], place: Placement):
+    def build(self, files: Mapping[str, Path]) -> Any:
+        """Upstream's network with its weights."""
         settings = types.SimpleNamespace(
             mode="client", architecture="BN", pretrained="scannet", sampling_ratio=0.4, importance_ratio=0.7
         )
@@ -57,8 +55,7 @@ class NormalBae(Network):
             network = controlnet_aux("normalbae.nets.NNET").NNET(settings)
         state = load_state_dict(files[SCANNET.name])["model"]
         network.load_state_dict({key.removeprefix("module."): tensor for key, tensor in state.items()})
-        self._run = compiled(ready(network, place), place, self.name)
-        self._place = place
+        return network
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """float32 (3, h, w), sides multiples of 64."""
@@ -66,13 +63,9 @@ class NormalBae(Network):
         normal = (pixels - np.array(IMAGENET_MEAN, np.float32)) / np.array(IMAGENET_STD, np.float32)
         return normal.transpose(2, 0, 1)
 
-    def forward(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def outputs(self, output: Any) -> list[np.ndarray]:
         """float32 (h, w, 3)."""
-        import torch
-
-        with torch.inference_mode(), autocast(self._place):
-            maps = self._run(upload(batch, self._place))
-        return list(maps[0][-1][:, :3].float().permute(0, 2, 3, 1).cpu().numpy())
+        return list(output[0][-1][:, :3].float().permute(0, 2, 3, 1).cpu().numpy())
 
     def postprocess(self, raw: np.ndarray, image: np.ndarray) -> np.ndarray:
         """float32 (H, W, 3)."""

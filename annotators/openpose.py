@@ -20,35 +20,37 @@ from controlmill.schemas.errors import MillError
 from .base import Annotation, Annotator, Network
 from .pose_decode import STRIDE, find_people
 from .runtime.inference import compiled, ready
+from .runtime.network import TorchNetwork
 from .runtime.placement import Placement
-from .runtime.torch_device import autocast, finite, load_state_dict, upload
+from .runtime.torch_device import autocast, finite, load_state_dict
 from .runtime.upstream import controlnet_aux
-from .runtime.weights import WeightsFile
+from .runtime.weights import WeightsFile, annotators_file
 from .skeletons import COLUMNS, draw_skeletons, flat, skeleton_columns
 
-
-def _weights(name: str, sha256: str, megabytes: float) -> WeightsFile:
-    revision = "982e7edaec38759d914a963c48c4726685de7d96"
-    return WeightsFile(name, "lllyasviel/Annotators", revision, sha256, megabytes, "CMU OpenPose, non-commercial")
-
-
-BODY = _weights("body_pose_model.pth", "25a948c16078b0f08e236bda51a385d855ef4c153598947c28c0d47ed94bb746", 209.3)
-FACE = _weights("facenet.pth", "8beb52e548624ffcc4aed12af7aee7dcbfaeea420c75609fee999fe7add79d43", 153.7)
-HAND = _weights("hand_pose_model.pth", "b76b00d1750901abd07b9f9d8c98cc3385b8fe834a26d4b4f0aad439e75fc600", 147.3)
+LICENCE = "CMU OpenPose, non-commercial"
+BODY = annotators_file(
+    "body_pose_model.pth", "25a948c16078b0f08e236bda51a385d855ef4c153598947c28c0d47ed94bb746", 209.3, LICENCE
+)
+FACE = annotators_file(
+    "facenet.pth", "8beb52e548624ffcc4aed12af7aee7dcbfaeea420c75609fee999fe7add79d43", 153.7, LICENCE
+)
+HAND = annotators_file(
+    "hand_pose_model.pth", "b76b00d1750901abd07b9f9d8c98cc3385b8fe834a26d4b4f0aad439e75fc600", 147.3, LICENCE
+)
 INPUT_HEIGHT = 184  # half of the 368 that the network was trained at, whatever the picture's size
 PADDING = 128
 
 
-class OpenPoseBody(Network):
+class OpenPoseBody(TorchNetwork):
     """BGR in -0.5 to 0.5 in, heat maps and part affinities out; upstream's ``PoseResult`` for each person after it."""
 
     name: ClassVar[str] = "openpose"
     weights: ClassVar[tuple[WeightsFile, ...]] = (BODY,)
     packages: ClassVar[tuple[str, ...]] = ("torch", "controlnet-aux", "opencv", "numpy")
 
-    def __init__(self, files: Mapping[str, Path], place: Placement):
-        self._run = compiled(load_body_part("bodypose_model", files[BODY.name], place), place, self.name)
-        self._place = place
+    def build(self, files: Mapping[str, Path]) -> Any:
+        """Upstream's network of bodies."""
+        return load_body_part("bodypose_model", files[BODY.name])
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """float32 (3, h, w): BGR, 184 pixels high, padded to multiples of 8 with grey."""
@@ -62,13 +64,9 @@ class OpenPoseBody(Network):
         pad = ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0))
         return np.pad(pixels, pad, constant_values=PADDING).transpose(2, 0, 1).astype(np.float32) / 256 - 0.5
 
-    def forward(self, batch: Sequence[np.ndarray]) -> list[Any]:
+    def outputs(self, output: Any) -> list[Any]:
         """For each picture: affinities, float32 (38, h / 8, w / 8), and heat, float32 (19, h / 8, w / 8)."""
-        import torch
-
-        with torch.inference_mode(), autocast(self._place):
-            outputs = self._run(upload(batch, self._place))
-        affinity, heat = (output.float().cpu().numpy() for output in outputs)
+        affinity, heat = (part.float().cpu().numpy() for part in output)
         return list(zip(affinity, heat, strict=True))
 
     def postprocess(self, raw: Any, image: np.ndarray) -> list[Any]:
@@ -101,12 +99,12 @@ class OpenPoseFace(OpenPoseBody):
         super().__init__(files, place)
         pose = controlnet_aux("open_pose")
         face = pose.Face.__new__(pose.Face)  # its __init__ would load the weights without map_location
-        face.model = load_body_part("FaceNet", files[FACE.name], place)
+        face.model = ready(load_body_part("FaceNet", files[FACE.name]), place)
         face.model.forward = compiled(face.model.forward, place, self.name)
         hand = None
         if self.with_hands:
             hand = pose.Hand.__new__(pose.Hand)
-            hand.model = load_body_part("handpose_model", files[HAND.name], place)
+            hand.model = ready(load_body_part("handpose_model", files[HAND.name]), place)
         self._detector = pose.OpenposeDetector(None, hand, face)
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
@@ -160,7 +158,7 @@ class OpenPoseHands(OpenPoseFace):
         super().__init__(files, place)
 
 
-def load_body_part(network: str, path: Path, place: Placement) -> Any:
+def load_body_part(network: str, path: Path) -> Any:
     """One of upstream's three networks; its outputs are float32 under autocast too, as upstream's numpy code needs."""
     import torch
 
@@ -177,7 +175,7 @@ def load_body_part(network: str, path: Path, place: Placement) -> Any:
         return type(output)(item.float() for item in output)
 
     model.register_forward_hook(to_float32)
-    return ready(model, place)
+    return model
 
 
 def inner_size(image: np.ndarray) -> tuple[int, int]:

@@ -7,7 +7,7 @@ device, and only the best class so far is kept, which is also three times faster
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,9 +18,8 @@ from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.maps.label_files import named_set
 
 from .base import Annotation, Annotator, Network
-from .runtime.inference import compiled
+from .runtime.network import TorchNetwork
 from .runtime.placement import Placement
-from .runtime.torch_device import autocast, upload
 from .runtime.transformers_model import load_model, model_files
 from .runtime.weights import WeightsFile
 from .upernet_head import head_scores
@@ -31,7 +30,7 @@ ONEFORMER_TASK = (49406, 518, 10549, 533, 29119, 1550, 49407)
 ONEFORMER_TASK_LENGTH = 77
 
 
-class SegmentationNetwork(Network):
+class SegmentationNetwork(TorchNetwork):
     """RGB normalised as for ImageNet in, low scores of 150 classes out; uint8 (H, W) class ids after postprocessing."""
 
     packages: ClassVar[tuple[str, ...]] = ("torch", "torchvision", "transformers", "numpy")
@@ -39,34 +38,39 @@ class SegmentationNetwork(Network):
     sizes: ClassVar[tuple[tuple[int, int], ...]] = ()  # that scores pass through on their way to the picture's
     processor: ClassVar[Mapping[str, Any]] = {"size": {"height": INPUT_SIZE[0], "width": INPUT_SIZE[1]}}
     settings: ClassVar[Mapping[str, Any]] = {}
+    exact: ClassVar[bool] = True
 
     def __init__(self, files: Mapping[str, Path], place: Placement):
         import transformers
 
-        model_class = getattr(transformers, self.model_class)
-        self._model = load_model(model_class, self.weights, files, place, exact=True, **self.settings)
-        self._run = compiled(self.scores, place, self.name)
+        super().__init__(files, place)
         # every one of these models is prepared the same way; other processors ask the hub for files when built
         self._processor = transformers.SegformerImageProcessor(**self.processor)
-        self._place = place
+
+    def build(self, files: Mapping[str, Path]) -> Any:
+        """The model of transformers."""
+        import transformers
+
+        return load_model(getattr(transformers, self.model_class), self.weights, files, **self.settings)
+
+    def entry(self) -> Callable[..., Any]:
+        """The scores alone."""
+        return self.scores
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """float32 (3, h, w)."""
         pixels: np.ndarray = self._processor(image, return_tensors="np")["pixel_values"][0]
         return pixels
 
-    def forward(self, batch: Sequence[np.ndarray]) -> list[Any]:
+    def outputs(self, output: Any) -> list[Any]:
         """For each picture a float32 tensor (150, h / 4, w / 4), on a GPU of CUDA's if it came from there."""
-        import torch
-
-        with torch.inference_mode(), autocast(self._place):
-            scores = self._run(upload(batch, self._place)).float()
+        scores = output.float()
         # PyTorch on MPS dies where two threads use it (pytorch/pytorch#197805), and postprocess runs in several
         return list(scores.cpu() if self._place.device == "mps" else scores)
 
     def scores(self, pixels: Any) -> Any:
         """Scores of a batch, as the network gives them."""
-        return self._model(pixel_values=pixels).logits
+        return self._network(pixel_values=pixels).logits
 
     def postprocess(self, raw: Any, image: np.ndarray) -> np.ndarray:
         """uint8 (H, W)."""
@@ -118,8 +122,8 @@ class UperNet(SegmentationNetwork):
 
     def scores(self, pixels: Any) -> Any:
         """The head's scores, before the model would enlarge them to 512x512; the auxiliary head is not run."""
-        features = self._model.backbone.forward_with_filtered_kwargs(pixels).feature_maps
-        return head_scores(self._model.decode_head, features)
+        features = self._network.backbone.forward_with_filtered_kwargs(pixels).feature_maps
+        return head_scores(self._network.decode_head, features)
 
 
 class SegFormer(SegmentationNetwork):
@@ -163,7 +167,7 @@ class OneFormer(SegmentationNetwork):
 
         task = torch.zeros((len(pixels), ONEFORMER_TASK_LENGTH), dtype=torch.int64, device=pixels.device)
         task[:, : len(ONEFORMER_TASK)] = torch.tensor(ONEFORMER_TASK, device=pixels.device)
-        output = self._model(pixel_values=pixels, task_inputs=task)
+        output = self._network(pixel_values=pixels, task_inputs=task)
         classes = output.class_queries_logits.float().softmax(dim=-1)[..., :-1]
         return torch.einsum("bqc, bqhw -> bchw", classes, output.masks_queries_logits.float().sigmoid())
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from controlmill.schemas.errors import MillError
 
-from .inference import ready
-from .placement import Placement
 from .torch_device import load_state_dict
 from .weights import WeightsFile
 
@@ -33,18 +31,14 @@ def load_model(
     model_class: Any,
     files: tuple[WeightsFile, ...],
     paths: Mapping[str, Path],
-    place: Placement,
-    exact: bool = False,
     **settings: Any,
 ) -> Any:
-    """The model, ready to run on its device.
+    """The model, float32, on the CPU.
 
     Args:
         model_class: a ``PreTrainedModel``.
         files: what :func:`model_files` returned.
         paths: names of ``files`` → local paths.
-        place: where it runs.
-        exact: see :func:`ready`.
         settings: replace entries of the configuration.
 
     Raises:
@@ -64,4 +58,4 @@ def load_model(
     if report["missing_keys"] or report["mismatched_keys"]:
         faults = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
         raise MillError(f"{weights} does not fit {model_class.__name__}: {len(faults)} entries, as {faults[0]}")
-    return ready(model, place, exact)
+    return model

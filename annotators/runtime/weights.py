@@ -55,6 +55,14 @@ class WeightsFile:
         return self.remote or self.name
 
 
+def annotators_file(
+    name: str, sha256: str, megabytes: float, licence: str, package: PackageWeights | None = None
+) -> WeightsFile:
+    """A file of the repository in which the authors of ControlNet keep the weights of their annotators."""
+    revision = "982e7edaec38759d914a963c48c4726685de7d96"
+    return WeightsFile(name, "lllyasviel/Annotators", revision, sha256, megabytes, licence, package)
+
+
 @dataclass(frozen=True)
 class Found:
     """A file of weights on this machine. ``origin`` is for what maps say of themselves: it tells no paths."""

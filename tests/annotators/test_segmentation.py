@@ -48,7 +48,7 @@ def test_equals_reference(
     loaded = load_network(network)
     for image in (photos_of_size(512)[0], photos_of_size(400)[1][:300]):
         expected, output, head = reference(network, weights_folder, image)
-        name, scores = ("_run", head) if head else ("_model", [output])
+        name, scores = ("_run", head) if head else ("_network", [output])
         with replayed(loaded, name, scores):
             same_scores = outputs(loaded, [image])[0]
         assert same_scores.dtype == np.uint8
@@ -111,7 +111,7 @@ def test_same_ids_for_a_batch(load_network: LoadNetwork, photos_of_size: Photos)
 @pytest.mark.parametrize("size", [(512, 512), (256, 320)])
 def test_head_scores_are_the_models(load_network: LoadNetwork, size: tuple[int, int]) -> None:
     """The last convolution before enlargement is the one after it."""
-    model = load_network(UperNet)._model
+    model = load_network(UperNet)._network
     torch.manual_seed(0)
     for norm in model.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
