@@ -1,8 +1,8 @@
 """`controlmill export --to webdataset` against a plain loop over `datasets` that writes the same files into tars.
 
 The loop reads the tables' configs side by side, without decoding what is not changed, and writes with webdataset's
-ShardWriter; 16-bit depth goes through the same OpenCV calls, in one thread. Imports are not counted. `datasets` begins
-with an empty cache, as it does for a new dataset, or finds the tables in its cache.
+ShardWriter; 16-bit depth goes through OpenCV with its defaults, in one thread. Imports are not counted. `datasets`
+begins with an empty cache, as it does for a new dataset, or finds the tables in its cache.
 """
 
 from __future__ import annotations
@@ -46,8 +46,7 @@ def plain_loop(dataset: Path, out: Path, table: str) -> None:
             if table == "depth":
                 deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
                 grey = np.repeat((deep >> 8).astype(np.uint8)[..., None], 3, axis=2)
-                settings = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, 3]
-                data = cv2.imencode(".png", grey, settings)[1].tobytes()
+                data = cv2.imencode(".png", grey)[1].tobytes()
             about = {"key": row["key"], "width": row["width"], "height": row["height"]}
             sink.write(
                 {
@@ -104,12 +103,19 @@ def timed(way: str, dataset: Path, out: Path, table: str, cache: Path) -> float:
 
 
 def contents(folder: Path) -> list[bytes]:
-    """The bytes of all members, in order."""
-    found = []
+    """All members in order: their bytes, or of PNG files their pixels."""
+    import cv2
+    import numpy as np
+
+    def content(data: bytes) -> bytes:
+        is_png = data.startswith(b"\x89PNG")
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED).tobytes() if is_png else data
+
+    found: list[bytes] = []
     for path in sorted(folder.rglob("*.tar")):
         with tarfile.open(path) as tar:
             members = sorted(tar, key=lambda member: (member.name.split(".")[0], member.name.split(".", 1)[1]))
-            found += [opened.read() for member in members if (opened := tar.extractfile(member))]
+            found += [content(opened.read()) for member in members if (opened := tar.extractfile(member))]
     return found
 
 

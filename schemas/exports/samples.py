@@ -8,17 +8,19 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 
 from ..dataset import Dataset
 from ..errors import MillError
-from ..images.codecs import decode_image, decode_map, encode_map
+from ..images.codecs import PNG, decode_image, decode_map, encode_map
 from ..kinds import Kind
 from ..tables import IMAGES
 from ..terminal.printing import printable
 from ..views.rows import aligned_groups
 from .plan import Plan
 
+SMOOTH = (*PNG, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP)  # half the time of a filter chosen for each line
 PNG_START = b"\x89PNG\r\n\x1a\n"
 STARTS = {b"\xff\xd8\xff": "jpg", PNG_START: "png"}
 
@@ -127,7 +129,10 @@ def eight_bits(kind: Kind, data: bytes, size: tuple[int, int]) -> bytes:
             raise ValueError(f"is no PNG of {size[1]}x{size[0]}")
         return data
     grey = (decode_map(kind, data, size) >> 8).astype(np.uint8)
-    return encode_map("rgb", np.repeat(grey[..., None], 3, axis=2))
+    done, encoded = cv2.imencode(".png", cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), SMOOTH)
+    if not done:
+        raise ValueError("cannot be encoded by OpenCV")
+    return encoded.tobytes()
 
 
 def lossless(sample: Sample) -> bytes:
