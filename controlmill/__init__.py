@@ -6,7 +6,7 @@
     for row in dataset.rows("images", "canny"):
         row.key, row["images"], row["canny"]
 
-docs/reading.md tells more. Nothing is loaded before it is asked for.
+docs/datasets.md tells more. Nothing is loaded before it is asked for.
 """
 
 from __future__ import annotations
