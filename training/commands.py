@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.imports import uncollected
 from controlmill.schemas.terminal.console import output, with_messages
 from controlmill.schemas.terminal.options import Given, with_options
 from controlmill.schemas.views.commands import Folder
@@ -64,19 +65,20 @@ def train(
     if resume and recipe:
         raise MillError("--resume goes on with the run's own settings; leave --recipe out")
     config = None if resume else _config(dataset, recipe, settings)
-    from . import start
+    with uncollected():
+        from . import start
 
-    if config is None:
-        config, prepared = start.resume(run, settings, dataset)
-    else:
-        prepared = start.begin(dataset, run, config)
-    from controlmill.annotators.runtime.torch_device import resolve_device
+        if config is None:
+            config, prepared = start.resume(run, settings, dataset)
+        else:
+            prepared = start.begin(dataset, run, config)
+        from controlmill.annotators.runtime.torch_device import resolve_device
 
-    config = replace(config, device=resolve_device(config.device))
-    _print_rows(prepared)
-    from .trainer import Trainer
+        config = replace(config, device=resolve_device(config.device))
+        _print_rows(prepared)
+        from .trainer import Trainer
 
-    trainer = Trainer(run, config, prepared, resume)
+        trainer = Trainer(run, config, prepared, resume)
     done = trainer.train()
     if trainer.accelerator.is_main_process:
         output.say(f"{done} of {config.steps} steps done: {run}")

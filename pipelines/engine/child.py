@@ -17,10 +17,10 @@ import shutil
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
+
+from controlmill.schemas.imports import uncollected
 
 from .messages import DONE, ENGINE_FAILED, NOT_LOADED, Loading
 from .rows import JobFault
@@ -69,21 +69,10 @@ def _put_away(folder: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _imports() -> Iterator[None]:
-    """What is imported here stays, so garbage is not looked for in it, now or later."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
 def _open(engine: Engine) -> Graphs | Exception:
     """An engine, or why there is none: each job is answered with that."""
     try:
-        with _imports():
+        with uncollected():
             from .runners import open_engine
 
             return open_engine(engine)
@@ -96,7 +85,7 @@ def _do(graphs: Graphs | Exception, message: bytes) -> int:
     try:
         if isinstance(graphs, Exception):
             raise graphs
-        with _imports():
+        with uncollected():
             job, shards = pickle.loads(message)  # noqa: S301 from our own console
         if not isinstance(job, Loading):
             graphs.run(job, shards)
@@ -122,6 +111,7 @@ def main() -> None:
     paths, engine = messages.get()
     sys.path += [path for path in paths if path not in sys.path]  # behind our own: a folder must not shadow a module
     graphs = _open(engine)
+    gc.freeze()  # what is imported stays, and is not looked through later
     while True:
         status = _do(graphs, messages.get())
         sys.stderr.flush()
