@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from typing import Annotated
 
@@ -44,6 +46,7 @@ def about(version: Version = False) -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake is a message and exit status 1, Ctrl-C is 130."""
+    atexit.register(gc.freeze)  # all memory goes with the process: no garbage is looked for in it first
     try:
         app()
     except MillError as error:
