@@ -203,7 +203,7 @@ class Dataset:
         return stored_condition(provenance)
 
     def state(self, table: str) -> TableState:
-        """How far a table is. A condition is stale where it was made from other images than are there now."""
+        """How far a table is. It is stale where it was made from other images or captions than are there now."""
         index, committed = self.index(table), self.committed(table)
         if index is not None and self.stale_shards(table, index):
             return TableState(table, "stale", len(committed), index)
@@ -237,8 +237,12 @@ class Dataset:
         return CaptionsRecord(CAPTIONS, fingerprint(state.index.digests))
 
     def stale_shards(self, table: str, index: Index) -> list[int]:
-        """Shards of a finished table whose images are not the ones that it was made from."""
-        return [] if table in BASE_TABLES else stale_shards(index, self.index(IMAGES))
+        """Shards of a finished table whose images, or captions, are not the ones that it was made from."""
+        if table in BASE_TABLES:
+            return []
+        encoded = index.provenance.captions
+        captions = self.index(CAPTIONS) if encoded and encoded.table == CAPTIONS else None
+        return stale_shards(index, self.index(IMAGES), captions)
 
     def finish(self, table: str, changed: Collection[int] | None = None) -> Index:
         """Write the index of a table whose shards are all committed.

@@ -20,8 +20,8 @@ from .records import Change, Entry, Index
 class TableState:
     """How far a table is; the numbers are those of a finished one.
 
-    ``status`` is complete; stale (made from other images than are there now); behind (it was complete, and shards were
-    appended to the dataset since); or partial.
+    ``status`` is complete; stale (made from other images or captions than are there now); behind (it was complete, and
+    shards were appended to the dataset since); or partial.
     """
 
     table: str
@@ -60,7 +60,7 @@ def describe_file(file: BinaryIO) -> tuple[Provenance, Entry]:
     made_from = footer.provenance.images_sha256
     entry = Entry(
         *(footer.rows, len(footer.groups), size, digest, made_from),
-        *(found.reasons, found.captions, found.several, found.empty),
+        *(found.reasons, found.captions, found.several, found.empty, footer.provenance.captions_sha256),
     )
     return footer.provenance.shared, entry
 
@@ -91,9 +91,15 @@ def table_index(
     return Index(table, first, tuple(entry for _, entry in described), tuple(changes))
 
 
-def stale_shards(index: Index, images: Index | None) -> list[int]:
-    """Shards of a finished table whose images are not the ones that it was made from; none is known without images."""
-    if images is None:
-        return []
-    now = images.digests
-    return [shard for shard, entry in enumerate(index.shards) if shard >= len(now) or entry.images_sha256 != now[shard]]
+def stale_shards(index: Index, images: Index | None, captions: Index | None = None) -> list[int]:
+    """Shards of a finished table that were made from other images or captions than those of now, as far as known.
+
+    ``captions`` is the index of the table of captions, where the table was made from it.
+    """
+    now, said = images.digests if images else None, captions.digests if captions else []
+    return [
+        shard
+        for shard, entry in enumerate(index.shards)
+        if (now is not None and (shard >= len(now) or entry.images_sha256 != now[shard]))
+        or (shard < len(said) and entry.captions_sha256 != said[shard])
+    ]

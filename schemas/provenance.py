@@ -134,7 +134,10 @@ class EncoderRecord:
 
 @dataclass(frozen=True)
 class CaptionsRecord:
-    """Which captions were encoded: the table that has them, and a digest where the images' says nothing of them."""
+    """Which captions are taken: the table that has them, and a digest where the images' says nothing of them.
+
+    A cache's files say just the table; each has the digest of its own shard (:attr:`Provenance.captions_sha256`).
+    """
 
     __pydantic_config__ = FORBID
 
@@ -179,7 +182,7 @@ NEEDED: dict[str, str] = {  # kind of a table → what says how it was made
 
 @dataclass(frozen=True)
 class Provenance:
-    """How a table was made. ``shard`` and ``images_sha256`` are a file's own; what else is here its table shares.
+    """How a table was made. ``shard`` and the digests are a file's own; what else is here its table shares.
 
     ``kind`` is the kind of the maps; of a table without maps it is its name.
 
@@ -200,6 +203,7 @@ class Provenance:
     captions: CaptionsRecord | None = None
     shard: Count | None = None
     images_sha256: Sha256 | None = None
+    captions_sha256: Sha256 | None = None
 
     def __post_init__(self) -> None:
         name = NEEDED.get(self.kind)
@@ -219,7 +223,7 @@ class Provenance:
     @property
     def shared(self) -> Provenance:
         """What all files of the table share."""
-        return replace(self, shard=None, images_sha256=None)
+        return replace(self, shard=None, images_sha256=None, captions_sha256=None)
 
     @property
     def map_kind(self) -> Kind:

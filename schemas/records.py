@@ -71,6 +71,7 @@ class Entry:
     captions: CaptionCounts | None = None
     several: Count = 0
     empty: Count = 0
+    captions_sha256: Sha256 | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from controlmill.schemas.fingerprint import differences
 from controlmill.schemas.names import SHARD_NAME, SHARDS_PER_FOLDER
 from controlmill.schemas.provenance import Provenance
 from controlmill.schemas.records import Index
-from controlmill.schemas.tables import BASE_TABLES
+from controlmill.schemas.tables import BASE_TABLES, CACHES, CAPTIONS
 
 from .run_folder import Run, require_alone
 
@@ -63,8 +63,10 @@ def start_or_resume_redo(dataset: Dataset, name: str, wanted: Mapping[str, Any])
 
 def redo_aim(dataset: Dataset, said: Mapping[str, Any]) -> dict[str, Any]:
     """What a redo of an aligned table aims at: its provenance, and the images that it is made from."""
-    images = dataset.index("images")
-    return {"said": said, "images": images.digests if images else []}
+    images, encoded = dataset.index("images"), said.get("captions") or {}
+    captions = dataset.index(CAPTIONS) if encoded.get("table") == CAPTIONS else None
+    made_from = {"images": images.digests if images else []}
+    return {"said": said, **made_from, **({"captions": captions.digests} if captions else {})}
 
 
 def switch(dataset: Dataset, names: list[str]) -> None:
@@ -110,17 +112,22 @@ def look_at(dataset: Dataset, table: str) -> Committed:
         if found.stale:
             return found
         found.damaged = _misfits(dataset, table, index)
-    sums = images.digests if images else []
+    captions = dataset.index(CAPTIONS) if table in CACHES else None
     for shard in sorted(shard for shard in dataset.committed(table) if shard >= known):
         try:
-            footer = dataset.footer(table, shard)
+            made = dataset.footer(table, shard).provenance
         except Damaged as error:
             found.damaged[shard] = str(error)
             continue
-        found.made.append((footer.provenance.shared, shard))
-        if images and footer.provenance.images_sha256 not in (None, *sums[shard : shard + 1]):
+        found.made.append((made.shared, shard))
+        if _is_other(made.images_sha256, images, shard) or _is_other(made.captions_sha256, captions, shard):
             found.stale.append(shard)
     return found
+
+
+def _is_other(made_from: str | None, index: Index | None, shard: int) -> bool:
+    """Whether a file was made from another one than the shard's that is there now, as far as that is known."""
+    return made_from is not None and index is not None and index.digests[shard : shard + 1] != [made_from]
 
 
 def _misfits(dataset: Dataset, table: str, index: Index) -> dict[int, str]:
@@ -183,8 +190,8 @@ def check_committed(
             )
     if found.stale:
         raise MillError(
-            f"{table} is stale: {len(found.stale)} shards were made from other images than are there now; "
-            f"--overwrite {table} redoes it"
+            f"{table} is stale: {len(found.stale)} shards were made from other images, or captions, than are "
+            f"there now; --overwrite {table} redoes it"
         )
     return {shard: fault for shard, fault in found.damaged.items() if shards is None or shard in shards}
 

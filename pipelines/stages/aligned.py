@@ -43,7 +43,7 @@ def aligned_task(
         outputs: the tables that are made.
         step: gives {table: row or Failure} for each row.
         columns: what the step needs of a row, the key among it.
-        source: the table that is read; its keys and row groups are those of ``images``.
+        source: the table that is read, ``images`` or ``captions``; its keys and row groups are those of ``images``.
     """
     groups: list[int] = []  # rows of each row group of the source
     keys: deque[str] = deque()  # of rows that are on their way
@@ -56,11 +56,14 @@ def aligned_task(
                 yield row
 
     def write(outcomes: Iterator[Any]) -> None:
-        images_sha256 = image_digests(dataset.storage.address, run.id)[shard]
+        made_from = {
+            f"{table}_sha256": table_digests(dataset.storage.address, table, run.id)[shard]
+            for table in dict.fromkeys((IMAGES, source))
+        }
         with ExitStack() as stack:
             tables = []
             for table, output in outputs.items():
-                provenance = {**output.provenance, "images_sha256": images_sha256}
+                provenance = {**output.provenance, **made_from}
                 writer = stack.enter_context(dataset.committing(run.id, table, shard, output.schema, provenance))
                 tables.append(_TableWriter(table, writer))
             written = 0
@@ -78,20 +81,20 @@ def aligned_task(
     return GroupTask(tuple(outputs), step, rows(), write)
 
 
-def image_digests(address: str, run: str) -> list[str]:
-    """The sha256 of every images file, read once per process and run from the index of the finished table.
+def table_digests(address: str, table: str, run: str) -> list[str]:
+    """The sha256 of every file of a finished table, read once per process and run from its index.
 
     Raises:
-        MillError: the images are not complete.
+        MillError: the table is not complete.
     """
 
     def read() -> list[str]:
-        index = Dataset.open(address).whole_index(IMAGES)
+        index = Dataset.open(address).whole_index(table)
         if index is None:
-            raise MillError(f"the images of {address} are not complete; run controlmill ingest to go on")
+            raise MillError(f"the {table} of {address} are not complete; run the command again that makes them")
         return index.digests
 
-    return this_worker().once(("image digests", address, run), read)
+    return this_worker().once(("digests", address, table, run), read)
 
 
 class _TableWriter:

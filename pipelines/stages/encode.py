@@ -21,7 +21,6 @@ from controlmill.bases.registry import read_facts
 from controlmill.schemas.caches import cache_schema, packed
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files.documents import plain
 from controlmill.schemas.fingerprint import package_versions
 from controlmill.schemas.images.codecs import decode_image
 from controlmill.schemas.tables import CACHES, EMBEDDINGS, LATENTS
@@ -262,7 +261,7 @@ def plan_encode(
             steps[table] = EncodeImages(base, digest, here, stored, mirror)
         else:
             steps[table] = EncodeCaptions(base, digest, here, stored)
-    return (Encode(steps, plain(dataset.captions()) if text else {}),)
+    return (Encode(steps, {"table": dataset.captions().table} if text else {}),)
 
 
 def _begun_with(dataset: Dataset, table: str) -> int:

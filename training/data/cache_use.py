@@ -105,8 +105,8 @@ def find_caches(dataset: Dataset, config: TrainConfig, facts: Facts, wanted: Seq
 def _misfit(dataset: Dataset, status: str, made: Provenance) -> str:
     """Why a finished cache is not of these images and captions; empty where it is."""
     if status == "stale":
-        return "it was made from other images than are there now"
-    if made.captions and made.captions != dataset.captions():
+        return "it was made from other images or captions than are there now"
+    if made.captions and made.captions.table != dataset.captions().table:
         return "it was made from other captions than are there now"
     return ""
 

@@ -177,6 +177,32 @@ def test_captions_that_are_not_complete_are_not_encoded(plain: Path, base: Path,
     assert plan_encode(str(folder), str(base), Placement(), 1, False, False, "fp32")[0].outputs().keys() == {"latents"}
 
 
+def test_caches_of_a_dataset_that_grew_go_on(plain: Path, base: Path, tmp_path: Path) -> None:
+    folder, photos = shutil.copytree(plain, tmp_path / "dataset"), tmp_path / "photos"
+    shutil.copytree(plain.parent / "photos", photos)
+    encode = ("encode", str(folder), "--base", str(base), "--text")
+    captions = ("annotate", str(folder), "--captions-from", str(photos))
+    for words in (captions, encode):
+        assert command(*words).returncode == 0
+    before = {name: digest for name, digest in digests(folder).items() if name.endswith(".parquet")}
+    write_photos(photos, 14)
+    extended = command("extend", str(folder), str(photos), "--shard-size", "4")
+    assert f"captions; bring up to date with: controlmill annotate {folder} --captions-from FOLDER" in extended.stderr
+    assert f"embeddings; bring up to date with: controlmill encode {folder} --base BASE --text" in extended.stderr
+    for words in (captions, encode, ("annotate", str(folder))):
+        done = command(*words)
+        assert done.returncode == 0, done.stderr
+    assert {name: digests(folder)[name] for name in before} == before
+    assert not list(verify(Dataset.open(folder)))
+    (photos / "part1" / "001.txt").write_text("another caption")
+    assert command(*captions, "--overwrite", "captions").returncode == 0
+    assert Dataset.open(folder).state("embeddings").status == "stale"
+    assert Dataset.open(folder).state("latents").status == "complete"
+    assert "embeddings is stale" in command(*encode).stderr
+    assert command(*encode, "--overwrite", "embeddings").returncode == 0
+    assert not list(verify(Dataset.open(folder)))
+
+
 def test_half_is_half_the_bytes(plain: Path, encoded: Path, base: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(plain, tmp_path / "dataset")
     done = command("encode", str(folder), "--base", str(base), "--half", "--batch-size", "3")
