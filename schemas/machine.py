@@ -22,7 +22,7 @@ MORE_THREADS = "choose fewer --threads or --workers, or raise the limit (ulimit 
 
 def process_stamp() -> dict[str, Any]:
     """What tells this process from every other one, also from one that gets its number later."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), "boot": _boot()}
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": started_at(os.getpid()), "boot": _boot()}
 
 
 def may_live(stamp: Any) -> bool:
@@ -38,7 +38,7 @@ def may_live(stamp: Any) -> bool:
     pid = stamp.get("pid")
     if not isinstance(pid, int) or pid == os.getpid() or not alive(pid):
         return False
-    now = {"boot": _boot(), "started": _started(pid)}
+    now = {"boot": _boot(), "started": started_at(pid)}
     return all(stamp.get(name) in (None, value) or value is None for name, value in now.items())
 
 
@@ -66,7 +66,7 @@ def _boot() -> str | None:
     return None
 
 
-def _started(pid: int) -> int | None:
+def started_at(pid: int) -> int | None:
     """When a process started, in clock ticks since the machine did; None where the system does not tell."""
     with suppress(OSError, ValueError, IndexError):
         after_name = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()

@@ -45,7 +45,7 @@ def _take_messages(messages: queue.Queue[Any]) -> None:
             os._exit(0)
 
 
-class _EndWithThread(logging.Handler):
+class EndWithThread(logging.Handler):
     """Ends the process where a pool's thread has died, as it does without memory: the engine would wait for it."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -107,7 +107,7 @@ def main() -> None:
     os.dup2(2, 1)  # what engines print must not pass for an answer
     messages: queue.Queue[Any] = queue.Queue()
     threading.Thread(target=_take_messages, args=(messages,), daemon=True).start()
-    logging.getLogger("concurrent.futures").addHandler(_EndWithThread())
+    logging.getLogger("concurrent.futures").addHandler(EndWithThread())
     paths, engine = messages.get()
     sys.path += [path for path in paths if path not in sys.path]  # behind our own: a folder must not shadow a module
     graphs = _open(engine)

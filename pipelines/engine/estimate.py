@@ -55,7 +55,7 @@ class Costs:
     """Seconds that a row of a table takes, over all attempts that were seen."""
 
     def __init__(self) -> None:
-        self._spent: dict[str, tuple[int, float]] = {}  # table → (rows, seconds)
+        self.spent: dict[str, tuple[int, float]] = {}  # table → (rows, seconds)
         self._last: dict[tuple[int, str], tuple[int, float]] = {}  # of attempts under way, as they said last
 
     def take(self, attempts: Mapping[int, Mapping[str, Any]]) -> None:
@@ -68,10 +68,10 @@ class Costs:
                     rows_before, seconds_before = self._last.get((shard, table), (0, 0.0))
                     if rows < rows_before:
                         rows_before, seconds_before = 0, 0.0
-                    had = self._spent.get(table, (0, 0.0))
-                    self._spent[table] = had[0] + rows - rows_before, had[1] + seconds - seconds_before
+                    had = self.spent.get(table, (0, 0.0))
+                    self.spent[table] = had[0] + rows - rows_before, had[1] + seconds - seconds_before
         self._last = now
 
     def by_table(self) -> dict[str, float]:
         """Table → seconds a row, of the tables that have been begun."""
-        return {table: seconds / rows for table, (rows, seconds) in self._spent.items() if rows}
+        return {table: seconds / rows for table, (rows, seconds) in self.spent.items() if rows}

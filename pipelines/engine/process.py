@@ -51,6 +51,13 @@ def shards_in_flight(devices: Iterable[str]) -> int:
     return 2 if any(device.startswith("cuda") for device in devices) else 1
 
 
+def meaning_of(lines: str) -> str:
+    """What a process's last lines mean where it is the machine that lacks something, to go into a sentence; or ''."""
+    if any(words in lines for words in NO_MEMORY):
+        return f", out of memory ({MORE_MEMORY})"
+    return f", out of threads ({MORE_THREADS})" if NO_MORE in lines else ""
+
+
 class JobProcess:
     """The process that runs Beam graphs (``child``), started when it is first needed and kept for the next job.
 
@@ -145,11 +152,8 @@ class JobProcess:
         return "\n".join(self._log.read().decode(errors="replace").strip().splitlines()[-count:])
 
     def cause(self) -> str:
-        """What the last lines mean, where it is the machine that lacks something."""
-        said = self.last_lines()
-        if any(words in said for words in NO_MEMORY):
-            return f", out of memory ({MORE_MEMORY})"
-        return f", out of threads ({MORE_THREADS})" if NO_MORE in said else ""
+        """What the last lines mean; see :func:`meaning_of`."""
+        return meaning_of(self.last_lines())
 
     def end(self, grace: float = 0) -> None:
         """Let a job go on for ``grace`` seconds at most, then end the process and all that it started.

@@ -72,7 +72,7 @@ def run_shard(job: Job, shard: int) -> dict[str, Any]:
 def _note(run: Run, stage: Stage, shard: int, error: Exception) -> None:
     """Note an error in the run folder; where that cannot be done, raise what it says."""
     networks = bool(list(stage.devices()))
-    advice = _advice(error, networks)
+    advice = advice_on(error, networks)
     try:
         run.finish(shard)
         run.fail(shard, advice)
@@ -82,7 +82,7 @@ def _note(run: Run, stage: Stage, shard: int, error: Exception) -> None:
         return
     except Exception as second:
         both_full = _is_disk_full(error) and _is_disk_full(second)
-        said = advice if both_full else f"{advice}; this could not be noted: {_advice(second, networks)}"
+        said = advice if both_full else f"{advice}; this could not be noted: {advice_on(second, networks)}"
         raise MillError(f"shard {shard}: {said}") from error
 
 
@@ -125,7 +125,7 @@ def _is_disk_full(error: BaseException) -> bool:
     return getattr(error, "errno", None) in FULL_DISK
 
 
-def _advice(error: BaseException, networks: bool) -> str:
+def advice_on(error: BaseException, networks: bool) -> str:
     """An error's text, with what to do about it where that is known. ``networks``: whether the stage has any."""
     if isinstance(error, OutOfMemory):
         smaller = "choose a smaller --batch-size; " if networks else ""

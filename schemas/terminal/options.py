@@ -21,11 +21,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ..errors import MillError
+
+if TYPE_CHECKING:
+    import typer
 
 LARGEST = 2.0**1023
 UNIONS = (Union, UnionType)
@@ -159,6 +160,8 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     Raises:
         MillError: when the command runs, with all values that a dataclass does not allow.
     """
+    import typer  # here: what only declares options works without
+
     hints = get_type_hints(command, include_extras=True)
     whole: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
     partial = {name: mark.options for name, kind in hints.items() for mark in get_args(kind) if isinstance(mark, Given)}
@@ -210,6 +213,8 @@ def from_values(options: type[T], values: Mapping[str, Any], source: str) -> T:
 
 def _parameters(options: Any, negatable: bool) -> list[inspect.Parameter]:
     """What Typer makes flags of. Where they are ``negatable``, a bool has a second flag that help does not list."""
+    import typer
+
     parameters, panel = [], None
     for field in dataclasses.fields(options):
         kind, flag = types_of(options)[field.name], field.metadata["flag"]

@@ -8,8 +8,7 @@ import pytest
 
 import controlmill
 from controlmill.annotators.catalogue import parse_conditions
-from controlmill.annotators.plan import files_of, forward_groups
-from controlmill.pipelines.batching import fastest_batch
+from controlmill.annotators.plan import forward_groups
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.images.codecs import LAYOUTS
@@ -62,41 +61,3 @@ def test_ten_tables_in_one_command(weights: Path, tmp_path: Path) -> None:
     # begun with batches of 2, a table goes on with them
     again = command(*words, *small[:-2], "--accept-license", "openpose")
     assert again.returncode == 0, again.stderr
-
-
-def test_networks_that_two_conditions_need_run_once() -> None:
-    groups = [[choice.condition for choice in group.choices] for group in forward_groups(parse_conditions("all"))]
-    assert ["hed", "scribble"] in groups
-    assert ["depth", "normals"] in groups
-    assert len(groups) == 8  # canny alone needs none
-    assert sorted(users for users in files_of(parse_conditions("hed,scribble")).values()) == [["hed", "scribble"]]
-
-
-def test_the_batch_grows_while_it_pays_and_fits() -> None:
-    class Device:
-        """Takes a second a call and a tenth for each picture; holds ``memory`` of them."""
-
-        def __init__(self, memory: int) -> None:
-            self.now, self.memory = 0.0, memory
-
-        def forward(self, size: int) -> None:
-            if size > self.memory:
-                raise MemoryError
-            self.now += 1 + 0.1 * max(size, 16)
-
-    for memory, best in ((100, 64), (20, 16), (1, 1)):
-        device = Device(memory)
-        assert fastest_batch(device.forward, lambda device=device: device.now) == best
-    with pytest.raises(MemoryError):
-        fastest_batch(Device(0).forward)
-
-
-def test_devices_are_dealt_out_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    from controlmill.annotators.runtime.torch_device import device_of_worker
-
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    assert [device_of_worker("cuda", worker) for worker in range(4)] == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]
-    assert device_of_worker("cuda:2", 0) == "cuda:2"
-    assert device_of_worker("cpu", 5) == "cpu"

@@ -84,13 +84,14 @@ class Schedule:
 
     def stream(self, step: int) -> int:
         """The stream of a step."""
-        return int(self._streams(np.arange(step, step + 1))[0])
+        return int(self.streams(np.arange(step, step + 1))[0])
 
     def earlier(self, step: int) -> list[int]:
         """How many steps before ``step`` came from each stream."""
-        return [int(count) for count in np.bincount(self._streams(np.arange(step)), minlength=len(self.rows))]
+        return [int(count) for count in np.bincount(self.streams(np.arange(step)), minlength=len(self.rows))]
 
-    def _streams(self, steps: np.ndarray) -> np.ndarray:
+    def streams(self, steps: np.ndarray) -> np.ndarray:
+        """The stream that each step's batch is of: int (steps,)."""
         bounds = np.cumsum(self.rows) / sum(self.rows)
         offset = np.random.default_rng((self.seed, 0x5C)).random()
         points = (offset + steps * GOLDEN) % 1.0

@@ -28,7 +28,9 @@ NO_ROOM = ("No space left on device", "out of shared memory")  # what PyTorch sa
 Block = tuple[bytes, list[tuple[int, int]], torch.Tensor]
 
 
-class _Shares(IterableDataset):  # type: ignore[type-arg]
+class Shares(IterableDataset):  # type: ignore[type-arg]
+    """A worker's share of every batch, and the error that ends them."""
+
     def __init__(self, loader: Loader, first_step: int, reader: int, readers: int):
         self.loader, self.first_step, self.reader, self.readers = loader, first_step, reader, readers
 
@@ -50,24 +52,24 @@ def batches(
         return
     shares: Any = iter(
         DataLoader(
-            _Shares(loader, first_step, reader, readers),
+            Shares(loader, first_step, reader, readers),
             batch_size=None,
             num_workers=workers,
-            collate_fn=_Packer(),
+            collate_fn=Packer(),
             multiprocessing_context="spawn",  # forked children of threaded libraries hang
             worker_init_fn=_begin,
         )
     )
     try:
         while True:  # DataLoader asks its workers in turn
-            parts = [_unpacked(*_next(shares)) for _ in range(workers)]
+            parts = [unpacked(*next_share(shares)) for _ in range(workers)]
             size = sum(len(part) for part in parts)
             yield [parts[i % workers][i // workers] for i in range(size)]
     finally:  # an error that is on its way keeps the iterator, and the process would wait for its workers for ever
         shares._shutdown_workers()
 
 
-def _next(shares: Iterator[Any]) -> Any:
+def next_share(shares: Iterator[Any]) -> Any:
     """The next share of a batch.
 
     Raises:
@@ -101,13 +103,14 @@ def _new_block(size: int) -> torch.Tensor:
     return torch.empty(0, dtype=torch.uint8).set_(storage)  # type: ignore[call-overload,no-any-return]
 
 
-class _Packer:
+class Packer:
     """A worker's blocks. Called with samples, it gives them without their arrays, where those are, and the block."""
 
     def __init__(self) -> None:
         self.blocks: list[torch.Tensor] = []
 
     def __call__(self, samples: list[Sample] | MillError) -> Block | MillError:
+        """(samples without arrays, where each array is, the block); an error as it is."""
         if isinstance(samples, MillError):
             return samples
         arrays: list[pickle.PickleBuffer] = []
@@ -135,7 +138,8 @@ class _Packer:
         return block
 
 
-def _unpacked(head: bytes, places: list[tuple[int, int]], block: torch.Tensor) -> list[Sample]:
+def unpacked(head: bytes, places: list[tuple[int, int]], block: torch.Tensor) -> list[Sample]:
+    """What a :class:`Packer` packed, as views of its block, which is free again when none of them is left."""
     array = block.numpy()
     weakref.finalize(array, block.__setitem__, 0, 0).atexit = False
     stored = array.data

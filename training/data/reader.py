@@ -46,7 +46,7 @@ class RowReader:
         self.due, self.cache_bytes = due, cache_bytes
         self.group_reads = 0
         self._rows: dict[tuple[int, int], dict[str, Any]] = {}
-        self._held = 0
+        self.held_bytes = 0
 
     def take(self, location: np.void) -> dict[str, Any]:
         """The stored bytes of one row; they are forgotten once taken."""
@@ -55,17 +55,17 @@ class RowReader:
             for number, found in self.read(row[0], int(location["group"])).items():
                 if (row[0], number) not in self._rows:
                     self._rows[row[0], number] = found
-                    self._held += found["size"]
+                    self.held_bytes += found["size"]
         taken = self._rows.pop(row)
-        self._held -= taken["size"]
-        if self._held > self.cache_bytes:
+        self.held_bytes -= taken["size"]
+        if self.held_bytes > self.cache_bytes:
             self._drop()
         return taken
 
     def _drop(self) -> None:
         for row in sorted(self._rows, key=lambda row: self._rows[row]["due"], reverse=True):
-            self._held -= self._rows.pop(row)["size"]
-            if self._held <= self.cache_bytes:
+            self.held_bytes -= self._rows.pop(row)["size"]
+            if self.held_bytes <= self.cache_bytes:
                 break
 
     def read(self, shard: int, group: int) -> dict[int, dict[str, Any]]:

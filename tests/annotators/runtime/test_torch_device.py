@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from controlmill.annotators.runtime.placement import Placement
-from controlmill.annotators.runtime.torch_device import finite, load_state_dict, resolve_device, resolve_dtype, upload
+from controlmill.annotators.runtime.torch_device import (
+    device_of_worker,
+    finite,
+    load_state_dict,
+    resolve_device,
+    resolve_dtype,
+    upload,
+)
 from controlmill.schemas.errors import MillError
 
 
@@ -80,3 +87,10 @@ def test_a_pickle_of_more_than_tensors_is_refused_in_our_words(tmp_path: Path) -
     with pytest.raises(MillError, match="could run code: it is not loaded") as found:
         load_state_dict(path)
     assert "weights_only" not in str(found.value)
+
+
+def test_devices_are_dealt_out_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert [device_of_worker("cuda", worker) for worker in range(4)] == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]
+    assert device_of_worker("cuda:2", 0) == "cuda:2"
+    assert device_of_worker("cpu", 5) == "cpu"

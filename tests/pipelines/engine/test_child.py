@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import multiprocessing
 import os
@@ -24,7 +23,7 @@ from controlmill.pipelines.engine.messages import Engine
 from controlmill.pipelines.engine.process import JobProcess, Resources
 from controlmill.pipelines.engine.rows import OutOfMemory, failure_of
 from controlmill.pipelines.engine.run_folder import Run, require_alone, sweep
-from controlmill.pipelines.engine.shards import _advice
+from controlmill.pipelines.engine.shards import advice_on
 from controlmill.schemas import machine
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.storage import Storage
@@ -128,11 +127,11 @@ def test_a_job_imports_neither_pandas_nor_clients_of_clouds() -> None:
     subprocess.run([sys.executable, "-c", says], check=True, timeout=60)
 
 
-def test_advice_is_of_what_the_job_has() -> None:
-    assert "--batch-size" not in _advice(OutOfMemory("x"), networks=False)
-    assert "--threads" in _advice(OutOfMemory("x"), networks=False)
-    assert "--batch-size" in _advice(OutOfMemory("x"), networks=True)
-    assert "ulimit -u" in _advice(RuntimeError("can't start new thread"), networks=False)
+def testadvice_on_is_of_what_the_job_has() -> None:
+    assert "--batch-size" not in advice_on(OutOfMemory("x"), networks=False)
+    assert "--threads" in advice_on(OutOfMemory("x"), networks=False)
+    assert "--batch-size" in advice_on(OutOfMemory("x"), networks=True)
+    assert "ulimit -u" in advice_on(RuntimeError("can't start new thread"), networks=False)
 
 
 def test_what_the_machine_lacks_refuses_no_row() -> None:
@@ -159,8 +158,8 @@ def test_a_run_of_a_process_before_one_with_its_number_is_swept(tmp_path: Path) 
     storage.write_json("dataset.json", {})
     before = left_behind(storage)  # as process 1 of a container that was started again
     other = left_behind(storage, pid=os.getppid(), started=1)
-    reboot = left_behind(storage, pid=os.getppid(), started=machine._started(os.getppid()), boot="another")
-    alive = left_behind(storage, pid=os.getppid(), started=machine._started(os.getppid()))
+    reboot = left_behind(storage, pid=os.getppid(), started=machine.started_at(os.getppid()), boot="another")
+    alive = left_behind(storage, pid=os.getppid(), started=machine.started_at(os.getppid()))
     elsewhere = left_behind(storage, host="another machine")
     sweep(storage)
     assert [path.exists() for path in (before, other, reboot, alive, elsewhere)] == [False, False, False, True, True]
@@ -184,7 +183,7 @@ def test_a_small_write_of_a_process_before_this_one_is_swept(tmp_path: Path) -> 
 def test_a_pool_whose_thread_died_ends_the_process_which_would_wait_for_ever() -> None:
     says = (
         "import logging, sys, time; from controlmill.pipelines.engine import child\n"
-        "logging.getLogger('concurrent.futures').addHandler(child._EndWithThread())\n"
+        "logging.getLogger('concurrent.futures').addHandler(child.EndWithThread())\n"
         "from concurrent.futures import ThreadPoolExecutor\n"
         "class Dies:\n"
         "    def set_running_or_notify_cancel(self): raise SystemError('error return without exception set')\n"
@@ -199,9 +198,6 @@ def test_a_pool_whose_thread_died_ends_the_process_which_would_wait_for_ever() -
 
 
 def test_what_the_last_lines_mean_is_said() -> None:
-    process = JobProcess(Engine())
     for lines, meaning in (("x.so: failed to map segment", "ulimit -v"), ("can't start new thread", "ulimit -u")):
-        process._log = io.BytesIO(lines.encode())
-        assert meaning in process.cause()
-    process._log = io.BytesIO(b"another error")
-    assert process.cause() == ""
+        assert meaning in process.meaning_of(lines)
+    assert process.meaning_of("another error") == ""

@@ -117,4 +117,4 @@ def test_costs_add_up_over_looks_and_begin_anew_with_an_attempt() -> None:
     for rows in (1, 3, 2):  # the last is of another attempt
         costs.take({0: {"works": [{"tables": ["a", "b"], "rows": rows, "seconds": 4.0 * rows}]}})
     assert costs.by_table() == {"a": 2.0, "b": 2.0}
-    assert costs._spent["a"] == (5, 10.0)
+    assert costs.spent["a"] == (5, 10.0)

@@ -96,7 +96,7 @@ class Many(Dataset):
         widths = np.full(len(keys), 8)
         if wide:
             widths[::wide] = 16
-        made = {width: self._made(width) for width in (8, 16)}
+        made = {width: self.made(width) for width in (8, 16)}
         self.open_bytes = LANES * self.ROWS * sum(len(stored["bytes"]) for stored in made[8])
         self.files = {}
         for number, (table, column) in enumerate((("images", "image"), ("canny", "map"))):
@@ -112,7 +112,7 @@ class Many(Dataset):
         self.train["height"], self.train["width"] = 8, widths
 
     @staticmethod
-    def _made(width: int) -> Any:
+    def made(width: int) -> Any:
         """A picture and its map."""
         pixels = np.random.default_rng(0).integers(0, 256, (8, width, 3), np.uint8)
         edges = np.where(pixels[..., 0] > 127, 255, 0).astype(np.uint8)
@@ -142,9 +142,9 @@ def reads(loader: Loader, epochs: int = 2, readers_: int = 1) -> int:
             ((_, index),) = loader.orders[0].samples(number, 1)
             assert rows.take(loader.streams[0][index])["caption"] == str(index)
             turns.now[0] = number + 1
-            most = max(most, rows._held)
+            most = max(most, rows.held_bytes)
         found.append(rows.group_reads / epochs / Many.GROUPS)
-        assert not rows._rows
+        assert not rows.held_bytes
     return sum(found), most
 
 
@@ -258,10 +258,10 @@ def test_a_window_larger_than_the_pictures_is_an_error(scenes_dataset: Dataset) 
 
 
 def test_blocks_of_reader_processes_are_used_again_only_when_no_view_is_left(scenes_dataset: Dataset) -> None:
-    packer = processes._Packer()
+    packer = processes.Packer()
     batch = first(make_loader(scenes_dataset, ALL_MAPS).batches(), 1)[0]
-    kept = processes._unpacked(*packer(batch))
-    others = processes._unpacked(*packer(batch[::-1]))
+    kept = processes.unpacked(*packer(batch))
+    others = processes.unpacked(*packer(batch[::-1]))
     assert len(packer.blocks) == 2
     assert identity(kept) == identity(batch)
     one = others[0].image
@@ -286,7 +286,7 @@ def test_a_table_that_cannot_be_read_is_one_message_also_from_another_process(
         data[4:400] = bytes(396)  # the first page
         path.write_bytes(data)
     monkeypatch.setattr(processes, "get_worker_info", lambda: SimpleNamespace(id=0, num_workers=1))
-    packer = processes._Packer()
+    packer = processes.Packer()
     with pytest.raises(MillError, match=r"canny/0000/.* is damaged") as found:
-        processes._next(packer(share) for share in processes._Shares(loader, 0, 0, 1))
+        processes.next_share(packer(share) for share in processes.Shares(loader, 0, 0, 1))
     assert "Traceback" not in str(found.value)

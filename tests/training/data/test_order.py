@@ -76,7 +76,7 @@ def test_readers_that_do_not_divide_the_lanes_read_row_groups_more_than_once(
 @given(st.lists(st.integers(1, 1000), min_size=2, max_size=6), SEED, st.integers(0, 3000))
 def test_streams_are_met_in_proportion(rows: list[int], seed: int, step: int) -> None:
     schedule = Schedule(tuple(rows), seed)
-    streams = schedule._streams(np.arange(step + 1))
+    streams = schedule.streams(np.arange(step + 1))
     assert schedule.stream(step) == streams[-1]
     assert schedule.earlier(step)[streams[-1]] == (streams[:-1] == streams[-1]).sum()
     counts = np.bincount(streams, minlength=len(rows))
