@@ -294,7 +294,7 @@ def test_inspect_draws_a_contact_sheet(built: Path, tmp_path: Path) -> None:
     done = command("inspect", str(built), "--contact-sheet", str(tmp_path / "sheet.png"), "--rows", "3")
     assert done.returncode == 0, done.stderr
     assert "canny=random v1" in done.stdout
-    assert Image.open(tmp_path / "sheet.png").width == 3 * 262 + 6
+    assert Image.open(tmp_path / "sheet.png").width == 3 * (128 + 6) + 6
 
 
 def test_doctor_says_what_can_run_here() -> None:

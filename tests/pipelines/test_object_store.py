@@ -25,7 +25,7 @@ from controlmill.pipelines.corpora.kinds import open_corpus
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.views.verify import verify
-from tests.helpers import SMALL, KeptResources, scene
+from tests.helpers import SMALL, KeptResources, command, scene
 
 REQUEST = re.compile(r"(GET|HEAD|PUT|POST|DELETE) (\S+) HTTP")
 COLOURS = re.compile(r"\x1b\[\d+m")
@@ -123,7 +123,9 @@ def build(photos: str, dataset: str) -> Dataset:
 
 
 @pytest.mark.long
-def test_a_dataset_on_a_store_has_the_tables_of_one_in_a_folder(bucket: Bucket, tmp_path: Path) -> None:
+def test_a_dataset_on_a_store_has_the_tables_of_one_in_a_folder(
+    bucket: Bucket, small_base: Path, tmp_path: Path
+) -> None:
     from controlmill.training.data.selection import select
 
     photos = bucket.put("photos", 6)
@@ -136,6 +138,10 @@ def test_a_dataset_on_a_store_has_the_tables_of_one_in_a_folder(bucket: Bucket, 
         assert there and here
         assert there.digests == here.digests
     assert len(select(made, ["canny"], held_out=0.2).train) == len(select(local, ["canny"], held_out=0.2).train)
+    words = ("train", "s3://bucket/dataset", tmp_path / "run", "--condition", "canny", "--base", small_base)
+    limits = ("--steps", "2", "--batch-size", "2", "--held-out", "0", "--evaluation-samples", "0", "--device", "cpu")
+    done = command(*map(str, (*words, *limits)))
+    assert done.returncode == 0, done.stderr
     bucket.put("photos", 9)
     corpora = [open_corpus("s3://bucket/photos")]
     with KeptResources(threads=1) as resources:
@@ -172,15 +178,15 @@ def test_a_table_of_a_shard_costs_six_reads_and_two_writes_beyond_its_bytes(
 @pytest.mark.long
 def test_a_job_on_a_store_that_is_killed_and_run_again_ends_in_the_same_bytes(bucket: Bucket) -> None:
     photos = bucket.put("killed-photos", 12)
-    command = [sys.executable, "-m", "controlmill", "build", photos]
-    subprocess.run([*command, "s3://bucket/undisturbed", *WORDS], check=True, capture_output=True)
+    build_words = [sys.executable, "-m", "controlmill", "build", photos]
+    subprocess.run([*build_words, "s3://bucket/undisturbed", *WORDS], check=True, capture_output=True)
     for table in ("sources", "images", "canny"):
-        process = subprocess.Popen([*command, "s3://bucket/killed", *WORDS], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([*build_words, "s3://bucket/killed", *WORDS], stderr=subprocess.DEVNULL)
         while process.poll() is None and not bucket.files.glob(f"bucket/killed/{table}/0000/*.parquet", refresh=True):
             time.sleep(0.02)
             bucket.files.invalidate_cache()
         for member in [*psutil.Process(process.pid).children(recursive=True), process]:
             member.kill()
         process.wait()
-    subprocess.run([*command, "s3://bucket/killed", *WORDS], check=True, capture_output=True)
+    subprocess.run([*build_words, "s3://bucket/killed", *WORDS], check=True, capture_output=True)
     assert bucket.digests("killed") == bucket.digests("undisturbed")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.shardfile import read_rows
 from controlmill.schemas.provenance import IngestRecord, LimitsRecord, Provenance
@@ -90,3 +91,38 @@ def test_an_index_is_written_as_its_files_say(dataset: Dataset) -> None:
     assert set(entry) == {"rows", "row_groups", "bytes", "sha256", "captions"}
     assert entry["captions"] == {"given": 0, "unread": 0}
     assert json.loads(dataset.storage.read("_tables/images.json"))["provenance"] == plain(IMAGES_MADE)
+
+
+def test_an_index_takes_in_what_changed_and_reads_nothing_else(dataset: Dataset) -> None:
+    dataset.append([Segment(0, 2, 2, 1, "folder")], ["photos"])
+    for shard in range(2):
+        with dataset.committing("run", REJECTED, shard, SCHEMA, PROVENANCE) as writer:
+            writer.write_group([_row("a.png")])
+    before = dataset.finish(REJECTED)
+    dataset.storage.remove(dataset.file(REJECTED, 0))
+    dataset.append([Segment(2, 1, 1, 1, "folder")], ["more"])
+    for shard in (0, 2):
+        with dataset.committing("run", REJECTED, shard, SCHEMA, PROVENANCE) as writer:
+            writer.write_group([_row("b.png"), _row("c.png")])
+    Path(dataset.storage.path(dataset.file(REJECTED, 1))).write_bytes(b"not read")
+    assert dataset.state(REJECTED).status == "behind"
+    after = dataset.finish(REJECTED, changed=[0])
+    assert [entry.rows for entry in after.shards] == [2, 1, 2]
+    assert after.shards[1] == before.shards[1]
+    assert after.first(2).digests == after.digests[:2]
+
+
+def test_only_tables_of_ingest_may_change_and_only_where_a_segment_begins(dataset: Dataset) -> None:
+    dataset.append([Segment(0, 1, 1, 1, "folder"), Segment(1, 2, 2, 1, "folder")], ["photos", "more"])
+    others = (IMAGES_MADE, *[Provenance("images", "images", INGEST, packages={"pillow": "2"})] * 2)
+    for shard, made in enumerate(others):
+        with dataset.committing("run", "images", shard, TABLES["images"].schema, made) as writer:
+            writer.close({})
+    index = dataset.finish("images")
+    assert [change.first_shard for change in index.changes] == [1]
+    assert [index.made(shard) for shard in range(3)] == list(others)
+    dataset.storage.remove(dataset.file("images", 1))
+    with dataset.committing("run", "images", 1, TABLES["images"].schema, IMAGES_MADE) as writer:
+        writer.close({})
+    with pytest.raises(MillError, match="images is mixed: shard 2 differs from those before it in packages"):
+        dataset.finish("images")
