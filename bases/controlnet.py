@@ -226,13 +226,15 @@ class ControlledDenoiser(nn.Module):
     ) -> torch.Tensor:
         """Prediction, float (N, C, h, w); ``control`` is (N, 3, H, W) in 0 to 1, or None for the base alone."""
         dtype = self.unet.dtype
-        given = {"sample": noisy.to(dtype), "timestep": t, **self.attended(noisy, prompt)}
+        noisy, attended = noisy.to(dtype), self.attended(noisy, prompt)
         if control is None or self.controlnet is None:
-            out: torch.Tensor = self.unet(**given).sample
+            out: torch.Tensor = self.unet(noisy, t, **attended).sample
             return out
-        down, mid = self.controlnet(**given, controlnet_cond=control, return_dict=False)
+        down, mid = self.controlnet(noisy, t, controlnet_cond=control, return_dict=False, **attended)
         controlled: torch.Tensor = self.unet(
-            **given,
+            noisy,
+            t,
+            **attended,
             down_block_additional_residuals=[residual.to(dtype) for residual in down],
             mid_block_additional_residual=mid.to(dtype),
         ).sample
