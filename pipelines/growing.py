@@ -22,8 +22,8 @@ from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.shardfile import read_rows
 from controlmill.schemas.fingerprint import fingerprint
 from controlmill.schemas.names import GROWING
-from controlmill.schemas.records import Growing, Segment
 from controlmill.schemas.retries import retried_rejects
+from controlmill.schemas.segments import Growing, Segment
 from controlmill.schemas.tables import REJECTED, SOURCES
 
 from .corpora.corpus import Corpus, PassedOver, Source, batched, write_listing

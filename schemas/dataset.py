@@ -20,8 +20,9 @@ from .fingerprint import fingerprint
 from .index import TableState, describe_file, stale_shards, table_index
 from .names import LOCAL, REDO, SHARD_NAME, index_file, shard_file
 from .provenance import CaptionsRecord, IngestRecord, Provenance
-from .records import DatasetRecord, Entry, Index, LocalRecord, Segment
+from .records import Entry, Index
 from .redo import LISTED
+from .segments import DatasetRecord, LocalRecord, Segment
 from .stored import stored_condition
 from .tables import BASE_TABLES, CACHES, CAPTIONS, IMAGES, TABLES
 from .terminal.printing import printable

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import Refused
 from controlmill.schemas.files.shardfile import LISTED_GROUP_ROWS
-from controlmill.schemas.records import PassedOverRecord, Segment
+from controlmill.schemas.segments import PassedOverRecord, Segment
 from controlmill.schemas.tables import SOURCES, TABLES
 
 from ..engine.rows import JobFault

@@ -10,7 +10,7 @@ from ..dataset import Dataset
 from ..files.documents import plain
 from ..fingerprint import fingerprint
 from ..index import TableState
-from ..records import DatasetRecord
+from ..segments import DatasetRecord
 from ..tables import BASE_TABLES, CACHES, IMAGES, SOURCES, TABLES
 
 CARD = "README.md"

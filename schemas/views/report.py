@@ -14,8 +14,8 @@ from ..dataset import Dataset, TableState
 from ..files.shardfile import read_rows
 from ..maps.meaning import Reading
 from ..provenance import PlacementRecord
-from ..records import Segment
 from ..retries import refused_pictures, retried_rejects
+from ..segments import Segment
 from ..stored import stored_condition
 from ..tables import IMAGES, REJECTED
 from ..terminal.printing import printable

@@ -12,7 +12,8 @@ from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.shardfile import read_rows
 from controlmill.schemas.provenance import IngestRecord, LimitsRecord, Provenance
-from controlmill.schemas.records import Segment, Summary
+from controlmill.schemas.records import Summary
+from controlmill.schemas.segments import Segment
 from controlmill.schemas.snapshot import Snapshot
 from controlmill.schemas.tables import BASE_TABLES, CACHES, REJECTED, RESERVED, TABLES
 

@@ -20,7 +20,8 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.names import index_file, shard_file
 from controlmill.schemas.provenance import AnnotatorRecord, Provenance
-from controlmill.schemas.records import Entry, Index, Segment
+from controlmill.schemas.records import Entry, Index
+from controlmill.schemas.segments import Segment
 
 
 class Cut(BaseException):
