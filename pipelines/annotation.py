@@ -75,7 +75,7 @@ def load_networks(address: str, plan: Plan, resources: Resources, overwrite: Seq
 
 def images_wanted(address: str) -> str:
     """What is said where tables are to be made of images that are not complete."""
-    return f"the images of {address} are not complete; run the ingest command again to go on with them"
+    return f"the images of {address} are not complete; run {Dataset.open(address).stopped} again to go on with them"
 
 
 def build(

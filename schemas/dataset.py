@@ -18,7 +18,7 @@ from .files.shardfile import Footer, ShardFile, ShardWriter, open_parquet, read_
 from .files.storage import Storage
 from .fingerprint import fingerprint
 from .index import TableState, describe_file, stale_shards, table_index
-from .names import LOCAL, REDO, SHARD_NAME, index_file, shard_file
+from .names import GROWING, LOCAL, REDO, SHARD_NAME, index_file, shard_file
 from .provenance import CaptionsRecord, IngestRecord, Provenance
 from .records import Entry, Index
 from .redo import LISTED
@@ -112,6 +112,11 @@ class Dataset:
     def shards(self) -> int:
         """Shards of all segments."""
         return self.config.shards
+
+    @property
+    def stopped(self) -> str:
+        """The command that was stopped where the images are not complete: ``ingest``, or ``extend or retry``."""
+        return "extend or retry" if self.storage.exists(GROWING) else "ingest"
 
     # tables
 

@@ -16,7 +16,7 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import Damaged, MillError
 from controlmill.schemas.files.documents import plain
 from controlmill.schemas.fingerprint import differences
-from controlmill.schemas.names import SHARD_NAME, SHARDS_PER_FOLDER
+from controlmill.schemas.names import GROWING, SHARD_NAME, SHARDS_PER_FOLDER
 from controlmill.schemas.provenance import Provenance
 from controlmill.schemas.records import Index
 from controlmill.schemas.tables import BASE_TABLES, CACHES, CAPTIONS
@@ -142,6 +142,8 @@ def _misfits(dataset: Dataset, table: str, index: Index) -> dict[int, str]:
                 surplus += [f"{folder}/{part}/{name}"] if name.endswith(".parquet") else []
             elif shard < len(index.shards) and size != index.shards[shard].bytes:
                 wrong[shard] = f"{folder}/{part}/{name} has {size:,} bytes, not {index.shards[shard].bytes:,}"
+    if surplus and dataset.storage.exists(GROWING):
+        raise MillError(f"{dataset.storage.address}: extend or retry was stopped as it listed pictures; run it again")
     if surplus:
         raise MillError(
             f"{dataset.storage.path(surplus[0])} is no file of the {dataset.shards} shards, but readers of the "

@@ -191,6 +191,23 @@ def test_an_extend_cut_off_anywhere_ends_as_if_it_was_not(
     assert len(rows(dataset, "images")) == 7
 
 
+@pytest.mark.parametrize(("where", "name", "calls"), [(Dataset, "append", 1), (growing, "make_images", 2)])
+def test_other_commands_say_that_an_extend_was_stopped(
+    photos: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, calls: int
+) -> None:
+    write_scenes(photos, "e")
+    with monkeypatch.context() as cut:
+        cut_at(cut, where, name, calls)
+        with pytest.raises(KeyboardInterrupt):
+            grow(dataset, photos)
+    if name == "make_images":
+        refused = command("annotate", str(dataset))
+        assert "are not complete; run extend or retry again" in refused.stderr
+    else:
+        with pytest.raises(MillError, match="extend or retry was stopped as it listed pictures; run it again"):
+            make(photos, dataset, NAMED, shard_size=2)
+
+
 def test_what_another_command_left_is_done_first(photos: Path, dataset: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as cut:
         cut_at(cut, growing, "make_images", 2)

@@ -118,7 +118,7 @@ def check_tables(dataset: Dataset, conditions: Sequence[str]) -> dict[str, Condi
     """
     images = dataset.state("images")
     if images.status != "complete":
-        raise MillError(f"the images of {dataset.storage.address} are not complete; run the ingest command again")
+        raise MillError(f"the images of {dataset.storage.address} are not complete; run {dataset.stopped} again")
     maps = [table for table in dataset.condition_tables() if table != "captions"]
     found = {}
     for name in conditions:
@@ -149,7 +149,7 @@ def segments_named(text: str, dataset: Dataset) -> range:
     """
     there = len(dataset.config.segments)
     if not there:
-        raise MillError(f"the images of {dataset.storage.address} are not complete; run the ingest command again")
+        raise MillError(f"the images of {dataset.storage.address} are not complete; run {dataset.stopped} again")
     first, _, last = text.partition("..")
     named = range(int(first), int(last or first) + 1) if text else range(there)
     if not named or named[-1] >= there:
