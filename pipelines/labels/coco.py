@@ -56,7 +56,6 @@ def index_of(
                     index.note(id_of(element, "image_id"), number_of(element), body)
         except ValueError as error:
             raise MillError(f"{path}, {name}: {printable(str(error))}") from error
-    index.fill()
     if not index.count():
         raise MillError(f"{path}: it names no pictures")
     return index

@@ -75,7 +75,6 @@ class NyuLabelled(MapSource):
         index = LabelIndex()
         for number in range(1, shape[0] + 1):
             index.add(str(number), f"{NYU_ARRAY}({number})")
-        index.fill()
         return NyuFound(index, self.place)
 
     def messages(self) -> Iterator[str]:

@@ -35,7 +35,6 @@ class FolderLabels(LabelSource):
             key = key_of(self.layout.label, f"{folder.name}/{path}")
             if key is not None:
                 index.add(key, path)
-        index.fill()
         return FilesFound(index, FolderCorpus(str(folder)), self.layout)
 
     def messages(self) -> Iterator[str]:

@@ -19,8 +19,6 @@ NAMED = 3  # labels in a message
 CREATE = """
     CREATE TABLE labels (key TEXT, path TEXT, id TEXT, about TEXT, used INTEGER);
     CREATE TABLE notes (id TEXT, number INTEGER, body TEXT);
-"""
-INDEX = """
     CREATE INDEX by_key ON labels (key);
     CREATE INDEX by_id ON notes (id, number);
 """
@@ -36,7 +34,7 @@ class Label(NamedTuple):
 
 
 class LabelIndex:
-    """Labels, in a temporary file that goes with it; for threads. First all are added, then they are looked up.
+    """Labels, in a temporary file that goes with it; for threads.
 
     A key is what a label and its picture have in common, by the rule of their dataset. Beside the labels there are
     notes: what a file says of the picture of an id.
@@ -52,13 +50,13 @@ class LabelIndex:
         if path.isascii() or path == path.encode(errors="replace").decode():
             self._run("INSERT INTO labels VALUES (?, ?, ?, ?, 0)", key, path, id, about)
 
+    def has(self, key: str, path: str) -> bool:
+        """Whether there is such a label."""
+        return bool(self._run("SELECT 1 FROM labels WHERE key = ? AND path = ? LIMIT 1", key, path))
+
     def note(self, id: str, number: int, body: str) -> None:
         """What is said of an id; ``number`` orders what is said of it."""
         self._run("INSERT INTO notes VALUES (?, ?, ?)", id, number, body)
-
-    def fill(self) -> None:
-        """End adding."""
-        self._database.executescript(INDEX)
 
     def find(self, key: str, picture: str) -> Label:
         """The label of a key. Of several, the one whose path shares most names of folders with the picture's.

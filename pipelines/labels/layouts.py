@@ -11,14 +11,19 @@ from itertools import islice
 
 from controlmill.schemas.conditions import CONDITIONS, NAME, NAME_RULE, Condition, imported
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.maps.frames import Frame
 from controlmill.schemas.maps.label_files import named_set
 from controlmill.schemas.maps.meaning import Reading
-from controlmill.schemas.tables import RESERVED
+from controlmill.schemas.maps.vectors import SIGNS
+from controlmill.schemas.tables import CAPTIONS, RESERVED
 
+from .captions import Captions
 from .depth import NyuLabelled, decode_diode, decode_hypersim
+from .edges import BsdsEdges
 from .folder import FolderMaps
 from .index import files_below, key_of
 from .layout import Layout
+from .normals import OWN_FRAMES, FolderNormals
 from .options import KINDS, LabelOptions
 from .panoptic import CocoPanoptic
 from .pose import CocoKeypoints
@@ -130,6 +135,27 @@ LAYOUTS = {
             decode=decode_hypersim,
         ),
         Layout("nyu-labelled", "depth", "NYU Depth v2, nyu_depth_v2_labeled.mat", r"[^/]+\.mat", is_file=True),
+        Layout(
+            *("hypersim-normals", "normals", "Hypersim (frame.*.normal_cam.hdf5, frame opengl)"),
+            r"scene_(cam_\d+)_geometry_hdf5/frame\.(\d{4})\.normal_cam\.hdf5",
+            r"scene_(cam_\d+)_final_\w+/frame\.(\d{4})\.[\w.]+",
+        ),
+        Layout(
+            *("diode-normals", "normals", "DIODE (*_normal.npy)"),
+            r"([^/]+)_normal\.npy",
+        ),
+        Layout(
+            *("normals-png", "normals", "PNG (*_normal.png), 0 to 255 for -1 to 1, black is unknown"),
+            r"([^/]+?)_normals?\.png",
+            r"([^/]+?)(?:_img|_rgb)?\.\w+",
+        ),
+        Layout("bsds", "edges", "BSDS500 (groundTruth/*.mat)", r"(\d+)\.mat", r"(\d+)\.\w+"),
+        Layout("coco-captions", "captions", "COCO's captions (captions_*.json)", r"[^/]+\.json", is_file=True),
+        Layout(
+            *("caption-list", "captions", "a list with a line for each picture (.jsonl, .csv, .tsv, .parquet)"),
+            r"[^/]+\.(?:jsonl|csv|tsv|parquet)(?:\.gz)?",
+            is_file=True,
+        ),
     )
 }
 Maker = Callable[[str, LabelOptions], LabelSource]
@@ -138,6 +164,8 @@ MAKERS: dict[str, Maker] = {
     "nyu-labelled": lambda place, options: NyuLabelled(
         place, table_of(CONDITIONS["depth"], options), Reading("gray16", meaning="metric")
     ),
+    "coco-captions": lambda place, options: _captions(place, options, "coco-captions"),
+    "caption-list": lambda place, options: _captions(place, options, "caption-list"),
     "coco-keypoints": lambda place, options: CocoKeypoints.at(place, table_of(CONDITIONS["pose"], options)),
 }
 
@@ -156,9 +184,38 @@ def find_source(kind: str, place: str, options: LabelOptions) -> LabelSource:
     place = os.path.abspath(place)
     if layout.name in MAKERS:
         return MAKERS[layout.name](place, options)
-    own = imported(layout.table, CONDITIONS[kind].kind) if layout.table else CONDITIONS[kind]
+    own = imported(layout.table, CONDITIONS[kind].kind) if layout.table else CONDITIONS.get(kind)
+    if kind == "edges":
+        soft = options.annotators == "mean"
+        condition = table_of(imported("edges", "gray8" if soft else "binary"), options)
+        return BsdsEdges(place, condition, Reading(condition.kind), layout=layout, annotators=options.annotators)
+    assert own is not None
     condition = table_of(own, options)
+    if kind == "normals":
+        return FolderNormals(place, condition, layout, _frame_of(layout, options))
     return FolderMaps(place, condition, layout=layout, reading=reading_of(layout, condition))
+
+
+def _frame_of(layout: Layout, options: LabelOptions) -> Frame:
+    """The frame of normals.
+
+    Raises:
+        MillError: it is not said, or said to be another than the layout's.
+    """
+    known = OWN_FRAMES.get(layout.name)
+    frame = options.frame or known
+    if frame is None:
+        raise MillError(f"--frame: say in which frame the normals are, {', '.join(SIGNS)}: the files do not tell")
+    if known and frame != known:
+        raise MillError(f"--frame {frame}: normals of {layout.name} are {known}")
+    return frame
+
+
+def _captions(place: str, options: LabelOptions, layout: str) -> LabelSource:
+    if options.table not in ("", CAPTIONS):
+        raise MillError(f"--table {options.table}: captions go to the table {CAPTIONS}")
+    columns = (options.picture_column, options.caption_column)
+    return Captions(place, CONDITIONS["caption"], layout, options.pick, *columns)
 
 
 def reading_of(layout: Layout, condition: Condition) -> Reading:
