@@ -52,6 +52,7 @@ def export(dataset: Path, out: Path, to: str, conditions: str) -> None:
 @pytest.fixture(scope="module")
 def tiny_run(scenes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one step on the tiny base: a ControlNet for its VAE, which `from_unet` does not make."""
+    peer("diffusers")
     folder = tmp_path_factory.mktemp("tiny") / "run"
     words = ["train", str(scenes_folder), str(folder), "--condition", "canny", "--base", "tiny", "--steps", "1"]
     assert command(*words, "--batch-size", "2", "--held-out", "0").returncode == 0
