@@ -16,6 +16,7 @@ from controlmill.schemas.errors import MillError, error_text
 
 from .configuration import Connection, Unlock
 from .encoders import EMBEDDING
+from .files import file_of, weights_of_network
 from .skips import leave_out_skips
 
 COPIED = (
@@ -126,14 +127,19 @@ def controlnet_class(connection: Connection) -> type[ControlNetModel]:
 
 
 def load_controlnet(folder: str, connection: Connection = "zero") -> ControlNetModel:
-    """A trained ControlNet, float32, from a folder or the hub; from .safetensors alone, since pickles can run code.
+    """A trained ControlNet, float32; from .safetensors alone, since pickles can run code.
+
+    ``folder`` may also be a repository on the hub; see :func:`files.file_of`.
 
     Raises:
         MillError: it cannot be loaded.
     """
     kind = controlnet_class(connection)
+    settings = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
     try:
-        loaded: ControlNetModel = kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+        here = weights_of_network(folder, "diffusion_pytorch_model.safetensors")[0].parent
+        file_of(folder, "config.json")
+        loaded: ControlNetModel = kind.from_pretrained(str(here), **settings)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise MillError(f"{folder}: no ControlNet that can be loaded ({error_text(error)})") from error
     return loaded.eval()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from controlmill.annotators.runtime import hub
+
+MOST_FILES = 1000  # that a network's weights may be in
 
 
 def file_of(where: str, file: str) -> Path:
@@ -19,7 +21,7 @@ def file_of(where: str, file: str) -> Path:
     if Path(where).exists():
         path = Path(where, file)
         if not path.is_file():
-            raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
+            raise FileNotFoundError(errno.ENOENT, f"there is no {file}", str(path))
         return path
     repo, _, revision = where.partition("@")
     return hub.file_of(repo, file, revision or "main")
@@ -40,3 +42,23 @@ def read_config(where: str, file: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"{path} holds no JSON object")
     return config
+
+
+def weights_of_network(where: str, file: str) -> list[Path]:
+    """The files that a network's weights are in: ``file``, a .safetensors one, or several that a list beside it names.
+
+    Raises:
+        OSError: they cannot be had.
+        ValueError: the list of them is damaged.
+    """
+    try:
+        return [file_of(where, file)]
+    except OSError as error:
+        try:
+            weight_map = read_config(where, f"{file}.index.json").get("weight_map")
+        except OSError:
+            raise error from None
+    names = sorted({str(name) for name in weight_map.values()}) if isinstance(weight_map, dict) else []
+    if not 0 < len(names) <= MOST_FILES or any(PurePosixPath(name).name != name for name in names):
+        raise ValueError(f"{file}.index.json of {where} names no files")
+    return [file_of(where, str(PurePosixPath(file).with_name(name))) for name in names]

@@ -9,7 +9,7 @@ from typing import Any
 from controlmill.schemas.errors import MillError, error_text
 
 from .configuration import configured_by
-from .files import file_of, read_config
+from .files import file_of, weights_of_network
 
 CLASSES = {
     "unet": "diffusers:UNet2DConditionModel",
@@ -18,7 +18,6 @@ CLASSES = {
     "tokenizer": "transformers:CLIPTokenizer",
 }
 OF_A_TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json")
-SHARDS = 1000  # that a part's weights may be in
 
 
 def load_part(name: str, part: str, dtype: Any = None, kind: str = "") -> Any:
@@ -77,13 +76,5 @@ def weights_files(name: str, part: str) -> list[Path]:
         OSError: they cannot be had.
         ValueError: the list of them is damaged.
     """
-    where = configured_by(name)
-    file = f"{part}/{'model' if part.startswith('text_encoder') else 'diffusion_pytorch_model'}.safetensors"
-    try:
-        return [file_of(where, file)]
-    except OSError:
-        weight_map = read_config(where, f"{file}.index.json").get("weight_map")
-    names = sorted({str(shard) for shard in weight_map.values()}) if isinstance(weight_map, dict) else []
-    if not 0 < len(names) <= SHARDS or any(Path(shard).name != shard for shard in names):
-        raise ValueError(f"{file}.index.json of {where} names no files")
-    return [file_of(where, f"{part}/{shard}") for shard in names]
+    stem = "model" if part.startswith("text_encoder") else "diffusion_pytorch_model"
+    return weights_of_network(configured_by(name), f"{part}/{stem}.safetensors")

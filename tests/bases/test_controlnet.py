@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from controlmill.bases.base import Base
 from controlmill.bases.controlnet import EMBEDDING, ControlledDenoiser, choose_trainable, make_controlnet
 from controlmill.bases.registry import load_base
+from controlmill.schemas.errors import MillError
 from tests.small_base import small_unet
 
 
@@ -88,3 +89,18 @@ def test_trainable_parameters_get_gradients_and_others_none() -> None:
     rest = {id(p) for p in denoiser.parameters()} - {id(p) for p in own + of_base}
     assert rest
     assert all(p.grad is None for p in denoiser.parameters() if id(p) in rest)
+
+
+def test_a_controlnet_is_loaded_from_safetensors_files_alone(base: Base, tmp_path: Path) -> None:
+    made = base.make_controlnet("gaussian", 0)
+    made.save_pretrained(tmp_path / "one")
+    made.save_pretrained(tmp_path / "several", max_shard_size="100KB")
+    assert len(list((tmp_path / "several").glob("*.safetensors"))) > 1
+    for folder in (tmp_path / "one", tmp_path / "several"):
+        loaded = base.load_controlnet(str(folder))
+        assert all(torch.equal(value, made.state_dict()[name]) for name, value in loaded.state_dict().items())
+    made.save_pretrained(tmp_path / "pickled", safe_serialization=False)
+    with pytest.raises(
+        MillError, match=r"no ControlNet that can be loaded .*there is no diffusion_pytorch_model\.safetensors"
+    ):
+        base.load_controlnet(str(tmp_path / "pickled"))
