@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ from controlmill.schemas.exports.publish import made_by, published_tables
 from controlmill.schemas.names import shard_file
 from controlmill.schemas.provenance import NetworkRecord, WeightsRecord
 from controlmill.schemas.views.verify import verify
-from tests.helpers import command
+from tests.helpers import command, scene
 from tests.schemas.views.test_verify import edit, rewrite
 
 WORDS = ("--license", "cc-by-4.0", "--conditions", "canny")
@@ -137,3 +138,20 @@ def test_the_licences_of_weights_and_imported_files_are_told(dataset: Path) -> N
     index = dataclasses.replace(table.index, provenance=dataclasses.replace(provenance, annotator=annotator))
     (line,) = made_by([dataclasses.replace(table, index=index)])
     assert line == r"| canny | canny, random | dpt.bin (owner/dpt@12) | non-commercial \| &lt;b> |"
+
+
+def test_licences_that_came_with_the_pictures_are_counted(tmp_path: Path) -> None:
+    lines = []
+    for number in range(3):
+        write = tmp_path / "photos" / f"{number}.png"
+        write.parent.mkdir(exist_ok=True)
+        scene(number, 64, 64).save(write)
+        lines.append(json.dumps({"file_name": write.name, "license": "CC0 | <b>" if number else "CC BY"}))
+    (tmp_path / "photos/metadata.jsonl").write_text("\n".join(lines), "utf-8")
+    words = ["--resolution", "64", "--conditions", "canny", "--keep-columns", "license"]
+    built = command("build", str(tmp_path / "photos"), str(tmp_path / "dataset"), *words)
+    assert built.returncode == 0, built.stderr
+    status, said = publish(tmp_path / "dataset", tmp_path / "out")
+    assert status == 0, said
+    card = (tmp_path / "out/README.md").read_text("utf-8")
+    assert "| CC0 \\| &lt;b> | 2 |\n| CC BY | 1 |\n" in card
