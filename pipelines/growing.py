@@ -216,7 +216,9 @@ def _listed_before(dataset: Dataset, corpus: Corpus) -> np.ndarray:
             with dataset.parquet(SOURCES, shard) as parquet:
                 for row in read_rows(parquet, ["source", "locator"]):
                     hashes += _hash(corpus.identity(Source(**row)))
-    return np.sort(np.frombuffer(hashes, "S16"))
+    found = np.frombuffer(hashes, "S16")
+    found.sort()  # in place
+    return found
 
 
 def _not_listed(corpus: Corpus, sources: Iterator[Source], before: np.ndarray, passed: PassedOver) -> Iterator[Source]:

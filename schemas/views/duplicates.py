@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..tables import IMAGES
 from ..terminal.printing import printable
 
 NAMED = 5
+NONE = np.zeros(0, "S16")
 
 
 @dataclass
@@ -38,38 +40,51 @@ class Duplicates:
 
 
 def duplicates(dataset: Dataset, first_shard: int) -> Duplicates:
-    """What of the shards from ``first_shard`` on is in an earlier row too. Memory: 40 bytes a picture.
+    """What of the shards from ``first_shard`` on is in an earlier row too. Memory: 80 bytes for each new picture.
 
     Args:
         dataset: its images are complete.
         first_shard: the first of the new shards.
     """
-    hashes, keys, rows = bytearray(), bytearray(), []
-    for shard in range(dataset.shards):
-        with dataset.parquet(IMAGES, shard) as parquet:
-            columns = read_table(parquet, ["sha256", "key"])
-        rows.append(columns.num_rows)
-        hashes += b"".join(bytes.fromhex(text)[:16] for text in columns.column("sha256").to_pylist())
-        keys += b"".join(bytes.fromhex(text)[:16].ljust(16, b"\0") for text in columns.column("key").to_pylist())
-    starts = np.concatenate([[0], np.cumsum(rows, dtype=int)])
-    new = np.arange(starts[first_shard], starts[-1])
-    earlier, same = (_earliest(np.frombuffer(found, "S16"), new) for found in (hashes, keys))
-    again = earlier < starts[first_shard]
-    found = Duplicates(int(again.sum()), int((same < starts[first_shard]).sum()))
-    for pair in zip(new[again][:NAMED], earlier[again][:NAMED], strict=True):
-        named = [_source(dataset, starts, int(row)) for row in pair]
-        found.named.append((named[0], named[1]))
+    parts = [_hashes(dataset, shard) for shard in range(first_shard, dataset.shards)]
+    starts = np.cumsum([0, *(len(digests) for digests, _ in parts)])
+    digests, keys = (np.concatenate([part[column] for part in parts] or [NONE]) for column in (0, 1))
+    orders = [np.argsort(hashes, kind="stable") for hashes in (digests, keys)]
+    earlier = np.full((len(digests), 2), -1)  # shard and row of the first that has the same bytes
+    same_key = np.zeros(len(digests), bool)
+    for shard in range(first_shard):
+        old_digests, old_keys = _hashes(dataset, shard)
+        for row, new in _matches(old_digests, digests, orders[0]):
+            earlier[new[earlier[new, 0] < 0]] = shard, row
+        for _, new in _matches(old_keys, keys, orders[1]):
+            same_key[new] = True
+    again = np.flatnonzero(earlier[:, 0] >= 0)
+    found = Duplicates(len(again), int(same_key.sum()))
+    for row in again[:NAMED].tolist():
+        part = int(np.searchsorted(starts, row, "right")) - 1
+        new_source = _source(dataset, first_shard + part, row - int(starts[part]))
+        found.named.append((new_source, _source(dataset, *earlier[row].tolist())))
     return found
 
 
-def _earliest(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """For each of some rows the first row of the same value."""
-    order = np.argsort(values, kind="stable")
-    first: np.ndarray = order[np.searchsorted(values[order], values[rows])]
-    return first
-
-
-def _source(dataset: Dataset, starts: np.ndarray, row: int) -> str:
-    shard = int(np.searchsorted(starts, row, "right")) - 1
+def _hashes(dataset: Dataset, shard: int) -> tuple[np.ndarray, np.ndarray]:
+    """16 bytes of the sha256, and the key, of each row."""
     with dataset.parquet(IMAGES, shard) as parquet:
-        return str(read_table(parquet, ["source"]).column("source")[row - int(starts[shard])])
+        columns = read_table(parquet, ["sha256", "key"])
+    digests, keys = (
+        np.array([bytes.fromhex(text)[:16] for text in columns.column(name).to_pylist()], "S16")
+        for name in ("sha256", "key")
+    )
+    return digests, keys
+
+
+def _matches(old: np.ndarray, new: np.ndarray, order: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(row, the new rows of the same value) of each old row that has any; ``order`` sorts ``new``."""
+    left, right = (np.searchsorted(new, old, side, sorter=order) for side in ("left", "right"))
+    for row in np.flatnonzero(left < right).tolist():
+        yield row, order[left[row] : right[row]]
+
+
+def _source(dataset: Dataset, shard: int, row: int) -> str:
+    with dataset.parquet(IMAGES, shard) as parquet:
+        return str(read_table(parquet, ["source"]).column("source")[row])
