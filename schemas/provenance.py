@@ -95,7 +95,7 @@ class ReadingRecord:
 
 @dataclass(frozen=True)
 class AnnotatorRecord:
-    """What made a condition's table: an annotator, or (``variant`` is ``imported`` or ``files``) a user's files."""
+    """What made a condition's table: an annotator, or a user's files (``imported``, ``files``, ``keypoints``)."""
 
     __pydantic_config__ = FORBID
 
@@ -113,6 +113,16 @@ class AnnotatorRecord:
     def is_imported(self) -> bool:
         """Whether the maps are a user's."""
         return self.variant == "imported"
+
+    @property
+    def is_from_files(self) -> bool:
+        """Whether no annotator made it, but a user's maps, captions or labels."""
+        return self.is_imported or self.variant in ("files", "keypoints")
+
+    @property
+    def layout(self) -> str:
+        """The layout of the labels that it was made from, of a dataset; else ""."""
+        return str((self.params or {}).get("layout", "")) if self.is_from_files else ""
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,10 @@ class NyuLabelled(MapSource):
     The file holds arrays by columns: (pictures, width, height).
     """
 
+    def made_by(self) -> dict[str, Any]:
+        """See :meth:`LabelSource.made_by`."""
+        return {**super().made_by(), "params": {"layout": "nyu-labelled"}}
+
     def open(self) -> NyuFound:
         """Look at the file."""
         try:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.images.formats import Limits
@@ -84,6 +85,10 @@ def _replaced_end(path: str, ending: str, other: str) -> str:
 @dataclass(frozen=True)
 class FolderMaps(FolderLabels, MapSource):
     """Labels in files that are maps, which the layout decodes."""
+
+    def made_by(self) -> dict[str, Any]:
+        """See :meth:`LabelSource.made_by`."""
+        return {**super().made_by(), "params": {"layout": self.layout.name}}
 
     def plane(self, parts: Parts, limits: Limits) -> Plane:
         """See :meth:`MapSource.plane`."""

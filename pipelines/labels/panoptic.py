@@ -43,9 +43,17 @@ class CocoPanoptic(MapSource):
             MillError: it cannot be read, lists no classes, or has no folder of PNGs beside it.
         """
         folder = os.path.splitext(place)[0]
+        for _, annotation in read_elements(place, ("annotations",)):
+            if "segments_info" not in annotation:
+                raise MillError(f"{place}: its annotations have no segments_info: it is not a panoptic file")
+            break
         if not os.path.isdir(folder):
             raise MillError(f"{place}: its PNGs belong into the folder {folder}: unpack {os.path.basename(folder)}.zip")
         return cls(place, condition, Reading("labels", labels=classes_in(place)))
+
+    def made_by(self) -> dict[str, Any]:
+        """See :meth:`LabelSource.made_by`."""
+        return {**super().made_by(), "params": {"layout": "panoptic"}}
 
     def open(self) -> PanopticFound:
         """Read the JSON."""

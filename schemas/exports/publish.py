@@ -208,7 +208,7 @@ def made_by(tables: Sequence[TableState]) -> Iterator[str]:
         weights = annotator.network.weights if annotator.network else ()
         names = ", ".join(f"{one.name} ({one.origin})" for one in weights) or "none"
         licences = ", ".join(dict.fromkeys(one.licence for one in weights))
-        if annotator.variant in ("imported", "files"):
+        if annotator.is_from_files:
             licences = "that of the files that were imported"
         yield _line(state.table, f"{annotator.condition}, {annotator.variant}", names, licences or "none")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..dataset import Dataset
-from ..tables import CACHES, EMBEDDINGS
+from ..tables import CACHES, EMBEDDINGS, TABLES
 
 
 def behind(dataset: Dataset) -> list[str]:
@@ -37,6 +37,9 @@ def _command(dataset: Dataset, table: str, address: str) -> str:
             *(["--half"] if made.encoder.stored == "fp16" else []),
         ]
         return f"controlmill encode {address} {' '.join(['--base BASE', *options])}"
+    if made.made_by.layout:
+        named = f" --table {table}" if table not in TABLES else ""
+        return f"controlmill labels {address} KIND PLACE --layout {made.made_by.layout}{named}, as they came in first"
     if made.made_by.is_imported:
         return f"controlmill annotate {address} --conditions-from FOLDER, with the options of the first import"
     if made.made_by.variant == "files":

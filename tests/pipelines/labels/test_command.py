@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.views.behind import behind_lines
 from controlmill.schemas.views.verify import verify
 from tests.helpers import command, rows
 from tests.pipelines.labels.labelled import quarters, save
@@ -40,7 +41,14 @@ def test_labels_are_a_table_counted_both_ways(corpus: Path) -> None:
     found = rows(corpus / "dataset", "segmentation")
     assert [row["reason"] for row in found] == [None, None, "missing"]
     assert [row["coverage"] for row in found] == [0.75, 0.75, None]
-    assert not list(verify(Dataset.open(corpus / "dataset")))
+    made = Dataset.open(corpus / "dataset")
+    assert not list(verify(made))
+    index = made.index("segmentation")
+    assert index
+    assert (index.provenance.made_by.is_from_files, index.provenance.made_by.layout) == (True, "ade20k")
+    (line,) = behind_lines(made, ["segmentation"])
+    assert "labels" in line
+    assert "KIND PLACE --layout ade20k, as they came in first" in line
     save(corpus / f"annotations/{NAMES[0]}.png", quarters((5, 5, 5, 5), 64))
     assert "--overwrite segmentation takes them in" in command(*words).stderr
     assert command(*words, "--overwrite", "segmentation").returncode == 0

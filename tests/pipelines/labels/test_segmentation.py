@@ -143,8 +143,8 @@ def test_what_is_not_panoptic_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(MillError, match=words):
             source_at("segmentation", path)
     path.write_text(whole.replace("segments_info", "bbox"), "utf-8")
-    with pytest.raises(MillError, match="no segments_info"):
-        source_at("segmentation", path).open()
+    with pytest.raises(MillError, match="no segments_info: it is not a panoptic file"):
+        source_at("segmentation", path)
 
 
 def test_a_place_without_labels_says_what_there_could_be(tmp_path: Path) -> None:
