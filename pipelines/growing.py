@@ -210,7 +210,8 @@ def _listed_before(dataset: Dataset, corpus: Corpus) -> np.ndarray:
     """Hashes of what was listed from a corpus before, sorted: 16 bytes a picture."""
     hashes = bytearray()
     for segment, address in zip(dataset.config.segments, dataset.corpora, strict=True):
-        if segment.retries is not None or (segment.corpus, address) != (corpus.kind, corpus.address):
+        same = (segment.corpus, address.rstrip("/")) == (corpus.kind, corpus.address.rstrip("/"))
+        if segment.retries is not None or not same:
             continue
         for shard in segment.range:
             with dataset.parquet(SOURCES, shard) as parquet:

@@ -142,6 +142,8 @@ def test_pictures_of_another_corpus_that_were_there_before_are_named(
 def test_nothing_new_appends_nothing_and_a_limit_takes_the_next(photos: Path, dataset: Path) -> None:
     before = digests(dataset)
     assert grow(dataset, photos).segments == ()
+    with KeptResources(threads=1) as resources:
+        assert extend(str(dataset), [FolderCorpus(f"{photos}/")], resources, SMALL).segments == ()
     assert digests(dataset) == before
     write_scenes(photos, "e", "f", "g")
     for rows_taken in (2, 1, 0):
