@@ -74,7 +74,7 @@ class PublishOptions:
 
     license: str | None = option(
         None,
-        "Licence of the pictures, as the Hub names it: cc-by-4.0, other, unknown…",
+        "Licence of the pictures, as the Hub names it: cc-by-4.0, other, unknown and others.",
         pattern=r"[a-z0-9][a-z0-9.-]{0,40}",
         possible="a licence as the Hub names it, such as cc-by-4.0, other or unknown",
         shown="must be given",
