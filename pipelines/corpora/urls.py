@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -151,11 +152,12 @@ class UrlCorpus(Corpus):
     def is_as_listed(self, source: Source) -> bool:
         """Whether the lists still name its URL."""
         url = source.locator
-        return url is not None and bool(np.isin(hash(url), self._hashes()))
+        return url is not None and bool((self._hashes() == hash(url)).any())
 
     def _hashes(self) -> Any:
         def load() -> Any:
-            return np.fromiter((hash(entry.url) for _, entry in self._entries()), np.int64)
+            # 8 bytes a record; an array of the standard library grows without a copy
+            return np.frombuffer(array("q", (hash(entry.url) for _, entry in self._entries())), np.int64)
 
         return this_worker().once((self, "hashes"), load)
 
