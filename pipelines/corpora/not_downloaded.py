@@ -13,13 +13,15 @@ from .archives import named, refused
 from .corpus import Source
 from .img2dataset import STATUS, SUCCESS, refusal
 from .places import Place, Places, speaking_of
-from .table_layout import BUFFER, check_file, is_text
+from .table_layout import BUFFER, is_text
 
 COLUMNS = ("key", *STATUS)
 
 
-def not_downloaded(places: Places, archive: Place) -> Iterator[Source]:
+def not_downloaded(places: Places, archive: Place, check: LayoutCheck) -> Iterator[Source]:
     """A refused source for each URL that a tar of img2dataset has no picture of; none beside other tars.
+
+    ``check`` looks at the table's footer first.
 
     Raises:
         MillError: the table cannot be read.
@@ -30,8 +32,7 @@ def not_downloaded(places: Places, archive: Place) -> Iterator[Source]:
         if places.look_at(name) is None:
             return
         with speaking_of(places.storage):
-            with LayoutCheck(check_file) as check:
-                check(places.storage, name)
+            check(places.storage, name)
             with closing(ShardFile(places.open(name), BUFFER)) as table:
                 texts = {field.name for field in table.schema_arrow if is_text(field.type)}
                 for row in read_rows(table, COLUMNS) if texts.issuperset(COLUMNS) else ():

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from controlmill.schemas.errors import MillError, Refused, error_text
+from controlmill.schemas.files.layout import LayoutCheck
 from controlmill.schemas.images.formats import picture_endings
 
 from .archives import ArchiveCorpus, located, named, refused
@@ -23,6 +24,7 @@ from .corpus import PassedOver, Record, Source
 from .folder import MAX_CAPTION_ERROR
 from .not_downloaded import not_downloaded
 from .places import Place
+from .table_layout import check_file
 from .tar_members import Member, members
 
 LONGEST_ENDING = 16
@@ -42,6 +44,14 @@ class TarCorpus(ArchiveCorpus):
     """
 
     kind = "tar"
+
+    def list(self, passed: PassedOver | None = None, leave_out: Iterable[str] = ()) -> Iterator[Source]:
+        """The picture of each sample, tar by tar, and after a tar's what img2dataset did not download for it."""
+        passed = PassedOver() if passed is None else passed
+        with LayoutCheck(check_file) as check:
+            for place in self.places.find(leave_out):
+                yield from self.list_file(place, passed)
+                yield from not_downloaded(self.places, place, check)
 
     def list_file(self, place: Place, passed: PassedOver) -> Iterator[Source]:
         """The picture of each sample of an archive."""
@@ -66,7 +76,6 @@ class TarCorpus(ArchiveCorpus):
             why = error.strerror or error_text(error)
             raise MillError(f"{self.places.root}/{place.name} cannot be read: {why}") from error
         yield from self._sample(place, sample, passed)
-        yield from not_downloaded(self.places, place)
 
     def _part(self, member: Member, passed: PassedOver) -> tuple[str, str] | None:
         """(key, ending) of a member of a sample; anything else is counted."""

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from controlmill.pipelines.corpora import not_downloaded, row_groups
 from controlmill.pipelines.corpora import parquet as module
+from controlmill.pipelines.corpora import row_groups, tar
 from controlmill.pipelines.corpora.columns import Columns, parse_columns
 from controlmill.pipelines.corpora.corpus import Source
 from controlmill.pipelines.corpora.parquet import ParquetCorpus
@@ -119,7 +119,7 @@ def test_rows_that_img2dataset_did_not_get_are_refused_with_its_reasons(tmp_path
 
 
 def test_what_img2dataset_says_beside_its_tars_is_listed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(not_downloaded, "LayoutCheck", lambda _: Inline())
+    monkeypatch.setattr(tar, "LayoutCheck", lambda _: Inline())
     for number in range(2):
         write_tar(tmp_path / f"{number}.tar", [(f"{number}0.jpg", b"1"), (f"{number}0.json", b'{"caption": "c"}')])
     keys = {"key": ["00", "01"], "url": ["http://a", "http://b"], "status": ["success", "failed_to_download"]}
