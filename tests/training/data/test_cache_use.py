@@ -69,6 +69,7 @@ def test_no_picture_is_decoded_and_no_encoder_runs(
     begin: Begin, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = begin(tmp_path / "run", short_config())
+    assert made.empty is not None  # encoded once
 
     def forbidden(*_: Any) -> None:
         raise AssertionError("called while training")
