@@ -78,11 +78,17 @@ def test_columns_of_a_table_can_be_chosen(tmp_path: Path) -> None:
     path = tmp_path / "00000.parquet"
     pq.write_table(pa.table({"uid": ["e1f2", "e1f2"], "TEXT": ["a cat", "again"], "alt": ["other", ""]}), path)
     assert caption(source_at("captions", path), "e1f2.jpg") == "a cat"
-    assert caption(source_at("captions", path, pick="longest"), "e1f2.jpg") == "a cat"
     chosen: Any = {"picture_column": "uid", "caption_column": "alt"}
-    assert caption(source_at("captions", path, **chosen), "e1f2.jpg") == "other"
-    with pytest.raises(MillError, match="no column name"):
-        source_at("captions", path, picture_column="name").open()
+    assert source_at("captions", path, **chosen).open().read("e1f2.jpg", 1 << 20) == (b'["other"]',)
     path.write_bytes(b"PAR1 no table")
     with pytest.raises(MillError):
+        source_at("captions", path).open()
+
+
+def test_a_list_without_the_column_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "list.jsonl"
+    path.write_text('{"number": 5, "text": "a cat"}', "utf-8")
+    with pytest.raises(MillError, match="no column name"):
+        source_at("captions", path, picture_column="name").open()
+    with pytest.raises(MillError, match="--picture-column says which does"):
         source_at("captions", path).open()
