@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,25 @@ NO_MORE = "can't start new thread"  # what CPython says, also where it is proces
 MORE_PROCESSES = "free some memory, or raise the limit (ulimit -u, a container's limit of processes)"
 MORE_MEMORY = "fewer --threads or --workers take less; or raise the limit (ulimit -v, a container's memory)"
 MORE_THREADS = "choose fewer --threads or --workers, or raise the limit (ulimit -u, a container's limit of processes)"
+
+
+# The current folder is not on the path (-P); where ControlMill is not installed, its folder is, behind all others.
+START = """
+import sys
+try:
+    import controlmill
+except ImportError:
+    sys.path.append(sys.argv[1])
+from {module} import main
+main()
+"""
+
+
+def process_command(module: str) -> list[str]:
+    """The words that start a process of ours: one that calls ``main()`` of a module of ControlMill."""
+    package = sys.modules[__name__.partition(".")[0]].__file__
+    assert package
+    return [sys.executable, "-P", "-c", START.format(module=module), str(Path(package).parents[1])]
 
 
 def process_stamp() -> dict[str, Any]:

@@ -19,9 +19,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import controlmill
 from controlmill.schemas.errors import MillError, error_text
-from controlmill.schemas.machine import MORE_MEMORY, MORE_PROCESSES, MORE_THREADS, NO_MORE, check_semaphores
+from controlmill.schemas.machine import (
+    MORE_MEMORY,
+    MORE_PROCESSES,
+    MORE_THREADS,
+    NO_MORE,
+    check_semaphores,
+    process_command,
+)
 from controlmill.schemas.terminal.console import output
 
 from .messages import EMBEDDED, NOT_LOADED, Engine, Loading
@@ -34,16 +40,6 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 END_SECONDS = 5  # for the job's process to put its things away
 NO_MEMORY = ("MemoryError", "failed to map segment", "Cannot allocate memory", "error return without exception set")
-# The current folder is not on its path (-P); where ControlMill is not installed, that of this one is, behind the rest.
-START = f"""
-import sys
-try:
-    import controlmill
-except ImportError:
-    sys.path.append(sys.argv[1])
-from {__package__}.child import main
-main()
-"""
 
 
 def shards_in_flight(devices: Iterable[str]) -> int:
@@ -135,7 +131,7 @@ class JobProcess:
     @staticmethod
     def _started(log: IO[bytes], folder: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-P", "-c", START, str(Path(controlmill.__file__).parents[1])],
+            process_command(f"{__package__}.child"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

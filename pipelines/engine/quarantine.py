@@ -15,6 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from controlmill.schemas.machine import process_command
+
 from .rows import Failure, RowStep, run_row
 
 TRIES = 2
@@ -55,9 +57,7 @@ def _cause(status: int) -> str:
 
 class _Child:
     def __init__(self, step: RowStep):
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self.process = subprocess.Popen(process_command(__name__), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.process.stdin and self.process.stdout
         self.to: BinaryIO = self.process.stdin  # type: ignore[assignment]
         self.back: BinaryIO = self.process.stdout  # type: ignore[assignment]
@@ -104,7 +104,3 @@ def main() -> None:
             answers.flush()
     except EOFError:
         pass
-
-
-if __name__ == "__main__":
-    main()

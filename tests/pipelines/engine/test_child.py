@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-import controlmill
 from controlmill.pipelines import ingestion
 from controlmill.pipelines.engine import process
 from controlmill.pipelines.engine.messages import Engine
@@ -104,10 +103,10 @@ def test_a_process_that_cannot_be_started_is_one_message(tmp_path: Path, monkeyp
 
 
 def test_the_process_starts_from_a_checkout_that_is_not_installed() -> None:
-    words = [sys.executable, "-S", "-P", "-c"]  # without site-packages
-    checkout = str(Path(controlmill.__file__).parents[1])
-    assert subprocess.run([*words, "import controlmill"], capture_output=True, check=False, timeout=60).returncode
-    done = subprocess.run([*words, process.START, checkout], stdin=subprocess.DEVNULL, check=False, timeout=60)
+    python, *words = machine.process_command("controlmill.pipelines.engine.child")
+    bare = [python, "-S", "-P"]  # without site-packages
+    assert subprocess.run([*bare, "-c", "import controlmill"], capture_output=True, check=False, timeout=60).returncode
+    done = subprocess.run([*bare, *words], stdin=subprocess.DEVNULL, check=False, timeout=60)
     assert done.returncode == 0
 
 
