@@ -30,9 +30,12 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.build
+	$(BIN)/python -m benchmarks.sources
+	$(BIN)/python -m benchmarks.urls
 	$(BIN)/python -m benchmarks.annotators
 	$(BIN)/python -m benchmarks.loader
 	$(BIN)/python -m benchmarks.trainer
+	$(BIN)/python -m benchmarks.export
 
 # make gpu PART=annotators|training|jobs: at most 8 minutes each; results in gpu/, of all parts together in gpu/gpu.md.
 gpu:
