@@ -12,7 +12,7 @@ from ..retries import refused_pictures
 from ..tables import IMAGES, SOURCES
 
 if TYPE_CHECKING:
-    from .verify import Fault
+    from .row_faults import Fault
 
 
 def dataset_summary(dataset: Dataset) -> dict[str, Any]:

@@ -13,50 +13,31 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
-from ..caches import arrays_of, cache_schema, columns_of
-from ..caches import fault as cache_fault
-from ..conditions import NAME, NAME_RULE, Condition
+from ..caches import arrays_of, cache_schema
+from ..conditions import NAME, NAME_RULE
 from ..dataset import Dataset
 from ..errors import MillError, error_text
 from ..files.documents import plain
 from ..files.layout import LayoutCheck
-from ..files.shardfile import Footer, open_parquet, read_footer, read_rows, read_table
+from ..files.shardfile import open_parquet, read_footer
 from ..files.whole import TEMPORARY
-from ..fingerprint import differences, fingerprint, row_key
-from ..images.codecs import decode_image, decode_map
+from ..fingerprint import differences, fingerprint
 from ..index import describe_file
-from ..maps.user_maps import coverage
 from ..names import GROWING, REDO, shard_file
 from ..provenance import Provenance
 from ..records import Index
 from ..redo import leftovers
 from ..retries import retry_faults
 from ..stored import stored_condition
-from ..tables import BASE_TABLES, CACHES, IMAGES, LATENTS, REJECTED, SOURCES, TABLES, condition_schema, images_schema
-from ..terminal.printing import printable
+from ..tables import BASE_TABLES, CACHES, IMAGES, SOURCES, TABLES, condition_schema, images_schema
 from .card import CARD, stated_indexes
+from .row_faults import Fault, alignment, conservation, images
 
 MAX_CARD_BYTES = 1024 * 1024
-MAX_TEXT = 1000  # characters of a fault: what it quotes may be of any length
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A broken promise: which one, in which file, and what was found."""
-
-    promise: str
-    where: str
-    found: str
-
-    def __str__(self) -> str:
-        return printable(f"{self.promise}: {self.where}: {self.found}")[:MAX_TEXT]
 
 
 def verify(dataset: Dataset, pixels: bool = True) -> Iterator[Fault]:
@@ -81,11 +62,11 @@ def verify(dataset: Dataset, pixels: bool = True) -> Iterator[Fault]:
         yield from _guarded("dataset.json", _settings(dataset))
         yield from _guarded(SOURCES, (Fault("conservation", SOURCES, found) for found in retry_faults(dataset)))
         for shard in range(dataset.shards):
-            yield from _guarded(f"shard {shard}", _conservation(dataset, shard))
-            yield from _guarded(f"shard {shard}", _images(dataset, shard, pixels))
+            yield from _guarded(f"shard {shard}", conservation(dataset, shard))
+            yield from _guarded(f"shard {shard}", images(dataset, shard, pixels))
             for table in complete:
                 if table not in BASE_TABLES:
-                    yield from _guarded(f"shard {shard}", _alignment(dataset, table, shard, pixels))
+                    yield from _guarded(f"shard {shard}", alignment(dataset, table, shard, pixels))
 
 
 def _guarded(where: str, faults: Iterator[Fault]) -> Iterator[Fault]:
@@ -221,101 +202,3 @@ def _settings(dataset: Dataset) -> Iterator[Fault]:
         if segment.rows != sum(sources.shards[shard].rows for shard in segment.range):
             counted = f"segment {number} counts {segment.rows} listed files, the sources another number"
             yield Fault("conservation", "dataset.json", counted)
-
-
-def _conservation(dataset: Dataset, shard: int) -> Iterator[Fault]:
-    """Each listed source is kept or rejected, once, in the order of the listing."""
-    listed, kept, rejected = (_column(dataset, table, shard, "source") for table in (SOURCES, IMAGES, REJECTED))
-    if len(listed) != len(kept) + len(rejected):
-        yield Fault(
-            "conservation", f"shard {shard}", f"{len(listed)} listed, {len(kept)} kept, {len(rejected)} rejected"
-        )
-    whole = Counter(listed) == Counter(kept) + Counter(rejected)  # names that are not UTF-8 may be spelt as another's
-    if not (whole and _in_order(kept, listed) and _in_order(rejected, listed)):
-        yield Fault(
-            "conservation", f"shard {shard}", "kept and rejected sources are not the listed ones in their order"
-        )
-
-
-def _in_order(part: list[str], whole: list[str]) -> bool:
-    left = iter(whole)
-    return all(item in left for item in part)
-
-
-def _column(dataset: Dataset, table: str, shard: int, column: str) -> list[str]:
-    with dataset.parquet(table, shard) as parquet:
-        values: list[str] = read_table(parquet, [column]).column(column).to_pylist()
-        return values
-
-
-def _images(dataset: Dataset, shard: int, pixels: bool) -> Iterator[Fault]:
-    """Keys are those of their rows, and stored pictures have the size that their rows say."""
-    with dataset.parquet(IMAGES, shard) as parquet:
-        for row in read_rows(parquet, ["key", "source", "sha256"]):
-            if row["key"] != row_key(row["source"], row["sha256"]):
-                yield Fault("alignment", shard_file(IMAGES, shard), f"{row['key']} is not the key of its row")
-        for row in read_rows(parquet, ["key", "image", "width", "height"]) if pixels else ():
-            data = (row["image"] or {}).get("bytes") or b""
-            try:
-                decode_image(data, (row["height"], row["width"]))
-            except Exception as error:  # decoders raise nearly anything on damaged data
-                yield Fault("alignment", shard_file(IMAGES, shard), f"{row['key']} {error}")
-
-
-def _alignment(dataset: Dataset, table: str, shard: int, pixels: bool) -> Iterator[Fault]:
-    """Keys, row groups and sizes of a table are those of the images; nulls have reasons."""
-    name = shard_file(table, shard)
-    condition = None if table in CACHES else dataset.condition(table)
-    with dataset.parquet(IMAGES, shard) as images, dataset.parquet(table, shard) as parquet:
-        footer = read_footer(parquet)
-        if read_footer(images).groups != footer.groups:
-            yield Fault("alignment", name, "its row groups are not those of the images")
-            return
-        arrays = () if condition else arrays_of(table, footer.schema)
-        cached = columns_of(arrays, table == LATENTS) if arrays and pixels else ["shape"]
-        columns = _map_columns(condition, pixels) if condition else cached
-        rows = read_rows(parquet, ["key", "reason", *columns])
-        for image, row in zip(read_rows(images, ["key", "width", "height"]), rows, strict=True):
-            if image["key"] != row["key"]:
-                yield Fault("alignment", name, f"has key {row['key']} where the images have {image['key']}")
-                return
-            faults = _map_faults(condition, image, row) if condition else _cache_faults(table, arrays, footer, row)
-            yield from (Fault(promise, name, f"{row['key']}: {found}") for promise, found in faults)
-
-
-def _map_columns(condition: Condition, pixels: bool) -> list[str]:
-    """What says whether a row has a map or a caption; with ``pixels`` the map's bytes too."""
-    if condition.kind == "text":
-        return ["caption"]
-    return ["map.path", "map.bytes", "coverage"] if pixels else ["map.path"]
-
-
-def _map_faults(condition: Condition, image: dict[str, Any], row: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """(promise, what is wrong) of a row of a condition; its map is decoded where its bytes were read."""
-    stored = row.get("map") or {}
-    value = "caption" if condition.kind == "text" else "map"
-    if (row["caption"] if value == "caption" else stored.get("path")) is None:
-        if not row["reason"]:
-            yield "conservation", f"has no {value} and no reason"
-    elif "bytes" in stored:
-        try:
-            array = decode_map(condition.kind, stored["bytes"] or b"", (image["height"], image["width"]))
-        except Exception as error:  # decoders raise nearly anything on damaged data
-            yield "alignment", str(error)
-            return
-        found = coverage(condition.kind, array)
-        if row["coverage"] is None or abs(row["coverage"] - found) > 1e-6:  # it is stored in 32 bits
-            yield "alignment", f"has a coverage of {row['coverage']}, its map of {found:.6f}"
-
-
-def _cache_faults(
-    table: str, arrays: tuple[str, ...], footer: Footer, row: dict[str, Any]
-) -> Iterator[tuple[str, str]]:
-    """(promise, what is wrong) of a row of a cache; its values are looked at where they were read."""
-    if row["shape"] is None:
-        if not row["reason"]:
-            yield "conservation", "has no shape and no reason"
-    elif arrays[0] in row:
-        found = cache_fault(table, row, arrays, footer.provenance.encoded_by.stored)
-        if found:
-            yield "alignment", found
