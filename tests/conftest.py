@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
 import shutil
@@ -25,7 +24,6 @@ for library in ("OMP", "MKL", "OPENBLAS"):  # tests run side by side: a thread f
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 gc.set_threshold(100_000)  # looking for garbage among all that is imported takes an eighth of the time of the tests
-atexit.register(gc.freeze)
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # timings decide nothing
 hypothesis.settings.load_profile("untimed")
