@@ -119,7 +119,7 @@ def export_weights(
     from controlmill.bases.configuration import read_controlnet_config
 
     from . import export
-    from .run.prepare import controlnet_folder
+    from .run.saved import controlnet_folder
 
     export.check_form(options.out, options.layout, options.dtype)
     if not run.is_dir():

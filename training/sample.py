@@ -12,9 +12,8 @@ from controlmill.schemas.errors import MillError
 from controlmill.schemas.maps.transforms import control_image, control_picture
 from controlmill.schemas.stored import stored_condition
 
-from .run.prepare import controlnet_folder
 from .run.record import RunRecord, read_run
-from .run.saved import steps_saved
+from .run.saved import controlnet_folder, steps_saved
 
 
 def check(run: Path, image: Path | None, control: Path | None) -> RunRecord:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from controlmill.bases.base import Facts
 from controlmill.bases.configuration import read_controlnet_config
 from controlmill.bases.registry import read_facts
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import plain
 from controlmill.schemas.fingerprint import fingerprint
 from controlmill.schemas.maps.transforms import Augment, check_mirror
@@ -22,7 +20,7 @@ from ..config import TrainConfig
 from ..data.cache_use import Caches, find_caches
 from ..data.loader import Loader, LoaderConfig
 from ..data.selection import Filter, Selection, check_tables, segments_named, select
-from .saved import offered, steps_saved
+from .saved import controlnet_folder
 
 
 @dataclass(frozen=True)
@@ -101,13 +99,3 @@ def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = No
 def _digests(dataset: Dataset, table: str) -> Sequence[str]:
     index = dataset.index(table)
     return index.digests if index else []
-
-
-def controlnet_folder(name: str) -> str:
-    """A ControlNet's folder: of a run, as it is, or a name on the hub."""
-    path = Path(name).expanduser()
-    if steps_saved(path):
-        return str(offered(path))
-    if path.exists() and not (path / "config.json").is_file():
-        raise MillError(f"{name} is neither a run with a checkpoint nor a ControlNet's folder")
-    return str(path) if path.exists() else name

@@ -129,6 +129,16 @@ def offered(run: Path) -> Path:
     return last(run) / part
 
 
+def controlnet_folder(name: str) -> str:
+    """A ControlNet's folder: of a run, as it is, or a name on the hub."""
+    path = Path(name).expanduser()
+    if steps_saved(path):
+        return str(offered(path))
+    if path.exists() and not (path / "config.json").is_file():
+        raise MillError(f"{name} is neither a run with a checkpoint nor a ControlNet's folder")
+    return str(path) if path.exists() else name
+
+
 @contextlib.contextmanager
 def reading(run: Path, path: Path) -> Iterator[None]:
     """Raise MillError, with what to do, where ``path`` of the last checkpoint turns out damaged."""

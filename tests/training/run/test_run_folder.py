@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from controlmill.schemas.errors import MillError
 from controlmill.training import export, start
 from controlmill.training.run import saved
-from controlmill.training.run.prepare import controlnet_folder
 from controlmill.training.run.record import read_run
+from controlmill.training.run.saved import controlnet_folder
 from controlmill.training.sample import draw
 from controlmill.training.trainer import Trainer
 from tests.training_runs import MakeConfig, TrainRun, resumed
