@@ -22,8 +22,7 @@ from controlmill.schemas.images.codecs import encode_map
 from controlmill.schemas.names import index_file, shard_file
 from controlmill.schemas.provenance import AnnotatorRecord, Provenance
 from controlmill.schemas.tables import condition_schema
-from controlmill.schemas.views import card
-from controlmill.schemas.views import verify as module
+from controlmill.schemas.views import card, row_faults
 from controlmill.schemas.views.sheet import contact_sheet
 from controlmill.schemas.views.verify import verify
 from recipes.demo import png_header
@@ -176,8 +175,8 @@ def test_without_pixels_nothing_is_decoded(dataset: Path, monkeypatch: pytest.Mo
     def forbidden(*_: Any) -> None:
         raise AssertionError("decoded")
 
-    monkeypatch.setattr(module, "decode_map", forbidden)
-    monkeypatch.setattr(module, "decode_image", forbidden)
+    monkeypatch.setattr(row_faults, "decode_map", forbidden)
+    monkeypatch.setattr(row_faults, "decode_image", forbidden)
     assert found(dataset, pixels=False) == []
 
 
