@@ -162,7 +162,7 @@ def measure_baseline(base: Base, samples: EvaluationSamples, settings: Evaluatio
         pictures = _sampled(base, None, samples.sampled, settings)
         floor = ceiling = float("nan")
         if settings.fidelity and samples.pictures:
-            true = round_trip(base, [sample.image for sample in samples.pictures], settings.batch_size)
+            true = round_trip(base, [sample.picture for sample in samples.pictures], settings.batch_size)
             floor, ceiling = (
                 settings.fidelity.means(images, samples.pictures, settings.condition.table)[0]
                 for images in (pictures[: len(samples.pictures)], true)
@@ -172,10 +172,10 @@ def measure_baseline(base: Base, samples: EvaluationSamples, settings: Evaluatio
 
 def _inputs(base: Base, samples: Sequence[Sample], settings: EvaluationSettings) -> LossInputs:
     """Encoded samples, and noise that belongs to each."""
-    shape = base.latent_shape(*samples[0].image.shape[:2])
+    shape = base.latent_shape(*samples[0].picture.shape[:2])
     latents, noise, prompts = [], [], []
     for part in parts(len(samples), settings.batch_size):
-        pixels = torch.from_numpy(np.stack([sample.image for sample in samples[part]])).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(np.stack([sample.picture for sample in samples[part]])).permute(0, 3, 1, 2)
         rngs = [draws(settings.seed, 0, sample.row, "evaluation") for sample in samples[part]]
         vae_noise = torch.from_numpy(np.stack([rng.standard_normal(shape, np.float32) for rng in rngs]))
         latents.append(base.encode_images(signed(pixels.float()), vae_noise))
@@ -219,7 +219,7 @@ def _sampled(
     """A picture for each sample, with its map if there is a ControlNet; uint8 (H, W, 3)."""
     if not samples:
         return []
-    height, width = samples[0].image.shape[:2]
+    height, width = samples[0].picture.shape[:2]
     return sample_pictures(
         base,
         controlnet,

@@ -135,7 +135,7 @@ def _samples(prepared: Prepared, config: TrainConfig, metric: FidelityMetric | s
     rows = held_out_samples(prepared.dataset, condition, held_out, count, config.crop_size, columns)
     if len(rows) < 2:
         return None
-    height, width = rows[0].image.shape[:2]
+    height, width = rows[0].picture.shape[:2]
     user = user_samples(config.evaluation_image, condition, metric, (width, height), config.seed)
     return EvaluationSamples(rows[: config.evaluation_rows], rows[: config.evaluation_samples], user)
 

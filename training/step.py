@@ -82,7 +82,7 @@ def draw(base: Base, samples: list[Sample], condition: Condition, config: TrainC
     arrays = {name: torch.from_numpy(np.stack([row[name] for row in cached])) for name in (cached[0] if cached else ())}
     return Drawn(
         rows=[{"shard": sample.row[0], "row": sample.row[1], "epoch": sample.epoch} for sample in samples],
-        pictures=None if cached else torch.from_numpy(np.stack([sample.image for sample in samples])),
+        pictures=None if cached else torch.from_numpy(np.stack([sample.picture for sample in samples])),
         arrays=arrays,
         maps=torch.from_numpy(maps),
         scale=scale_of(condition),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,6 +25,8 @@ POSE_COLOURS = (
 )
 POSE_JOINT_PAIRS = ((2, 5), (3, 6), (4, 7), (8, 11), (9, 12), (10, 13), (14, 15), (16, 17))  # right, left
 POSE_LIMB_PAIRS = ((0, 1), (2, 4), (3, 5), (6, 9), (7, 10), (8, 11), (13, 15), (14, 16))
+
+Image = TypeVar("Image", np.ndarray, "np.ndarray | None")
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,17 @@ class Augment:
 
 
 def augment(
-    image: np.ndarray, maps: Mapping[str, np.ndarray], conditions: Mapping[str, Condition], window: tuple[int, ...]
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The picture, uint8 (H, W, 3), and its maps, cut by one window and mirrored together."""
+    image: Image, maps: Mapping[str, np.ndarray], conditions: Mapping[str, Condition], window: tuple[int, ...]
+) -> tuple[Image, dict[str, np.ndarray]]:
+    """The picture, uint8 (H, W, 3) or None, and its maps, cut by one window and mirrored together."""
     top, left, height, width, mirrored = window
     box = np.s_[top : top + height, left : left + width]
-    image, cut = image[box], {name: array[box] for name, array in maps.items()}
+    cut = {name: array[box] for name, array in maps.items()}
     if mirrored:
-        image = image[:, ::-1]
         cut = {name: mirror_map(conditions[name], array) for name, array in cut.items()}
-    return np.ascontiguousarray(image), {name: np.ascontiguousarray(array) for name, array in cut.items()}
+    if image is not None:
+        image = np.ascontiguousarray(image[box][:, ::-1] if mirrored else image[box])
+    return image, {name: np.ascontiguousarray(array) for name, array in cut.items()}
 
 
 def mirror_map(condition: Condition, array: np.ndarray) -> np.ndarray:

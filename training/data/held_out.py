@@ -53,20 +53,20 @@ def stored_samples(
     rows = np.sort(rows, order=["shard", "row"])
     groups, numbers = row_groups(rows), rows["row"].tolist()
 
-    def due(shard: int, group: int) -> dict[int, float]:
+    def due(shard: int, group: int, now: Sequence[int]) -> dict[int, float]:
         return {number: float(number) for number in numbers[groups[shard, group]]}
 
     reader = RowReader(dataset, {condition.table: condition}, due, columns=columns)
-    samples = [reader.decode(row, reader.take(row), 0, 0, Augment()) for row in rows]
+    samples = [reader.decode(row, reader.take(row, ()), 0, 0, Augment()) for row in rows]
     return [samples[i] for i in np.argsort(rows["rank"], kind="stable")]
 
 
 def _middle(sample: Sample, condition: Condition, side: int) -> Sample:
     """A sample cut to the window around its middle, with the keypoints that are in it."""
-    height, width = sample.image.shape[:2]
+    height, width = sample.picture.shape[:2]
     top, left = (height - side) // 2, (width - side) // 2
     window = (top, left, side, side, False)
-    image, maps = augment(sample.image, sample.maps, {condition.table: condition}, window)
+    image, maps = augment(sample.picture, sample.maps, {condition.table: condition}, window)
     columns = dict(sample.columns)
     if "keypoints" in columns:
         columns["keypoints"] = within(columns["keypoints"], left, top, side)

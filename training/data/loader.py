@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -71,31 +71,27 @@ class Loader:
         self.orders = [Order(groups, config.seed + i) for i, groups in enumerate(sizes)]
         self.schedule = Schedule(tuple(len(stream) for stream in self.streams), config.seed)
 
-    def _first(self, step: int) -> tuple[int, int]:
-        """(stream, number of its first sample) of the batch of a step, which all readers share."""
-        stream = self.schedule.stream(step) if len(self.streams) > 1 else 0
-        return stream, self._earlier(step)[stream] * self.config.batch_size
-
-    def _earlier(self, step: int) -> list[int]:
-        return self.schedule.earlier(step) if len(self.streams) > 1 else [step]
+    def first_samples(self, step: int) -> list[int]:
+        """The number of each stream's next sample when a step begins, for all readers together."""
+        steps = self.schedule.earlier(step) if len(self.streams) > 1 else [step]
+        return [count * self.config.batch_size for count in steps]
 
     def reader(self, turns: Turns) -> RowReader:
         """Reads what is due by ``turns``."""
 
-        def due(shard: int, group: int) -> dict[int, float]:
+        def due(shard: int, group: int, now: Sequence[int]) -> dict[int, float]:
             found: dict[int, float] = {}
             for i, groups in enumerate(self.groups):
                 rows = groups.get((shard, group), slice(0))
-                pairs = zip(self.streams[i]["row"][rows].tolist(), turns.due(i, rows).tolist(), strict=True)
+                pairs = zip(self.streams[i]["row"][rows].tolist(), turns.due(i, rows, now[i]).tolist(), strict=True)
                 found.update((row, when) for row, when in pairs if when < np.inf)
             return found
 
         return RowReader(self.dataset, self.conditions, due, self.cache_bytes, caches=self.caches)
 
-    def turns(self, first_step: int = 0, reader: int = 0, readers: int = 1) -> Turns:
-        """When rows are due from ``first_step`` on at a reader."""
-        size = self.config.batch_size
-        return Turns(self.orders, [count * size for count in self._earlier(first_step)], size, reader, readers)
+    def turns(self, reader: int = 0, readers: int = 1) -> Turns:
+        """When rows are due at a reader."""
+        return Turns(self.orders, self.config.batch_size, reader, readers)
 
     def notes(self, readers: int) -> list[str]:
         """What is slow about reading with so many readers, in lines for people; one row group is read to tell."""
@@ -107,8 +103,8 @@ class Loader:
                 f"{shared:.1f} times an epoch; take a power of two of --loader-workers, and such a --batch-size"
             )
         groups = self.groups[0]
-        rows = self.reader(self.turns()).read(*next(iter(groups)))
-        size = sum(row["size"] for row in rows.values()) / len(rows)
+        rows = self.reader(self.turns()).read(*next(iter(groups)), self.first_samples(0))
+        size = sum(row.size for row in rows.values()) / len(rows)
         open_rows = min(LANES * max(part.stop - part.start for part in groups.values()), len(self.streams[0]))
         needed = open_rows * size / readers
         if needed > 2 * self.cache_bytes:  # about half of it is held at a time
@@ -124,20 +120,18 @@ class Loader:
 
         One thread reads ahead, ``threads`` decode.
         """
-        turns = self.turns(first_step, reader, readers)
-        rows = self.reader(turns)
+        rows = self.reader(self.turns(reader, readers))
         reading = ThreadPoolExecutor(1, thread_name_prefix="read")
         decoding = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
 
         def start(step: int) -> list[Future[Sample]]:
-            stream, first = self._first(step)
-            samples = enumerate(self.orders[stream].samples(first, self.config.batch_size), first)
+            stream = self.schedule.stream(step) if len(self.streams) > 1 else 0
+            now = self.first_samples(step)
+            samples = enumerate(self.orders[stream].samples(now[stream], self.config.batch_size), now[stream])
             futures = []
             for number, (epoch, index) in share(list(samples), reader, readers):
                 location = self.streams[stream][index]
-                turns.now[stream] = number
-                taken = rows.take(location)
-                turns.now[stream] = number + 1
+                taken = rows.take(location, [*now[:stream], number, *now[stream + 1 :]])
                 futures.append(
                     decoding.submit(rows.decode, location, taken, epoch, self.config.seed, self.config.augment)
                 )

@@ -110,16 +110,22 @@ def readers_of_a_lane(batch_size: int, readers: int, lanes: int = LANES) -> floa
     return len(np.unique(pairs, axis=1).T) / lanes
 
 
+@dataclass(frozen=True)
 class Turns:
-    """When rows are due at one reader. ``now`` is the sample of each stream whose turn it is, or will be next."""
+    """When rows are due at reader ``reader`` of ``readers``."""
 
-    def __init__(self, orders: Sequence[Order], now: Sequence[int], batch_size: int, reader: int, readers: int):
-        self.orders, self.now = orders, list(now)
-        self.batch_size, self.reader, self.readers = batch_size, reader, readers
+    orders: Sequence[Order]
+    batch_size: int
+    reader: int = 0
+    readers: int = 1
 
-    def due(self, stream: int, rows: slice) -> np.ndarray:
-        """float64: in which epoch, and how far into it; infinite for rows that are past or another reader's."""
-        order, now = self.orders[stream], self.now[stream]
+    def due(self, stream: int, rows: slice, now: int) -> np.ndarray:
+        """When rows of a stream are due, from its sample ``now`` on.
+
+        Returns:
+            float64: in which epoch, and how far into it; infinite for rows that are past or another reader's.
+        """
+        order = self.orders[stream]
         epoch = now // order.rows
         numbers = epoch * order.rows + order.positions(epoch)[rows]
         due = (numbers >= now) & (numbers % self.batch_size % self.readers == self.reader)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,19 +25,40 @@ from .cache_use import NONE, Caches
 CACHE_BYTES = 1024**3  # that a reader keeps
 
 
+@dataclass(frozen=True)
+class StoredRow:
+    """A row as it is stored: encoded picture and maps, and rows of caches by table.
+
+    ``due`` is when it is taken; ``size`` is what of it is kept, in bytes.
+    """
+
+    image: bytes
+    maps: Mapping[str, bytes]
+    cached: Mapping[str, Mapping[str, Any]]
+    caption: str
+    columns: dict[str, Any]
+    due: float
+
+    @functools.cached_property
+    def size(self) -> int:
+        """Bytes of pictures, maps and caches."""
+        cached = (value for row in self.cached.values() for value in row.values() if isinstance(value, bytes))
+        return sum(map(len, (self.image, *self.maps.values(), *cached)))
+
+
 class RowReader:
     """Reads rows by (shard, row group, row); the bytes of a group's other rows are kept until they are taken.
 
-    ``due`` says which rows of a group are yet to be taken, and when. Of more than ``cache_bytes`` those that are due
-    last are dropped, and their groups are read again. ``columns`` asks for scalar columns of the condition's table
-    beside its map: what was drawn for the row.
+    ``due`` says which rows of a group are yet to be taken, and when, given the present sample of each stream. Of more
+    than ``cache_bytes`` those that are due last are dropped, and their groups are read again. ``columns`` asks for
+    scalar columns of the condition's table beside its map: what was drawn for the row.
     """
 
     def __init__(
         self,
         dataset: Dataset,
         conditions: dict[str, Condition],
-        due: Callable[[int, int], dict[int, float]],
+        due: Callable[[int, int, Sequence[int]], dict[int, float]],
         cache_bytes: int = CACHE_BYTES,
         columns: Sequence[str] = (),
         caches: Caches = NONE,
@@ -45,31 +68,31 @@ class RowReader:
         self.captions = "captions" if dataset.index("captions") else "images"
         self.due, self.cache_bytes = due, cache_bytes
         self.group_reads = 0
-        self._rows: dict[tuple[int, int], dict[str, Any]] = {}
+        self._rows: dict[tuple[int, int], StoredRow] = {}
         self.held_bytes = 0
 
-    def take(self, location: np.void) -> dict[str, Any]:
-        """The stored bytes of one row; they are forgotten once taken."""
+    def take(self, location: np.void, now: Sequence[int]) -> StoredRow:
+        """One row, which is forgotten once taken; ``now`` is the sample of each stream that is taken now or next."""
         row = int(location["shard"]), int(location["row"])
         if row not in self._rows:
-            for number, found in self.read(row[0], int(location["group"])).items():
+            for number, found in self.read(row[0], int(location["group"]), now).items():
                 if (row[0], number) not in self._rows:
                     self._rows[row[0], number] = found
-                    self.held_bytes += found["size"]
+                    self.held_bytes += found.size
         taken = self._rows.pop(row)
-        self.held_bytes -= taken["size"]
+        self.held_bytes -= taken.size
         if self.held_bytes > self.cache_bytes:
             self._drop()
         return taken
 
     def _drop(self) -> None:
-        for row in sorted(self._rows, key=lambda row: self._rows[row]["due"], reverse=True):
-            self.held_bytes -= self._rows.pop(row)["size"]
+        for row in sorted(self._rows, key=lambda row: self._rows[row].due, reverse=True):
+            self.held_bytes -= self._rows.pop(row).size
             if self.held_bytes <= self.cache_bytes:
                 break
 
-    def read(self, shard: int, group: int) -> dict[int, dict[str, Any]]:
-        """What is due of a row group, by row."""
+    def read(self, shard: int, group: int, now: Sequence[int]) -> dict[int, StoredRow]:
+        """What is due of a row group from ``now`` on, by row."""
         self.group_reads += 1
         image_columns = ["key"] if self.caches.latents else ["key", "image.bytes"]
         tables = {"images": image_columns, **{name: ["key", "map.bytes"] for name in self.conditions}}
@@ -86,24 +109,18 @@ class RowReader:
                 parts[table] = {name: read.column(name).to_pylist() for name in read.column_names}
             if parts[table]["key"] != parts["images"]["key"]:
                 raise MillError(f"{shard_file(table, shard)}, row group {group}: its keys are not those of the images")
-        rows: dict[int, dict[str, Any]] = {}
-        for row, due in self.due(shard, group).items():
+        rows: dict[int, StoredRow] = {}
+        for row, due in self.due(shard, group, now).items():
             i = row - first
             maps = {name: (parts[name]["map"][i] or {}).get("bytes") or b"" for name in self.conditions}
             image = b"" if self.caches.latents else (parts["images"]["image"][i] or {}).get("bytes") or b""
             cached = {table: {name: values[i] for name, values in parts[table].items()} for table in self.caches.tables}
-            rows[row] = {
-                "due": due,
-                "image": image,
-                "cached": cached,
-                "maps": maps,
-                "caption": parts[self.captions]["caption"][i] or "",
-                "columns": {name: parts[table][name][i] for table in self.conditions for name in self.columns},
-                "size": len(image) + sum(len(data or b"") for data in maps.values()) + _bytes_of(cached),
-            }
+            caption = parts[self.captions]["caption"][i] or ""
+            values = {name: parts[table][name][i] for table in self.conditions for name in self.columns}
+            rows[row] = StoredRow(image, maps, cached, caption, values, due)
         return rows
 
-    def decode(self, location: np.void, stored: dict[str, Any], epoch: int, seed: int, change: Augment) -> Sample:
+    def decode(self, location: np.void, stored: StoredRow, epoch: int, seed: int, change: Augment) -> Sample:
         """Decode and augment; safe in threads.
 
         Raises:
@@ -112,26 +129,22 @@ class RowReader:
         row = int(location["shard"]), int(location["row"])
         try:
             size = int(location["height"]), int(location["width"])
-            image = np.zeros((0, 0, 3), np.uint8) if self.caches.latents else decode_image(stored["image"], size)
-            maps = {name: decode_map(self.conditions[name].kind, data, size) for name, data in stored["maps"].items()}
+            image = None if self.caches.latents else decode_image(stored.image, size)
+            maps = {name: decode_map(self.conditions[name].kind, data, size) for name, data in stored.maps.items()}
             window = change.draw(draws(seed, epoch, row, "augment"), *size)
-            latents = self._arrays(LATENTS, stored["cached"], mirrored=window[-1])
+            latents = self._arrays(LATENTS, stored.cached, mirrored=window[-1])
             if latents is None and self.caches.latents:
                 raise ValueError("the cache has nothing of it")
-            prompt = self._arrays(EMBEDDINGS, stored["cached"])
+            prompt = self._arrays(EMBEDDINGS, stored.cached)
         except (ValueError, OSError) as error:
             raise MillError(f"shard {row[0]}, row {row[1]} cannot be decoded: {error}") from error
         image, maps = augment(image, maps, self.conditions, window)
-        return Sample(epoch, row, image, maps, stored["caption"], stored["columns"], latents, prompt)
+        return Sample(epoch, row, image, maps, stored.caption, stored.columns, latents, prompt)
 
     def _arrays(
-        self, table: str, stored: dict[str, dict[str, Any]], mirrored: bool = False
+        self, table: str, stored: Mapping[str, Mapping[str, Any]], mirrored: bool = False
     ) -> dict[str, np.ndarray] | None:
         """What a cache has of a row; None where there is none, or it stands for the empty prompt."""
         if table not in stored:
             return None
         return unpacked(stored[table], self.caches.arrays[table], self.caches.stored[table], mirrored)
-
-
-def _bytes_of(cached: dict[str, dict[str, Any]]) -> int:
-    return sum(len(value) for row in cached.values() for value in row.values() if isinstance(value, bytes))

@@ -82,7 +82,7 @@ def _write_samples(
 ) -> None:
     """A grid: pictures, their maps, samples without and with control."""
     rows = {
-        "picture": [sample.image for sample in samples.sampled],
+        "picture": [sample.picture for sample in samples.sampled],
         condition.table: [control_picture(condition, sample.maps[condition.table]) for sample in samples.sampled],
         "no control": baseline.pictures,
         f"step {step}": measured.pictures,

@@ -135,13 +135,10 @@ def reads(loader: Loader, epochs: int = 2, readers_: int = 1) -> int:
     """(reads of a row group by each reader in an epoch, most bytes that one held)."""
     found, most = [], 0
     for reader in range(readers_):
-        turns = loader.turns(0, reader, readers_)
-        rows = loader.reader(turns)
+        rows = loader.reader(loader.turns(reader, readers_))
         for number in range(reader, epochs * len(loader.streams[0]), readers_):
-            turns.now[0] = number
             ((_, index),) = loader.orders[0].samples(number, 1)
-            assert rows.take(loader.streams[0][index])["caption"] == str(index)
-            turns.now[0] = number + 1
+            assert rows.take(loader.streams[0][index], [number]).caption == str(index)
             most = max(most, rows.held_bytes)
         found.append(rows.group_reads / epochs / Many.GROUPS)
         assert not rows.held_bytes
