@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.corpus import repeat, write_photographs
+from benchmarks.corpus import repeat, square, write_photographs
 from controlmill.schemas.fingerprint import processor_name
 
 DATA = Path(__file__).parent / "data"
@@ -38,15 +38,8 @@ def bare_loop(folder: Path) -> None:
     bilevel = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, 3, cv2.IMWRITE_PNG_BILEVEL, 1]
     for path in sorted(folder.rglob("*.jpg")):
         picture = Image.open(io.BytesIO(path.read_bytes()))
-        w, h = picture.size
-        side = min(w, h)
-        picture.draft("RGB", (w * 768 // side + 1, h * 768 // side + 1))
-        scale = picture.width / w
-        x, y = (w - side) // 2 * scale, (h - side) // 2 * scale
-        box = (x, y, min(x + side * scale, picture.width), min(y + side * scale, picture.height))
-        fitted = picture.resize((512, 512), Image.Resampling.LANCZOS, box=box)
         out = io.BytesIO()
-        fitted.save(out, "JPEG", quality=95, subsampling=0)
+        square(picture).save(out, "JPEG", quality=95, subsampling=0)
         pixels = np.asarray(Image.open(io.BytesIO(out.getvalue())).convert("RGB"))
         cv2.imencode(".png", cv2.Canny(pixels, 100, 200), bilevel)
         segments = cv2.createLineSegmentDetector().detect(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))[0]

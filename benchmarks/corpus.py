@@ -34,6 +34,17 @@ def write_photographs(folder: Path, count: int, long_side: int = 1500) -> Path:
     return folder
 
 
+def square(picture: Image.Image) -> Image.Image:
+    """The middle of a picture, 512 by 512 by the calls that ingest makes: a JPEG is decoded at reduced scale."""
+    w, h = picture.size
+    side = min(w, h)
+    picture.draft("RGB", (w * 768 // side + 1, h * 768 // side + 1))
+    scale = picture.width / w
+    x, y = (w - side) // 2 * scale, (h - side) // 2 * scale
+    box = (x, y, min(x + side * scale, picture.width), min(y + side * scale, picture.height))
+    return picture.resize((512, 512), Image.Resampling.LANCZOS, box=box)
+
+
 def repeat(folder: Path, target: Path, times: int) -> Path:
     """The corpus ``times`` over, by hard links."""
     for time in range(times):

@@ -20,7 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.corpus import write_photographs
+from benchmarks.corpus import square, write_photographs
 from controlmill.schemas.fingerprint import processor_name
 
 DATA = Path(__file__).parent / "data"
@@ -53,15 +53,8 @@ def with_datasets(photos: Path, target: Path) -> None:
     from PIL import Image
 
     def fitted(row: dict[str, Image.Image]) -> dict[str, dict[str, bytes | None]]:
-        picture = row["image"]
-        w, h = picture.size
-        side = min(w, h)
-        picture.draft("RGB", (w * 768 // side + 1, h * 768 // side + 1))
-        scale = picture.width / w
-        x, y = (w - side) // 2 * scale, (h - side) // 2 * scale
-        box = (x, y, min(x + side * scale, picture.width), min(y + side * scale, picture.height))
         out = io.BytesIO()
-        picture.resize((512, 512), Image.Resampling.LANCZOS, box=box).save(out, "JPEG", quality=95, subsampling=0)
+        square(row["image"]).save(out, "JPEG", quality=95, subsampling=0)
         return {"image": {"bytes": out.getvalue(), "path": None}}
 
     folder = datasets.load_dataset("imagefolder", data_dir=str(photos), split="train", cache_dir=str(target / "cache"))

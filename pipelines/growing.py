@@ -31,7 +31,7 @@ from .corpora.download_options import DownloadOptions
 from .engine.mend import check_listing, mended
 from .engine.process import Resources
 from .engine.run_folder import Run, require_alone
-from .ingestion import corpus_of, make_images, no_pictures
+from .ingestion import corpus_of, make_images, require_pictures
 from .stages.ingest import IngestConfig
 
 LOOKED_UP = 4096  # names at a time
@@ -85,8 +85,7 @@ def extend(
     """
     dataset = _dataset_to_grow(address)
     for corpus in corpora:
-        if next(corpus.list(leave_out=(dataset.storage.address,)), None) is None:
-            raise MillError(no_pictures(corpus, (dataset.storage.address,)))
+        require_pictures(corpus, (dataset.storage.address,))
     settings = plain(config.record())
     named = [[corpus.kind, corpus.address] for corpus in corpora]
     aim = {"extend": named, "ingest": settings, "shard_size": shard_size, "limit": limit}

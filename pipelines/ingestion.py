@@ -50,8 +50,7 @@ def check_ingest(
         MillError: no such folder, no pictures in it, or a dataset that was made in another way.
     """
     corpus = open_corpus(at_commit(photos, address, overwrite), config.columns, config.downloads)
-    if next(corpus.list(leave_out=(address, *leave_out)), None) is None:
-        raise MillError(no_pictures(corpus, (address, *leave_out)))
+    require_pictures(corpus, (address, *leave_out))
     if not Storage(address).exists("dataset.json"):
         return
     if "images" in overwrite:
@@ -89,6 +88,12 @@ def _check_one_segment(address: str) -> None:
             f"{address} has {len(segments)} segments, and --overwrite images would list this corpus alone: build a new "
             "dataset from the first corpus, and extend it with the others"
         )
+
+
+def require_pictures(corpus: Corpus, leave_out: Sequence[str]) -> None:
+    """Raise MillError where a corpus has no picture; what is listed first is enough to know."""
+    if next(corpus.list(leave_out=leave_out), None) is None:
+        raise MillError(no_pictures(corpus, leave_out))
 
 
 def no_pictures(corpus: Corpus, leave_out: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -36,9 +37,9 @@ class ArchiveCorpus(Corpus):
         for place in self.places.find(leave_out):
             yield from self.list_file(place, passed)
 
+    @abstractmethod
     def list_file(self, place: Place, passed: PassedOver) -> Iterator[Source]:
         """The pictures of one file."""
-        raise NotImplementedError
 
     def is_as_listed(self, source: Source) -> bool:
         """Whether the file is the one that was listed, by its size and time (of a store, its etag)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -56,19 +57,19 @@ class FilesTarget:
         return Record(sample.key, image, maps, sample.caption, sample.width, sample.height), files
 
 
-class TrainerTarget(FilesTarget):
+class TrainerTarget(FilesTarget, ABC):
     """Files, a trainer's configuration, and the script that starts it, ``train.sh``, which is placed last."""
 
     last: ClassVar[str] = SCRIPT
     is_movable: ClassVar[bool] = False
 
+    @abstractmethod
     def configure(self, folder: Path, records: Iterator[Record], plan: Plan) -> None:
         """Write what names the rows, and the trainer's settings."""
-        raise NotImplementedError
 
+    @abstractmethod
     def command(self, plan: Plan) -> str:
         """See :meth:`Target.command`."""
-        raise NotImplementedError
 
     def finish(self, folder: Path, records: Iterator[Record], plan: Plan, state: State, size: int) -> None:
         """See :meth:`Target.finish`."""
