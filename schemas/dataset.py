@@ -24,7 +24,7 @@ from .records import Entry, Index
 from .redo import LISTED
 from .segments import DatasetRecord, LocalRecord, Segment
 from .stored import stored_condition
-from .tables import BASE_TABLES, CACHES, CAPTIONS, IMAGES, TABLES
+from .tables import BASE_TABLES, CAPTIONS, IMAGES, TABLES, WITHOUT_CONDITION
 from .terminal.printing import printable
 
 VERSION = 4
@@ -127,7 +127,7 @@ class Dataset:
 
     def condition_tables(self) -> list[str]:
         """Tables of conditions and captions."""
-        return [name for name in self.tables() if name not in (*BASE_TABLES, *CACHES)]
+        return [name for name in self.tables() if name not in WITHOUT_CONDITION]
 
     def folder(self, table: str) -> str:
         """The name of a table's folder."""
@@ -318,7 +318,7 @@ class _Versioned:
 
 def _check_kind(where: str, table: str, provenance: Provenance) -> None:
     """Raise MillError where the provenance of a table is none of such a table."""
-    if not (provenance.kind == table if table in (*BASE_TABLES, *CACHES) else provenance.is_condition):
+    if not (provenance.kind == table if table in WITHOUT_CONDITION else provenance.is_condition):
         raise documents.damaged(where, ValueError(f'provenance.kind is "{provenance.kind}", which {table} is not'))
 
 

@@ -183,10 +183,77 @@ class IngestRecord:
     columns: dict[str, KeptType] | None = None
 
 
+@dataclass(frozen=True)
+class ControlNetRecord:
+    """A ControlNet that pictures were sampled with: its name without the paths of this machine, and its weights."""
+
+    __pydantic_config__ = FORBID
+
+    name: str
+    sha256: Sha256
+    strength: Finite = 1.0
+
+
+@dataclass(frozen=True)
+class SamplerRecord:
+    """What sampled pictures: the base by the digest of its weights, ControlNets, and the settings of the sampler."""
+
+    __pydantic_config__ = FORBID
+
+    version: Count
+    base: str
+    base_sha256: Sha256
+    controlnets: tuple[ControlNetRecord, ...]
+    settings: Free
+    packages: dict[str, str]
+    placement: PlacementRecord
+    captioner: AnnotatorRecord | None = None
+
+
+@dataclass(frozen=True)
+class SamplesRecord:
+    """What pictures of results are: samples for the rows of another dataset.
+
+    Args:
+        source_sha256: fingerprint of the images that they were made for.
+        condition: the table of the maps that they are to follow, and ``condition_sha256`` its fingerprint.
+        protocol: the name of the protocol that they were made by.
+        prompts: the kinds of prompts, in the order in which the pictures of a row stand.
+        pictures_per_row: for each kind.
+        sampler: what made them; None: another method, whose pictures were given.
+    """
+
+    __pydantic_config__ = FORBID
+
+    source_sha256: Sha256
+    condition: str
+    condition_sha256: Sha256
+    protocol: str
+    prompts: tuple[str, ...]
+    pictures_per_row: Positive
+    sampler: SamplerRecord | None = None
+
+
+@dataclass(frozen=True)
+class ScoredRecord:
+    """What scored pictures: the measures, the truth that they were compared with, and the judge's table."""
+
+    __pydantic_config__ = FORBID
+
+    version: Count
+    measures: tuple[str, ...]
+    truth: str
+    truth_sha256: Sha256
+    judge: str
+    judge_sha256: Sha256
+    packages: dict[str, str]
+
+
 NEEDED: dict[str, str] = {  # kind of a table → what says how it was made
     "images": "ingest",
     **dict.fromkeys(("latents", "embeddings"), "encoder"),
     **dict.fromkeys((*KINDS, "text"), "annotator"),
+    "scores": "scored",
 }
 
 
@@ -203,7 +270,7 @@ class Provenance:
     __pydantic_config__ = FORBID
 
     table: str
-    kind: Literal["sources", "images", "rejected", "latents", "embeddings", Kind]
+    kind: Literal["sources", "images", "rejected", "latents", "embeddings", "scores", Kind]
     ingest: IngestRecord | None = None
     listing: Free | None = None
     packages: dict[str, str] | None = None
@@ -211,6 +278,8 @@ class Provenance:
     encoder: EncoderRecord | None = None
     mirrored: bool | None = None
     captions: CaptionsRecord | None = None
+    samples: SamplesRecord | None = None
+    scored: ScoredRecord | None = None
     shard: Count | None = None
     images_sha256: Sha256 | None = None
     captions_sha256: Sha256 | None = None
@@ -228,7 +297,7 @@ class Provenance:
     @property
     def is_aligned(self) -> bool:
         """Whether the table was made from the images."""
-        return NEEDED.get(self.kind) in ("annotator", "encoder")
+        return NEEDED.get(self.kind) in ("annotator", "encoder", "scored")
 
     @property
     def shared(self) -> Provenance:

@@ -12,8 +12,8 @@ from .bounds import Count, Finite, Sha256, Word
 from .files.documents import FORBID
 
 RESULTS = "results.json"
-SCORES = "scores"  # the table with a column for each measure that a single picture has
 OF_SHARD, OF_ROW, SAMPLE, PROMPT_KIND = "of_shard", "of_row", "sample", "prompt_kind"  # columns of a results' images
+RESULT_COLUMNS = {OF_SHARD: "int32", OF_ROW: "int32", SAMPLE: "int32", PROMPT_KIND: "string"}  # with Arrow types
 RESULTS_VERSION = 1
 
 

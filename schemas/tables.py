@@ -7,7 +7,7 @@ Schemas follow the Hugging Face conventions that `datasets`, DuckDB, Polars and 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,8 +18,9 @@ from .conditions import CONDITIONS, Condition
 SOURCES, IMAGES, REJECTED = "sources", "images", "rejected"
 CAPTIONS = "captions"
 LATENTS, EMBEDDINGS = "latents", "embeddings"
+SCORES = "scores"
 
-Role = Literal["base", "condition", "cache"]
+Role = Literal["base", "condition", "cache", "measure"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Table:
     Args:
         name: of its folder.
         role: ``base``: what ingest makes. ``condition``: aligned with the images, maps or captions. ``cache``: aligned
-            with the images, what a base's encoders make of them, for training.
+            with the images, what a base's encoders make of them, for training. ``measure``: aligned with the images,
+            numbers that say something of them, for comparisons.
         summary: what it is, in a line.
         schema: its columns; a condition's table has those of its annotator too, a cache's the arrays of its base
             (:mod:`caches`).
@@ -83,6 +85,8 @@ _REJECTED = pa.schema(
     [("source", pa.string()), ("reason", pa.string()), ("error", pa.string()), ("detail", pa.string())]
 )
 
+_MEASURE = pa.schema([("key", pa.string()), ("reason", pa.string()), ("error", pa.string())])
+
 _CACHE = pa.schema(
     [("key", pa.string()), ("reason", pa.string()), ("error", pa.string()), ("shape", pa.list_(pa.int32()))]
 )
@@ -105,6 +109,11 @@ def condition_schema(condition: Condition, columns: Mapping[str, str]) -> pa.Sch
 def images_schema(kept: Mapping[str, str]) -> pa.Schema:
     """Schema of the images, with columns that were kept from where they come from (name → Arrow type)."""
     return pa.schema([*_IMAGES, *(pa.field(name, arrow_type(kind)) for name, kind in kept.items())])
+
+
+def scores_schema(measures: Sequence[str]) -> pa.Schema:
+    """Schema of ``scores``: key, reason, error, then a number for each measure; null where a picture has none."""
+    return pa.schema([*_MEASURE, *(pa.field(name, pa.float64()) for name in measures)])
 
 
 def arrow_type(name: str) -> pa.DataType:
@@ -144,8 +153,11 @@ TABLES: dict[str, Table] = {
         *(Table(known.table, "condition", known.summary, condition_schema(known, {})) for known in CONDITIONS.values()),
         Table(LATENTS, "cache", "for training: moments of a VAE's posterior", _CACHE),
         Table(EMBEDDINGS, "cache", "for training: captions through a text encoder; null is the empty prompt", _CACHE),
+        Table(SCORES, "measure", "of results: how well each picture does by each measure", _MEASURE),
     )
 }
 BASE_TABLES = tuple(name for name, table in TABLES.items() if table.role == "base")
 CACHES = tuple(name for name, table in TABLES.items() if table.role == "cache")
+MEASURED = tuple(name for name, table in TABLES.items() if table.role == "measure")
+WITHOUT_CONDITION = (*BASE_TABLES, *CACHES, *MEASURED)
 RESERVED = frozenset((*TABLES, "all"))  # names that no imported condition may have

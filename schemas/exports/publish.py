@@ -23,7 +23,7 @@ from ..fingerprint import fingerprint
 from ..index import TableState
 from ..names import index_file, shard_file
 from ..snapshot import Snapshot
-from ..tables import BASE_TABLES, CACHES, IMAGES, REJECTED, SOURCES
+from ..tables import BASE_TABLES, CACHES, IMAGES, MEASURED, REJECTED, SOURCES
 from ..terminal.printing import printable
 from ..views.card import CARD, CardAdditions, HubConfig, dataset_card
 from ..views.verify import verify
@@ -123,8 +123,8 @@ def publish(
 
 
 def published_tables(dataset: Dataset) -> list[TableState]:
-    """Complete tables but caches: those are of one base's encoders, and made again in minutes."""
-    states = [dataset.state(table) for table in dataset.tables() if table not in CACHES]
+    """Complete tables but caches, which are of one base's encoders and made again in minutes, and measurements."""
+    states = [dataset.state(table) for table in dataset.tables() if table not in (*CACHES, *MEASURED)]
     return [state for state in states if state.status == "complete"]
 
 

@@ -11,7 +11,7 @@ from ..files.documents import plain
 from ..fingerprint import fingerprint
 from ..index import TableState
 from ..segments import DatasetRecord
-from ..tables import BASE_TABLES, CACHES, IMAGES, SOURCES, TABLES
+from ..tables import BASE_TABLES, IMAGES, SOURCES, TABLES, WITHOUT_CONDITION
 
 CARD = "README.md"
 INDEX_WORDS = "sha256 of the index"
@@ -132,7 +132,7 @@ def dataset_card(config: DatasetRecord, tables: Sequence[TableState], added: Car
         refused = 0 if state.table in BASE_TABLES else sum(state.reasons.values())
         summary = TABLES[state.table].summary if state.table in TABLES else "imported"
         lines.append(f"| {state.table} | {state.rows} | {refused} | {summary} |")
-    maps = [state for state in offered if state.table not in (*BASE_TABLES, *CACHES)]
+    maps = [state for state in offered if state.table not in WITHOUT_CONDITION]
     deep = [state.table for state in maps if state.index and state.index.provenance.kind == "gray16"]
     text = READING.format(example=maps[0].table if maps else "CONDITION")
     if deep:

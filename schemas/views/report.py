@@ -13,7 +13,7 @@ from rich.text import Text
 from ..dataset import Dataset, TableState
 from ..files.shardfile import read_rows
 from ..maps.meaning import Reading
-from ..provenance import PlacementRecord
+from ..provenance import PlacementRecord, SamplesRecord
 from ..retries import refused_pictures, retried_rejects
 from ..segments import Segment
 from ..stored import stored_condition
@@ -115,6 +115,10 @@ def provenance_text(state: TableState) -> str:
         mirrored = ", mirrored too" if made.mirrored else ""
         stored = f"encoder sha256 {made.encoder.sha256[:12]}, stored as {made.encoder.stored}{mirrored}"
         return f"{stored}; {_place_text(made.encoder.placement)}"
+    if made.samples:
+        return _samples_text(made.samples)
+    if made.scored:
+        return f"{', '.join(made.scored.measures)}; {made.scored.judge} against {made.scored.truth} of the source"
     if made.annotator is None:
         return f"{made.ingest.resolution} px, fit {made.ingest.fit}" if made.ingest else ""
     annotator = made.annotator
@@ -128,6 +132,17 @@ def provenance_text(state: TableState) -> str:
     if annotator.placement:
         parts.append(_place_text(annotator.placement))
     return "; ".join(part for part in parts if part)
+
+
+def _samples_text(made: SamplesRecord) -> str:
+    parts = [f"protocol {made.protocol}", f"for {made.condition}", f"prompts {', '.join(made.prompts)}"]
+    parts.append(f"{made.pictures_per_row} pictures a row")
+    if made.sampler is None:
+        return "; ".join([*parts, "made by another method"])
+    names = [f"{one.name} (sha256 {one.sha256[:12]})" for one in made.sampler.controlnets]
+    base = f"base {made.sampler.base} (sha256 {made.sampler.base_sha256[:12]})"
+    settings = ", ".join(f"{name} {value}" for name, value in made.sampler.settings.items())
+    return "; ".join([*parts, *names, base, settings, _place_text(made.sampler.placement)])
 
 
 def _place_text(place: PlacementRecord) -> str:

@@ -16,7 +16,7 @@ from ..fingerprint import row_key
 from ..images.codecs import decode_image, decode_map
 from ..maps.user_maps import coverage
 from ..names import shard_file
-from ..tables import CACHES, IMAGES, LATENTS, REJECTED, SOURCES
+from ..tables import CACHES, IMAGES, LATENTS, REJECTED, SOURCES, WITHOUT_CONDITION
 from ..terminal.printing import printable
 
 MAX_TEXT = 1000  # characters of a fault: what it quotes may be of any length
@@ -76,22 +76,40 @@ def images(dataset: Dataset, shard: int, pixels: bool) -> Iterator[Fault]:
 def alignment(dataset: Dataset, table: str, shard: int, pixels: bool) -> Iterator[Fault]:
     """Keys, row groups and sizes of a table are those of the images; nulls have reasons."""
     name = shard_file(table, shard)
-    condition = None if table in CACHES else dataset.condition(table)
+    condition = None if table in WITHOUT_CONDITION else dataset.condition(table)
     with dataset.parquet(IMAGES, shard) as images, dataset.parquet(table, shard) as parquet:
         footer = read_footer(parquet)
         if read_footer(images).groups != footer.groups:
             yield Fault("alignment", name, "its row groups are not those of the images")
             return
-        arrays = () if condition else arrays_of(table, footer.schema)
-        cached = columns_of(arrays, table == LATENTS) if arrays and pixels else ["shape"]
-        columns = _map_columns(condition, pixels) if condition else cached
+        arrays = arrays_of(table, footer.schema) if table in CACHES else ()
+        columns = _map_columns(condition, pixels) if condition else _columns(table, arrays, footer, pixels)
         rows = read_rows(parquet, ["key", "reason", *columns])
         for image, row in zip(read_rows(images, ["key", "width", "height"]), rows, strict=True):
             if image["key"] != row["key"]:
                 yield Fault("alignment", name, f"has key {row['key']} where the images have {image['key']}")
                 return
-            faults = _map_faults(condition, image, row) if condition else _cache_faults(table, arrays, footer, row)
+            if condition:
+                faults = _map_faults(condition, image, row)
+            elif table in CACHES:
+                faults = _cache_faults(table, arrays, footer, row)
+            else:
+                faults = _measure_faults(row)
             yield from (Fault(promise, name, f"{row['key']}: {found}") for promise, found in faults)
+
+
+def _columns(table: str, arrays: tuple[str, ...], footer: Footer, pixels: bool) -> list[str]:
+    """What is read of a table without a condition, beside keys and reasons."""
+    if table not in CACHES:
+        return [name for name in footer.schema.names if name not in ("key", "reason")]
+    return columns_of(arrays, table == LATENTS) if pixels else ["shape"]
+
+
+def _measure_faults(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong with a row of numbers: none of them is there, and no reason."""
+    numbers = [value for name, value in row.items() if name not in ("key", "reason", "error")]
+    if not row["reason"] and all(number is None for number in numbers):
+        yield "conservation", "has no number and no reason"
 
 
 def _map_columns(condition: Condition, pixels: bool) -> list[str]:

@@ -150,7 +150,7 @@ def _schema(table: str, provenance: Provenance, found: pa.Schema) -> pa.Schema:
         return images_schema(provenance.ingest.columns or {})
     if table in CACHES:
         return cache_schema(table, arrays_of(table, found))
-    if table in BASE_TABLES:
+    if table in TABLES and TABLES[table].role in ("base", "measure"):
         return TABLES[table].schema
     return condition_schema(stored_condition(provenance), {})
 
