@@ -1,33 +1,26 @@
-"""Ingest: listed sources to the ``images`` and ``rejected`` tables.
-
-The images file is a shard's one commit. What was refused is told in its footer too, and the rejected file is made
-from that: so the two always agree, whoever wrote which, and listed = kept + rejected.
-"""
+"""Ingest: listed sources of a corpus to the ``images`` and ``rejected`` tables."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import Refused
-from controlmill.schemas.files.shardfile import GROUP_BYTES, GROUP_PIXELS, GROUP_ROWS, LISTED_GROUP_ROWS, read_rows
 from controlmill.schemas.fingerprint import package_versions, row_key, sha256_bytes
 from controlmill.schemas.images.formats import Fit, Limits
 from controlmill.schemas.images.pixels import load_picture
 from controlmill.schemas.provenance import IngestRecord, LimitsRecord
-from controlmill.schemas.tables import IMAGES, REJECTED, SOURCES, TABLES, images_schema
+from controlmill.schemas.tables import IMAGES
 
 from ..corpora.columns import Columns, kept_values
-from ..corpora.corpus import Corpus, Record, Source, batched
+from ..corpora.corpus import Corpus, Record, Source
 from ..corpora.download_options import DownloadOptions
-from ..engine.rows import Failure, JobFault, RowStep
-from ..engine.run_folder import Run
-from ..engine.stage import GroupTask, Output, Stage
+from ..engine.rows import JobFault, RowStep
+from .listed import ListedStage
 
 TOO_MANY_GONE = 8  # pictures: a shard of at least so many, all gone, is a fault of the disk or of the listing
 UNKNOWN_SIZE = 1024 * 1024  # bytes that a picture is taken to have where its corpus does not say
@@ -156,13 +149,18 @@ def _fault(row: Source) -> Refused:
 
 
 @dataclass(frozen=True)
-class Ingest(Stage):
+class Ingest(ListedStage):
     """The stage. ``corpus`` is what the listing was made of."""
 
     corpus: Corpus
     config: IngestConfig
 
     name = "ingest"
+
+    @property
+    def kept(self) -> Mapping[str, str]:
+        """Of the settings."""
+        return dict(self.config.columns.kept)
 
     def provenance(self) -> dict[str, Any]:
         """What all images files of a dataset share."""
@@ -173,73 +171,17 @@ class Ingest(Stage):
             "packages": package_versions("pillow", "numpy"),
         }
 
-    def outputs(self) -> dict[str, Output]:
-        """Images and what was rejected."""
-        return {
-            IMAGES: Output(images_schema(dict(self.config.columns.kept)), self.provenance()),
-            REJECTED: Output(TABLES[REJECTED].schema, {"table": REJECTED, "kind": REJECTED}),
-        }
+    def step(self) -> IngestStep:
+        """Reads and decodes a source."""
+        return IngestStep(self.corpus, self.config)
 
-    def tasks(self, dataset: Dataset, run: Run, shard: int, missing: Mapping[str, Output]) -> Iterator[GroupTask]:
-        """Images first; then the rejected file, from the footer of whichever images file won."""
-        step = IngestStep(self.corpus, self.config)
-
-        def reject() -> None:
-            if REJECTED in missing:
-                write_rejected(dataset, run, shard, missing[REJECTED])
-
-        def write(outcomes: Iterator[Any]) -> None:
-            self._write_images(dataset, run, shard, missing[IMAGES], sources, outcomes)
-            reject()
-
-        if IMAGES in missing:
-            with dataset.parquet(SOURCES, shard) as parquet:
-                sources = [Source(**row) for row in read_rows(parquet)]
-            yield GroupTask((IMAGES,), step, sources, write)
-        else:
-            yield GroupTask((REJECTED,), step, (), lambda _: reject())
-
-    def _write_images(
-        self, dataset: Dataset, run: Run, shard: int, output: Output, sources: list[Source], outcomes: Iterator[Any]
-    ) -> None:
-        rejects: list[dict[str, Any]] = []
-        captions = {"given": 0, "unread": 0}
-        group: list[Mapping[str, Any]] = []
-        pixels = held = several = 0
-        with dataset.committing(run.id, IMAGES, shard, output.schema, output.provenance) as writer:
-            for source, outcome in zip(sources, outcomes, strict=True):
-                if isinstance(outcome, Failure):
-                    rejects.append({"source": source.source, "reason": outcome.reason, "error": outcome.error})
-                    continue
-                several += outcome["several"]
-                captions["given"] += outcome["caption"] is not None
-                captions["unread"] += outcome["caption_error"] is not None
-                size = outcome["width"] * outcome["height"]
-                length = len(outcome["image"]["bytes"])
-                full = len(group) == GROUP_ROWS or pixels + size > GROUP_PIXELS or held + length > GROUP_BYTES
-                if group and full:
-                    writer.write_group(group)
-                    group, pixels, held = [], 0, 0
-                group.append(outcome)
-                pixels, held = pixels + size, held + length
-            writer.write_group(group)
-            reasons = Counter(reject["reason"] for reject in rejects)
-            seen = sum(source.size is not None and not source.fault for source in sources)
-            gone = reasons["missing"] + reasons["changed"]
-            if seen >= TOO_MANY_GONE and gone == len(sources):
-                raise JobFault(
-                    f"{self.corpus.address}: none of {len(sources)} pictures from {sources[0].source} on is as it was "
-                    "listed: when they are back, run the same command again; or list anew (and then redo all that "
-                    "is made from the images) with --overwrite images"
-                )
-            writer.close({"rejects": rejects, "reasons": dict(reasons), "captions": captions, "several": several})
-
-
-def write_rejected(dataset: Dataset, run: Run, shard: int, output: Output) -> None:
-    """Commit the rejected file of a shard whose images are committed."""
-    rejects = dataset.footer(IMAGES, shard).summary.rejects
-    reasons = Counter(reject.reason for reject in rejects)
-    with dataset.committing(run.id, REJECTED, shard, output.schema, output.provenance) as writer:
-        for group in batched(rejects, LISTED_GROUP_ROWS):
-            writer.write_group([{**vars(reject), "detail": None} for reject in group])
-        writer.close({"reasons": dict(reasons)})
+    def check_rejects(self, sources: Sequence[Source], reasons: Mapping[str, int]) -> None:
+        """Where all pictures are gone, the corpus is another one, or its disk is gone: see :class:`ListedStage`."""
+        seen = sum(source.size is not None and not source.fault for source in sources)
+        gone = reasons.get("missing", 0) + reasons.get("changed", 0)
+        if seen >= TOO_MANY_GONE and gone == len(sources):
+            raise JobFault(
+                f"{self.corpus.address}: none of {len(sources)} pictures from {sources[0].source} on is as it was "
+                "listed: when they are back, run the same command again; or list anew (and then redo all that "
+                "is made from the images) with --overwrite images"
+            )
