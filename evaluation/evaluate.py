@@ -90,7 +90,7 @@ class Baseline:
 
     def tells(self, fidelity: FidelityMetric) -> bool:
         """Whether the ceiling is better than the floor: else fidelity does not tell control from none."""
-        return not math.isnan(fraction(self.ceiling, self.floor, self.ceiling, fidelity.metric.lower_is_better))
+        return not math.isnan(fraction(self.ceiling, self.floor, self.ceiling, fidelity.measure.lower_is_better))
 
 
 @dataclass(frozen=True)
@@ -240,5 +240,5 @@ def _fidelity(
     if metric is None or not samples:
         return None
     value, others = metric.means(pictures[: len(samples)], samples, settings.condition.table)
-    share = fraction(value, baseline.floor, baseline.ceiling, metric.metric.lower_is_better)
+    share = fraction(value, baseline.floor, baseline.ceiling, metric.measure.lower_is_better)
     return Fidelity(value, baseline.floor, baseline.ceiling, share, others)

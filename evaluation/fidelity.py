@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from controlmill.schemas.conditions import Condition
 from controlmill.schemas.errors import MillError, error_text
 from controlmill.schemas.provenance import AnnotatorRecord, Provenance
 
-from .metrics import Metric, metric_of
+from .measures.catalogue import beside, measures_of
+from .measures.measure import Measure
 from .rows import Sample
 
 
@@ -27,7 +28,7 @@ class FidelityMetric:
 
     annotator: Annotator
     network: Network | None
-    metric: Metric
+    measure: Measure
 
     def annotation(self, image: np.ndarray, drawn: Mapping[str, Any]) -> Annotation:
         """What the annotator makes of a picture, uint8 (H, W, 3), with the parameters that were drawn for a row."""
@@ -44,20 +45,23 @@ class FidelityMetric:
         return found
 
     def pair(self, image: np.ndarray, sample: Sample, condition: str) -> tuple[Any, Any]:
-        """(found, true): what the metric compares, maps or a column's values."""
-        made, column = self.annotation(image, sample.columns), self.metric.column
-        return (made.columns[column], sample.columns[column]) if column else (made.map, sample.maps[condition])
+        """(found, true) as the measure compares them: maps, or mappings of the map and the columns beside it."""
+        made = self.annotation(image, sample.columns)
+        if not self.measure.columns:
+            return made.map, sample.maps[condition]
+        return {"map": made.map, **made.columns}, {"map": sample.maps[condition], **sample.columns}
 
     def means(
         self, images: Sequence[np.ndarray], samples: Sequence[Sample], condition: str
     ) -> tuple[float, dict[str, float]]:
-        """Means over pictures: of the metric, and of those reported beside it, by name."""
+        """Over pictures: the measure, and those reported beside it, by title."""
         pairs = [self.pair(image, sample, condition) for image, sample in zip(images, samples, strict=True)]
+        size = samples[0].picture.shape[:2]
 
-        def mean(score: Callable[[Any, Any], float]) -> float:
-            return float(np.mean([score(*pair) for pair in pairs]))
+        def value(measure: Measure) -> float:
+            return measure.of_set({i: [measure.part(*pair)] for i, pair in enumerate(pairs)})
 
-        return mean(self.metric.score), {name: mean(score) for name, score in self.metric.others}
+        return value(self.measure), {other.label(*size): value(other) for other in beside(self.measure)}
 
 
 def find_annotator(
@@ -90,14 +94,14 @@ def make_fidelity_metric(
 
     ``folder`` is looked for weights in first, where one is given.
     """
-    found, metric = find_annotator(condition, provenance, folder), metric_of(condition)
+    found, measures = find_annotator(condition, provenance, folder), measures_of(condition)
     if isinstance(found, str):
         return found
-    if metric is None:
+    if not measures:
         return f"{condition.name} has no metric of fidelity"
     annotator, files = found
     return FidelityMetric(
-        annotator, annotator.network(files, Placement(str(device))) if annotator.network else None, metric
+        annotator, annotator.network(files, Placement(str(device))) if annotator.network else None, measures[0]
     )
 
 

@@ -143,8 +143,8 @@ def _samples(prepared: Prepared, config: TrainConfig, metric: FidelityMetric | s
 def _say_of_fidelity(log: RunLog, settings: EvaluationSettings, baseline: Baseline) -> None:
     """Warn where the metric does not tell control from none."""
     if settings.fidelity and math.isfinite(baseline.floor) and not baseline.tells(settings.fidelity):
+        label = settings.fidelity.measure.label(*baseline.pictures[0].shape[:2])
         log.say(
-            f"fidelity tells nothing here: {settings.fidelity.metric.name} is {baseline.ceiling:.3f} for true pictures "
-            f"through the VAE, no better than {baseline.floor:.3f} without control; fraction and convergence are not "
-            "known"
+            f"fidelity tells nothing here: {label} is {baseline.ceiling:.3f} for true pictures through the VAE, no "
+            f"better than {baseline.floor:.3f} without control; fraction and convergence are not known"
         )

@@ -220,7 +220,7 @@ def test_fidelity_that_tells_nothing_is_said_once_and_breaks_nothing(
     monkeypatch.setattr("controlmill.evaluation.evaluate.round_trip", lambda base, images, batch: [black] * len(images))
     run = tmp_path / "run"
     train_run(run, short_config(**EVALUATED, evaluation_samples=2))
-    assert capsys.readouterr().err.count("fidelity tells nothing here: F1 within 2 px at 512 is 0.000") == 1
+    assert capsys.readouterr().err.count("fidelity tells nothing here: F1 within 1 px is 0.000") == 1
     assert all(record.fidelity and np.isnan(record.fidelity.fraction) for record in evaluations(run))
     assert json.loads((run / "convergence.json").read_text()) == {"converged": None}
     assert "NaN" not in (run / "metrics.jsonl").read_text()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from controlmill.evaluation.keypoints import within
+from controlmill.evaluation.measures.keypoints import within
 from controlmill.evaluation.rows import Sample
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset

@@ -11,8 +11,8 @@ from controlmill.annotators.base import Network
 from controlmill.annotators.openpose import BodyPose
 from controlmill.annotators.runtime.upstream import controlnet_aux
 from controlmill.evaluation.fidelity import FidelityMetric
-from controlmill.evaluation.keypoints import ALPHA, pck, people_of, within
-from controlmill.evaluation.metrics import METRICS
+from controlmill.evaluation.measures.catalogue import MEASURES
+from controlmill.evaluation.measures.keypoints import ALPHA, pck, people_of, within
 from controlmill.evaluation.rows import Sample
 from controlmill.schemas.maps.transforms import POSE_COLOURS
 
@@ -121,7 +121,7 @@ def picture(points: np.ndarray) -> np.ndarray:
 
 def test_the_fidelity_of_poses_compares_what_is_found_with_the_keypoints_of_the_row() -> None:
     points = np.stack([20 + 17 * np.arange(18) % 100, 20 + 7 * np.arange(18) % 110], axis=1).astype(float)
-    metric = FidelityMetric(BodyPose(), DotFinder(), METRICS["pck"])
+    metric = FidelityMetric(BodyPose(), DotFinder(), MEASURES["pck"])
     row = Sample(
         0, (0, 0), picture(points), {"pose": np.zeros((160, 160, 3), np.uint8)}, "", {"keypoints": flat(points)}
     )

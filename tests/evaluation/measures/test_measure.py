@@ -1,0 +1,38 @@
+"""From parts of pictures to the number of a set: over rows, over the set, over groups."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from controlmill.evaluation.measures.catalogue import MEASURES
+from controlmill.evaluation.measures.measure import Measure
+
+
+def labels(*values: int) -> np.ndarray:
+    return np.array([values], np.uint8)
+
+
+def test_a_row_counts_once_however_many_pictures_it_has() -> None:
+    measure = Measure.of_score("share", "share", "miou", lambda found, true: float(found))
+    assert not measure.is_pooled
+    assert measure.of_set({"a": [(1.0,), (0.0,)], "b": [(1.0,)]}) == 0.75
+    assert measure.of_set({"a": [(1.0,)], "b": [(float("nan"),)], "c": []}) == 1.0
+    assert np.isnan(measure.of_set({}))
+
+
+def test_counts_are_pooled_over_a_rows_pictures_and_then_rows_are_averaged() -> None:
+    rows = {"a": [(9.0, 1.0, 0.0), (0.0, 1.0, 0.0)], "b": [(0.0, 3.0, 2.0)]}
+    assert MEASURES["f1_of_row"].of_set(rows) == pytest.approx((18 / 20 + 0) / 2)
+
+
+def test_areas_are_pooled_over_the_set_or_over_each_group() -> None:
+    measure = MEASURES["miou_of_set"]
+    assert measure.is_pooled
+    true = labels(0, 0, 1, 1)
+    found = {"a": [labels(0, 0, 1, 1), labels(1, 1, 1, 1)], "b": [labels(0, 1, 1, 1), labels(1, 1, 0, 0)]}
+    rows = {row: [measure.part(picture, true) for picture in pictures] for row, pictures in found.items()}
+    whole = measure.of_set(rows)
+    assert whole == pytest.approx(np.mean([3 / 10, 6 / 13]))
+    first, second = (measure.of_set({row: [parts[j]] for row, parts in rows.items()}) for j in range(2))
+    assert measure.of_set(rows, groups=True) == pytest.approx((first + second) / 2) != whole
