@@ -7,6 +7,9 @@ its source dataset, whose address is in ``_local.json`` alone (:attr:`dataset.Da
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from .bounds import Count, Finite, Sha256, Word
 from .files.documents import FORBID
@@ -15,6 +18,7 @@ RESULTS = "results.json"
 OF_SHARD, OF_ROW, SAMPLE, PROMPT_KIND = "of_shard", "of_row", "sample", "prompt_kind"  # columns of a results' images
 RESULT_COLUMNS = {OF_SHARD: "int32", OF_ROW: "int32", SAMPLE: "int32", PROMPT_KIND: "string"}  # with Arrow types
 RESULTS_VERSION = 1
+ProtocolName = Annotated[str, Field(pattern="^[A-Za-z0-9_.+/=-]{1,64}$")]  # controlnet++/canny
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class ResultsRecord:
 
     version: Count
     method: str
-    protocol: Word
+    protocol: ProtocolName
     source_sha256: Sha256
     control: Word
     truth: Word

@@ -1,0 +1,62 @@
+"""Intervals: scipy's bootstrap, over rows and not over pictures, the same for the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from controlmill.evaluation.measures.catalogue import MEASURES
+from controlmill.evaluation.measures.intervals import Interval, bootstrap, mean_interval
+
+SCORES = np.random.default_rng(0).gamma(2.0, size=200)
+SCORE = MEASURES["ssim"]
+
+
+def test_the_interval_of_a_mean_is_scipys() -> None:
+    found = mean_interval(SCORES.tolist(), resamples=20_000)
+    expected = stats.bootstrap(
+        (SCORES,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
+    )
+    width = expected.confidence_interval.high - expected.confidence_interval.low
+    assert found.value == pytest.approx(SCORES.mean())
+    assert found.low == pytest.approx(expected.confidence_interval.low, abs=0.03 * width)
+    assert found.high == pytest.approx(expected.confidence_interval.high, abs=0.03 * width)
+
+
+def test_rows_are_resampled_and_not_pictures() -> None:
+    single = bootstrap(SCORE, {i: [(score,)] for i, score in enumerate(SCORES)})
+    four = bootstrap(SCORE, {i: [(score,)] * 4 for i, score in enumerate(SCORES)})
+    assert four == single, "four pictures that say the same make nothing surer"
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    assert mean_interval(SCORES.tolist(), seed=3) == mean_interval(SCORES.tolist(), seed=3)
+    assert mean_interval(SCORES.tolist(), seed=3) != mean_interval(SCORES.tolist(), seed=4)
+
+
+def areas(iou: float) -> list[float]:
+    """A map of one class, 100 pixels, of which a share is found."""
+    return [0, 100 * iou, 100 * iou, 100]
+
+
+def test_a_measure_over_the_set_is_taken_again_of_each_resample() -> None:
+    measure = MEASURES["miou_of_set"]
+    rows = {i: [areas(0.2 + 0.6 * (i % 2))] * 2 for i in range(40)}
+    found = bootstrap(measure, rows, resamples=300)
+    assert found.value == pytest.approx(0.5)
+    assert found.rows == 40
+    error = 0.3 / np.sqrt(40)  # of the mean of 40 shares, .2 or .8
+    assert found.low is not None
+    assert found.high is not None
+    assert 0.5 - found.low == pytest.approx(1.96 * error, rel=0.25)
+    assert found.high - 0.5 == pytest.approx(1.96 * error, rel=0.25)
+    assert bootstrap(measure, rows, groups=True, resamples=300).value == pytest.approx(0.5)
+
+
+def test_few_rows_have_no_interval() -> None:
+    nothing = Interval(None, None, None, 0)
+    assert mean_interval([]) == mean_interval([float("nan")]) == bootstrap(SCORE, {"a": []}) == nothing
+    assert mean_interval([0.5, float("nan")]) == Interval(0.5, None, None, 1)
+    assert bootstrap(MEASURES["miou_of_set"], {"a": [areas(0.5)]}) == Interval(0.5, None, None, 1)
+    assert bootstrap(MEASURES["miou_of_set"], {"a": [[]]}) == Interval(None, None, None, 1)
