@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-Part = Sequence[float]  # what a measure takes of one picture
+Part = Sequence[float] | np.ndarray  # what a measure takes of one picture
 Over = Literal["row", "set"]
 
 
