@@ -14,7 +14,7 @@ from .labels import areas, miou, miou_of_areas
 from .measure import Measure, Part
 from .normals import mean_angle, median_angle
 from .oks import average_precision, matches
-from .similarity import LEAST_SIDE, ms_ssim, ssim
+from .similarity import LEAST_SIDE, ms_ssim, ms_ssim_uint8, ssim
 
 
 def _pck(found: Mapping[str, Any], true: Mapping[str, Any]) -> float:
@@ -38,6 +38,9 @@ MEASURES: dict[str, Measure] = {
         Measure.of_score("stroke_recall", "recall of strokes within {tolerance} px", "stroke-recall", stroke_recall),
         Measure.of_score("ssim", "SSIM", "ssim", ssim),
         Measure.of_score("ms_ssim", "MS-SSIM", "ssim", ms_ssim, least_side=LEAST_SIDE),
+        Measure.of_score(
+            "ms_ssim_uint8", "MS-SSIM, found lines inverted in 8 bits", "ssim", ms_ssim_uint8, least_side=LEAST_SIDE
+        ),
         Measure.of_score("miou", "mIoU per picture", "miou", miou),
         Measure("miou_of_set", "mIoU of the set", "miou", areas, miou_of_areas, over="set"),
         Measure.of_score("rmse", "RMSE of depth, 0 to 255", "rmse", rmse, lower_is_better=True),

@@ -30,13 +30,9 @@ class Interval:
 
 
 def bootstrap(
-    measure: Measure,
-    rows: Mapping[Any, Sequence[Part]],
-    seed: int = 0,
-    groups: bool = False,
-    resamples: int = RESAMPLES,
+    measure: Measure, rows: Mapping[Any, Sequence[Part]], seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval:
-    """The interval of a measure from the parts of each row's pictures; ``groups`` as in :meth:`Measure.of_set`.
+    """The interval of a measure from the parts of each row's pictures.
 
     A row whose value is NaN, or that has no pictures, counts for nothing; of a measure over the set, all rows with
     pictures count.
@@ -44,13 +40,13 @@ def bootstrap(
     if measure.over == "row":
         return mean_interval([measure.value(parts) for parts in rows.values() if len(parts)], seed, resamples)
     pictures = [[np.asarray(part, float) for part in parts] for parts in rows.values() if len(parts)]
-    value = measure.of_set(dict(enumerate(pictures)), groups)
+    value = measure.of_set(dict(enumerate(pictures)))
     if np.isnan(value):
         return Interval(None, None, None, len(pictures))
     rng, values = np.random.default_rng(seed), []
     for _ in range(resamples if len(pictures) > 1 else 0):
         drawn = rng.integers(0, len(pictures), len(pictures)).tolist()
-        values.append(measure.of_set({i: pictures[row] for i, row in enumerate(drawn)}, groups))
+        values.append(measure.of_set({i: pictures[row] for i, row in enumerate(drawn)}))
     return _interval(value, values, len(pictures))
 
 

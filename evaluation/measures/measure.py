@@ -68,19 +68,11 @@ class Measure:
         """The title, with pixels of maps of this size."""
         return self.title.format(tolerance=tolerance(height, width))
 
-    def of_set(self, rows: Mapping[Any, Sequence[Part]], groups: bool = False) -> float:
-        """The number of a set, from the parts of each row's pictures in their order.
-
-        Args:
-            groups: picture j of every row is a set of its own, and the mean over j is meant; of measures over a set.
-        """
+    def of_set(self, rows: Mapping[Any, Sequence[Part]]) -> float:
+        """The number of a set, from the parts of each row's pictures; NaN where there is nothing to measure."""
         if self.over == "row":
             return mean([(self.value(parts),) for parts in rows.values() if len(parts)])
-        if not groups:
-            return self.value([part for parts in rows.values() for part in parts])
-        count = max((len(parts) for parts in rows.values()), default=0)
-        sets = [[parts[j] for parts in rows.values() if j < len(parts)] for j in range(count)]
-        return mean([(self.value(parts),) for parts in sets])
+        return self.value([part for parts in rows.values() for part in parts])
 
 
 TOLERANCE_PIXELS = 2

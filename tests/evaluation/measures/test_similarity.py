@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from controlmill.evaluation.measures.similarity import LEAST_SIDE, ms_ssim, ssim
+from controlmill.evaluation.measures.similarity import LEAST_SIDE, ms_ssim, ms_ssim_uint8, ssim
 
 
 def pair(height: int, width: int, share: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
@@ -41,3 +41,13 @@ def test_ms_ssim_needs_five_scales() -> None:
     assert 0 < ms_ssim(found, true) < 1
     with pytest.raises(ValueError, match="176 pixels"):
         ms_ssim(found[:-1], true[:-1])
+
+
+def test_an_inversion_in_8_bits_wraps_the_two_brightest_levels() -> None:
+    torch = pytest.importorskip("torch")
+    found, true = pair(LEAST_SIDE, LEAST_SIDE)
+    found[20:90, 30:60] = np.arange(226, 256)
+    judged = torch.from_numpy(255 - found)  # dark lines, as the judge of ControlNet++ draws them
+    wrapped = (1 - judged).numpy()
+    assert (wrapped[20:90, 58:60] < 2).all()
+    assert ms_ssim_uint8(found, true) == ms_ssim(wrapped, true) != ms_ssim(found, true)
