@@ -58,3 +58,48 @@ class RandomCanny(Annotator):
         return {"low": low, "high": high}
 
     annotate = Canny.annotate
+
+
+@dataclass(frozen=True)
+class KorniaCanny(Annotator):
+    """Edges as kornia 0.7 detects them, with which ControlNet++ was trained and evaluated.
+
+    Other than OpenCV's: of the grey picture in 0 to 1, blurred (5x5, sigma 1), L2 gradient of a 3x3 Sobel. Of two
+    equal neighbours across an edge neither is kept (kornia 0.9 keeps one). Source: ``kornia.filters.canny``.
+    """
+
+    low: float = 0.1
+    high: float = 0.2
+
+    condition: ClassVar[str] = "canny"
+    variant: ClassVar[str] = "kornia"
+
+    def annotate(self, image: np.ndarray, output: Any, drawn: Mapping[str, Any]) -> Annotation:
+        """Binary map, 255 on edges."""
+        grey = image.astype(np.float32) / np.float32(255) @ np.array((0.299, 0.587, 0.114), np.float32)
+        blurred = cv2.GaussianBlur(grey, (5, 5), 1.0, borderType=cv2.BORDER_REFLECT_101)
+        x, y = (
+            cv2.Sobel(blurred, cv2.CV_32F, *axis, ksize=3, borderType=cv2.BORDER_REPLICATE) for axis in ((1, 0), (0, 1))
+        )
+        size = np.sqrt(x * x + y * y + np.float32(1e-6))
+        ridge = np.where(_is_ridge(size, np.arctan2(y, x)), size, 0)
+        _, parts = cv2.connectedComponents((ridge > self.low).astype(np.uint8), connectivity=8)
+        kept = np.zeros(parts.max() + 1, bool)
+        kept[parts[ridge > self.high]] = True
+        kept[0] = False
+        return Annotation(kept[parts].astype(np.uint8) * 255)
+
+
+def _is_ridge(size: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Where a gradient is larger than both of its neighbours in its direction, which is rounded to 45 degrees."""
+    steps = ((0, 1), (1, 1), (1, 0), (1, -1))  # down and right; the others are their opposites
+    direction = np.rint(angle * np.float32(4 / np.pi)).astype(int) % 4
+    height, width = size.shape
+    padded, ridge = np.pad(size, 1), np.zeros(size.shape, bool)
+    for number, (down, right) in enumerate(steps):
+        ahead, behind = (
+            padded[1 + sign * down : 1 + sign * down + height, 1 + sign * right : 1 + sign * right + width]
+            for sign in (1, -1)
+        )
+        ridge |= (direction == number) & (size > ahead) & (size > behind)
+    return ridge

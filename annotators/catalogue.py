@@ -40,6 +40,7 @@ class Variant:
 VARIANTS = (
     Variant("canny", "random", "canny:RandomCanny", "thresholds drawn for each row"),
     Variant("canny", "LOW:HIGH", "canny:Canny", "fixed thresholds", pattern=r"(?P<low>\d+):(?P<high>\d+)"),
+    Variant("canny", "kornia", "canny:KorniaCanny", "kornia's detector at .1 and .2, for ControlNet++'s protocol"),
     Variant("hough", "mlsd", "mlsd:MLSDLines", "M-LSD network"),
     Variant("hough", "lsd", "lsd:LineSegments", "OpenCV line segment detector, no weights"),
     Variant("hed", "soft", "hed:SoftHED", "soft boundaries"),
