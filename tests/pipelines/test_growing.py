@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +11,17 @@ import pytest
 from controlmill.pipelines import growing, ingestion
 from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.engine import console
-from controlmill.pipelines.growing import Growth, extend, retry
-from controlmill.pipelines.stages.ingest import IngestConfig
+from controlmill.pipelines.growing import extend
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.storage import Storage
-from controlmill.schemas.views.accounting import accounting
 from controlmill.schemas.views.behind import behind, behind_lines
 from controlmill.schemas.views.duplicates import duplicates
-from controlmill.schemas.views.report import first_rejects
 from controlmill.schemas.views.verify import verify
-from tests.helpers import SMALL, KeptResources, command, digests, make, rows, scene
+from tests.helpers import SMALL, KeptResources, command, digests, make, rows
+from tests.pipelines.growing_datasets import NAMED, begin, copied, cut_at, grow, take_again, write_scenes
 
-NAMED = "edges:canny=100:200,hough=lsd"
 OF_THIS_MACHINE = ("dataset.json", "_local.json")
-
-
-def write_scenes(folder: Path, *names: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        scene(int.from_bytes(name.encode(), "big") % 1000).save(folder / f"{name}.png")
-    return folder
-
-
-def grow(dataset: Path, *photos: Path, config: IngestConfig = SMALL, **settings: Any) -> Growth:
-    with KeptResources(threads=1) as resources:
-        corpora = [FolderCorpus(str(folder)) for folder in photos]
-        return extend(str(dataset), corpora, resources, config, **{"shard_size": 2, **settings})
-
-
-def take_again(dataset: Path, *reasons: str, config: IngestConfig | None = None) -> Growth:
-    with KeptResources(threads=1) as resources:
-        return retry(str(dataset), resources, reasons, config)
 
 
 def times(dataset: Path) -> dict[str, int]:
@@ -52,26 +30,18 @@ def times(dataset: Path) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``photos``, a picture and a broken one in two shards, and their finished dataset, ``begun``."""
-    folder = tmp_path_factory.mktemp("growing")
-    write_scenes(folder / "photos", "a", "b", "c")
-    (folder / "photos" / "d.png").write_bytes(b"no picture")
-    make(folder / "photos", folder / "begun", NAMED, shard_size=2)
-    return folder
+    return begin(tmp_path_factory.mktemp("growing"))
 
 
 @pytest.fixture
 def photos(begun: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(begun / "photos", tmp_path / "photos"))
+    return copied(begun, tmp_path)[0]
 
 
 @pytest.fixture
-def dataset(begun: Path, photos: Path, tmp_path: Path) -> Path:
+def dataset(photos: Path) -> Path:
     """The dataset, as made from a folder that may be changed."""
-    copied = Path(shutil.copytree(begun / "begun", tmp_path / "dataset"))
-    local = copied / "_local.json"
-    local.write_text(local.read_text().replace(str(begun / "photos"), str(photos)))
-    return copied
+    return photos.parent / "dataset"
 
 
 def test_a_dataset_that_grew_has_the_bytes_of_one_that_was_made_at_once(
@@ -152,20 +122,6 @@ def test_nothing_new_appends_nothing_and_a_limit_takes_the_next(photos: Path, da
     assert [row["source"] for row in rows(dataset, "images")] == [f"{name}.png" for name in "abcefg"]
 
 
-def cut_at(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, calls: int) -> None:
-    """The process ends as it calls this for the nth time."""
-    whole: Callable[..., Any] = getattr(where, name)
-    left = [calls]
-
-    def call(*args: Any, **settings: Any) -> Any:
-        left[0] -= 1
-        if not left[0]:
-            raise KeyboardInterrupt
-        return whole(*args, **settings)
-
-    monkeypatch.setattr(where, name, call)
-
-
 @pytest.mark.parametrize(
     ("where", "name", "calls"),
     [
@@ -218,66 +174,6 @@ def test_what_another_command_left_is_done_first(photos: Path, dataset: Path, tm
     grow(dataset, write_scenes(tmp_path / "other", "y"))
     assert [row["source"] for row in rows(dataset, "images")] == ["a.png", "b.png", "c.png", "x.png", "y.png"]
     assert not [fault for fault in verify(Dataset.open(dataset)) if "behind" not in fault.found]
-
-
-def test_a_retry_takes_just_what_may_have_changed_and_the_last_attempt_counts(photos: Path, dataset: Path) -> None:
-    write_scenes(photos, "e")
-    (photos / "f.png").write_bytes(b"still no picture")
-    grow(dataset, photos)
-    assert take_again(dataset).segments == ()  # both files are as they were
-    scene(4).save(photos / "d.png")
-    before = {name: sha for name, sha in digests(dataset).items() if name.endswith(".parquet")}
-    growth = take_again(dataset)
-    assert [(new.retries, new.retried, new.rows) for new in growth.segments] == [(0, {"not_an_image": 1}, 1)]
-    assert {name: digests(dataset)[name] for name in before} == before
-    with growth.dataset.parquet("sources", growth.shards.start) as parquet:
-        (row,) = parquet.read().to_pylist()
-    assert (row["source"], row["retries_shard"], row["retries_row"]) == ("d.png", 1, 0)
-    assert accounting(growth.dataset) == [
-        "4 files: 4 kept, 0 refused; captions: none",
-        "6 files: 1 kept, 1 refused, 4 in the dataset already; captions: none",
-    ]
-    assert [line.split(":")[0] for line in first_rejects(growth.dataset, 9)] == ["  refused f.png"]
-    assert growth.dataset.config.rows == 6
-    again = take_again(dataset, "not_an_image")  # it is asked for, whatever may have changed
-    assert [(new.retries, new.rows) for new in again.segments] == [(1, 1)]
-    assert take_again(dataset, "timeout").segments == ()
-    assert len(first_rejects(again.dataset, 9)) == 1
-    assert not [fault for fault in verify(again.dataset) if "behind" not in fault.found]
-
-
-def test_a_retry_with_other_limits_takes_what_they_let_in(dataset: Path, photos: Path, tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    scene(1, 16, 12).save(small / "s.png")
-    grown = grow(dataset, small)
-    assert grown.dataset.index("rejected").reasons == {"not_an_image": 1, "too_small": 1}  # type: ignore[union-attr]
-    done = command("retry", str(dataset), "--reason", "too_small", "--min-side", "8")
-    assert done.returncode == 0, done.stderr
-    opened = Dataset.open(dataset)
-    assert opened.config.ingest_of(2).limits.min_side == 8
-    index = opened.index("images")
-    assert index
-    assert [change.first_shard for change in index.changes] == [3]
-    assert not [fault for fault in verify(opened) if "behind" not in fault.found]
-    refused = command("extend", str(dataset), str(small), "--resolution", "64")
-    assert "all pictures of this dataset have 128" in refused.stderr
-
-
-def test_verify_finds_retries_that_contradict_what_was_refused(photos: Path, dataset: Path) -> None:
-    from controlmill.schemas.files.shardfile import ShardWriter
-    from controlmill.schemas.tables import SOURCES, TABLES
-
-    scene(4).save(photos / "d.png")
-    growth = take_again(dataset)
-    file = dataset / growth.dataset.file("sources", 2)
-    provenance = growth.dataset.footer("sources", 2).provenance
-    (row,) = rows(dataset, "sources")[4:]
-    file.unlink()
-    with ShardWriter(file, TABLES[SOURCES].schema, provenance) as writer:
-        writer.write_group([{**row, "retries_row": 3}])
-    growth.dataset.finish("sources")
-    assert "shard 2 retries what was not refused: d.png" in [fault.found for fault in verify(growth.dataset)]
 
 
 def test_a_dataset_without_its_corpus_is_read_and_extended(photos: Path, dataset: Path, tmp_path: Path) -> None:

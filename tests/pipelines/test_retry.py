@@ -1,0 +1,129 @@
+"""Retry: what was refused is taken again, and nothing else; cut off anywhere, it ends as if it was not."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlmill.pipelines import growing, ingestion
+from controlmill.pipelines.engine import console
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.retries import refused_pictures
+from controlmill.schemas.views.accounting import accounting
+from controlmill.schemas.views.report import first_rejects
+from controlmill.schemas.views.verify import verify
+from tests.helpers import command, digests, rows, scene
+from tests.pipelines.growing_datasets import begin, copied, cut_at, grow, take_again, write_scenes
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return begin(tmp_path_factory.mktemp("retry"))
+
+
+@pytest.fixture
+def photos(begun: Path, tmp_path: Path) -> Path:
+    return copied(begun, tmp_path)[0]
+
+
+@pytest.fixture
+def dataset(photos: Path) -> Path:
+    return photos.parent / "dataset"
+
+
+def test_a_retry_takes_just_what_may_have_changed_and_the_last_attempt_counts(photos: Path, dataset: Path) -> None:
+    write_scenes(photos, "e")
+    (photos / "f.png").write_bytes(b"still no picture")
+    grow(dataset, photos)
+    assert take_again(dataset).segments == ()  # both files are as they were
+    scene(4).save(photos / "d.png")
+    before = {name: sha for name, sha in digests(dataset).items() if name.endswith(".parquet")}
+    growth = take_again(dataset)
+    assert [(new.retries, new.retried, new.rows) for new in growth.segments] == [(0, {"not_an_image": 1}, 1)]
+    assert {name: digests(dataset)[name] for name in before} == before
+    with growth.dataset.parquet("sources", growth.shards.start) as parquet:
+        (row,) = parquet.read().to_pylist()
+    assert (row["source"], row["retries_shard"], row["retries_row"]) == ("d.png", 1, 0)
+    assert accounting(growth.dataset) == [
+        "4 files: 4 kept, 0 refused; captions: none",
+        "6 files: 1 kept, 1 refused, 4 in the dataset already; captions: none",
+    ]
+    assert [line.split(":")[0] for line in first_rejects(growth.dataset, 9)] == ["  refused f.png"]
+    assert growth.dataset.config.rows == 6
+    again = take_again(dataset, "not_an_image")  # it is asked for, whatever may have changed
+    assert [(new.retries, new.rows) for new in again.segments] == [(1, 1)]
+    assert take_again(dataset, "timeout").segments == ()
+    assert len(first_rejects(again.dataset, 9)) == 1
+    assert not [fault for fault in verify(again.dataset) if "behind" not in fault.found]
+
+
+def test_a_retry_with_other_limits_takes_what_they_let_in(dataset: Path, photos: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    scene(1, 16, 12).save(small / "s.png")
+    grown = grow(dataset, small)
+    assert grown.dataset.index("rejected").reasons == {"not_an_image": 1, "too_small": 1}  # type: ignore[union-attr]
+    done = command("retry", str(dataset), "--reason", "too_small", "--min-side", "8")
+    assert done.returncode == 0, done.stderr
+    opened = Dataset.open(dataset)
+    assert opened.config.ingest_of(2).limits.min_side == 8
+    index = opened.index("images")
+    assert index
+    assert [change.first_shard for change in index.changes] == [3]
+    assert not [fault for fault in verify(opened) if "behind" not in fault.found]
+    refused = command("extend", str(dataset), str(small), "--resolution", "64")
+    assert "all pictures of this dataset have 128" in refused.stderr
+
+
+def test_verify_finds_retries_that_contradict_what_was_refused(photos: Path, dataset: Path) -> None:
+    from controlmill.schemas.files.shardfile import ShardWriter
+    from controlmill.schemas.tables import SOURCES, TABLES
+
+    scene(4).save(photos / "d.png")
+    growth = take_again(dataset)
+    file = dataset / growth.dataset.file("sources", 2)
+    provenance = growth.dataset.footer("sources", 2).provenance
+    (row,) = rows(dataset, "sources")[4:]
+    file.unlink()
+    with ShardWriter(file, TABLES[SOURCES].schema, provenance) as writer:
+        writer.write_group([{**row, "retries_row": 3}])
+    growth.dataset.finish("sources")
+    assert "shard 2 retries what was not refused: d.png" in [fault.found for fault in verify(growth.dataset)]
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "calls"),
+    [
+        (Storage, "commit", 1),  # in the listing of the first segment
+        (Storage, "commit", 2),  # of the second one
+        (Dataset, "append", 1),  # listed, and not named in dataset.json
+        (growing, "make_images", 2),  # named, and no image made
+        (console, "finish_tables", 1),  # one segment made, and the indexes are the old ones
+        (ingestion, "finish_tables", 2),  # all made
+    ],
+)
+def test_a_retry_cut_off_anywhere_ends_as_if_it_was_not(
+    photos: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, calls: int
+) -> None:
+    """Two segments have pictures that are whole now, and one that is still broken."""
+    (photos / "f.png").write_bytes(b"no picture")
+    (photos / "g.png").write_bytes(b"still no picture")
+    grow(dataset, photos)
+    for number, healed in enumerate(("d.png", "f.png")):
+        scene(number).save(photos / healed)
+    undisturbed = Path(shutil.copytree(dataset, tmp_path / "undisturbed"))
+    take_again(undisturbed)
+    with monkeypatch.context() as cut:
+        cut_at(cut, where, name, calls)
+        with pytest.raises(KeyboardInterrupt):
+            take_again(dataset)
+    assert "is not ended: the same command goes on" in "".join(fault.found for fault in verify(Dataset.open(dataset)))
+    take_again(dataset)
+    assert digests(dataset) == digests(undisturbed)
+    assert refused_pictures(Dataset.open(dataset)) == {"not_an_image": 1}
+    assert [row["source"] for row in rows(dataset, "images")] == [f"{stem}.png" for stem in "abcdf"]
+    assert take_again(dataset).segments == ()
