@@ -11,7 +11,7 @@ from diffusers import ControlNetModel
 from controlmill.bases.base import Base
 from controlmill.bases.pixels import signed, unsigned
 
-from .rows import draws
+from ..rows import draws
 
 BATCH = 8
 

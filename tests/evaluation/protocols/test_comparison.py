@@ -1,0 +1,61 @@
+"""What was done otherwise than a protocol says is told, and stands beside the published values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from controlmill.annotators.hed import CONTROLNET_HED
+from controlmill.evaluation.protocols.comparison import deviations, published_beside
+from controlmill.evaluation.protocols.protocol import Protocol, read_protocol
+from controlmill.schemas.provenance import AnnotatorRecord, NetworkRecord, WeightsRecord
+
+CANNY, HED = read_protocol("controlnet++/canny"), read_protocol("controlnet++/hed")
+KORNIA = AnnotatorRecord("canny", "kornia", 1, {"low": 0.1, "high": 0.2})
+
+
+def hed(sha256: str) -> AnnotatorRecord:
+    weights = WeightsRecord(CONTROLNET_HED.name, "folder", sha256, "Apache-2.0")
+    return AnnotatorRecord("hed", "soft", 1, {}, network=NetworkRecord("hed", 1, (weights,)))
+
+
+def done(protocol: Protocol, truth: AnnotatorRecord, judge: AnnotatorRecord, pictures: int = 4) -> list[str]:
+    return deviations(protocol, protocol.sampling, pictures, truth, judge)
+
+
+def test_nothing_is_said_where_all_is_as_the_protocol_says() -> None:
+    assert done(CANNY, KORNIA, KORNIA) == []
+    assert CONTROLNET_HED.sha256 is not None
+    published = hed(CONTROLNET_HED.sha256)
+    assert done(HED, published, published) == []
+    assert published_beside(CANNY, []) == CANNY.published
+
+
+def test_another_annotator_or_other_weights_are_said() -> None:
+    opencv = AnnotatorRecord("canny", "fixed", 1, {"low": 100, "high": 200})
+    assert done(CANNY, KORNIA, opencv) == ["judge's maps by canny=fixed, not canny=kornia"]
+    assert done(CANNY, opencv, KORNIA) == ["true maps by canny=fixed, not canny=kornia"]
+    retrained = hed("0" * 64)
+    assert done(HED, retrained, retrained) == [
+        "true maps by other weights than the published ControlNetHED.pth",
+        "judge's maps by other weights than the published ControlNetHED.pth",
+    ]
+    imported = AnnotatorRecord("canny", "imported", 1)
+    assert done(CANNY, imported, KORNIA) == ["true maps by canny=imported, not canny=kornia"]
+
+
+def test_other_sampling_is_said() -> None:
+    sampling = replace(CANNY.sampling, steps=5, sampler="ddim")
+    assert deviations(CANNY, sampling, 1, KORNIA, KORNIA) == [
+        "sampler 'ddim', not 'unipc'",
+        "steps 5, not 20",
+        "1 pictures a row, not 4",
+    ]
+    assert deviations(CANNY, None, 4, KORNIA, None) == []
+
+
+def test_what_is_said_stands_beside_the_published_values() -> None:
+    (value, _) = published_beside(CANNY, ["steps 5, not 20"])["f1_of_row"]
+    assert value.note == "not comparable: steps 5, not 20"
+    depth = published_beside(read_protocol("controlnet++/depth"), ["steps 5, not 20"])["rmse_by_maximum"][0]
+    assert depth.note.startswith("not comparable: the judge of ControlNet++ is")
+    assert depth.note.endswith("; steps 5, not 20")
