@@ -191,7 +191,7 @@ class ControlNetRecord:
 
     name: str
     sha256: Sha256
-    strength: Finite = 1.0
+    strength: Finite
 
 
 @dataclass(frozen=True)
@@ -232,6 +232,17 @@ class SamplesRecord:
     prompts: tuple[str, ...]
     pictures_per_row: Positive
     sampler: SamplerRecord | None = None
+
+
+@dataclass(frozen=True)
+class DrawnRecord:
+    """Of a judge's table: the table of the truth whose drawn parameters, ``columns``, the judge took."""
+
+    __pydantic_config__ = FORBID
+
+    table: str
+    sha256: Sha256
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -279,6 +290,7 @@ class Provenance:
     mirrored: bool | None = None
     captions: CaptionsRecord | None = None
     samples: SamplesRecord | None = None
+    drawn: DrawnRecord | None = None
     scored: ScoredRecord | None = None
     shard: Count | None = None
     images_sha256: Sha256 | None = None

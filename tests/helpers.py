@@ -126,6 +126,12 @@ def rows(dataset: Path, table: str) -> list[dict[str, Any]]:
     ]
 
 
+def places(dataset: Path) -> list[tuple[int, int]]:
+    """(shard, row) of every picture, in the order of :func:`rows`."""
+    files = sorted((dataset / "images").rglob("*.parquet"))
+    return [(int(path.stem), row) for path in files for row in range(pq.ParquetFile(path).metadata.num_rows)]
+
+
 @dataclass(frozen=True)
 class Ended:
     """What a command left: its exit status, and what it wrote."""

@@ -7,7 +7,7 @@ images file, and says which images it was made from.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -33,6 +33,7 @@ def aligned_task(
     step: RowStep,
     columns: tuple[str, ...],
     source: str = IMAGES,
+    completed: Callable[[Iterator[dict[str, Any]]], Iterator[dict[str, Any]]] = iter,
 ) -> GroupTask:
     """A task that turns rows of ``images``, or of another table, into rows of aligned tables. The source is read once.
 
@@ -44,6 +45,7 @@ def aligned_task(
         step: gives {table: row or Failure} for each row.
         columns: what the step needs of a row, the key among it.
         source: the table that is read, ``images`` or ``captions``; its keys and row groups are those of ``images``.
+        completed: adds to the rows what the step needs beside these columns.
     """
     groups: list[int] = []  # rows of each row group of the source
     keys: deque[str] = deque()  # of rows that are on their way
@@ -51,7 +53,7 @@ def aligned_task(
     def rows() -> Iterator[dict[str, Any]]:
         with dataset.parquet(source, shard) as parquet:
             groups.extend(read_footer(parquet).groups)
-            for row in read_rows(parquet, columns):
+            for row in completed(read_rows(parquet, columns)):
                 keys.append(row["key"])
                 yield row
 

@@ -29,6 +29,8 @@ from ..engine.stage import GroupTask, Output, Stage
 from ..engine.worker import this_worker
 from .aligned import ROW_COLUMNS, aligned_task
 
+DRAWN = "drawn"  # of a row: the parameters that its annotator takes, in the place of those it would draw
+
 
 @dataclass(frozen=True)
 class AnnotateRows(RowStep):
@@ -42,7 +44,7 @@ class AnnotateRows(RowStep):
 
     def do(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Table → row, or :class:`Failure`."""
-        return rows_of(self.group, row["key"], decoded(row), None)
+        return rows_of(self.group, row["key"], decoded(row), None, row.get(DRAWN))
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class AnnotateBatches(BatchStep):
     def finish(self, row: Mapping[str, Any], item: tuple[np.ndarray, Any], output: Any) -> dict[str, Any]:
         """Table → row, or :class:`Failure`."""
         image, _ = item
-        return rows_of(self.group, row["key"], image, self.network().postprocess(output, image))
+        return rows_of(self.group, row["key"], image, self.network().postprocess(output, image), row.get(DRAWN))
 
     def network(self) -> Network:
         """The group's network, loaded once per process; this process is prepared for it too."""
@@ -131,23 +133,30 @@ def decoded(row: Mapping[str, Any]) -> np.ndarray:
     return image
 
 
-def rows_of(group: ForwardGroup, key: str, image: np.ndarray, output: Any) -> dict[str, Any]:
+def rows_of(
+    group: ForwardGroup, key: str, image: np.ndarray, output: Any, drawn: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Table → row, or :class:`Failure`; one annotator's failure leaves the others' maps alone."""
     results: dict[str, Any] = {}
     annotators = this_worker().once(("annotators", group), group.annotators)
     for choice, annotator in zip(group.choices, annotators, strict=True):
         try:
-            results[choice.table] = annotated(annotator, key, image, output)
+            results[choice.table] = annotated(annotator, key, image, output, drawn)
         except Exception as error:
             results[choice.table] = failure_of(error)
     return results
 
 
-def annotated(annotator: Annotator, key: str, image: np.ndarray, output: Any) -> dict[str, Any]:
-    """A row of the condition's table, without what refused rows say."""
+def annotated(
+    annotator: Annotator, key: str, image: np.ndarray, output: Any, drawn: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A row of the condition's table, without what refused rows say.
+
+    ``drawn`` takes the place of what the annotator would draw for the row.
+    """
     condition = CONDITIONS[annotator.condition]
-    rng = np.random.default_rng(row_seed(key, f"{annotator.condition}={annotator.variant}"))
-    drawn = annotator.draw(rng)
+    if drawn is None:
+        drawn = annotator.draw(np.random.default_rng(row_seed(key, f"{annotator.condition}={annotator.variant}")))
     annotation = annotator.annotate(image, output, drawn)
     if isinstance(annotation.map, str):
         value: dict[str, Any] = {"caption": annotation.map}
@@ -214,7 +223,16 @@ class Annotate(Stage):
             if choices:
                 outputs = {choice.table: missing[choice.table] for choice in choices}
                 step = self._step(ForwardGroup(choices), dataset, shard)
-                yield aligned_task(dataset, run, shard, outputs, step, ROW_COLUMNS)
+                yield aligned_task(dataset, run, shard, outputs, step, self.columns, completed=self.completed)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the images, that are read."""
+        return ROW_COLUMNS
+
+    def completed(self, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Rows of the images, with :data:`DRAWN` parameters where these are not to be drawn."""
+        return rows
 
     def _step(self, group: ForwardGroup, dataset: Dataset, shard: int) -> RowStep:
         if group.network() is None:

@@ -1,0 +1,76 @@
+"""``results.json``: measures over rows with their intervals, from the table of scores."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from controlmill.evaluation.measures.catalogue import MEASURES
+from controlmill.evaluation.measures.intervals import bootstrap
+from controlmill.evaluation.measures.measure import Measure, Part
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.results import (
+    OF_ROW,
+    OF_SHARD,
+    PROMPT_KIND,
+    SAMPLE,
+    MeasureRecord,
+    PublishedRecord,
+    ValueRecord,
+)
+from controlmill.schemas.tables import IMAGES, SCORES
+from controlmill.schemas.views.rows import aligned_groups
+
+from ..stages.score import parts_column
+
+Rows = dict[tuple[int, int], list[Part]]  # the parts of each row's pictures
+
+
+@dataclass(frozen=True)
+class Published:
+    """What measures are printed beside, by their names, and what is to be known of each."""
+
+    values: Mapping[str, Sequence[PublishedRecord]]
+    notes: Mapping[str, str]
+
+
+def summarised(
+    results: Dataset, measures: Sequence[str], prompts: Sequence[str], published: Published
+) -> tuple[MeasureRecord, ...]:
+    """Each measure's value and 95 % interval for each kind of prompt."""
+    found = []
+    for name in measures:
+        measure = MEASURES[name]
+        parts = parts_by_kind(results, measure)
+        values = tuple(_value(measure, kind, parts.get(kind, {})) for kind in prompts)
+        shown = tuple(published.values.get(name, ()))
+        note = published.notes.get(name, "")
+        found.append(MeasureRecord(name, measure.lower_is_better, values, name, shown, note))
+    return tuple(found)
+
+
+def _value(measure: Measure, kind: str, rows: Rows) -> ValueRecord:
+    interval = bootstrap(measure, rows)
+    return ValueRecord(kind, interval.rows, interval.value, interval.low, interval.high)
+
+
+def parts_by_kind(results: Dataset, measure: Measure) -> dict[str, Rows]:
+    """Prompt kind → row → parts of its pictures in their order; pictures without a score have none."""
+    column = parts_column(measure.name) if measure.is_pooled else measure.name
+    found: dict[str, dict[tuple[int, int], dict[int, Part]]] = defaultdict(lambda: defaultdict(dict))
+    columns: dict[str, list[str]] = {IMAGES: [OF_SHARD, OF_ROW, SAMPLE, PROMPT_KIND], SCORES: [column]}
+    for shard in range(results.shards):
+        for _, read in aligned_groups(results, shard, columns):
+            of, scores = read[IMAGES].to_pylist(), read[SCORES].column(column).to_pylist()
+            for row, part in zip(of, scores, strict=True):
+                if part is not None:
+                    value: Any = np.asarray(part, float) if measure.is_pooled else (part,)
+                    found[row[PROMPT_KIND]][row[OF_SHARD], row[OF_ROW]][row[SAMPLE]] = value
+    return {
+        kind: {place: [pictures[sample] for sample in sorted(pictures)] for place, pictures in rows.items()}
+        for kind, rows in found.items()
+    }

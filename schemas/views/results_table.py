@@ -1,0 +1,71 @@
+"""What an evaluation came to, for people: a line a measure and kind of prompt, published values below."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import MillError
+from ..results import MeasureRecord, ResultsRecord, ValueRecord
+from ..terminal.printing import printable
+
+
+def results_table(record: ResultsRecord) -> Table:
+    """Measures with their 95 % intervals."""
+    report = Table(box=None, header_style="bold", pad_edge=False)
+    columns = (
+        ("measure", "left"),
+        ("prompt", "left"),
+        ("value", "right"),
+        ("95 % interval", "left"),
+        ("rows", "right"),
+    )
+    for column, justify in columns:
+        report.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for measure in record.measures:
+        better = "lower is better" if measure.lower_is_better else ""
+        for value in measure.values:
+            _add(report, measure.measure, value.prompt_kind, number(value.value), interval(value), f"{value.rows:,}")
+        for published in measure.published:
+            deviation = f"± {number(published.deviation)}" if published.deviation is not None else ""
+            note = f" ({published.note})" if published.note else ""
+            _add(report, "", f"{published.method}, {published.source}{note}", number(published.value), deviation, "")
+        if better:
+            _add(report, "", better, "", "", "")
+    return report
+
+
+def _add(report: Table, *cells: str) -> None:
+    report.add_row(*(Text(printable(cell)) for cell in cells))
+
+
+def number(value: float | None) -> str:
+    """Four digits, or a dash."""
+    return "–" if value is None else f"{value:.4g}"
+
+
+def interval(value: ValueRecord) -> str:
+    """``low to high``, or nothing."""
+    return "" if value.low is None else f"{number(value.low)} to {number(value.high)}"
+
+
+def self_test_line(record: ResultsRecord, measure: str, method: str) -> str:
+    """Whether a published value is within the interval of what was measured, in a line.
+
+    Raises:
+        MillError: the measure was not taken, or nothing is published of it.
+    """
+    found = next((one for one in record.measures if one.measure == measure), None)
+    published = next((one for one in found.published if one.method == method), None) if found else None
+    if found is None or published is None or not found.values:
+        raise MillError(f"--self-test: there is no published {measure} of {method} to compare with")
+    value = found.values[0]
+    said = f"published {measure} of {method}: {number(published.value)}; here {number(value.value)}"
+    if value.low is None or value.high is None:
+        return f"self-test: not known, too few rows ({said})"
+    verdict = "reproduced" if value.low <= published.value <= value.high else "not reproduced"
+    return f"self-test: {verdict} ({said}, 95 % interval {interval(value)}{_note(found)})"
+
+
+def _note(measure: MeasureRecord) -> str:
+    return f"; {measure.note}" if measure.note else ""

@@ -1,0 +1,42 @@
+"""The order of results: row r · n + i is picture i of the r-th row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from controlmill.pipelines.results.listing import ChosenRows, Layout, listed_columns, sample_sources
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError
+from tests.helpers import places, rows
+
+
+def test_pictures_of_a_row_follow_one_another_kind_by_kind(dataset: Path) -> None:
+    images, first, second = rows(dataset, "images"), places(dataset)[1], places(dataset)[5]
+    chosen = ChosenRows(Dataset.open(dataset), [first, second], "two")
+    listed = list(sample_sources(chosen, Layout(("none", "user"), 2), {"none": ""}))
+    at = [listed_columns(source) for source in listed]
+    assert [tuple(place.values()) for place in at] == [
+        (*place, sample, kind) for place in (first, second) for kind in ("none", "user") for sample in (0, 1)
+    ]
+    caption = images[1]["caption"] or ""
+    assert [source.caption for source in listed[:4]] == ["", "", caption, caption]
+    assert listed[3].source == f"user/{Path(images[1]['source']).with_suffix('')}_1.png"
+
+
+@pytest.mark.parametrize(("kinds", "pictures"), [(1, 1), (2, 3), (4, 4), (1, 600)])
+def test_a_shard_holds_whole_rows(kinds: int, pictures: int) -> None:
+    layout = Layout(("none", "default", "auto", "user")[:kinds], pictures)
+    for rows_of in (1, 7, 96, 5000):
+        size = layout.shard_size(rows_of)
+        assert size % (kinds * pictures) == 0
+        assert size <= max(512, kinds * pictures)
+
+
+def test_a_listing_that_says_no_row_is_damaged(dataset: Path) -> None:
+    chosen = ChosenRows(Dataset.open(dataset), places(dataset)[:1], "one")
+    (source,) = sample_sources(chosen, Layout(("user",), 1), {})
+    for columns in (None, "{}", "no JSON"):
+        with pytest.raises(MillError, match="is damaged"):
+            listed_columns(source._replace(columns=columns))
