@@ -74,7 +74,7 @@ class Protocol:
         not_comparable: by measure, why a value of this protocol is not one of the source's.
         quirks: of the source, that decide numbers.
         choices: what the source does not say and is chosen here.
-        self_test: what ``--self-test`` runs; None where nothing can be.
+        self_test: what ``--self-test`` runs; None where no published value is comparable.
     """
 
     __pydantic_config__ = FORBID
@@ -113,10 +113,14 @@ class Protocol:
             self.measures_for(CONDITIONS[self.condition])
         for choice in filter(None, (self.annotator, self.judge)):
             parse_condition(choice)
-        if self.self_test and not any(
-            value.method == self.self_test.method for value in self.published.get(self.self_test.measure, ())
-        ):
-            raise ValueError(f"self_test: {self.self_test.method} has no published {self.self_test.measure}")
+        if self.self_test:
+            self._check_self_test(self.self_test)
+
+    def _check_self_test(self, test: SelfTest) -> None:
+        if all(value.method != test.method for value in self.published.get(test.measure, ())):
+            raise ValueError(f"self_test: {test.method} has no published {test.measure}")
+        if test.measure in self.not_comparable:
+            raise ValueError(f"self_test: {test.measure} is not comparable")
 
     def measures_for(self, condition: Condition) -> tuple[Measure, ...]:
         """The measures that compare a condition's maps, in the protocol's order.

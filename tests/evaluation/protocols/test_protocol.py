@@ -27,6 +27,7 @@ PUBLISHED = {  # of ControlNet, as the papers print them
     ("controlnet++/canny", "f1_of_row"): 0.3465,
     ("controlnet++/hed", "ms_ssim"): 0.7621,
     ("controlnet++/depth", "rmse_by_maximum"): 35.90,
+    ("controlnet++/segmentation", "miou_of_set"): 0.3255,
 }
 
 
@@ -57,8 +58,8 @@ def test_controlnet_plus_plus_samples_as_its_scripts_do() -> None:
             assert (sampling.sampler, sampling.steps, sampling.guidance_scale, sampling.seed) == ("unipc", 20, 7.5, 42)
             assert sampling.negative_prompt == "worst quality, low quality"
             assert (protocol.pictures_per_row, protocol.size, protocol.fid_of_groups) == (4, 512, True)
-            assert protocol.self_test is not None
-            assert protocol.self_test.controlnet.startswith("lllyasviel/control_v11")
+            assert (protocol.self_test is None) == bool(protocol.not_comparable)
+            assert protocol.self_test is None or protocol.self_test.controlnet.startswith("lllyasviel/control_v11p_")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -114,7 +115,7 @@ controlnet = "a"
 base = "b"
 dataset = "c"
 measure = "abs_rel"
-method = "d"
+method = "mine"
 """
 
 
@@ -149,12 +150,20 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         (("value = 0.1", "value = 2020-01-01"), "mine.toml"),
         (("abs_rel = [{", "abs_rel = { a = [{"), "mine.toml"),
         (('source = "nowhere"\n', ""), "no source"),
-        (("[published]", f"{SELF_TEST}[published]"), "d has no published abs_rel"),
     ],
 )
 def test_a_file_that_is_no_protocol(tmp_path: Path, change: tuple[str, str], message: str) -> None:
     with pytest.raises(MillError, match=message):
         own(tmp_path, GOOD.replace(*change))
+
+
+def test_a_self_test_needs_a_published_value_that_is_comparable(tmp_path: Path) -> None:
+    good = GOOD.replace("[published]", f"{SELF_TEST}[published]")
+    assert own(tmp_path, good).self_test is not None
+    with pytest.raises(MillError, match="abs_rel is not comparable"):
+        own(tmp_path, good.replace("[published]", '[not_comparable]\nabs_rel = "so"\n[published]'))
+    with pytest.raises(MillError, match="mine has no published abs_rel"):
+        own(tmp_path, good.replace('{ method = "mine"', '{ method = "yours"'))
 
 
 def test_a_protocol_that_is_not_there(tmp_path: Path) -> None:
