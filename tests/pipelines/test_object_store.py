@@ -31,7 +31,7 @@ from controlmill.pipelines.corpora.kinds import open_corpus
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.views.verify import verify
-from tests.helpers import SMALL, KeptResources, command, rows, scene, write_hostile, write_photos
+from tests.helpers import SMALL, KeptResources, command, digests, rows, scene, write_hostile, write_photos
 from tests.pipelines.corpora.hostile_server import plain, serving
 
 REQUEST = re.compile(r"(GET|HEAD|PUT|POST|DELETE) (\S+) HTTP")
@@ -181,6 +181,19 @@ def test_the_same_pictures_are_the_same_rows_from_any_kind_of_corpus(
         assert images[kind] == images["folder"]
         assert refused[kind] == refused["folder"]
     assert {reason for _, reason in refused["folder"]} == {"truncated", "not_an_image"}
+
+
+@pytest.mark.parametrize("words", [("export", "--to", "diffusers"), ("publish", "--license", "other", "some/name")])
+def test_a_dataset_on_a_store_is_exported_and_published_as_one_in_a_folder(
+    bucket: Bucket, dataset: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    name, *options = words
+    if not bucket.files.exists("bucket/copied/dataset.json"):
+        bucket.files.put(f"{dataset}/", "bucket/copied/", recursive=True)
+    for place, address in (("store", "s3://bucket/copied"), ("folder", str(dataset))):
+        done = command(name, address, str(tmp_path / place), *options)
+        assert done.returncode == 0, done.stderr
+    assert digests(tmp_path / "store") == digests(tmp_path / "folder")
 
 
 @pytest.mark.long
