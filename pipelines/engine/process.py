@@ -42,9 +42,12 @@ END_SECONDS = 5  # for the job's process to put its things away
 NO_MEMORY = ("MemoryError", "failed to map segment", "Cannot allocate memory", "error return without exception set")
 
 
-def shards_in_flight(devices: Iterable[str]) -> int:
-    """Shards that a worker has in flight: on a GPU two, so that it has work while one decodes, encodes or commits."""
-    return 2 if any(device.startswith("cuda") for device in devices) else 1
+def shards_in_flight(devices: Iterable[str], waits: bool) -> int:
+    """Shards that a worker has in flight: on a GPU two, so that it has work while one decodes, encodes or commits.
+
+    Where rows are waited for, two as well: the slowest answers of a shard do not hold up the next one.
+    """
+    return 2 if waits or any(device.startswith("cuda") for device in devices) else 1
 
 
 def meaning_of(lines: str) -> str:
@@ -202,7 +205,7 @@ class Resources:
 
     def in_flight(self, stage: Stage) -> int:
         """Shards of a stage that each worker has in flight; on a runner with options of its own, those decide."""
-        return shards_in_flight(stage.devices()) if self.process.engine.runner == EMBEDDED else 1
+        return shards_in_flight(stage.devices(), stage.waits) if self.process.engine.runner == EMBEDDED else 1
 
     def __enter__(self) -> Resources:
         return self

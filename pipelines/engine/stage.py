@@ -59,6 +59,11 @@ class Stage(ABC):
         """Where its networks run."""
         return ()
 
+    @property
+    def waits(self) -> bool:
+        """Whether its rows are waited for (downloads), so that a shard leaves its worker idle at times."""
+        return False
+
     def load(self, tables: Iterable[str], here: bool) -> None:  # noqa: B027 most need none
         """Load the networks that make some tables, to find out whether they can be.
 

@@ -158,6 +158,11 @@ class Ingest(ListedStage):
     name = "ingest"
 
     @property
+    def waits(self) -> bool:
+        """See :attr:`Stage.waits`."""
+        return self.corpus.most_at_once > 0
+
+    @property
     def kept(self) -> Mapping[str, str]:
         """Of the settings."""
         return dict(self.config.columns.kept)

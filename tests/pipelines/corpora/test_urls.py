@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ from hypothesis import strategies as st
 
 from controlmill.pipelines.corpora.columns import Columns
 from controlmill.pipelines.corpora.corpus import PassedOver
+from controlmill.pipelines.corpora.download_options import DownloadOptions
 from controlmill.pipelines.corpora.kinds import open_corpus
 from controlmill.pipelines.corpora.url_names import Prefix, fault_of
+from controlmill.pipelines.ingestion import ingest
 from controlmill.schemas.errors import MillError
-from tests.helpers import command, digests, make, rows, write_photos
-from tests.pipelines.corpora.hostile_server import plain, serving
+from tests.helpers import SMALL, KeptResources, command, digests, make, rows, write_photos
+from tests.pipelines.corpora.hostile_server import Handler, plain, serving
 
 ONE, TWO = "https://host.example/photos/a/1.jpg", "https://host.example/photos/b/2.jpg"
 
@@ -241,3 +245,23 @@ def test_urls_give_the_rows_that_their_files_give(tmp_path: Path) -> None:
         assert found == wanted
         assert len(found) == len(pictures)
     assert str(server.server_address[1]) not in (tmp_path / "urls" / "dataset.json").read_text()
+
+
+def test_a_slow_answer_does_not_hold_up_the_next_shard(tmp_path: Path) -> None:
+    """The first shard's picture is given when the second one's was asked for."""
+    (picture,) = (path.read_bytes() for path in write_photos(tmp_path / "photos", 1).rglob("*.jpg"))
+    asked = threading.Event()
+
+    def first(handler: Handler) -> None:
+        plain(200 if asked.wait(20) else 404, picture)(handler)
+
+    def second(handler: Handler) -> None:
+        asked.set()
+        plain(200, picture)(handler)
+
+    with serving({"/c/1.jpg": first, "/c/2.jpg": second}) as server:
+        (tmp_path / "urls.txt").write_text(f"{server.url}/c/1.jpg\n{server.url}/c/2.jpg\n")
+        config = replace(SMALL, downloads=DownloadOptions(timeout=60, allow_private_hosts=True))
+        with KeptResources(threads=1) as resources:
+            ingest(str(tmp_path / "urls.txt"), str(tmp_path / "dataset"), config, resources, shard_size=1)
+    assert [row["source"] for row in rows(tmp_path / "dataset", "images")] == ["1.jpg", "2.jpg"]

@@ -62,7 +62,7 @@ CHOICES = [*parse_conditions("canny"), Choice("cartoon", "met", f"{__name__}:Met
 @pytest.fixture
 def two(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU."""
-    monkeypatch.setattr(process, "shards_in_flight", lambda _: 2)
+    monkeypatch.setattr(process, "shards_in_flight", lambda *_: 2)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,8 @@ def test_of_two_shards_only_the_row_that_kills_their_process_is_refused(tmp_path
     [([], 1), (["cpu"], 1), (["mps"], 1), (["cuda"], 2), (["cuda:1"], 2), (["cpu", "cuda"], 2)],
 )
 def test_shards_in_flight_follow_from_where_networks_run(devices: list[str], shards: int) -> None:
-    assert shards_in_flight(devices) == shards
+    assert shards_in_flight(devices, waits=False) == shards
+    assert shards_in_flight(devices, waits=True) == 2
     stage = Annotate((), {}, {str(number): Placement(device) for number, device in enumerate(devices)})
     assert Resources().in_flight(stage) == shards
     assert Resources(Engine("FlinkRunner")).in_flight(stage) == 1

@@ -138,7 +138,7 @@ def test_killed_and_run_again_ends_in_the_same_bytes(plain: Path, encoded: Path,
 def test_two_shards_in_flight_make_the_same_bytes(
     plain: Path, encoded: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "shards_in_flight", lambda _: 2)
+    monkeypatch.setattr(process, "shards_in_flight", lambda *_: 2)
     folder = shutil.copytree(plain, tmp_path / "dataset")
     plan = plan_encode(str(folder), str(base), Placement(), 3, True, True, "fp32")
     with KeptResources(threads=1) as resources:
