@@ -30,6 +30,7 @@ from .download_limits import Claim, Connections, Memory
 from .download_options import DownloadOptions
 from .http_faults import NO_URL, MayPass, NotPublic, meaning, status_text
 from .http_headers import opt_out, retry_after
+from .network import Network
 from .url_names import fault_of
 
 MAX_REDIRECTS = 5
@@ -104,6 +105,7 @@ class Downloader:
     async def _open(self) -> None:
         self._connections = Connections(self.options.connections, self.options.connections_per_host)
         self._memory = Memory(BODY_BYTES)
+        self._network = Network()
         connector = aiohttp.TCPConnector(
             limit=0,  # Connections has it
             keepalive_timeout=1,  # a list of many hosts would hold a socket of each
@@ -137,6 +139,8 @@ class Downloader:
                     return finish(await self._try(url, max_bytes, claim), claim)
                 except MayPass as fault:
                     if tried == self.options.retries or (fault.after or 0) > LONGEST_WAIT:
+                        if fault.is_of_network:
+                            self._network.lost(_request_url(url).raw_authority)
                         raise fault.refused from None
                     await asyncio.sleep(max(self.options.retry_wait * 2**tried, fault.after or 0))
             raise AssertionError("the last try returns or raises")
@@ -164,6 +168,7 @@ class Downloader:
                 clock = _Clock(self._loop.time() + left, self.options.timeout, deadline)
                 clock.wind()
                 async with self._session.get(target, allow_redirects=False) as answer:
+                    self._network.answered()
                     self._check_allowed(answer)
                     if answer.status in REDIRECTS and "Location" in answer.headers:
                         return _redirected(target, answer.headers["Location"])

@@ -11,6 +11,7 @@ import aiohttp
 from controlmill.schemas.errors import Refused
 
 from ..engine.rows import JobFault
+from .network import CODES
 
 NO_URL = "no URL that can be asked for"
 PRIVATE = "its host is not at a public address; --allow-private-hosts allows it"
@@ -31,12 +32,19 @@ class NotPublic(OSError):
 
 
 class MayPass(Exception):
-    """What may go better another time, or else is refused; ``after``: seconds that the server asks to wait."""
+    """What may go better another time, or else is refused.
 
-    def __init__(self, refused: Refused, after: float | None = None) -> None:
+    Args:
+        refused: as what.
+        after: seconds that the server asks to wait.
+        is_of_network: whether it may be this machine's network that is down.
+    """
+
+    def __init__(self, refused: Refused, after: float | None = None, is_of_network: bool = False) -> None:
         super().__init__(refused.error)
         self.refused = refused
         self.after = after
+        self.is_of_network = is_of_network
 
 
 def meaning(error: aiohttp.ClientError) -> Refused | MayPass | JobFault:
@@ -53,7 +61,7 @@ def meaning(error: aiohttp.ClientError) -> Refused | MayPass | JobFault:
         lasting = Refused("refused_address", PRIVATE)
     elif isinstance(error, aiohttp.ClientConnectorDNSError) and code == socket.EAI_NONAME:
         lasting = Refused("http_error", "its host has no address")
-    return lasting or MayPass(_passing(error, code))
+    return lasting or MayPass(_passing(error, code), is_of_network=code in CODES)
 
 
 def _passing(error: aiohttp.ClientError, code: int | None) -> Refused:
