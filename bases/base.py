@@ -126,6 +126,10 @@ class Facts(ABC):
         """Sizes that a cache has to have, by their names in :class:`records.EncoderRecord`; no weights are read."""
 
     @abstractmethod
+    def fingerprint(self) -> str:
+        """See :meth:`Base.fingerprint`; no network is loaded."""
+
+    @abstractmethod
     def encoder_digest(self, table: str) -> str:
         """sha256 of all that decides what a cache holds; equal for equal weights, wherever they are stored."""
 

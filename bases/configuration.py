@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from controlmill.schemas.errors import MillError
+from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.fingerprint import sha256_file
 
-from .files import read_config
+from .files import read_config, weights_of_network
 
 TINY = Path(__file__).parent / "tiny"
 
@@ -70,3 +71,15 @@ def read_controlnet_config(folder: str) -> dict[str, Any]:
     if config.get("_class_name") != "ControlNetModel":
         raise MillError(f"{folder} holds a {config.get('_class_name')}, not a ControlNetModel")
     return config
+
+
+def weights_digests(folder: str) -> list[str]:
+    """sha256 of each file of weights of a ControlNet, or of a denoiser: a folder, or a repository on the hub.
+
+    Raises:
+        MillError: they cannot be had.
+    """
+    try:
+        return [sha256_file(path) for path in weights_of_network(folder, "diffusion_pytorch_model.safetensors")]
+    except (OSError, ValueError) as error:
+        raise MillError(f"{folder}: its weights cannot be had ({error_text(error)})") from error

@@ -116,6 +116,11 @@ class StableDiffusionFacts(Facts):
         width = self.text_encoder.get("hidden_size", digests.TEXT_SETTINGS["hidden_size"])
         return {"sha256": digest, "width": width, "tokens": tokenizer.model_max_length}
 
+    def fingerprint(self, tokenizer: Any = None) -> str:
+        """See :func:`digests.base_digest`; ``tokenizer`` is the base's where it is loaded already."""
+        configs = {"unet": self.unet, "vae": self.vae, "scheduler": self.scheduler}
+        return digests.base_digest(self.name, NETWORKS, configs, tokenizer or load_part(self.name, "tokenizer"))
+
     def start_reading(self) -> None:
         """See :meth:`base.Facts.start_reading`."""
         digests.start(self.name, NETWORKS)
@@ -380,7 +385,5 @@ class StableDiffusion(Base):
         return sampled
 
     def fingerprint(self) -> str:
-        """See :func:`digests.base_digest`."""
-        facts = self.facts
-        configs = {"unet": facts.unet, "vae": facts.vae, "scheduler": facts.scheduler}
-        return digests.base_digest(facts.name, NETWORKS, configs, self.tokenizer)
+        """See :meth:`StableDiffusionFacts.fingerprint`."""
+        return self.facts.fingerprint(self.tokenizer)

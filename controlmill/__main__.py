@@ -20,13 +20,18 @@ from controlmill.schemas.terminal.printing import printable
 from controlmill.schemas.views import commands as schema_commands
 from controlmill.training import commands as training_commands
 
+from . import evaluate as evaluate_command
+
 app = typer.Typer(
     name="controlmill",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (pipeline_commands, schema_commands, export_commands, training_commands, annotator_commands):
+for room in (
+    *(pipeline_commands, schema_commands, export_commands),
+    *(training_commands, evaluate_command, annotator_commands),
+):
     room.register(app)
 
 

@@ -29,6 +29,7 @@ from .engine.mend import check_committed, check_listing, look_at, mended, set_as
 from .engine.process import Resources
 from .engine.run_folder import Run, require_alone
 from .stages.ingest import Ingest, IngestConfig
+from .stages.listed import ListedStage
 
 MADE = ("images", "rejected")
 SAMPLED_SOURCES = 50
@@ -178,7 +179,7 @@ def make_images(
         stage = Ingest(given or corpus_of(dataset, number, downloads), IngestConfig.of(dataset, number))
         if given is None and segment.retries is None:
             _check_corpus(dataset, number, stage.corpus)
-        _set_lost_aside(dataset, stage, segment.range)
+        set_lost_aside(dataset, stage, segment.range)
         run_stage(dataset, stage, resources, rows, segment.range)
     finish_tables(dataset, dict.fromkeys(MADE, ()))
 
@@ -207,7 +208,7 @@ def corpus_of(
     return open_corpus(address, Columns(chosen.get("image column"), chosen.get("caption column"), kept), downloads)
 
 
-def _set_lost_aside(dataset: Dataset, stage: Ingest, shards: range) -> None:
+def set_lost_aside(dataset: Dataset, stage: ListedStage, shards: range) -> None:
     """Set damaged files aside. The images' file tells what was refused: where it is lost, both are made again."""
     set_aside(dataset, "images", check_committed(dataset, "images", stage.provenance(), shards))
     lost = (dataset.committed("rejected") - dataset.committed("images")).intersection(shards)

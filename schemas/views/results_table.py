@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.table import Table
 from rich.text import Text
 
@@ -13,30 +15,28 @@ from ..terminal.printing import printable
 def results_table(record: ResultsRecord) -> Table:
     """Measures with their 95 % intervals."""
     report = Table(box=None, header_style="bold", pad_edge=False)
-    columns = (
-        ("measure", "left"),
-        ("prompt", "left"),
-        ("value", "right"),
-        ("95 % interval", "left"),
-        ("rows", "right"),
-    )
-    for column, justify in columns:
-        report.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for column in ("measure", "better", "prompt", "value", "95 % interval", "rows"):
+        report.add_column(column, justify="right" if column in ("value", "rows") else "left", overflow="fold")
     for measure in record.measures:
-        better = "lower is better" if measure.lower_is_better else ""
+        better = "lower" if measure.lower_is_better else "higher"
         for value in measure.values:
-            _add(report, measure.measure, value.prompt_kind, number(value.value), interval(value), f"{value.rows:,}")
-        for published in measure.published:
-            deviation = f"± {number(published.deviation)}" if published.deviation is not None else ""
-            note = f" ({published.note})" if published.note else ""
-            _add(report, "", f"{published.method}, {published.source}{note}", number(published.value), deviation, "")
-        if better:
-            _add(report, "", better, "", "", "")
+            cells = measure.measure, better, value.prompt_kind, number(value.value), interval(value), f"{value.rows:,}"
+            report.add_row(*(Text(printable(cell)) for cell in cells))
     return report
 
 
-def _add(report: Table, *cells: str) -> None:
-    report.add_row(*(Text(printable(cell)) for cell in cells))
+def results_lines(record: ResultsRecord) -> Iterator[str]:
+    """What was published of each measure, and what is to be known of it, in lines."""
+    for measure in record.measures:
+        notes: dict[str, list[str]] = {}
+        for published in measure.published:
+            deviation = f" ± {number(published.deviation)}" if published.deviation is not None else ""
+            said = f"{published.method} {number(published.value)}{deviation} ({published.source})"
+            notes.setdefault(published.note, []).append(said)
+        for note, those in notes.items():
+            yield f"{measure.measure}, published: {', '.join(those)}{f'; {note}' if note else ''}"
+        if measure.note:
+            yield f"{measure.measure}: {measure.note}"
 
 
 def number(value: float | None) -> str:

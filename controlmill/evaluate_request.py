@@ -1,0 +1,264 @@
+"""What evaluate is asked for: its options resolved against the run, the dataset and the protocol, and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from controlmill.annotators.catalogue import Choice, check_licences, parse_condition, stored_choice
+from controlmill.annotators.plan import ForwardGroup, find_weights
+from controlmill.annotators.runtime.placement import Placement
+from controlmill.annotators.runtime.torch_device import resolve_device
+from controlmill.bases.configuration import location, read_controlnet_config
+from controlmill.bases.registry import read_facts
+from controlmill.evaluation.protocols.comparison import deviations, published_beside
+from controlmill.evaluation.protocols.protocol import Protocol, fitting, read_protocol
+from controlmill.evaluation.sampling.prompts import DEFAULT_PROMPT, PROMPT_KINDS
+from controlmill.pipelines.evaluation import Evaluation, table_sha256
+from controlmill.pipelines.networks import Placements
+from controlmill.pipelines.options import NetworkOptions
+from controlmill.pipelines.results.listing import ChosenRows, Layout
+from controlmill.pipelines.results.makers import GivenPictures, Maker, SampledPictures
+from controlmill.pipelines.results.sampling import Sampling, UsedControlNet
+from controlmill.pipelines.results.summary import Published
+from controlmill.pipelines.stages.judge import Judge, drawn_columns
+from controlmill.pipelines.stages.sample import AUTO, Captioner
+from controlmill.schemas.conditions import CONDITIONS, Condition
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.documents import made_of, plain
+from controlmill.schemas.fingerprint import fingerprint
+from controlmill.schemas.provenance import AnnotatorRecord
+from controlmill.schemas.snapshot import Snapshot
+from controlmill.schemas.tables import IMAGES
+from controlmill.training.data.selection import Filter, check_tables, segments_named, select
+from controlmill.training.run.record import RunRecord, read_run
+from controlmill.training.run.saved import controlnet_folder, steps_saved
+
+if TYPE_CHECKING:
+    from .evaluate import EvaluateOptions
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """What is evaluated, and what makes the pictures; of a self-test its measure, and whose published value that is."""
+
+    asked: Evaluation
+    maker: Maker
+    self_test: tuple[str, str] | None = None
+
+    def messages(self) -> Iterator[str]:
+        """What a user is to know before work starts, in lines."""
+        rows, layout = self.asked.rows, self.asked.layout
+        pictures = len(rows.places) * layout.pictures
+        kinds = f"{layout.pictures_per_row} for each of the prompts {', '.join(layout.prompts)}"
+        yield f"{self.maker.method}: {pictures:,} pictures for {len(rows.places):,} rows ({rows.text}), {kinds}"
+        yield from self.asked.judge.messages()
+
+
+def make_request(controlnet: str, address: str, results: str, options: EvaluateOptions) -> EvaluateRequest:
+    """Resolve and check everything; no network is loaded.
+
+    Raises:
+        MillError: the protocol does not fit the condition; the judge has no weights; a table is missing; the base takes
+            other sizes; the ControlNet belongs to another base.
+    """
+    protocol = read_protocol(options.protocol)
+    test = None
+    if options.self_test:
+        test = protocol.self_test
+        if test is None:
+            raise MillError(f"--self-test: the protocol {protocol.name} names no published ControlNet")
+        controlnet = controlnet or test.controlnet
+    record = read_run(Path(controlnet).expanduser()) if controlnet else None
+    source = Snapshot(Dataset.open(address))
+    table = options.condition or (record.config.condition if record else protocol.condition)
+    if not table:
+        raise MillError("--condition: say which table has the maps that are followed")
+    control = check_tables(source, [table])[table]
+    truth = options.truth or table
+    true_condition = check_tables(source, [truth])[truth]
+    measures = tuple(measure.name for measure in fitting(protocol, true_condition))
+    if not measures:
+        raise MillError(f"protocol {protocol.name} has no measure of {true_condition.name}: name a --truth of another")
+    layout = Layout(_prompts(protocol, options), options.pictures_per_row or protocol.pictures_per_row)
+    rows, shapes = _rows(source, table, truth, record, controlnet, options)
+    judge = _judge(source, true_condition, results, protocol, options)
+    published = _published(protocol, source, judge, layout, shapes, sampled=not options.pictures)
+    asked = Evaluation(rows, table, layout, protocol.name, judge, measures, published)
+    if options.pictures:
+        return EvaluateRequest(asked, GivenPictures(options.pictures.name, str(options.pictures)))
+    base = options.base or (record.config.base if record else test.base if test else "")
+    if not base:
+        raise MillError(f"--base: say which base model {controlnet} was trained for")
+    used = _controlnet(controlnet, record)
+    facts = read_facts(base)
+    facts.check_sizes(shapes)
+    if used.connection != "lite":
+        facts.check_controlnet(read_controlnet_config(used.address), controlnet)
+    device = resolve_device(options.device)
+    place = Placement(device, options.precision, options.batch_size or _begun_with(results) or BATCH)
+    sampling = Sampling(base, _published_name(location(base), base), (used,), protocol.sampling, place)
+    sampling.check()
+    captioner = _captioner(options, device) if AUTO in layout.prompts else None
+    texts: dict[str, str | None] = {"none": "", "default": DEFAULT_PROMPT, AUTO: None}
+    maker = SampledPictures(used.name, sampling, control, texts, DEFAULT_PROMPT, captioner)
+    return EvaluateRequest(asked, maker, (test.measure, test.method) if test else None)
+
+
+def _published(
+    protocol: Protocol,
+    source: Dataset,
+    judge: Judge,
+    layout: Layout,
+    shapes: Sequence[tuple[int, int]],
+    sampled: bool,
+) -> Published:
+    """What values are printed beside, with all that is done otherwise than the protocol says."""
+    index = source.index(judge.truth)
+    assert index is not None
+    (output,) = judge.outputs().values()
+    judged_by = made_of(AnnotatorRecord, plain(output.provenance["annotator"]))
+    settings = protocol.sampling if sampled else None
+    found = deviations(protocol, settings, layout.pictures_per_row, index.provenance.made_by, judged_by)
+    wanted = (protocol.size, protocol.size)
+    if protocol.size and (others := [shape for shape in shapes if shape != wanted]):
+        found.append(f"pictures of {others[0][1]}x{others[0][0]}, not {protocol.size}x{protocol.size}")
+    return Published(published_beside(protocol, found), {})
+
+
+def _prompts(protocol: Protocol, options: EvaluateOptions) -> tuple[str, ...]:
+    asked = tuple(word.strip() for word in options.prompts.split(",") if word.strip())
+    unknown = [word for word in asked if word not in PROMPT_KINDS]
+    if unknown or len(set(asked)) < len(asked):
+        raise MillError(f"--prompts {options.prompts}: some of {', '.join(PROMPT_KINDS)}, each once")
+    prompts = asked or tuple(protocol.prompts)
+    if options.pictures and len(prompts) > 1:
+        raise MillError("--pictures: say which one kind of prompt they were made with, --prompts user")
+    return prompts
+
+
+def _judge(source: Dataset, truth: Condition, results: str, protocol: Protocol, options: EvaluateOptions) -> Judge:
+    """The annotator of the pictures, with its weights found.
+
+    Raises:
+        MillError: it makes maps of another condition, or is not here.
+    """
+    index = source.index(truth.table)
+    assert index is not None
+    made = index.provenance.made_by
+    word = options.judge or protocol.judge
+    choice: Choice | None
+    if word:
+        try:
+            choice = parse_condition(word)
+        except ValueError as error:
+            raise MillError(f"--judge {word}: {error}") from error
+    else:
+        known = None if made.is_from_files else made.params or {}
+        choice = None if known is None else stored_choice(truth.table, made.condition, made.variant, known)
+        if choice is None:
+            raise MillError(f"{truth.table} was made by no annotator that is here: name a judge, --judge NAME=VARIANT")
+    if choice.condition != truth.name:
+        raise MillError(f"the judge {word} makes {choice.condition}, the true maps of {truth.table} are {truth.name}")
+    reading = made.reading
+    if reading and reading.label_set and reading.label_set.name != truth.label_set:
+        raise MillError(f"{truth.table} has classes of {reading.label_set.name}, the judge those of {truth.label_set}")
+    choice = replace(choice, own_name="" if truth.table == CONDITIONS[choice.condition].table else truth.table)
+    check_licences([choice], options.accept_license)
+    folder = str(options.weights) if options.weights else None
+    weights = {found.name: found for found in find_weights([choice], folder)}
+    groups = (ForwardGroup((choice,)),)
+    networks = NetworkOptions(options.weights, options.device, accept_license=options.accept_license)
+    places = Placements(networks, source.config.ingest.resolution, results)(groups, weights)
+    columns = source.footer(truth.table, 0).schema.names
+    drawn = drawn_columns(choice.build(), columns)
+    truth_sha256 = table_sha256(source, truth.table)
+    return Judge(groups, weights, places, source.storage.address, truth.table, truth_sha256, drawn)
+
+
+def _rows(
+    source: Snapshot, table: str, truth: str, record: RunRecord | None, controlnet: str, options: EvaluateOptions
+) -> tuple[ChosenRows, list[tuple[int, int]]]:
+    """The rows that are evaluated, ascending, and their shapes (height, width)."""
+    tables = list(dict.fromkeys((table, truth)))
+    own = record is not None and not options.all_rows and _is_dataset_of(source, record)
+    if own and record:
+        config = record.config
+        segments = segments_named(config.segments, source)
+        trained = Snapshot(source, segments.stop)
+        filters, first = [Filter.parse(text) for text in config.where], source.config.segments[segments[0]].first_shard
+        found = select(trained, tables, filters, config.held_out, first_shard=first).held_out
+        text = f"held out by {_name(controlnet)}"
+        if not len(found):
+            raise MillError(f"{controlnet} held no rows out: --all-rows evaluates those that it was trained on")
+    else:
+        found, text = select(source, tables).train, "all"
+    if options.rows and options.rows < len(found):
+        found = found[np.argsort(found["rank"], kind="stable")[: options.rows]]
+        text = f"{options.rows} of {text}" if own else f"{options.rows} of all"
+    found = np.sort(found, order=["shard", "row"])
+    shapes = sorted({(int(height), int(width)) for height, width in found[["height", "width"]].tolist()})
+    places = [(int(shard), int(row)) for shard, row in found[["shard", "row"]].tolist()]
+    return ChosenRows(source, places, text), shapes
+
+
+def _is_dataset_of(source: Snapshot, record: RunRecord) -> bool:
+    """Whether a run was trained on a dataset, which may have grown since."""
+    segments = segments_named(record.config.segments, source) if _has_segments(source, record) else range(0)
+    index = Snapshot(source, segments.stop).index(IMAGES) if segments else None
+    return index is not None and fingerprint(index.digests) == record.digests.get(IMAGES)
+
+
+def _has_segments(source: Snapshot, record: RunRecord) -> bool:
+    last = record.config.segments.partition("..")[2] or record.config.segments or "0"
+    return int(last) < len(source.config.segments)
+
+
+def _controlnet(controlnet: str, record: RunRecord | None) -> UsedControlNet:
+    folder = controlnet_folder(controlnet)
+    name = _name(controlnet)
+    if record is None:
+        return UsedControlNet(folder, name)
+    run, at = Path(controlnet).expanduser(), Path(folder)
+    saved = steps_saved(run)
+    unet = ""
+    if record.config.unlock != "none":
+        unet = str((at if at == run else at.parent) / "unet")
+    step = f" at step {saved[-1]}" if saved else ""
+    return UsedControlNet(folder, f"{name}{step}", record.config.connection, unet)
+
+
+def _name(address: str) -> str:
+    """What a ControlNet is called where it may be published: a folder's last name, or its name on the hub."""
+    path = Path(address).expanduser()
+    return path.resolve().name if path.exists() else address
+
+
+def _published_name(where: str, base: str) -> str:
+    return Path(where).name if Path(where).exists() and base != "tiny" else base
+
+
+def _captioner(options: EvaluateOptions, device: str) -> Captioner:
+    choice = parse_condition("caption")
+    folder = str(options.weights) if options.weights else None
+    weights = tuple(find_weights([choice], folder))
+    return Captioner(ForwardGroup((choice,)), weights, Placement(device, "fp32", options.batch_size or BATCH))
+
+
+def _begun_with(results: str) -> int:
+    """The batch that results were begun with, or 0."""
+    from controlmill.schemas.files.storage import Storage
+
+    if not Storage(results).exists("dataset.json"):
+        return 0
+    dataset = Dataset.open(results)
+    committed = dataset.committed(IMAGES)
+    samples = dataset.footer(IMAGES, min(committed)).provenance.samples if committed else None
+    return samples.sampler.placement.batch_size if samples and samples.sampler else 0

@@ -1,0 +1,212 @@
+"""Evaluate: pictures for the rows of a dataset, a judge's maps of them, scores, and what these come to.
+
+Results are a dataset like others, made by the same jobs: ``images`` (what was sampled, or given), the judge's table,
+``scores``, and ``results.json``. Everything that can be found wrong is found before anything is sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.documents import plain
+from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.fingerprint import differences, fingerprint
+from controlmill.schemas.provenance import NetworkRecord
+from controlmill.schemas.results import RESULTS, RESULTS_VERSION, ResultsRecord
+from controlmill.schemas.tables import IMAGES, SOURCES
+
+from .annotation import annotate
+from .corpora.corpus import Source, write_listing
+from .engine.console import finish_tables, run_stage
+from .engine.mend import check_listing, look_at, mended
+from .engine.process import Resources
+from .engine.run_folder import Run, require_alone
+from .engine.stage import Stage
+from .ingestion import set_lost_aside
+from .results.listing import PICTURES, SAMPLES, ChosenRows, Layout
+from .results.makers import Maker, results_config
+from .results.summary import Published, summarised
+from .stages.judge import Judge
+from .stages.listed import ListedStage
+from .stages.score import Score
+
+MADE = (IMAGES, "rejected")
+SAME_MODEL = "the judge is the network that made the true maps, so that its mistakes count as right"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is asked for, checked.
+
+    Args:
+        rows: for which rows of which dataset.
+        control: the table of the maps that the pictures are to follow.
+        layout: the pictures of a row.
+        protocol: its name.
+        judge: makes maps of the pictures; its ``truth`` is the table that these are compared with.
+        measures: by name.
+        published: what these are printed beside.
+    """
+
+    rows: ChosenRows
+    control: str
+    layout: Layout
+    protocol: str
+    judge: Judge
+    measures: tuple[str, ...]
+    published: Published
+
+    @property
+    def source(self) -> Dataset:
+        """The dataset whose rows they are."""
+        return self.rows.dataset
+
+    def samples(self) -> dict[str, object]:
+        """What the pictures are, as :class:`provenance.SamplesRecord` without what made them."""
+        return {
+            "source_sha256": table_sha256(self.source, IMAGES),
+            "condition": self.control,
+            "condition_sha256": table_sha256(self.source, self.control),
+            "protocol": self.protocol,
+            "prompts": list(self.layout.prompts),
+            "pictures_per_row": self.layout.pictures_per_row,
+        }
+
+
+def table_sha256(dataset: Dataset, table: str) -> str:
+    """Fingerprint of a complete table.
+
+    Raises:
+        MillError: it is not complete.
+    """
+    index = dataset.whole_index(table)
+    if index is None:
+        raise MillError(f"{table} of {dataset.storage.address} is not complete")
+    return fingerprint(index.digests)
+
+
+def evaluate(asked: Evaluation, maker: Maker, address: str, resources: Resources) -> ResultsRecord:
+    """Make the results, or go on with them, and sum them up.
+
+    Raises:
+        MillError: what is there was made for other rows, by another method or with other settings; pictures that are
+            given do not fit; see also :func:`console.run_stage`.
+    """
+    stage = maker.stage(asked.source, asked.samples())
+    results = _listed(asked, maker, stage, address)
+    set_lost_aside(results, stage, range(results.shards))
+    listed = results.whole_index(SOURCES)
+    assert listed is not None
+    run_stage(results, stage, resources, [entry.rows for entry in listed.shards])
+    finish_tables(results, dict.fromkeys(MADE, ()))
+    (judged,) = asked.judge.outputs()
+    _make(address, asked.judge, resources)
+    score = Score(
+        *(asked.measures, asked.source.condition(asked.judge.truth)),
+        *(judged, table_sha256(Dataset.open(address), judged)),
+        *(asked.source.storage.address, asked.judge.truth, table_sha256(asked.source, asked.judge.truth)),
+    )
+    _make(address, score, resources)
+    results = Dataset.open(address)
+    record = ResultsRecord(
+        version=RESULTS_VERSION,
+        method=maker.method,
+        protocol=asked.protocol,
+        source_sha256=table_sha256(asked.source, IMAGES),
+        control=asked.control,
+        truth=asked.judge.truth,
+        judged=judged,
+        pictures_per_row=asked.layout.pictures_per_row,
+        prompt_kinds=asked.layout.prompts,
+        measures=summarised(results, asked.measures, asked.layout.prompts, _with_notes(asked, results, judged)),
+    )
+    results.storage.write_json(RESULTS, record)
+    return record
+
+
+def check_results(asked: Evaluation, maker: Maker, address: str) -> Iterable[Source]:
+    """The listing of the results, made before anything is changed; nothing where one is there already.
+
+    Raises:
+        MillError: see :func:`evaluate`.
+    """
+    storage = Storage(address)
+    if not storage.exists("dataset.json"):
+        Dataset.check_free(storage)
+        return maker.listing(asked.rows, asked.layout)
+    dataset = mended(address)
+    config = results_config(asked.source).record()
+    kinds = {segment.corpus for segment in dataset.config.segments}
+    if dataset.config.ingest.columns != config.columns or not kinds <= {SAMPLES, PICTURES}:
+        raise MillError(f"{address} is a dataset, and no results of evaluate: choose another folder for the results")
+    if not dataset.config.segments:
+        return maker.listing(asked.rows, asked.layout)
+    check_listing(dataset)
+    before = {"made by": dataset.config.segments[0].corpus, **(dataset.config.segments[0].listed_with or {})}
+    _refuse(address, differences(before, {"made by": maker.kind, **asked.layout.listed_with(asked.rows)}))
+    wanted = maker.stage(asked.source, asked.samples()).provenance()
+    for made, _ in look_at(dataset, IMAGES).made:
+        _refuse(address, differences(plain(made), wanted))
+    return ()
+
+
+def _refuse(address: str, changed: Sequence[str]) -> None:
+    if changed:
+        raise MillError(
+            f"{address} holds other results; what differs:\n  " + "\n  ".join(changed) + "\nask for the same again, or "
+            "choose another folder"
+        )
+
+
+def _listed(asked: Evaluation, maker: Maker, stage: ListedStage, address: str) -> Dataset:
+    """The dataset of the results, with its listing."""
+    sources = check_results(asked, maker, address)
+    if not Storage(address).exists("dataset.json"):
+        Dataset.create(address, results_config(asked.source).record())
+    dataset = mended(address)
+    if not dataset.config.segments:
+        require_alone(dataset.storage)
+        dataset.drop(SOURCES)  # of a run that was cut off while it listed
+        run = Run.start(dataset.storage)
+        size = asked.layout.shard_size(len(asked.rows.places))
+        try:
+            segment = write_listing(dataset, run, iter(sources), maker.kind, shard_size=size)
+        finally:
+            run.end()
+        segment = replace(segment, listed_with=asked.layout.listed_with(asked.rows))
+        dataset.append([segment], [asked.source.storage.address])
+    if dataset.whole_index(SOURCES) is None:
+        dataset.finish(SOURCES, changed=())
+    return dataset
+
+
+def _make(address: str, stage: Stage, resources: Resources) -> None:
+    """Make a stage's table; one that was made in another way, or from other maps, is made anew."""
+    dataset = mended(address)
+    anew = []
+    for table, output in stage.outputs().items():
+        found = look_at(dataset, table) if dataset.committed(table) else None
+        if found and (found.stale or any(differences(plain(made), output.provenance) for made, _ in found.made)):
+            anew.append(table)
+    annotate(address, (stage,), resources, anew)
+
+
+def _with_notes(asked: Evaluation, results: Dataset, judged: str) -> Published:
+    """With a warning at each measure where judge and annotator are one model."""
+    judge, annotator = (
+        _network(dataset, table) for dataset, table in ((results, judged), (asked.source, asked.judge.truth))
+    )
+    if judge is None or judge != annotator:
+        return asked.published
+    notes = {
+        name: "; ".join(filter(None, (asked.published.notes.get(name, ""), SAME_MODEL))) for name in asked.measures
+    }
+    return replace(asked.published, notes=notes)
+
+
+def _network(dataset: Dataset, table: str) -> NetworkRecord | None:
+    index = dataset.index(table)
+    return index.provenance.made_by.network if index else None

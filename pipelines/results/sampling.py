@@ -1,0 +1,169 @@
+"""What samples pictures in a job: a base with ControlNets, loaded once per process, and how provenance describes it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from controlmill.annotators.runtime.placement import Placement
+from controlmill.bases.configuration import Connection, weights_digests
+from controlmill.bases.registry import read_facts
+from controlmill.evaluation.sampling.settings import SamplingSettings
+from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.fingerprint import fingerprint, package_versions
+from controlmill.schemas.views.lookup import Place
+
+from ..engine.rows import JobFault, is_out_of_memory
+from ..engine.worker import this_worker
+
+VERSION = 1
+PACKAGES = ("torch", "diffusers", "transformers", "numpy", "opencv")
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@dataclass(frozen=True)
+class UsedControlNet:
+    """A ControlNet that pictures are sampled with.
+
+    Args:
+        address: its folder, or name on the hub.
+        name: as it may be published.
+        connection: how it joins the base.
+        unet: the folder of a denoiser that was trained with it; "": the base's own.
+        strength: a factor on what it adds.
+    """
+
+    address: str
+    name: str
+    connection: Connection = "zero"
+    unet: str = ""
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Picklable: what it needs is loaded where it works.
+
+    Args:
+        base: a base, as a user names it, and ``base_name`` as it may be published.
+        controlnets: none for the base alone.
+        settings: of the sampler.
+        place: where it runs; its batch is always full.
+    """
+
+    base: str
+    base_name: str
+    controlnets: tuple[UsedControlNet, ...]
+    settings: SamplingSettings
+    place: Placement
+
+    def check(self) -> None:
+        """Raise MillError where the settings are not those of plain DDIM."""
+        settings = self.settings
+        plain = SamplingSettings(steps=settings.steps, guidance_scale=settings.guidance_scale, seed=settings.seed)
+        changed = [name for name, value in asdict(settings).items() if value != getattr(plain, name)]
+        if changed:
+            raise MillError(f"evaluate samples with DDIM alone: the protocol's {', '.join(changed)} cannot be had")
+
+    def described(self) -> dict[str, Any]:
+        """As :class:`provenance.SamplerRecord`, from the files that are here."""
+        return {
+            "version": VERSION,
+            "base": self.base_name,
+            "base_sha256": _base_digest(self.base),
+            "controlnets": [
+                {"name": one.name, "sha256": controlnet_digest(one), "strength": one.strength}
+                for one in self.controlnets
+            ],
+            "settings": asdict(self.settings),
+            "packages": package_versions(*PACKAGES),
+            "placement": self.place.provenance(),
+        }
+
+    def prepare(self) -> Any:
+        """Load everything, once per process.
+
+        Raises:
+            JobFault: it cannot be loaded.
+        """
+        worker = this_worker()
+        try:
+            return worker.once(("sampling", self), lambda: self._load(worker.prepare(self.place)))
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            text = str(error) if isinstance(error, MillError) else error_text(error)
+            raise JobFault(f"what samples the pictures cannot be loaded: {text}") from error
+
+    def sample(
+        self, prompts: Sequence[str], controls: np.ndarray, places: Sequence[Place], samples: Sequence[int]
+    ) -> list[np.ndarray]:
+        """A full batch of pictures of one size.
+
+        Args:
+            prompts: of each.
+            controls: maps, float32 (N, 3, H, W) in 0 to 1.
+            places: the rows, and ``samples`` which of their pictures each is: together they draw the noise.
+
+        Returns:
+            uint8 (H, W, 3) each.
+        """
+        import torch
+
+        from controlmill.evaluation.sampling import sample_pictures, start_noise
+
+        base, controlnets = self.prepare()
+        height, width = controls.shape[2:]
+        noise = torch.cat(
+            [
+                start_noise(base, [(place[0] + 1000003 * sample, place[1])], self.settings.seed, height, width)
+                for place, sample in zip(places, samples, strict=True)
+            ]
+        )
+        settings = self.settings
+        return sample_pictures(
+            base,
+            controlnets[0] if controlnets else None,
+            prompts,
+            controls,
+            noise,
+            settings.steps,
+            settings.guidance_scale or base.guidance,
+            self.place.batch_size,
+        )
+
+    def _load(self, place: Placement) -> Any:
+        import torch
+        from safetensors.torch import load_file
+
+        from controlmill.bases.registry import load_base
+
+        base = load_base(self.base, torch.device(place.device), place.dtype)
+        loaded = []
+        for one in self.controlnets:
+            if one.unet:
+                base.denoiser.load_state_dict(load_file(f"{one.unet}/{WEIGHTS}"))
+            loaded.append(base.load_controlnet(one.address, one.connection).to(base.device))
+        return base, loaded
+
+
+@functools.cache
+def _base_digest(base: str) -> str:
+    return read_facts(base).fingerprint()
+
+
+@functools.cache
+def controlnet_digest(controlnet: UsedControlNet) -> str:
+    """sha256 of a ControlNet's files of weights, and of the denoiser's that was trained with it.
+
+    Raises:
+        MillError: they cannot be had.
+    """
+    digests = [
+        digest for folder in (controlnet.address, controlnet.unet) if folder for digest in weights_digests(folder)
+    ]
+    return digests[0] if len(digests) == 1 else fingerprint(digests)

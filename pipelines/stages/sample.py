@@ -1,0 +1,225 @@
+"""Sample: a ControlNet's pictures for rows of another dataset, as the ``images`` of results.
+
+A stage like ingest's: what is listed is a picture that is to be made, for a row, with a prompt. What cannot be made (a
+map that cannot be decoded) is refused and costs its own pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from controlmill.annotators.loading import load_network, provenance
+from controlmill.annotators.plan import ForwardGroup
+from controlmill.annotators.runtime.placement import Placement
+from controlmill.annotators.runtime.weights import Found
+from controlmill.schemas.conditions import Condition
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.fingerprint import row_key, sha256_bytes
+from controlmill.schemas.images.codecs import decode_map, encode_map
+from controlmill.schemas.maps.transforms import control_image
+from controlmill.schemas.results import OF_ROW, OF_SHARD, PROMPT_KIND, RESULT_COLUMNS, SAMPLE
+from controlmill.schemas.tables import IMAGES
+from controlmill.schemas.views.lookup import Place, rows_at
+
+from ..corpora.corpus import Source
+from ..engine.rows import BatchStep
+from ..engine.worker import this_worker
+from ..results.listing import listed_columns
+from ..results.sampling import Sampling
+from .ingest import IngestConfig
+from .listed import ListedStage
+
+AUTO = "auto"  # the kind of prompt that is said of a picture sampled before
+
+
+class ToSample(NamedTuple):
+    """A picture that is to be made: what was listed, and the row's map as it is stored."""
+
+    source: Source
+    columns: Mapping[str, Any]
+    height: int
+    width: int
+    map: bytes
+
+    @property
+    def place(self) -> Place:
+        """Of the row."""
+        return self.columns[OF_SHARD], self.columns[OF_ROW]
+
+
+class Drawn(NamedTuple):
+    """What was made: a picture, uint8 (H, W, 3), and the prompt that it was made with."""
+
+    picture: np.ndarray
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """What says the automatic prompts: an annotator of captions, alone in its group, with its weights and its place."""
+
+    group: ForwardGroup
+    weights: tuple[Found, ...]
+    place: Placement
+
+    def described(self) -> dict[str, Any]:
+        """As provenance says it."""
+        (annotator,) = self.group.annotators()
+        return provenance(annotator, {found.name: found for found in self.weights}, self.place)
+
+    def captions(self, pictures: Sequence[np.ndarray]) -> list[str]:
+        """Of pictures, as many as its batch."""
+        worker = this_worker()
+        kind = self.group.network()
+        assert kind is not None
+        weights = {found.name: found for found in self.weights}
+        key = ("captioner", self)
+        network = worker.once(key, lambda: load_network(kind, weights, worker.prepare(self.place)))
+        (annotator,) = self.group.annotators()
+        outputs = network.forward([network.preprocess(picture) for picture in pictures])
+        texts = []
+        for picture, output in zip(pictures, outputs, strict=True):
+            texts.append(str(annotator.annotate(picture, network.postprocess(output, picture), {}).map))
+        return texts
+
+
+@dataclass(frozen=True)
+class SampleStep(BatchStep):
+    """A listed picture → its row of ``images``.
+
+    Args:
+        sampling: what samples.
+        condition: of the maps.
+        captioner: where automatic prompts are asked for.
+        default_prompt: of the picture that an automatic prompt is said of.
+    """
+
+    sampling: Sampling
+    condition: Condition
+    captioner: Captioner | None
+    default_prompt: str
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures that are sampled at a time."""
+        return self.sampling.place.batch_size
+
+    def cost(self, row: ToSample) -> int:
+        """The map as the ControlNet sees it, and the picture."""
+        return row.width * row.height * 20
+
+    def load(self, row: ToSample) -> tuple[ToSample, np.ndarray]:
+        """With the map, float32 (3, H, W).
+
+        Raises:
+            ValueError: it cannot be decoded.
+        """
+        array = decode_map(self.condition.kind, row.map, (row.height, row.width))
+        return row, control_image(self.condition, array)
+
+    def shape(self, item: tuple[ToSample, np.ndarray]) -> Hashable:
+        """(height, width), and whether the prompt is to be said first."""
+        row, control = item
+        return (*control.shape[1:], row.columns[PROMPT_KIND] == AUTO)
+
+    def forward(self, items: list[tuple[ToSample, np.ndarray]]) -> list[Drawn]:
+        """Of a full batch."""
+        rows = [row for row, _ in items]
+        controls = np.stack([control for _, control in items])
+        prompts = [row.source.caption or "" for row in rows]
+        places, samples = [row.place for row in rows], [row.columns[SAMPLE] for row in rows]
+        with this_worker().forward_lock:
+            if rows[0].columns[PROMPT_KIND] == AUTO:
+                assert self.captioner is not None
+                before = self.sampling.sample([self.default_prompt] * len(rows), controls, places, samples)
+                prompts = self.captioner.captions(before)
+            pictures = self.sampling.sample(prompts, controls, places, samples)
+        return [Drawn(picture, prompt) for picture, prompt in zip(pictures, prompts, strict=True)]
+
+    def finish(self, row: ToSample, item: Any, output: Drawn) -> dict[str, Any]:
+        """The row of ``images``."""
+        data = encode_map("rgb", output.picture, (row.height, row.width))
+        digest = sha256_bytes(data)
+        key = row_key(row.source.source, digest)
+        return {
+            "key": key,
+            "source": row.source.source,
+            "image": {"bytes": data, "path": f"{key}.png"},
+            "width": row.width,
+            "height": row.height,
+            "original_width": row.width,
+            "original_height": row.height,
+            "crop_x": 0,
+            "crop_y": 0,
+            "crop_w": row.width,
+            "crop_h": row.height,
+            "sha256": digest,
+            "several": False,
+            "caption": output.prompt,
+            "caption_error": None,
+            **row.columns,
+        }
+
+
+@dataclass(frozen=True)
+class Sample(ListedStage):
+    """The stage.
+
+    Args:
+        source: address of the dataset whose maps the pictures follow.
+        sampling: what samples them.
+        condition: of the maps.
+        config: of the images of the results.
+        samples: what the pictures are, as provenance says it, without what samples them.
+        default_prompt, captioner: see :class:`SampleStep`.
+    """
+
+    source: str
+    sampling: Sampling
+    condition: Condition
+    config: IngestConfig
+    samples: Mapping[str, Any]
+    default_prompt: str
+    captioner: Captioner | None = None
+
+    name = "sample"
+
+    @property
+    def kept(self) -> Mapping[str, str]:
+        """Which row, picture and prompt it is."""
+        return RESULT_COLUMNS
+
+    def provenance(self) -> dict[str, Any]:
+        """What all images of the results share."""
+        sampler = self.sampling.described()
+        if self.captioner:
+            sampler["captioner"] = self.captioner.described()
+        ingest = self.config.provenance()
+        return {"table": IMAGES, "kind": IMAGES, "ingest": ingest, "samples": {**self.samples, "sampler": sampler}}
+
+    def devices(self) -> list[str]:
+        """Where the base is."""
+        return [self.sampling.place.device]
+
+    def load(self, tables: Iterable[str], here: bool) -> None:
+        """The base and the ControlNets."""
+        self.sampling.prepare()
+
+    def step(self) -> SampleStep:
+        """What is loaded is loaded before the first row."""
+        self.sampling.prepare()
+        return SampleStep(self.sampling, self.condition, self.captioner, self.default_prompt)
+
+    def rows(self, sources: Sequence[Source]) -> Iterator[ToSample]:
+        """Each with the map of its row; a row group is read at a time."""
+        listed = [(source, listed_columns(source)) for source in sources]
+        places = [(columns[OF_SHARD], columns[OF_ROW]) for _, columns in listed]
+        table = self.condition.table
+        wanted = {IMAGES: ["width", "height"], table: ["map"]}
+        for (source, columns), row in zip(listed, rows_at(Dataset.open(self.source), wanted, places), strict=True):
+            data = (row[table]["map"] or {}).get("bytes") or b""
+            yield ToSample(source, columns, row[IMAGES]["height"], row[IMAGES]["width"], data)
