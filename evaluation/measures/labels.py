@@ -31,10 +31,10 @@ def miou_of_areas(parts: Sequence[Part]) -> float:
 
     A class that was found though no picture has it counts with 0. NaN where there is no class at all.
     """
-    rows = np.concatenate([np.asarray(part, float).reshape(-1, AREAS) for part in [(), *parts]])
-    sums = np.zeros((VOID + 1, AREAS - 1))
-    np.add.at(sums, rows[:, 0].astype(int), rows[:, 1:])
-    both, union = sums[:, 0], sums[:, 1] + sums[:, 2] - sums[:, 0]
+    rows = np.concatenate([np.empty(0), *parts]).reshape(-1, AREAS)
+    ids = rows[:, 0].astype(int)
+    both, ours, theirs = (np.bincount(ids, rows[:, column], VOID + 1) for column in range(1, AREAS))
+    union = ours + theirs - both
     there = union > 0
     return float((both[there] / union[there]).mean()) if there.any() else float("nan")
 

@@ -71,10 +71,12 @@ def similarity(found: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 def average_precision(parts: Sequence[Part]) -> float:
     """AP, 0 to 1, of the :func:`matches` of several pictures; NaN where no picture has a true person."""
-    wanted = sum(part[0] for part in parts)
+    numbers = np.concatenate([np.empty(0), *parts])
+    starts = np.cumsum([0, *map(len, parts)])[:-1]
+    wanted = numbers[starts].sum()
     if not wanted:
         return float("nan")
-    people = np.concatenate([np.asarray(part[1:], float).reshape(-1, 2) for part in parts])
+    people = np.delete(numbers, starts).reshape(-1, 2)
     people = people[np.argsort(-people[:, 0], kind="stable")]
     right = people[:, 1].astype(int)[None] >> np.arange(len(THRESHOLDS))[:, None] & 1  # (thresholds, found)
     recall = np.cumsum(right, axis=1) / wanted
