@@ -11,6 +11,7 @@ from controlmill.annotators.runtime.torch_device import resolve_device
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.provenance import PlacementRecord
+from controlmill.schemas.views.behind import behind_lines
 
 from .engine.stage import Plan
 from .options import NetworkOptions
@@ -47,7 +48,8 @@ def plan_stored(dataset: Dataset, options: NetworkOptions, redo: Sequence[str] =
         if choice:
             made.setdefault(record.placement, []).append(choice)
     if not made:
-        raise MillError("no finished table was made by an annotator: say what to make, --conditions canny,hed")
+        lines = ["no finished table was made by an annotator: say what to make, --conditions canny,hed"]
+        raise MillError("\n".join([*lines, *behind_lines(dataset)]))
     check_licences([choice for choices in made.values() for choice in choices], options.accept_license)
     return tuple(_stage(place, choices, options) for place, choices in made.items())
 

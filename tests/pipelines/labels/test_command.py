@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.views.behind import behind_lines
 from controlmill.schemas.views.verify import verify
-from tests.helpers import command, rows
+from tests.helpers import command, digests, rows
 from tests.pipelines.labels.labelled import quarters, save
 
 NAMES = ("training/ADE_train_00000001", "training/ADE_train_00000002", "validation/ADE_val_00000001")
@@ -60,3 +61,43 @@ def test_labels_of_other_pictures_are_an_error(corpus: Path, tmp_path: Path) -> 
     ended = command("labels", str(corpus / "dataset"), "segmentation", str(tmp_path))
     assert ended.returncode == 1
     assert "none of 3 pictures has one of the 1 labels" in ended.stderr
+
+
+def test_labels_of_pictures_that_were_added_come_in_with_the_same_command(tmp_path: Path) -> None:
+    """Old files stay as they are, and all is as if every picture had been there from the beginning."""
+    photos, dataset, once = (tmp_path / name for name in ("images", "dataset", "once"))
+    ingest, labels = ("--resolution", "64", "--min-side", "16", "--shard-size", "2"), tmp_path / "annotations"
+
+    def add(numbers: Sequence[int], labelled: Sequence[int]) -> None:
+        for number in numbers:
+            save(photos / f"ADE_train_{number:08d}.png", np.full((64, 64, 3), 40 * number, np.uint8))
+        for number in labelled:
+            save(labels / f"ADE_train_{number:08d}.png", quarters((1, number, 3, 0), 64))
+
+    def run(*words: str | Path, status: int = 0) -> str:
+        ended = command(*map(str, words))
+        assert ended.returncode == status, ended.stderr
+        return ended.stderr
+
+    add((1, 2), (1, 2))
+    run("ingest", photos, dataset, *ingest)
+    run("labels", dataset, "segmentation", labels)
+    before = digests(dataset)
+    add((3, 4), (3,))
+    hint = (
+        f"behind, because pictures were added since: segmentation; bring up to date with: controlmill labels {dataset}"
+    )
+    assert hint in run("extend", dataset, photos)
+    assert hint in run("annotate", dataset, status=1)
+    said = run("labels", dataset, "segmentation", labels)
+    assert "3 of 4 pictures have a label" in said
+    assert "behind" not in said
+    after = digests(dataset)
+    old = [name for name in before if name.endswith(".parquet")]
+    assert {name: after[name] for name in old} == {name: before[name] for name in old}
+    run("ingest", photos, once, *ingest)
+    run("labels", once, "segmentation", labels)
+    whole = digests(once)
+    tables = [name for name in whole if not name.startswith(("dataset.json", "_local.json"))]
+    assert {name: after[name] for name in tables} == {name: whole[name] for name in tables}
+    assert not list(verify(Dataset.open(dataset)))
