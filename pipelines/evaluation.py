@@ -15,7 +15,7 @@ from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.fingerprint import differences, fingerprint
 from controlmill.schemas.provenance import NetworkRecord
-from controlmill.schemas.results import RESULTS, RESULTS_VERSION, ResultsRecord
+from controlmill.schemas.results import PICTURES, RESULTS, RESULTS_VERSION, SAMPLES, ResultsRecord
 from controlmill.schemas.tables import IMAGES, SOURCES
 
 from .annotation import annotate
@@ -26,7 +26,7 @@ from .engine.process import Resources
 from .engine.run_folder import Run, require_alone
 from .engine.stage import Stage
 from .ingestion import set_lost_aside
-from .results.listing import PICTURES, SAMPLES, ChosenRows, Layout
+from .results.listing import ChosenRows, Layout
 from .results.makers import Maker, results_config
 from .results.summary import Published, summarised
 from .stages.judge import Judge

@@ -28,6 +28,7 @@ from controlmill.schemas.tables import REJECTED, SOURCES
 
 from .corpora.corpus import Corpus, PassedOver, Source, batched, write_listing
 from .corpora.download_options import DownloadOptions
+from .corpora.kinds import check_kind
 from .engine.mend import check_listing, mended
 from .engine.process import Resources
 from .engine.run_folder import Run, require_alone
@@ -155,6 +156,8 @@ def _dataset_to_grow(address: str) -> Dataset:
     dataset = mended(address)
     if not dataset.config.segments:
         raise MillError(f"{address} has nothing listed yet: run the ingest command again to go on with it")
+    for segment in dataset.config.segments:
+        check_kind(segment.corpus, address)
     require_alone(dataset.storage)
     _drop_unlisted(dataset)
     check_listing(dataset)

@@ -17,6 +17,7 @@ from .files.documents import FORBID
 RESULTS = "results.json"
 OF_SHARD, OF_ROW, SAMPLE, PROMPT_KIND = "of_shard", "of_row", "sample", "prompt_kind"  # columns of a results' images
 RESULT_COLUMNS = {OF_SHARD: "int32", OF_ROW: "int32", SAMPLE: "int32", PROMPT_KIND: "string"}  # with Arrow types
+SAMPLES, PICTURES = "samples", "pictures"  # what results are listed from: made here, or given
 RESULTS_VERSION = 1
 ProtocolName = Annotated[str, Field(pattern="^[A-Za-z0-9_.+/=-]{1,64}$")]  # controlnet++/canny
 

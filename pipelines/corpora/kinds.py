@@ -6,6 +6,7 @@ import os
 import posixpath
 
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.results import PICTURES, SAMPLES
 
 from .columns import Columns
 from .corpus import Corpus
@@ -75,8 +76,10 @@ def check_kind(kind: str, address: str) -> None:
     """Whether this version knows the kind of corpus that a dataset's segment was listed from.
 
     Raises:
-        MillError: it does not; ``address`` is that of the dataset.
+        MillError: it does not, or the dataset is one of results; ``address`` is the dataset's.
     """
+    if kind in (SAMPLES, PICTURES):
+        raise MillError(f"{address} are results of controlmill evaluate, which goes on with them: they do not grow")
     if kind not in KINDS:
         raise MillError(
             f"{address} was listed from a corpus of kind {kind}, which this ControlMill does not read "

@@ -17,7 +17,6 @@ from controlmill.schemas.views.lookup import Place, rows_at
 
 from ..corpora.corpus import LARGEST_SHARD, SHARDS, Source
 
-SAMPLES, PICTURES = "samples", "pictures"  # the kinds of corpora that results are listed from
 STEP = 16  # pictures: full batches
 
 

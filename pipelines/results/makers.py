@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.images.formats import Limits
-from controlmill.schemas.results import RESULT_COLUMNS
+from controlmill.schemas.results import PICTURES, RESULT_COLUMNS, SAMPLES
 
 from ..corpora.columns import Columns
 from ..corpora.corpus import Source
@@ -19,7 +19,7 @@ from ..corpora.folder import FolderCorpus
 from ..stages.ingest import Ingest, IngestConfig
 from ..stages.listed import ListedStage
 from ..stages.sample import Captioner, Sample
-from .listing import PICTURES, SAMPLES, ChosenRows, Layout, sample_sources
+from .listing import ChosenRows, Layout, sample_sources
 from .pictures import match
 from .sampling import Sampling
 

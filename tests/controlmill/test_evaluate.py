@@ -164,6 +164,13 @@ def test_other_results_are_not_mixed_with_what_is_there(
     assert digests(results) == before
 
 
+def test_results_do_not_grow(results: Path, photos: Path) -> None:
+    for words in (["extend", str(results), str(photos)], ["retry", str(results)]):
+        ended = command(*words)
+        assert ended.returncode == 1
+        assert "are results of controlmill evaluate" in ended.stderr
+
+
 def test_a_self_test_says_whether_the_published_value_came_out(
     scenes_folder: Path, protocol: Path, results: Path, tmp_path: Path
 ) -> None:
