@@ -35,8 +35,9 @@ class WeightsFile:
     ``remote`` is the name on the hub where it is not ``name`` (many repositories call their file model.safetensors).
     ``sha256`` None means that no sum could be confirmed: the revision still pins the file, and the sum of what was
     used is recorded. ``package`` are other weights for the same network; they are used where that package is installed
-    and neither the local folder nor the hub's cache has the file. ``why`` is set on a file that is missing: what became
-    of asking the hub for it.
+    and neither the local folder nor the hub's cache has the file. ``url`` is where a file is published that its authors
+    do not keep on the hub (``repo`` is then a name for it): it is fetched by hand. ``why`` is set on a file that is
+    missing: what became of asking the hub for it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class WeightsFile:
     licence: str
     package: PackageWeights | None = None
     remote: str | None = None
+    url: str = ""
     why: str = field(default="", compare=False)
 
     @property
@@ -86,7 +88,7 @@ def find(
     found, missing = [], []
     for file in files:
         own, packaged, why = _in_folder(file, folder), None, ""
-        path = own or hub.cached(file.repo, file.hub_name, file.revision)
+        path = own or (None if file.url else hub.cached(file.repo, file.hub_name, file.revision))
         if path is None:
             packaged = _in_package(file)
         if not (path or packaged) and download:
@@ -124,6 +126,8 @@ def fetch(files: Iterable[WeightsFile]) -> list[Found]:
 
 def _from_hub(file: WeightsFile) -> tuple[Path | None, str]:
     """(the file, of the hub's cache or fetched, or None; why there is none)."""
+    if file.url:
+        return None, "its authors do not keep it there"
     try:
         return hub.file_of(file.repo, file.hub_name, file.revision), ""
     except hub.Unavailable as error:
@@ -135,7 +139,7 @@ def missing_message(missing: Sequence[tuple[str, WeightsFile]], folder: str | No
     lines = ["these weights were not found on this machine, and the hub did not give them:"]
     for conditions, file in missing:
         lines.append(f"  {conditions}: {file.name} ({file.megabytes:.0f} MB, {file.licence})")
-        fetched = f"{file.hub_name} of {file.repo} at revision {file.revision}"
+        fetched = file.url or f"{file.hub_name} of {file.repo} at revision {file.revision}"
         lines.append(f"      from a folder: fetch {fetched} as FOLDER/{file.name}, then --weights FOLDER")
         if file.why:
             lines.append(f"      the hub: {file.why}")

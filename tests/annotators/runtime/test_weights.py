@@ -110,3 +110,15 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     files = {file.name: tmp_path / file.name for file in SegFormer.weights}
     with pytest.raises(MillError, match="does not fit SegformerForSemanticSegmentation"):
         SegFormer(files, Placement())
+
+
+def test_a_file_that_is_not_on_the_hub_is_fetched_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub is not asked, and the message says where the file is."""
+    monkeypatch.setattr(hub, "cached", lambda *_: pytest.fail("the hub's cache was asked"))
+    monkeypatch.setattr(hub, "file_of", lambda *_: pytest.fail("the hub was asked"))
+    file = WeightsFile("w.pth", "someone/a", "v1", "1" * 64, 1.0, "MIT", url="https://example.org/w.pth")
+    found, missing = weights.find([file], str(tmp_path))
+    assert found == []
+    assert "from a folder: fetch https://example.org/w.pth as FOLDER/w.pth" in weights.missing_message(
+        [("features", missing[0])], None
+    )
