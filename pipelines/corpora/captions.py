@@ -1,4 +1,4 @@
-"""Captions: what a text or a JSON file beside a picture says, and how such text is decoded.
+"""Captions and columns: what a text or a JSON file beside a picture says, and how such text is decoded.
 
 None is no caption; what is there and not understood is an error that says so.
 """
@@ -9,10 +9,11 @@ import codecs
 import errno
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .columns import Columns
 from .files import read_regular
 
 ENDINGS = (".txt", ".caption", ".json")  # looked for in this order, in the spellings that the folder holds
@@ -27,7 +28,15 @@ BYTE_ORDER_MARKS = {  # UTF-32's begin as UTF-16's
 }
 
 
-def caption_beside(picture: Path, texts: str | None, read: Callable[[Path, int], bytes] = read_regular) -> str | None:
+Read = Callable[[Path, int], bytes]  # up to so many bytes of a file, and one more
+
+
+def caption_beside(
+    picture: Path,
+    texts: str | None,
+    read: Read = read_regular,
+    columns: Columns = Columns(),  # noqa: B008 it is frozen
+) -> str | None:
     """The caption beside a picture: ``name.txt``, ``name.caption`` or ``name.json``, or ``name.png.txt``…
 
     The first that says something counts: an empty file is none.
@@ -36,12 +45,47 @@ def caption_beside(picture: Path, texts: str | None, read: Callable[[Path, int],
         picture: the picture's path.
         texts: endings of the text files in its folder, as spelt there, separated by spaces; those with a ``+`` stand
             after the picture's whole name.
-        read: gives up to so many bytes of a file, and one more.
+        read: how files are read.
+        columns: which field of a JSON file is the caption, and which are kept beside it.
 
     Raises:
         ValueError: a file is there but cannot be read as a caption; with its name.
         OSError: it cannot be read at all.
     """
+    for name, data in _files_beside(picture, texts, read):
+        try:
+            said = caption_of_file(data, name.lower().endswith(".json"), columns)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        if said:
+            return said
+    return None
+
+
+def fields_beside(
+    picture: Path, texts: str | None, names: Collection[str], read: Read = read_regular
+) -> dict[str, Any]:
+    """Fields of the JSON files beside a picture, ``name.png.json`` before ``name.json``; none of one that is no object.
+
+    Args:
+        picture: the picture's path.
+        texts: see :func:`caption_beside`.
+        names: of the fields.
+        read: how files are read.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    found: dict[str, Any] = {}
+    endings = " ".join(ending for ending in (texts or "").split() if ending.lower().endswith(".json"))
+    for _, data in _files_beside(picture, endings, read):
+        fields = json_object(data) or {}
+        found = {**{name: fields[name] for name in names if name in fields}, **found}
+    return found
+
+
+def _files_beside(picture: Path, texts: str | None, read: Read) -> Iterator[tuple[str, bytes]]:
+    """(name, bytes) of the text files of a picture, in the order in which they are asked; read one after another."""
     stem = os.path.splitext(picture.name)[0]
     for ending in sorted((texts or "").split(), key=_order):
         beside = picture.with_name(f"{picture.name}{ending[1:]}" if ending[0] == "+" else f"{stem}{ending}")
@@ -51,21 +95,19 @@ def caption_beside(picture: Path, texts: str | None, read: Callable[[Path, int],
             if isinstance(error, FileNotFoundError) or error.errno == errno.ENAMETOOLONG:
                 continue
             raise
-        try:
-            said = caption_of_file(data, is_json=ending.lower().endswith(".json"))
-        except ValueError as error:
-            raise ValueError(f"{beside.name}: {error}") from error
-        if said:
-            return said
-    return None
+        yield beside.name, data
 
 
 def _order(ending: str) -> tuple[int, str]:
     return ENDINGS.index(ending.removeprefix("+").lower()), ending  # +.txt before .txt
 
 
-def caption_of_file(data: bytes, is_json: bool) -> str | None:
-    """The caption in the bytes of a file.
+def caption_of_file(
+    data: bytes,
+    is_json: bool,
+    columns: Columns = Columns(),  # noqa: B008 it is frozen
+) -> str | None:
+    """The caption in the bytes of a file. JSON needs none where it has columns to keep, or another field is chosen.
 
     Raises:
         ValueError: they are too many, no text, or JSON without a caption.
@@ -84,10 +126,19 @@ def caption_of_file(data: bytes, is_json: bool) -> str | None:
         raise ValueError("nested too deep") from error
     if not isinstance(said, dict):
         return caption_in(said)
-    keys = caption_keys(said)
-    if not keys:
+    keys = caption_keys(said) if columns.caption is None else [name for name in said if name == columns.caption]
+    if not keys and columns.caption is None and said.keys().isdisjoint(columns.names):
         raise ValueError(f"none of {', '.join(KEYS)} in it")
     return first_caption(said, keys)
+
+
+def json_object(data: bytes) -> dict[str, Any] | None:
+    """The fields of a JSON object; None where it is another value or cannot be read."""
+    try:
+        value = json.loads(data.decode(encoding_of(data))) if len(data) <= MAX_BYTES else None
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def encoding_of(data: bytes) -> str:

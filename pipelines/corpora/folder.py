@@ -6,6 +6,7 @@ Depth first, sorted in each folder: the order does not depend on the file system
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,8 @@ from controlmill.schemas.errors import MillError, Refused, error_text
 from controlmill.schemas.images.formats import picture_endings
 
 from ..engine.rows import JobFault
-from .captions import caption_beside
+from .captions import Read, caption_beside, fields_beside
+from .columns import Columns
 from .corpus import Corpus, PassedOver, Record, Source
 from .files import read_regular
 from .metadata import Metadata
@@ -92,14 +94,12 @@ class FolderCorpus(Corpus):
             more = " or more" if len(data) > source.size else ""
             raise Refused("changed", f"{len(data)} bytes{more} now, {source.size} when it was listed")
         try:
-            return Record(data, caption_beside(path, source.texts) or source.caption)
+            return with_texts(data, path, source, self.columns, read_regular)
         except OSError as error:
             fault = self.explain(error, source.source)
             if isinstance(fault, JobFault):
                 raise fault from error
             return Record(data, caption_error=error_text(error))
-        except ValueError as error:
-            return Record(data, caption_error=" ".join(str(error).split())[:MAX_CAPTION_ERROR])
 
     def is_as_listed(self, source: Source) -> bool:
         """Whether the file is there, with the size that it was listed with."""
@@ -171,6 +171,20 @@ def walk_through(walk: Walk, root: str, left_out: set[int | str]) -> Iterator[So
                 opened.append(walk.open(path, prefix))
     if walk.metadata:
         walk.metadata.close()
+
+
+def with_texts(data: bytes, path: Path, source: Source, columns: Columns, read: Read) -> Record:
+    """A picture with what the files beside it say; its caption is theirs, or else the listing's.
+
+    Raises:
+        OSError: one of them cannot be read.
+    """
+    read = functools.cache(read)
+    kept = fields_beside(path, source.texts, columns.names, read) if columns.kept else {}
+    try:
+        return Record(data, caption_beside(path, source.texts, read, columns) or source.caption, columns=kept)
+    except ValueError as error:
+        return Record(data, caption_error=" ".join(str(error).split())[:MAX_CAPTION_ERROR], columns=kept)
 
 
 def nothing_in(address: str) -> str:

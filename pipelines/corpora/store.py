@@ -14,9 +14,8 @@ from typing import BinaryIO
 from controlmill.schemas.errors import MillError, Refused, error_text
 
 from ..engine.rows import JobFault
-from .captions import caption_beside
 from .corpus import Corpus, PassedOver, Record, Source
-from .folder import MAX_CAPTION_ERROR, nothing_in, parts_below, walk_through
+from .folder import nothing_in, parts_below, walk_through, with_texts
 from .metadata import Metadata
 from .places import Places, place_of, speaking_of
 from .sorting import Words
@@ -138,11 +137,9 @@ class StoreCorpus(Corpus):
             more = " or more" if len(data) > size else ""
             raise Refused("changed", f"{len(data)} bytes{more} now, {size} when it was listed")
         try:
-            return Record(data, caption_beside(Path(name), source.texts, self._read) or source.caption)
+            return with_texts(data, Path(name), source, self.columns, self._read)
         except OSError as error:
             raise self.explain(error, source.source) from error
-        except ValueError as error:
-            return Record(data, caption_error=" ".join(str(error).split())[:MAX_CAPTION_ERROR])
 
     def _read(self, path: Path, limit: int) -> bytes:
         """Up to ``limit`` + 1 bytes of a file below the folder."""

@@ -7,7 +7,6 @@ in its archive a picture is, and a worker reads those bytes.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from controlmill.schemas.files.layout import LayoutCheck
 from controlmill.schemas.images.formats import picture_endings
 
 from .archives import ArchiveCorpus, located, named, refused
-from .captions import ENDINGS, MAX_BYTES, caption_keys, caption_of_file, encoding_of, first_caption
+from .captions import ENDINGS, MAX_BYTES, caption_keys, caption_of_file, first_caption, json_object
 from .corpus import PassedOver, Record, Source
 from .folder import MAX_CAPTION_ERROR
 from .not_downloaded import not_downloaded
@@ -188,7 +187,7 @@ class TarCorpus(ArchiveCorpus):
         """
         for (kind, _, _), data in zip(texts, said, strict=True):
             try:
-                fields = _object(data) if kind == ".json" else None
+                fields = json_object(data) if kind == ".json" else None
                 if fields is None:
                     caption = caption_of_file(data, kind == ".json")
                 elif self.columns.caption:
@@ -224,14 +223,5 @@ def _fields(texts: Sequence[Text], said: Sequence[bytes]) -> dict[str, Any]:
     """The fields of a sample's JSON objects, the first one's before the next one's."""
     found: dict[str, Any] = {}
     for (kind, _, _), data in zip(texts, said, strict=True):
-        found = {**((kind == ".json" and _object(data)) or {}), **found}
+        found = {**((kind == ".json" and json_object(data)) or {}), **found}
     return found
-
-
-def _object(data: bytes) -> dict[str, Any] | None:
-    """The fields of a JSON object; None where it is another value or cannot be read."""
-    try:
-        value = json.loads(data.decode(encoding_of(data))) if len(data) <= MAX_BYTES else None
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None

@@ -26,6 +26,7 @@ import pytest
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import annotation, growing, ingestion, planning
+from controlmill.pipelines.corpora.columns import Columns
 from controlmill.pipelines.corpora.download_options import DownloadOptions
 from controlmill.pipelines.corpora.kinds import open_corpus
 from controlmill.schemas.dataset import Dataset
@@ -135,16 +136,18 @@ def in_tars(photos: Path, names: Sequence[str], target: Path) -> str:
         with tarfile.open(target / f"{number}.tar", "w") as archive:
             for name in names[number * len(names) // 2 : (number + 1) * len(names) // 2]:
                 for path in sorted(
-                    (photos / name).parent.glob(f"{Path(name).stem}.*"), key=lambda path: path.suffix == ".txt"
+                    (photos / name).parent.glob(f"{Path(name).stem}.*"),
+                    key=lambda path: path.suffix in (".txt", ".json"),
                 ):
                     archive.add(path, str(path.relative_to(photos)))
     return str(target / "{0..1}.tar")
 
 
-def in_parquet(photos: Path, captions: Mapping[str, str | None], target: Path) -> str:
+def in_parquet(photos: Path, captions: Mapping[str, str | None], scores: Mapping[str, float], target: Path) -> str:
     """A folder's pictures as Hugging Face has them, in row groups that are no shards; the address."""
     images = [{"bytes": (photos / name).read_bytes(), "path": name} for name in captions]
-    table = pa.table({"image": images, "caption": pa.array(captions.values(), pa.string())})
+    texts = pa.array(captions.values(), pa.string())
+    table = pa.table({"image": images, "caption": texts, "score": list(scores.values())})
     pq.write_table(table, target / "photos.parquet", row_group_size=7)
     return str(target / "photos.parquet")
 
@@ -158,25 +161,32 @@ def test_the_same_pictures_are_the_same_rows_from_any_kind_of_corpus(
     names = sorted(str(path.relative_to(photos)) for path in photos.rglob("*") if path.suffix not in ("", ".txt"))
     texts = {name: (photos / name).with_suffix(".txt") for name in names}
     captions = {name: text.read_text() if text.exists() else None for name, text in texts.items()}
+    scores = {name: number / 8 for number, name in enumerate(names)}
+    for name, score in scores.items():
+        (photos / name).with_suffix(".json").write_text(json.dumps({"score": score}))
     bucket.files.put(str(photos), f"bucket/five-{count}", recursive=True)
     answers = {f"/corpus/{name}": plain(200, (photos / name).read_bytes()) for name in names}
     with serving(answers) as server:
-        entries = [{"url": f"{server.url}/corpus/{name}", "caption": caption} for name, caption in captions.items()]
+        entries = [
+            {"url": f"{server.url}/corpus/{name}", "caption": captions[name], "score": scores[name]} for name in names
+        ]
         (tmp_path / "urls.jsonl").write_text("\n".join(map(json.dumps, entries)))
         corpora = {
             "folder": str(photos),
             "tar": in_tars(photos, names, tmp_path),
-            "parquet": in_parquet(photos, captions, tmp_path),
+            "parquet": in_parquet(photos, captions, scores, tmp_path),
             "urls": str(tmp_path / "urls.jsonl"),
             "store": f"s3://bucket/five-{count}",
         }
-        config = replace(SMALL, downloads=DownloadOptions(allow_private_hosts=True))
+        columns, downloads = Columns(kept=(("score", "float64"),)), DownloadOptions(allow_private_hosts=True)
+        config = replace(SMALL, columns=columns, downloads=downloads)
         with KeptResources(threads=1) as resources:
             for kind, corpus in corpora.items():
                 ingestion.ingest(corpus, str(tmp_path / kind), config, resources, shard_size=5)
     images = {kind: rows(tmp_path / kind, "images") for kind in corpora}
     refused = {kind: [(row["source"], row["reason"]) for row in rows(tmp_path / kind, "rejected")] for kind in corpora}
     assert len(images["folder"]) == count
+    assert [row["score"] for row in images["folder"]] == [scores[row["source"]] for row in images["folder"]]
     for kind in corpora:
         assert images[kind] == images["folder"]
         assert refused[kind] == refused["folder"]

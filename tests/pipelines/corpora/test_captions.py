@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlmill.pipelines.corpora.captions import BYTE_ORDER_MARKS, caption_beside, caption_of_file
+from controlmill.pipelines.corpora.columns import Columns
 from controlmill.pipelines.corpora.folder import FolderCorpus
+from controlmill.pipelines.corpora.store import StoreCorpus
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.records import CaptionCounts
 from tests.helpers import make, rows, scene, write_photos
@@ -159,3 +161,47 @@ def test_a_caption_that_cannot_be_read_costs_no_picture(tmp_path: Path) -> None:
     index = Dataset.open(tmp_path / "dataset").index("images")
     assert index
     assert [entry.captions for entry in index.shards] == [CaptionCounts(2, 1), CaptionCounts(0, 0)]
+
+
+KEPT = Columns(kept=(("score", "float64"), ("license", "")))
+
+
+@pytest.mark.parametrize(
+    ("files", "columns", "caption", "error", "kept"),
+    [
+        ({"a.txt": SAID, "a.json": '{"score": 1, "more": 2}'}, KEPT, SAID, None, {"score": 1}),
+        ({"a.json": '{"score": 1, "text": "b"}'}, KEPT, "b", None, {"score": 1}),
+        ({"a.json": '{"score": 1}'}, KEPT, None, None, {"score": 1}),
+        ({"a.json": '{"more": 1}'}, KEPT, None, "none of caption", {}),
+        ({"a.json": '{"score": 1}'}, Columns(), None, "none of caption", {}),
+        ({"a.json": '{"score": 1, "text": 5}'}, KEPT, None, "a number", {"score": 1}),
+        ({"a.txt": SAID, "a.json": '{"score": '}, KEPT, SAID, None, {}),
+        ({"a.json": "[1]"}, KEPT, None, "list of other things", {}),
+        (
+            {"a.json": '{"score": 1, "license": "x"}', "a.png.json": '{"score": 2}'},
+            KEPT,
+            *(None, None, {"score": 2, "license": "x"}),
+        ),
+        ({"a.json": '{"alt": "b", "text": "c"}'}, Columns(caption="alt"), "b", None, {}),
+        ({"a.json": '{"text": "c"}'}, Columns(caption="alt"), None, None, {}),
+        ({"b.json": '{"score": 1}'}, KEPT, None, None, {}),
+    ],
+)
+@pytest.mark.parametrize("is_store", [False, True])
+def test_columns_beside_a_picture(
+    tmp_path: Path,
+    files: dict[str, str],
+    columns: Columns,
+    caption: str | None,
+    error: str | None,
+    kept: dict[str, Any],
+    is_store: bool,
+) -> None:
+    """They are kept whether the caption is in the same file, in another one, cannot be read, or is not there."""
+    for name, text in {**files, "a.png": "picture"}.items():
+        (tmp_path / name).write_text(text)
+    corpus = StoreCorpus(f"file://{tmp_path}", columns) if is_store else FolderCorpus(str(tmp_path), columns)
+    (source,) = corpus.list()
+    record = corpus.read(source, 100)
+    assert (record.caption, record.columns) == (caption, kept)
+    assert (error in record.caption_error) if error and record.caption_error else record.caption_error == error
