@@ -12,7 +12,8 @@ from .files import read_config, weights_of_network
 
 TINY = Path(__file__).parent / "tiny"
 
-Connection = Literal["zero", "gaussian", "lite"]
+Connection = Literal["zero", "gaussian", "lite", "random", "input"]
+OWN_CLASSES: dict[Connection, str] = {"lite": "LiteControlNet", "input": "InputControlNet"}  # in ablations.py
 Unlock = Literal["none", "decoder", "base"]
 
 
@@ -62,7 +63,7 @@ def read_controlnet_config(folder: str) -> dict[str, Any]:
     """The configuration of a ControlNet.
 
     Raises:
-        MillError: there is none, or it is a lite one, which cannot be started from.
+        MillError: there is none, or it is of a class of ours (``OWN_CLASSES``), which cannot be started from.
     """
     try:
         config = read_config(folder, "config.json")

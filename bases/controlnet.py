@@ -1,8 +1,7 @@
-"""How a ControlNet joins its base: zero or Gaussian convolutions, the middle alone, lite; and what of both trains."""
+"""How a ControlNet joins its base, as the paper's or as what it is compared with; and what of both trains."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import nn
 
 from controlmill.schemas.errors import MillError, error_text
 
+from .ablations import InputControlNet, LiteControlNet
 from .configuration import Connection, Unlock
 from .encoders import EMBEDDING
 from .files import file_of, weights_of_network
@@ -28,56 +28,13 @@ COPIED = (
     "down_blocks",
     "mid_block",
 )  # of the base's UNet
-
-
-class LiteBlock(nn.Module):
-    """What stands for an encoder block: one convolution for each of its outputs, without time or prompt."""
-
-    def __init__(self, inputs: int, outputs: int, layers: int, downsample: bool):
-        super().__init__()
-        widths = [inputs] + [outputs] * layers
-        self.layers = nn.ModuleList(nn.Conv2d(widths[i], outputs, 3, padding=1) for i in range(layers))
-        if downsample:
-            self.layers.append(nn.Conv2d(outputs, outputs, 3, padding=1, stride=2))
-
-    def forward(self, hidden_states: torch.Tensor, temb: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """As a diffusers down block: (last output, all outputs)."""
-        found = []
-        for layer in self.layers:
-            hidden_states = torch.nn.functional.silu(layer(hidden_states))
-            found.append(hidden_states)
-        return hidden_states, tuple(found)
-
-
-class LiteMiddle(nn.Module):
-    """One convolution for the middle block."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.layer = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, sample: torch.Tensor, temb: torch.Tensor) -> torch.Tensor:
-        """float (N, C, h, w) in and out."""
-        out: torch.Tensor = torch.nn.functional.silu(self.layer(sample))
-        return out
-
-
-class LiteControlNet(ControlNetModel):
-    """ControlNet-lite (paper, section 4.2): each block of the trainable copy is replaced by single convolutions.
-
-    A ControlNetModel for the stock pipelines, which check the class; it is loaded by this class's own from_pretrained.
-    """
-
-    @functools.wraps(ControlNetModel.__init__)  # type: ignore[misc]
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        widths = self.config.block_out_channels
-        before = (widths[0], *widths[:-1])
-        self.down_blocks = nn.ModuleList(
-            LiteBlock(inputs, outputs, self.config.layers_per_block, downsample=i < len(widths) - 1)
-            for i, (inputs, outputs) in enumerate(zip(before, widths, strict=True))
-        )
-        self.mid_block = LiteMiddle(widths[-1])
+CLASSES: Mapping[Connection, type[ControlNetModel]] = {
+    "zero": ControlNetModel,
+    "gaussian": ControlNetModel,
+    "random": ControlNetModel,
+    "lite": LiteControlNet,
+    "input": InputControlNet,
+}
 
 
 def make_controlnet(
@@ -93,16 +50,17 @@ def make_controlnet(
         "conditioning_embedding_out_channels": (16, 32, 96, 256)[: vae_factor.bit_length()],
         "conditioning_channels": channels,
     }
-    if connection == "lite":
+    if connection in ("lite", "random"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return kind.from_unet(unet, load_weights_from_unet=False, **shape)
     with torch.device("meta"):  # most weights are copies: drawing them first takes seconds
         controlnet = kind.from_unet(unet, load_weights_from_unet=False, **shape)
-    for name, module in controlnet.named_children():
-        if name in COPIED and module.state_dict():
-            copies = {key: value.clone() for key, value in getattr(unet, name).state_dict().items()}
-            module.load_state_dict(copies, assign=True)
+    for network in (controlnet, controlnet.frozen) if isinstance(controlnet, InputControlNet) else (controlnet,):
+        for name, module in network.named_children():
+            if name in COPIED and module.state_dict():
+                copies = {key: value.clone() for key, value in getattr(unet, name).state_dict().items()}
+                module.load_state_dict(copies, assign=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         width = controlnet.conv_in.out_channels
@@ -123,7 +81,7 @@ def make_controlnet(
 
 def controlnet_class(connection: Connection) -> type[ControlNetModel]:
     """The class that a ControlNet of such connections has."""
-    return LiteControlNet if connection == "lite" else ControlNetModel
+    return CLASSES[connection]
 
 
 def load_controlnet(folder: str, connection: Connection = "zero") -> ControlNetModel:
@@ -146,12 +104,10 @@ def load_controlnet(folder: str, connection: Connection = "zero") -> ControlNetM
 
 
 def zero_convolutions(controlnet: ControlNetModel) -> list[nn.Conv2d]:
-    """The convolutions that begin at zero: each connection's, and the last one of the condition's embedding."""
-    return [
-        *controlnet.controlnet_down_blocks,
-        controlnet.controlnet_mid_block,
-        controlnet.controlnet_cond_embedding.conv_out,
-    ]
+    """The convolutions that begin at zero: each connection's, if there are, and the last of the map's embedding."""
+    connections = [*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block]
+    embedding: nn.Conv2d = controlnet.controlnet_cond_embedding.conv_out
+    return [embedding] if isinstance(controlnet, InputControlNet) else [*connections, embedding]
 
 
 class Unconnected(nn.Conv2d):
@@ -205,6 +161,8 @@ def choose_trainable(
             leave_out_skips(unet)
     if isinstance(controlnet, LiteControlNet):
         controlnet.time_embedding.requires_grad_(False)  # not used
+    if isinstance(controlnet, InputControlNet):
+        controlnet.frozen.requires_grad_(False)
     for module in unlocked(unet, unlock):
         module.requires_grad_(True)
         for parameter in module.parameters():

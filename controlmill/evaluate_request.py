@@ -13,7 +13,7 @@ from controlmill.annotators.catalogue import Choice, check_licences, parse_condi
 from controlmill.annotators.plan import ForwardGroup, find_weights
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.torch_device import resolve_device
-from controlmill.bases.configuration import location, read_controlnet_config
+from controlmill.bases.configuration import OWN_CLASSES, location, read_controlnet_config
 from controlmill.bases.registry import read_facts
 from controlmill.evaluation.protocols.comparison import deviations, published_beside
 from controlmill.evaluation.protocols.protocol import Protocol, fitting, read_protocol
@@ -100,7 +100,7 @@ def make_request(controlnet: str, address: str, results: str, options: EvaluateO
     used = _controlnet(controlnet, record)
     facts = read_facts(base)
     facts.check_sizes(shapes)
-    if used.connection != "lite":
+    if used.connection not in OWN_CLASSES:
         facts.check_controlnet(read_controlnet_config(used.address), controlnet)
     device = resolve_device(options.device)
     place = Placement(device, options.precision, options.batch_size or _begun_with(results) or BATCH)

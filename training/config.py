@@ -55,7 +55,11 @@ class TrainConfig:
     base: str = option(
         "tiny", "Base model: tiny, a diffusers folder, a .safetensors file or a name on the hub.", panel="Model"
     )
-    connection: Connection = option("zero", "zero: the paper's ControlNet. gaussian, lite: its ablations.")
+    connection: Connection = option(
+        "zero",
+        "zero: the paper's ControlNet. gaussian, lite: its ablations. random: a copy drawn at random. input: plain "
+        "fine-tuning with the map on the input channels.",
+    )
     only_mid_control: bool = option(
         False, "Connect the middle block only (paper: small-scale training; 4 % faster, not 1.6 times)."
     )
@@ -160,6 +164,11 @@ class TrainConfig:
             yield "--only-mid-control needs the copied encoder: not --connection lite"
         if self.only_mid_control and self.connection == "gaussian":
             yield "--only-mid-control holds zero convolutions at zero: not --connection gaussian"
+        if self.connection == "input":
+            if self.only_mid_control:
+                yield "--only-mid-control needs a middle block that is connected: not --connection input"
+            if self.unlock != "decoder":
+                yield "--connection input fine-tunes the base, encoder and decoder: it needs --unlock decoder"
         if self.connection != "zero" and self.start_from:
             yield f"--start-from leaves no --connection {self.connection}"
         if self.ema_decay > 0 and self.unlock != "none":

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from controlmill.bases.configuration import OWN_CLASSES
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.whole import write_whole
 
@@ -54,7 +55,7 @@ class DivergenceCheck:
 
     def _again(self) -> str:
         """How to begin again."""
-        if not steps_saved(self.run) or self.config.connection == "lite":
+        if not steps_saved(self.run) or self.config.connection in OWN_CLASSES:
             return "Begin anew with"
         of_base = f" and without the trained {self.config.unlock}" if self.config.unlock != "none" else ""
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,43 @@ def test_before_the_first_step_the_controlnet_changes_nothing(base: Base) -> Non
         assert torch.equal(denoiser(noisy, t, text, control), denoiser(noisy, t, text, None))
         gaussian = ControlledDenoiser(base.denoiser, make_controlnet(base.denoiser, "gaussian", 4, 3, seed=0))
         assert not torch.equal(gaussian(noisy, t, text, control), denoiser(noisy, t, text, None))
+
+
+def test_a_random_copy_is_no_copy_and_changes_nothing_at_first(base: Base) -> None:
+    controlnet, again = (make_controlnet(base.denoiser, "random", 4, 3, seed=1) for _ in range(2))
+    copied = base.denoiser.down_blocks.state_dict()
+    for name, value in controlnet.down_blocks.state_dict().items():
+        assert torch.equal(value, again.down_blocks.state_dict()[name])
+        assert not (value.ndim > 1 and torch.equal(value, copied[name])), name
+    noisy, text, t = torch.randn(1, 4, 16, 16), {EMBEDDING: torch.randn(1, 24, 32)}, torch.tensor([10])
+    denoiser = ControlledDenoiser(base.denoiser, controlnet)
+    with torch.no_grad():
+        assert torch.equal(denoiser(noisy, t, text, torch.rand(1, 3, 64, 64)), denoiser(noisy, t, text, None))
+
+
+def test_the_map_on_the_input_channels_is_a_fine_tuned_unet(base: Base, tmp_path: Path) -> None:
+    """Held against a UNet whose encoder has the trained weights and whose first convolution sees the map too."""
+    controlnet = make_controlnet(base.denoiser, "input", 4, 3, seed=0)
+    noisy, text = torch.randn(2, 4, 16, 16), {EMBEDDING: torch.randn(2, 24, 32)}
+    t, control = torch.tensor([10, 900]), torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        denoiser = ControlledDenoiser(base.denoiser, controlnet)
+        torch.testing.assert_close(denoiser(noisy, t, text, control), denoiser(noisy, t, text, None))
+        torch.manual_seed(0)
+        for part in (controlnet.conv_in, controlnet.down_blocks, controlnet.mid_block):
+            for parameter in part.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        torch.nn.init.normal_(controlnet.controlnet_cond_embedding.conv_out.weight)
+        tuned = copy.deepcopy(base.denoiser)
+        for name in ("conv_in", "down_blocks", "mid_block"):
+            getattr(tuned, name).load_state_dict(getattr(controlnet, name).state_dict())
+        embedded = controlnet.controlnet_cond_embedding(control)
+        tuned.conv_in.register_forward_hook(lambda module, given, out: out + embedded)
+        expected = tuned(noisy, t, text[EMBEDDING]).sample
+        controlnet.save_pretrained(tmp_path)
+        for network in (controlnet, base.load_controlnet(str(tmp_path), "input")):
+            found = ControlledDenoiser(base.denoiser, network)(noisy, t, text, control)
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def only_mid_step(leave_out: bool) -> tuple[torch.nn.Module, float, int]:

@@ -34,6 +34,8 @@ MODES = {
     "only mid": ({"only_mid_control": True}, {"controlnet_down_blocks"}),
     "lite": ({"connection": "lite"}, {"time_embedding"}),
     "gaussian": ({"connection": "gaussian"}, set()),
+    "random": ({"connection": "random"}, set()),
+    "input": ({"connection": "input", "unlock": "decoder"}, {"frozen"}),
     "decoder": ({"unlock": "decoder"}, set()),
     "base": ({"unlock": "base"}, set()),
 }
@@ -42,7 +44,7 @@ MODES = {
 DECODER = ("up_blocks", "conv_norm_out", "conv_out")
 
 
-TRAINED = {"decoder": DECODER, "base": ("",)}  # of the UNet, by the beginning of names
+TRAINED = {"decoder": DECODER, "input": DECODER, "base": ("",)}  # of the UNet, by the beginning of names
 
 
 QUANTISED = "__bnb_optimizer_quant_state__"

@@ -103,7 +103,9 @@ def test_a_run_folder_of_other_settings(
     [
         ({"condition": "sketch"}, "no condition 'sketch'"),
         ({"only_mid_control": True, "connection": "lite"}, "--only-mid-control needs"),
-        ({"connection": "wrong"}, "--connection wrong: must be one of zero, gaussian, lite"),
+        ({"connection": "input"}, "--connection input fine-tunes the base.*needs --unlock decoder"),
+        ({"connection": "input", "unlock": "decoder", "only_mid_control": True}, "not --connection input"),
+        ({"connection": "wrong"}, "--connection wrong: must be one of zero, gaussian, lite, random, input"),
         ({"base": "./nowhere"}, "no such file or folder"),
         ({"base": "nobody/nothing-at-all"}, "not found here"),
         ({"base": "model.ckpt"}, "can run code"),

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from controlmill.bases.configuration import OWN_CLASSES
 from controlmill.schemas.files.whole import write_whole
 
 from ..config import TrainConfig
@@ -25,7 +26,7 @@ controlnet = {kind}.from_pretrained("{here}", dtype=torch.float32)
 pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
 image = pipeline("a prompt", image=load_image("map.png"), num_inference_steps={steps}).images[0]"""
 UNET = f'unet = UNet2DConditionModel.from_pretrained("{HERE}/unet", dtype=torch.float32)  # it is trained as well\n'
-LITE = "from controlmill.bases.controlnet import LiteControlNet\n"
+OWN = "from controlmill.bases.ablations import {}\n"
 CARD, SAMPLES = "README.md", "samples"
 SHOWN = ("held_out_loss", "base_loss", "gain", "benefit", "fidelity", "floor", "ceiling", "fraction")
 
@@ -45,14 +46,14 @@ def write(run: Path) -> None:
 
 def call_text(config: TrainConfig) -> str:
     """Python that draws a picture with the run's ControlNet in the stock pipeline."""
-    lite, unlocked = config.connection == "lite", config.unlock != "none"
+    own, unlocked = OWN_CLASSES.get(config.connection), config.unlock != "none"
     names = {"DDIMScheduler", "StableDiffusionControlNetPipeline"}
-    names |= ({"UNet2DConditionModel"} if unlocked else set()) | (set() if lite else {"ControlNetModel"})
+    names |= ({"UNet2DConditionModel"} if unlocked else set()) | (set() if own else {"ControlNetModel"})
     base, _, revision = config.base.partition("@") if _is_on_hub(config.base) else (published(config).base, "", "")
     return CALL.format(
         imports=", ".join(sorted(names)),
-        own=LITE if lite else "",
-        kind="LiteControlNet" if lite else "ControlNetModel",
+        own=OWN.format(own) if own else "",
+        kind=own or "ControlNetModel",
         here=HERE,
         unet=UNET if unlocked else "",
         base="the/tiny/base" if config.base == "tiny" else base,

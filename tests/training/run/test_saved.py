@@ -10,7 +10,8 @@ from diffusers import ControlNetModel, MultiControlNetModel, StableDiffusionCont
 from PIL import Image
 from safetensors.torch import load_file
 
-from controlmill.bases.controlnet import LiteControlNet, zero_convolutions
+from controlmill.bases.ablations import LiteControlNet
+from controlmill.bases.controlnet import zero_convolutions
 from controlmill.training.run import checkpoint
 from tests.training_runs import MakeConfig, TrainRun
 
