@@ -12,7 +12,9 @@ from typing import Annotated
 from pydantic import Field
 
 from .bounds import Count, Finite, Sha256, Word
+from .errors import MillError
 from .files.documents import FORBID
+from .files.storage import Storage
 
 RESULTS = "results.json"
 OF_SHARD, OF_ROW, SAMPLE, PROMPT_KIND = "of_shard", "of_row", "sample", "prompt_kind"  # columns of a results' images
@@ -117,3 +119,15 @@ class ResultsRecord:
     pictures_per_row: Count
     prompt_kinds: tuple[Word, ...]
     measures: tuple[MeasureRecord, ...]
+
+
+def read_results(storage: Storage) -> ResultsRecord:
+    """What an evaluation found.
+
+    Raises:
+        MillError: there is no ``results.json``, or it is damaged.
+    """
+    record = storage.read_json(RESULTS, ResultsRecord)
+    if record is None:
+        raise MillError(f"{storage.address} has no {RESULTS}: controlmill evaluate makes it")
+    return record

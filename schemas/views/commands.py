@@ -34,6 +34,7 @@ def inspect(dataset: Folder, options: InspectOptions, json: AsJson = False) -> N
     """Show a dataset's tables: rows, refused pictures by reason, sizes, and how each table was made."""
     from ..dataset import Dataset
     from ..errors import MillError
+    from ..results import RESULTS, read_results
     from ..snapshot import Snapshot
     from ..terminal.printing import printable
     from .accounting import accounting, unread_captions
@@ -66,6 +67,14 @@ def inspect(dataset: Folder, options: InspectOptions, json: AsJson = False) -> N
         text = provenance_text(opened.state(table))
         if text:
             console.print(printable(f"{table}: {text}"), markup=False, soft_wrap=True)
+    if opened.storage.exists(RESULTS):
+        from .results_table import results_lines, results_table
+
+        record = read_results(opened.storage)
+        console.print()
+        console.print(results_table(record))
+        for line in results_lines(record):
+            console.print(printable(line), markup=False, soft_wrap=True)
     if contact_sheet:
         from .sheet import contact_sheet as draw
 

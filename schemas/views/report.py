@@ -131,6 +131,8 @@ def provenance_text(state: TableState) -> str:
         parts.append(", ".join(f"{file.name} from {file.origin}, sha256 {file.sha256[:12]}" for file in files))
     if annotator.placement:
         parts.append(_place_text(annotator.placement))
+    if made.drawn:
+        parts.append(f"{', '.join(made.drawn.columns)} as drawn for {made.drawn.table} of the source")
     return "; ".join(part for part in parts if part)
 
 

@@ -127,6 +127,14 @@ def test_only_rows_that_the_run_held_out_are_evaluated(results: Path, trained_on
         assert int(digest[row["of_shard"], row["of_row"]][-8:], 16) / 2**32 < share
 
 
+def test_inspect_shows_results_and_a_sheet_of_them(results: Path, tmp_path: Path) -> None:
+    ended = command("inspect", str(results), "--contact-sheet", str(tmp_path / "sheet.png"))
+    assert ended.returncode == 0, ended.stderr
+    assert "f1, published: somebody 0.5 (none)" in ended.stdout
+    assert "low, high as drawn for canny of the source" in ended.stdout
+    assert Image.open(tmp_path / "sheet.png").height > 8 * 64
+
+
 def test_results_that_are_complete_stay_as_they_are(results: Path, evaluate: Evaluate) -> None:
     before = digests(results)
     assert evaluate(results).returncode == 0
