@@ -18,6 +18,7 @@ import numpy as np
 from controlmill.schemas.errors import MillError
 
 from .configuration import Connection, Unlock
+from .sampling import AfterStep, Control, Denoising
 
 if TYPE_CHECKING:
     import torch
@@ -252,22 +253,22 @@ class Base(ABC):
     @abstractmethod
     def sample(
         self,
-        controlnet: Any | None,
-        prompts: Sequence[str],
-        control: torch.Tensor | None,
+        prompt: Prompt,
+        negative: Prompt,
+        controls: Sequence[Control],
         latents: torch.Tensor,
-        steps: int,
-        guidance: float,
+        how: Denoising,
+        after_step: AfterStep | None = None,
     ) -> torch.Tensor:
-        """Scaled latents sampled by the stock pipeline of diffusers, with DDIM or the family's own sampler.
+        """Scaled latents sampled by the stock pipeline of diffusers.
 
         Args:
-            controlnet: on the base's device, of any precision.
-            prompts: N.
-            control: float (N, 3, H, W) in 0 to 1; None without a ControlNet.
+            prompt: N, and as many of ``negative``, which guidance leads away from.
+            negative: see ``prompt``.
+            controls: ControlNets whose effects are added; none: the base alone.
             latents: noise to start from, float32 (N, C, h, w).
-            steps: of the sampler.
-            guidance: scale of classifier-free guidance.
+            how: settings.
+            after_step: changes latents after a step; it is given the time that they are at then, None after the last.
         """
 
     @abstractmethod

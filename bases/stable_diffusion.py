@@ -18,6 +18,7 @@ from .configuration import Connection, Unlock, configured_by, is_single_file, lo
 from .encoders import EMBEDDING, MOMENTS, TextEncoder, VaeEncoder, tokens_of
 from .files import read_config
 from .loading import load_part
+from .sampling import AfterStep, Control, Denoising, SamplerName
 
 if TYPE_CHECKING:
     import torch
@@ -200,6 +201,16 @@ def _read_guidance(card: Path) -> float:
         raise MillError(f"{card}: {error}") from error
 
 
+def _calling(after_step: AfterStep) -> Any:
+    """``after_step`` as the callback of a stock pipeline."""
+
+    def callback(pipeline: Any, step: int, _: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        times = pipeline.scheduler.timesteps
+        return {"latents": after_step(tensors["latents"], int(times[step + 1]) if step + 1 < len(times) else None)}
+
+    return callback
+
+
 @dataclass(frozen=True)
 class _Unread:
     """In place of a tokenizer that was not loaded: prompts of its length, all of the first token."""
@@ -339,49 +350,70 @@ class StableDiffusion(Base):
 
         return ControlledDenoiser(self.denoiser, controlnet)
 
-    def pipeline(self, controlnet: Any | None = None) -> Any:
-        """The stock pipeline around these networks, with DDIM; without a ControlNet the plain one."""
-        from diffusers import DDIMScheduler, StableDiffusionControlNetPipeline, StableDiffusionPipeline
+    def pipeline(self, controlnet: Any | None = None, sampler: SamplerName = "ddim") -> Any:
+        """The stock pipeline around these networks; without a ControlNet the plain one."""
+        import diffusers
 
+        scheduler = {"ddim": diffusers.DDIMScheduler, "unipc": diffusers.UniPCMultistepScheduler}[sampler]
+        # as StableDiffusionPipeline mends a scheduler's configuration, the one with a ControlNet does not
+        mended = {**self.facts.scheduler, "clip_sample": False, "steps_offset": 1}
         parts = {
             "vae": self.vae,
             "text_encoder": self.text_encoder,
             "tokenizer": self.tokenizer,
             "unet": self.denoiser,
-            # as StableDiffusionPipeline mends a scheduler's configuration, the one with a ControlNet does not
-            "scheduler": DDIMScheduler.from_config(self.facts.scheduler, clip_sample=False, steps_offset=1),
+            "scheduler": scheduler.from_config(mended),
             "safety_checker": None,
             "feature_extractor": None,
             "requires_safety_checker": False,
         }
         made = (
-            StableDiffusionPipeline(**parts)
+            diffusers.StableDiffusionPipeline(**parts)
             if controlnet is None
-            else StableDiffusionControlNetPipeline(**parts, controlnet=controlnet)
+            else diffusers.StableDiffusionControlNetPipeline(**parts, controlnet=controlnet)
         )
         made.set_progress_bar_config(disable=True)
         return made
 
     def sample(
         self,
-        controlnet: Any | None,
-        prompts: Sequence[str],
-        control: torch.Tensor | None,
+        prompt: Prompt,
+        negative: Prompt,
+        controls: Sequence[Control],
         latents: torch.Tensor,
-        steps: int,
-        guidance: float,
+        how: Denoising,
+        after_step: AfterStep | None = None,
     ) -> torch.Tensor:
         """See :meth:`base.Base.sample`: networks run under autocast as in training, the sampler's state is float32."""
         import torch
 
-        given: dict[str, Any] = {"prompt": list(prompts), "latents": latents.to(self.device)}
-        if control is not None:
-            given["image"] = control.to(self.device)
+        from .control import AddedControlNets, embedded_once
+
         factor = self.facts.vae_factor
-        settings = {"height": latents.shape[2] * factor, "width": latents.shape[3] * factor, "output_type": "latent"}
-        settings |= {"num_inference_steps": steps, "guidance_scale": guidance}
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            sampled: torch.Tensor = self.pipeline(controlnet)(**given, **settings).images
+        given: dict[str, Any] = {
+            "prompt_embeds": prompt[EMBEDDING],
+            "negative_prompt_embeds": negative[EMBEDDING],
+            "latents": latents.to(self.device),
+            "height": latents.shape[2] * factor,
+            "width": latents.shape[3] * factor,
+            "num_inference_steps": how.steps,
+            "guidance_scale": how.guidance_scale or self.guidance,
+            "output_type": "latent",
+        }
+        if after_step:
+            given["callback_on_step_end"] = _calling(after_step)
+        if controls:
+            given |= {
+                "image": [control.images.to(self.device) for control in controls],
+                "controlnet_conditioning_scale": [control.scale for control in controls],
+                "guess_mode": how.guidance_weighting != "none",
+                "control_guidance_start": how.control_start,
+                "control_guidance_end": how.control_end,
+            }
+        added = AddedControlNets(controls, how.guidance_weighting) if controls else None
+        pipeline = self.pipeline(added, how.sampler)
+        with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32), embedded_once(controls):
+            sampled: torch.Tensor = pipeline(**given).images
         return sampled
 
     def fingerprint(self) -> str:

@@ -22,7 +22,8 @@ from controlmill.schemas.maps.transforms import control_image
 from .convergence import TIMES, Estimate, benefit, condition_gain, fraction
 from .fidelity import FidelityMetric
 from .rows import Sample, draws
-from .sampling import BATCH, parts, round_trip, sample_pictures, start_noise
+from .sampling.batches import BATCH, parts
+from .sampling.sampler import round_trip, sample_pictures, start_noise
 from .undisturbed import undisturbed
 
 

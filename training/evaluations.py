@@ -20,7 +20,7 @@ from controlmill.evaluation.evaluate import (
     measure_baseline,
 )
 from controlmill.evaluation.fidelity import FidelityMetric, make_fidelity_metric, stored_columns
-from controlmill.evaluation.sampling import BATCH
+from controlmill.evaluation.sampling.batches import BATCH
 from controlmill.evaluation.undisturbed import undisturbed
 from controlmill.evaluation.user_pictures import user_samples
 from controlmill.schemas.errors import error_text

@@ -69,7 +69,7 @@ def draw(
     from safetensors.torch import load_file
 
     from controlmill.bases.registry import load_base
-    from controlmill.evaluation.sampling import sample_pictures, start_noise
+    from controlmill.evaluation.sampling.sampler import sample_pictures, start_noise
 
     folder = Path(controlnet_folder(str(run)))
     base = load_base(config.base, torch.device(device))

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-SamplerName = Literal["ddim", "unipc"]
-GuidanceWeighting = Literal["none", "resolution", "guess"]
+from controlmill.bases.sampling import Denoising
 
 
 @dataclass(frozen=True)
-class SamplingSettings:
+class SamplingSettings(Denoising):
     """How a picture is sampled.
 
     Args:
-        sampler: the solver; eta is 0.
-        steps: of denoising.
-        guidance_scale: of classifier-free guidance; 0 is the base's default.
-        guidance_weighting: how connections are weighted by guidance (paper, section 3.4).
         strength: what all connections are multiplied by.
-        control_start, control_end: shares of the steps between which there is control.
-        negative_prompt: in the place of the empty prompt.
+        negative_prompt: in the place of the empty prompt, which guidance leads away from.
         added_prompt: behind every prompt but the empty one.
         seed: of the noise, with the row and the number of its picture.
     """
 
-    sampler: SamplerName = "ddim"
-    steps: int = 20
-    guidance_scale: float = 0.0
-    guidance_weighting: GuidanceWeighting = "none"
     strength: float = 1.0
-    control_start: float = 0.0
-    control_end: float = 1.0
     negative_prompt: str = ""
     added_prompt: str = ""
     seed: int = 0
+
+    def check(self) -> None:
+        """Raise ValueError where settings are none to sample with."""
+        if self.steps < 1:
+            raise ValueError(f"steps {self.steps}: must be 1 or more")
+        if self.guidance_scale < 0 or self.strength < 0:
+            raise ValueError("guidance_scale and strength: must be 0 or more")
+        if not 0 <= self.control_start < self.control_end <= 1:
+            raise ValueError(
+                f"control_start {self.control_start}, control_end {self.control_end}: "
+                "shares of the steps, from 0 to 1, the end after the start"
+            )
+
+    def whole(self, prompt: str) -> str:
+        """A prompt with what is added to it."""
+        return f"{prompt}, {self.added_prompt}" if prompt and self.added_prompt else prompt

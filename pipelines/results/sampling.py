@@ -62,12 +62,11 @@ class Sampling:
     place: Placement
 
     def check(self) -> None:
-        """Raise MillError where the settings are not those of plain DDIM."""
-        settings = self.settings
-        plain = SamplingSettings(steps=settings.steps, guidance_scale=settings.guidance_scale, seed=settings.seed)
-        changed = [name for name, value in asdict(settings).items() if value != getattr(plain, name)]
-        if changed:
-            raise MillError(f"evaluate samples with DDIM alone: the protocol's {', '.join(changed)} cannot be had")
+        """Raise MillError where the settings are none to sample with."""
+        try:
+            self.settings.check()
+        except ValueError as error:
+            raise MillError(f"the protocol's sampling: {error}") from error
 
     def described(self) -> dict[str, Any]:
         """As :class:`provenance.SamplerRecord`, from the files that are here."""
@@ -114,41 +113,34 @@ class Sampling:
         """
         import torch
 
-        from controlmill.evaluation.sampling import sample_pictures, start_noise
+        from controlmill.evaluation.sampling.sampler import start_noise
 
-        base, controlnets = self.prepare()
+        sampler = self.prepare()
         height, width = controls.shape[2:]
         noise = torch.cat(
             [
-                start_noise(base, [(place[0] + 1000003 * sample, place[1])], self.settings.seed, height, width)
+                start_noise(sampler.base, [place], self.settings.seed, height, width, sample)
                 for place, sample in zip(places, samples, strict=True)
             ]
         )
-        settings = self.settings
-        return sample_pictures(
-            base,
-            controlnets[0] if controlnets else None,
-            prompts,
-            controls,
-            noise,
-            settings.steps,
-            settings.guidance_scale or base.guidance,
-            self.place.batch_size,
-        )
+        pictures: list[np.ndarray] = sampler.sample(prompts, [controls] * len(self.controlnets), noise)
+        return pictures
 
     def _load(self, place: Placement) -> Any:
         import torch
         from safetensors.torch import load_file
 
         from controlmill.bases.registry import load_base
+        from controlmill.evaluation.sampling.sampler import Sampler, WeightedControlNet
 
         base = load_base(self.base, torch.device(place.device), place.dtype)
         loaded = []
         for one in self.controlnets:
             if one.unet:
                 base.denoiser.load_state_dict(load_file(f"{one.unet}/{WEIGHTS}"))
-            loaded.append(base.load_controlnet(one.address, one.connection).to(base.device))
-        return base, loaded
+            network = base.load_controlnet(one.address, one.connection).to(base.device)
+            loaded.append(WeightedControlNet(network, one.strength))
+        return Sampler(base, loaded, self.settings, place.batch_size)
 
 
 @functools.cache

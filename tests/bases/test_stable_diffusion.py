@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from controlmill.bases.base import Base
 from controlmill.bases.controlnet import make_controlnet
 from controlmill.bases.registry import load_base, read_facts
-from controlmill.evaluation.sampling import sample_pictures, start_noise
+from controlmill.evaluation.sampling.sampler import sample_pictures, start_noise
 from controlmill.schemas.errors import MillError
 from tests.small_base import save_small_base
 

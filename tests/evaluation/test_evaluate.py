@@ -21,7 +21,7 @@ from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset
 from controlmill.training.data.held_out import held_out_samples
 from controlmill.training.data.selection import select
-from tests.evaluation.test_sampling import connected
+from tests.evaluation.sampling.test_sampler import connected
 
 
 @pytest.fixture(scope="module")

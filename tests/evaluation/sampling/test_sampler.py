@@ -14,7 +14,7 @@ from controlmill.annotators.runtime.torch_device import torch_dtype
 from controlmill.bases.base import Base
 from controlmill.bases.controlnet import choose_trainable, make_controlnet, zero_convolutions
 from controlmill.bases.registry import load_base
-from controlmill.evaluation.sampling import sample_pictures, start_noise
+from controlmill.evaluation.sampling.sampler import sample_pictures, start_noise
 
 ROWS = [(0, i) for i in range(5)]
 
