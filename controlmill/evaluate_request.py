@@ -47,11 +47,15 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """What is evaluated, and what makes the pictures; of a self-test its measure, and whose published value that is."""
+    """What is evaluated, and what makes the pictures.
+
+    ``self_test`` is a measure, and whose published value of it is to come out; ``captions`` are rows that have one.
+    """
 
     asked: Evaluation
     maker: Maker
     self_test: tuple[str, str] | None = None
+    captions: int = 0
 
     def messages(self) -> Iterator[str]:
         """What a user is to know before work starts, in lines."""
@@ -59,6 +63,8 @@ class EvaluateRequest:
         pictures = len(rows.places) * layout.pictures
         kinds = f"{layout.pictures_per_row} for each of the prompts {', '.join(layout.prompts)}"
         yield f"{self.maker.method}: {pictures:,} pictures for {len(rows.places):,} rows ({rows.text}), {kinds}"
+        if "user" in layout.prompts and self.captions < len(rows.places):
+            yield f"{len(rows.places) - self.captions:,} rows have no caption: their user prompt is the empty one"
         yield from self.asked.judge.messages()
 
 
@@ -88,12 +94,12 @@ def make_request(controlnet: str, address: str, results: str, options: EvaluateO
     if not measures:
         raise MillError(f"protocol {protocol.name} has no measure of {true_condition.name}: name a --truth of another")
     layout = Layout(_prompts(protocol, options), options.pictures_per_row or protocol.pictures_per_row)
-    rows, shapes = _rows(source, table, truth, record, controlnet, options)
+    rows, shapes, captions = _rows(source, table, truth, record, controlnet, options)
     judge = _judge(source, true_condition, results, protocol, options)
     published = _published(protocol, source, judge, layout, shapes, sampled=not options.pictures)
     asked = Evaluation(rows, table, layout, protocol.name, judge, measures, published)
     if options.pictures:
-        return EvaluateRequest(asked, GivenPictures(options.pictures.name, str(options.pictures)))
+        return EvaluateRequest(asked, GivenPictures(options.pictures.name, str(options.pictures)), None, captions)
     base = options.base or (record.config.base if record else test.base if test else "")
     if not base:
         raise MillError(f"--base: say which base model {controlnet} was trained for")
@@ -109,7 +115,7 @@ def make_request(controlnet: str, address: str, results: str, options: EvaluateO
     captioner = _captioner(options, device) if AUTO in layout.prompts else None
     texts: dict[str, str | None] = {"none": "", "default": DEFAULT_PROMPT, AUTO: None}
     maker = SampledPictures(used.name, sampling, control, texts, DEFAULT_PROMPT, captioner)
-    return EvaluateRequest(asked, maker, (test.measure, test.method) if test else None)
+    return EvaluateRequest(asked, maker, (test.measure, test.method) if test else None, captions)
 
 
 def _published(
@@ -185,8 +191,8 @@ def _judge(source: Dataset, truth: Condition, results: str, protocol: Protocol, 
 
 def _rows(
     source: Snapshot, table: str, truth: str, record: RunRecord | None, controlnet: str, options: EvaluateOptions
-) -> tuple[ChosenRows, list[tuple[int, int]]]:
-    """The rows that are evaluated, ascending, and their shapes (height, width)."""
+) -> tuple[ChosenRows, list[tuple[int, int]], int]:
+    """The rows that are evaluated, ascending, their shapes (height, width), and how many of them have a caption."""
     tables = list(dict.fromkeys((table, truth)))
     own = record is not None and not options.all_rows and _is_dataset_of(source, record)
     if own and record:
@@ -206,7 +212,7 @@ def _rows(
     found = np.sort(found, order=["shard", "row"])
     shapes = sorted({(int(height), int(width)) for height, width in found[["height", "width"]].tolist()})
     places = [(int(shard), int(row)) for shard, row in found[["shard", "row"]].tolist()]
-    return ChosenRows(source, places, text), shapes
+    return ChosenRows(source, places, text), shapes, int((found["caption"] != 0).sum())
 
 
 def _is_dataset_of(source: Snapshot, record: RunRecord) -> bool:

@@ -180,10 +180,10 @@ class Ingest(ListedStage):
         """Reads and decodes a source."""
         return IngestStep(self.corpus, self.config)
 
-    def check_rejects(self, sources: Sequence[Source], reasons: Mapping[str, int]) -> None:
+    def check_rejects(self, sources: Sequence[Source], rejects: Sequence[Mapping[str, Any]]) -> None:
         """Where all pictures are gone, the corpus is another one, or its disk is gone: see :class:`ListedStage`."""
         seen = sum(source.size is not None and not source.fault for source in sources)
-        gone = reasons.get("missing", 0) + reasons.get("changed", 0)
+        gone = sum(reject["reason"] in ("missing", "changed") for reject in rejects)
         if seen >= TOO_MANY_GONE and gone == len(sources):
             raise JobFault(
                 f"{self.corpus.address}: none of {len(sources)} pictures from {sources[0].source} on is as it was "

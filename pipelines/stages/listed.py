@@ -41,8 +41,8 @@ class ListedStage(Stage):
         """What the step is given for each source of a shard, one after another."""
         return sources
 
-    def check_rejects(self, sources: Sequence[Source], reasons: Mapping[str, int]) -> None:
-        """Look at what was refused of a shard.
+    def check_rejects(self, sources: Sequence[Source], rejects: Sequence[Mapping[str, Any]]) -> None:
+        """Look at what was refused of a shard: each with its ``source``, ``reason`` and ``error``.
 
         Raises:
             JobFault: it was no fault of the pictures.
@@ -98,8 +98,8 @@ class ListedStage(Stage):
                 group.append(outcome)
                 pixels, held = pixels + size, held + length
             writer.write_group(group)
+            self.check_rejects(sources, rejects)
             reasons = Counter(reject["reason"] for reject in rejects)
-            self.check_rejects(sources, reasons)
             writer.close({"rejects": rejects, "reasons": dict(reasons), "captions": captions, "several": several})
 
 

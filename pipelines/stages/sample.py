@@ -26,10 +26,11 @@ from controlmill.schemas.tables import IMAGES
 from controlmill.schemas.views.lookup import Place, rows_at
 
 from ..corpora.corpus import Source
-from ..engine.rows import BatchStep
+from ..engine.rows import BatchStep, JobFault
 from ..engine.worker import this_worker
 from ..results.listing import listed_columns
 from ..results.sampling import Sampling
+from .aligned import TOO_MANY_FAILURES
 from .ingest import IngestConfig
 from .listed import ListedStage
 
@@ -213,6 +214,12 @@ class Sample(ListedStage):
         """What is loaded is loaded before the first row."""
         self.sampling.prepare()
         return SampleStep(self.sampling, self.condition, self.captioner, self.default_prompt)
+
+    def check_rejects(self, sources: Sequence[Source], rejects: Sequence[Mapping[str, Any]]) -> None:
+        """Where every picture of a shard failed, it is no fault of the maps."""
+        faults = [reject for reject in rejects if reject["reason"] in ("failed", "killed_worker")]
+        if len(sources) >= TOO_MANY_FAILURES and len(faults) == len(sources):
+            raise JobFault(f"none of the shard's {len(sources)} pictures could be sampled: {faults[-1]['error']}")
 
     def rows(self, sources: Sequence[Source]) -> Iterator[ToSample]:
         """Each with the map of its row; a row group is read at a time."""

@@ -149,6 +149,7 @@ def test_results_that_were_cut_off_end_in_the_same_bytes(results: Path, evaluate
         (cut / f"{name}.parquet").unlink()
     shutil.rmtree(cut / "scores")
     (cut / "results.json").unlink()
+    (cut / "images/0000/00000000.parquet").write_bytes(b"half of it")
     assert evaluate(cut).returncode == 0
     assert digests(cut) == whole
 

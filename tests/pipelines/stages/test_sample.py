@@ -12,7 +12,7 @@ import pytest
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.evaluation.sampling.settings import SamplingSettings
 from controlmill.pipelines.corpora.corpus import Source
-from controlmill.pipelines.engine.rows import Failure, OutOfMemory, run_rows
+from controlmill.pipelines.engine.rows import Failure, JobFault, OutOfMemory, run_rows
 from controlmill.pipelines.engine.shards import advice_on
 from controlmill.pipelines.results.listing import ChosenRows, Layout, columns_of, listed_columns
 from controlmill.pipelines.results.makers import SampledPictures
@@ -73,6 +73,15 @@ def test_a_map_that_cannot_be_decoded_costs_its_own_pictures() -> None:
         assert decode_image(outcomes[n]["image"]["bytes"])[0, 0].tolist() == [n, n, 0]
         assert outcomes[n]["of_row"] == 5
         assert outcomes[n]["caption"] == "a" * n
+
+
+def test_a_shard_of_which_nothing_could_be_sampled_stops_the_job(dataset: Path) -> None:
+    stage = SampledPictures("", PAINTS, CANNY, {}, "").stage(Dataset.open(dataset), {})
+    sources = [Source(str(n)) for n in range(8)]
+    rejects = [{"source": source.source, "reason": "failed", "error": "no such layer"} for source in sources]
+    with pytest.raises(JobFault, match="none of the shard's 8 pictures could be sampled: no such layer"):
+        stage.check_rejects(sources, rejects)
+    stage.check_rejects(sources, rejects[1:])
 
 
 def test_memory_that_runs_out_stops_the_job_and_names_a_smaller_batch() -> None:
