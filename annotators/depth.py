@@ -1,7 +1,7 @@
 """Depth by MiDaS 3.0 DPT-hybrid (Ranftl et al. 2021): inverse, relative, larger is nearer.
 
 Two homes of one network: transformers' at 384x384 (the default; it shares nothing between instances), and
-controlnet-aux 0.0.10's at 512 pixels, as ControlNet 1.1 (the app of 1.0 takes 384).
+controlnet-aux 0.0.10's at 512 pixels, as ControlNet 1.1 (the app of 1.0 takes 384). DPT-large is another network.
 """
 
 from __future__ import annotations
@@ -78,6 +78,19 @@ class DPT(TorchNetwork):
         return enlarged
 
 
+class DPTLarge(DPT):
+    """The same with a plain vision transformer of 24 layers (DPT-large)."""
+
+    name: ClassVar[str] = "dpt-large"
+    version: ClassVar[int] = 1
+    weights: ClassVar[tuple[WeightsFile, ...]] = model_files(
+        "Intel/dpt-large",
+        "bc15f29aa3a80d532f2ed650b5e16ac48d8958f9",
+        "Apache-2.0",
+        ("model.safetensors", 1370.0),
+    )
+
+
 class MiDaS(TorchNetwork):
     """RGB in -1 to 1 in, shorter side 512; inverse depth, float32 (H, W), not scaled, after postprocessing."""
 
@@ -133,6 +146,14 @@ class DPTDepth(Annotator):
         """gray16 map."""
         scaled, low, high = normalised(output)
         return Annotation(np.rint(scaled * 65535).astype(np.uint16), {"raw_min": low, "raw_max": high})
+
+
+@dataclass(frozen=True)
+class DPTLargeDepth(DPTDepth):
+    """The same by DPT-large, the judge of ControlNet++."""
+
+    variant: ClassVar[str] = "dpt-large"
+    network: ClassVar[type[Network] | None] = DPTLarge
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""ADE20K classes (Zhou et al. 2017) by UperNet-ConvNeXt, OneFormer or SegFormer, all of transformers.
+"""ADE20K classes (Zhou et al. 2017) by UperNet-ConvNeXt, OneFormer, SegFormer or Mask2Former, all of transformers.
 
 Ids 0 to 149 follow SceneParse150, wall to flag. They equal what ``post_process_semantic_segmentation`` gives for the
 picture's size; but the 150 score maps (157 MB for 512x512) never exist at once: they are enlarged one by one, on the
@@ -28,6 +28,7 @@ INPUT_SIZE = (512, 512)
 # "<start> the task is semantic <end>" in CLIP's byte-pair codes, then zeros up to 77 (OneFormerProcessor)
 ONEFORMER_TASK = (49406, 518, 10549, 533, 29119, 1550, 49407)
 ONEFORMER_TASK_LENGTH = 77
+MASK2FORMER_SIZE = (384, 384)  # of masks, whatever the picture's shape: transformers' post-processing
 
 
 class SegmentationNetwork(TorchNetwork):
@@ -35,6 +36,7 @@ class SegmentationNetwork(TorchNetwork):
 
     packages: ClassVar[tuple[str, ...]] = ("torch", "torchvision", "transformers", "numpy")
     model_class: ClassVar[str]
+    processor_class: ClassVar[str] = "SegformerImageProcessor"
     sizes: ClassVar[tuple[tuple[int, int], ...]] = ()  # that scores pass through on their way to the picture's
     processor: ClassVar[Mapping[str, Any]] = {"size": {"height": INPUT_SIZE[0], "width": INPUT_SIZE[1]}}
     settings: ClassVar[Mapping[str, Any]] = {}
@@ -44,8 +46,8 @@ class SegmentationNetwork(TorchNetwork):
         import transformers
 
         super().__init__(files, place)
-        # every one of these models is prepared the same way; other processors ask the hub for files when built
-        self._processor = transformers.SegformerImageProcessor(**self.processor)
+        # most of these models are prepared the same way; OneFormer's processor asks the hub for files when built
+        self._processor = getattr(transformers, self.processor_class)(**self.processor)
 
     def build(self, files: Mapping[str, Path]) -> Any:
         """The model of transformers."""
@@ -172,6 +174,52 @@ class OneFormer(SegmentationNetwork):
         return torch.einsum("bqc, bqhw -> bchw", classes, output.masks_queries_logits.float().sigmoid())
 
 
+class OneFormerLarge(OneFormer):
+    """OneFormer with a Swin-large backbone; shorter side 640 in, as its authors test it."""
+
+    name: ClassVar[str] = "oneformer-large"
+    version: ClassVar[int] = 1
+    weights: ClassVar[tuple[WeightsFile, ...]] = model_files(
+        "shi-labs/oneformer_ade20k_swin_large",
+        "30e6825f8e4f36e346c4dddf90bdcb076c87999c",
+        "MIT",
+        ("pytorch_model.bin", 880.0),
+    )
+    processor: ClassVar[Mapping[str, Any]] = {
+        "size": {"shortest_edge": 640, "longest_edge": 2560},
+        "default_to_square": False,
+    }
+
+
+class Mask2Former(SegmentationNetwork):
+    """Mask2Former with a Swin-large backbone (Cheng et al. 2022); shorter side 640 in, sides multiples of 32.
+
+    640 is what the authors, and ControlNet++, test at.
+    """
+
+    name: ClassVar[str] = "mask2former"
+    weights: ClassVar[tuple[WeightsFile, ...]] = model_files(
+        "facebook/mask2former-swin-large-ade-semantic",
+        "aa25c92404a40599614215e76514c79b427c7527",
+        "other (the model card's word); the code's is MIT",
+        ("model.safetensors", 866.0),
+    )
+    model_class: ClassVar[str] = "Mask2FormerForUniversalSegmentation"
+    processor_class: ClassVar[str] = "Mask2FormerImageProcessor"
+    processor: ClassVar[Mapping[str, Any]] = {"size": {"shortest_edge": 640, "longest_edge": 2560}}
+
+    def scores(self, pixels: Any) -> Any:
+        """Queries' masks at 384x384 weighted with their classes, the null class left out."""
+        import torch
+
+        output = self._network(pixel_values=pixels)
+        classes = output.class_queries_logits.float().softmax(dim=-1)[..., :-1]
+        masks = torch.nn.functional.interpolate(
+            output.masks_queries_logits.float(), size=MASK2FORMER_SIZE, mode="bilinear", align_corners=False
+        )
+        return torch.einsum("bqc, bqhw -> bchw", classes, masks.sigmoid())
+
+
 @dataclass(frozen=True)
 class UperNetClasses(Annotator):
     """Class ids, 0 to 149; ``classes`` are those present, in rising order."""
@@ -205,3 +253,19 @@ class SegFormerClasses(UperNetClasses):
 
     variant: ClassVar[str] = "segformer"
     network: ClassVar[type[Network] | None] = SegFormer
+
+
+@dataclass(frozen=True)
+class OneFormerLargeClasses(UperNetClasses):
+    """The same by OneFormer-Swin-large."""
+
+    variant: ClassVar[str] = "oneformer-large"
+    network: ClassVar[type[Network] | None] = OneFormerLarge
+
+
+@dataclass(frozen=True)
+class Mask2FormerClasses(UperNetClasses):
+    """The same by Mask2Former, the architecture that judges in ControlNet++."""
+
+    variant: ClassVar[str] = "mask2former"
+    network: ClassVar[type[Network] | None] = Mask2Former

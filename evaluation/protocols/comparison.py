@@ -68,10 +68,9 @@ def _made_otherwise(what: str, asked: str, record: AnnotatorRecord) -> list[str]
     ):
         return [f"{what} by {record.condition}={record.variant}, not {asked}"]
     network: Any = load_class(choice.target).network
-    used = {file.name: file.sha256 for file in record.network.weights} if record.network else {}
-    published = {file.name: file.sha256 for file in network.weights if file.sha256} if network else {}
+    origins = {file.name: file.origin for file in record.network.weights} if record.network else {}
     return [
-        f"{what} by other weights than the published {name}"
-        for name, sha256 in published.items()
-        if used.get(name) != sha256
+        f"{what} by other weights than the published {file.name}"
+        for file in (network.weights if network else ())
+        if not origins.get(file.name, "").startswith(f"{file.repo}@{file.revision}")
     ]

@@ -48,6 +48,12 @@ def anime2sketch(folder: Path) -> None:
     torch.save(state, folder / "netG.pth")
 
 
+def lineart(folder: Path, name: str = "sk_model.pth") -> None:
+    model = controlnet_aux("lineart").Generator(3, 1, 3)
+    model.model4[1].weight.data *= 10
+    torch.save(model.state_dict(), folder / name)
+
+
 def midas(folder: Path) -> None:
     model = controlnet_aux("midas.midas.dpt_depth").DPTDepthModel(backbone="vitb_rn50_384", non_negative=True)
     model.scratch.output_conv[4].weight.data *= 100
@@ -107,6 +113,17 @@ def dpt(folder: Path) -> None:
     save(model, folder / "dpt-hybrid-midas")
 
 
+def dpt_large(folder: Path) -> None:
+    from transformers import DPTConfig, DPTForDepthEstimation
+
+    sizes = {"hidden_size": 96, "intermediate_size": 192, "num_attention_heads": 4, "num_hidden_layers": 4}
+    neck = {"neck_hidden_sizes": [16, 32, 64, 64], "fusion_hidden_size": 32, "backbone_out_indices": [0, 1, 2, 3]}
+    model = DPTForDepthEstimation(DPTConfig(**sizes, **neck, initializer_range=0.2))
+    model.head.head[4].weight.data *= 100
+    model.head.head[4].bias.data += 50
+    model.save_pretrained(folder / "dpt-large")
+
+
 def upernet(folder: Path) -> None:
     from transformers import ConvNextConfig, UperNetConfig, UperNetForSemanticSegmentation
 
@@ -148,6 +165,27 @@ def oneformer(folder: Path) -> None:
     save(model, folder / "oneformer_ade20k_swin_tiny")
 
 
+def mask2former(folder: Path) -> None:
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
+
+    swin = SwinConfig(embed_dim=24, depths=[1, 1, 1, 1], out_features=[f"stage{i}" for i in range(1, 5)])
+    config = Mask2FormerConfig(
+        backbone_config=swin,
+        num_labels=150,
+        num_queries=30,
+        encoder_layers=1,
+        decoder_layers=3,
+        encoder_feedforward_dim=256,
+        dim_feedforward=256,
+    )
+    model = Mask2FormerForUniversalSegmentation(config)
+    model.class_predictor.weight.data *= 100
+    for layer in model.model.transformer_module.decoder.mask_predictor.mask_embedder.modules():
+        if isinstance(layer, torch.nn.Linear):
+            layer.weight.data *= 10
+    model.save_pretrained(folder / "mask2former-swin-large-ade-semantic")
+
+
 def blip(folder: Path, large: bool = False) -> None:
     """The token that ends a caption is one that this model says early, so that captions differ in length."""
     from tokenizers import Tokenizer, decoders, models
@@ -176,6 +214,8 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "ControlNetHED.pth": hed,
     "mlsd_large_512_fp32.pth": mlsd,
     "netG.pth": anime2sketch,
+    "sk_model.pth": lineart,
+    "sk_model2.pth": lambda folder: lineart(folder, "sk_model2.pth"),
     "dpt_hybrid-midas-501f0c75.pt": midas,
     "scannet.pt": normalbae,
     "body_pose_model.pth": body,
@@ -185,6 +225,8 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "upernet-convnext-small": upernet,
     "segformer-b0-finetuned-ade-512-512": segformer,
     "oneformer_ade20k_swin_tiny": oneformer,
+    "mask2former-swin-large-ade-semantic": mask2former,
+    "dpt-large": dpt_large,
     "blip-image-captioning-base": blip,
     "blip-image-captioning-large": lambda folder: blip(folder, large=True),
 }

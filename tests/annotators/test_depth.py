@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from controlmill.annotators.base import Network
-from controlmill.annotators.depth import DPT, DPTDepth, MiDaS, MiDaSDepth
+from controlmill.annotators.depth import DPT, DPTDepth, DPTLarge, MiDaS, MiDaSDepth
 from controlmill.annotators.normals import BaeNormals, DPTNormals, MiDaSNormals, NormalBae
 from controlmill.annotators.runtime.upstream import controlnet_aux
 from controlmill.schemas.images.codecs import check_map
@@ -34,11 +34,14 @@ def midas(load_network: LoadNetwork, weights_folder: Path) -> tuple[Network, Any
     return load_network(MiDaS256), controlnet_aux("midas").MidasDetector.from_pretrained(weights_folder)
 
 
-def test_dpt_equals_reference(load_network: LoadNetwork, photos_of_size: Photos, weights_folder: Path) -> None:
+@pytest.mark.parametrize("kind", [DPT, DPTLarge])
+def test_dpt_equals_reference(
+    load_network: LoadNetwork, photos_of_size: Photos, weights_folder: Path, kind: type[DPT]
+) -> None:
     from transformers import DPTForDepthEstimation, DPTImageProcessor
 
-    network = load_network(DPT)
-    reference = DPTForDepthEstimation.from_pretrained(weights_folder / "dpt-hybrid-midas").eval()
+    network = load_network(kind)
+    reference = DPTForDepthEstimation.from_pretrained(weights_folder / kind.weights[0].name.split("/")[0]).eval()
     processor = DPTImageProcessor(resample=2)
     for size in (384, 500):
         image = photos_of_size(size)[0]
@@ -48,7 +51,7 @@ def test_dpt_equals_reference(load_network: LoadNetwork, photos_of_size: Photos,
         span = expected.max() - expected.min()
         assert span > 1
         found = outputs(network, [image])[0]
-        print(f"depth=dpt at {size}: {np.abs(found - expected).max() / span:.1e} of the range")
+        print(f"{kind.name} at {size}: {np.abs(found - expected).max() / span:.1e} of the range")
         assert np.abs(found - expected).max() <= NEAR * span
         annotation = DPTDepth().annotate(image, expected, {})
         columns = annotation.columns

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,18 +14,26 @@ import torch
 
 from controlmill.annotators.base import Annotation, Annotator, Network
 from controlmill.annotators.catalogue import VARIANTS, load_class
+from controlmill.annotators.segmentation import Mask2Former
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.images.codecs import check_map, encode_map
 from tests.annotators.conftest import LoadNetwork, Photos
 from tests.annotators.running import outputs
 
-# Networks with the annotators that share them. Faces, hands and beams are slow and add no batching of their own.
+# Networks with the annotators that share them. Faces, hands and beams are slow and add no batching of their own, nor do
+# the larger of two that are alike.
+LEFT_OUT = ("face", "hands", "blip-large", "oneformer-large", "dpt-large", "lineart-coarse")
 NETWORKED: dict[type, list] = {}
 for variant in VARIANTS:
     made = load_class(variant.target)
-    if made.network and "beams" not in variant.name and variant.name not in ("face", "hands", "blip-large"):
+    if made.network and "beams" not in variant.name and variant.name not in LEFT_OUT:
         NETWORKED.setdefault(made.network, []).append(made())
 SIZE = 256
+
+
+class SmallMask2Former(Mask2Former):
+    processor: ClassVar[dict[str, Any]] = {"size": {"shortest_edge": 128, "longest_edge": 512}}
+
 
 # Those seen to be one graph; what torch.compile makes of the others is an error or near, but was not tried.
 ONE_GRAPH = ("hed", "mlsd", "upernet", "oneformer", "segformer", "midas", "dpt-hybrid")
@@ -47,8 +55,10 @@ BF16 = {
 
 @pytest.fixture(scope="module", params=NETWORKED, ids=lambda network: network.name)
 def network_class(request: pytest.FixtureRequest) -> type[Network]:
-    """MiDaS and NormalBae at 256 pixels, to be quick."""
+    """MiDaS and NormalBae at 256 pixels, Mask2Former at 128, to be quick."""
     network = request.param
+    if network is Mask2Former:
+        return SmallMask2Former
     if hasattr(network, "resolution"):
         return type(network.__name__, (network,), {"resolution": SIZE})
     return network

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,21 +12,29 @@ import torch
 from controlmill.annotators import segmentation
 from controlmill.annotators.base import Network
 from controlmill.annotators.runtime.upstream import controlnet_aux
-from controlmill.annotators.segmentation import OneFormer, SegFormer, UperNet, UperNetClasses, best_classes
+from controlmill.annotators.segmentation import (
+    Mask2Former,
+    OneFormer,
+    OneFormerLarge,
+    SegFormer,
+    UperNet,
+    UperNetClasses,
+    best_classes,
+)
 from controlmill.annotators.upernet_head import head_scores
 from controlmill.schemas.images.codecs import decode_map, encode_map
 from tests.annotators.conftest import LoadNetwork, Photos
 from tests.annotators.running import annotate, outputs, replayed
 
 
-def reference(network: Network, folder: Path, image: np.ndarray) -> np.ndarray:
+def reference(network: Any, folder: Path, image: np.ndarray) -> np.ndarray:
     """Ids by transformers' own model and post-processing, what the model gave, and what its head gave if it has one."""
     import transformers
 
     model = getattr(transformers, network.model_class).from_pretrained(folder / network.weights[0].name.split("/")[0])
-    processor = transformers.SegformerImageProcessor(**network.processor)
+    processor = getattr(transformers, network.processor_class)(**network.processor)
     inputs = processor(image, return_tensors="pt")
-    if network is OneFormer:
+    if issubclass(network, OneFormer):
         words = torch.zeros((1, segmentation.ONEFORMER_TASK_LENGTH), dtype=torch.int64)
         words[0, : len(segmentation.ONEFORMER_TASK)] = torch.tensor(segmentation.ONEFORMER_TASK)
         inputs["task_inputs"] = words
@@ -36,11 +45,13 @@ def reference(network: Network, folder: Path, image: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         output = model.eval()(**inputs)
     post_process = processor.post_process_semantic_segmentation
-    arguments = (processor, output) if network is OneFormer else (output,)
+    arguments = (processor, output) if issubclass(network, OneFormer) else (output,)
     return post_process(*arguments, target_sizes=[image.shape[:2]])[0].numpy(), output, head
 
 
-@pytest.mark.parametrize("network", [UperNet, SegFormer, OneFormer], ids=lambda network: network.name)
+@pytest.mark.parametrize(
+    "network", [UperNet, SegFormer, OneFormer, OneFormerLarge, Mask2Former], ids=lambda network: network.name
+)
 def test_equals_reference(
     load_network: LoadNetwork, photos_of_size: Photos, weights_folder: Path, network: type[Network]
 ) -> None:

