@@ -1,4 +1,4 @@
-"""Does it learn? Condition gain, benefit, fidelity between floor and ceiling, and when control was gained."""
+"""Does it learn? Condition gain, benefit, fidelity between its floor and ceiling, and when a map was first followed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,28 @@ from dataclasses import dataclass
 import numpy as np
 
 TIMES = (50, 250, 450, 650, 850, 950)  # of 1,000: the loss is dominated by the first, the condition acts on the later
-HALF = 0.5
 HELD_FOR = 2  # evaluations
 CLEAR = 3.0  # standard errors that a gain is above zero
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over held-out rows and its standard error."""
+    """A mean over held-out rows and its standard error, NaN where it is not known."""
 
     mean: float
     error: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Estimate:
+        """Of one value for each row; those that are NaN count for nothing."""
+        known = values[np.isfinite(values)]
+        error = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else float("nan")
+        return cls(float(known.mean()) if len(known) else float("nan"), error)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether it is above zero by more than ``CLEAR`` standard errors; not where these are not known."""
+        return self.mean > CLEAR * self.error
 
 
 def relative(worse: np.ndarray, better: np.ndarray, base: np.ndarray) -> Estimate:
@@ -28,77 +39,48 @@ def relative(worse: np.ndarray, better: np.ndarray, base: np.ndarray) -> Estimat
         worse, better: losses, float (rows, times), with the same picture, noise and caption.
         base: losses of the base alone, (rows, times); its mean at each time is the unit.
     """
-    rows = ((worse - better) / base.mean(axis=0)).mean(axis=1)
-    error = float(rows.std(ddof=1) / np.sqrt(len(rows))) if len(rows) > 1 else float("nan")
-    return Estimate(float(rows.mean()), error)
+    return Estimate.of(((worse - better) / base.mean(axis=0)).mean(axis=1))
 
 
-def condition_gain(shuffled: np.ndarray, true: np.ndarray, base: np.ndarray) -> Estimate:
+def condition_gain(deranged: np.ndarray, true: np.ndarray, base: np.ndarray) -> Estimate:
     """How much worse the loss gets with another row's map. It includes the price of trusting a wrong map."""
-    return relative(shuffled, true, base)
+    return relative(deranged, true, base)
 
 
-def benefit(true: np.ndarray, base: np.ndarray) -> Estimate:
-    """How much better the loss is with the map than without a ControlNet."""
-    return relative(base, true, base)
+def benefit(with_map: np.ndarray, base: np.ndarray) -> Estimate:
+    """How much better the loss is with a map than without a ControlNet.
+
+    With other rows' maps it is what any map gives: the kind of picture is learned, and not the map. The benefit of the
+    rows' own maps less that of other rows' is the condition gain.
+    """
+    return relative(base, with_map, base)
+
+
+def other_rows(count: int) -> np.ndarray:
+    """For each of ``count`` rows another one, int (count,): always the same, and each once."""
+    return np.roll(np.arange(count), 1)
 
 
 def fraction(fidelity: float, floor: float, ceiling: float, lower_is_better: bool = False) -> float:
-    """f: 0 at the floor (no control), 1 at the ceiling (the true picture through the VAE).
+    """f: 0 at the floor (other rows' maps), 1 at the ceiling (the true picture through the VAE).
 
-    NaN where the ceiling is not better than the floor: the measure does not tell control from none.
+    NaN where the ceiling is not better than the floor: the measure does not tell a row's map from another's.
     """
     better = floor > ceiling if lower_is_better else ceiling > floor
     return (fidelity - floor) / (ceiling - floor) if better else float("nan")
 
 
-@dataclass(frozen=True)
-class Convergence:
-    """Evaluations that follow the map: what was measured, not how it came about.
+def find_convergence(steps: Sequence[int], gains: Sequence[Estimate], fidelity_gains: Sequence[Estimate]) -> int | None:
+    """The first of ``HELD_FOR`` evaluations in a row at which maps are followed, if there are: its step.
 
-    ``step`` is the first of ``HELD_FOR`` evaluations in a row with a gain above ``CLEAR`` standard errors and f of at
-    least a half. ``rise`` are the steps at which f crossed 10 % and 90 % of the level that it then kept, known no
-    better than the evaluations are apart; None where a crossing was not seen.
-    """
-
-    step: int
-    rise: tuple[float, float] | None
-
-
-def find_convergence(
-    steps: Sequence[int], fractions: Sequence[float], gains: Sequence[float], errors: Sequence[float]
-) -> Convergence | None:
-    """When control was gained, if it was.
-
-    f alone does not tell: a base that sees pictures of another kind than its own draws more edges after a few steps,
-    some of which agree with any map. Between evaluations f is taken as a straight line, its level is the median from
-    convergence on; evaluations at which f is NaN are left out.
+    Both gains must be clear (:attr:`Estimate.is_clear`). Each compares a row's own map with another row's, so that what
+    a ControlNet learns about the kind of picture counts for neither. The gain in fidelity alone does not tell, because
+    a caption also says something about its row's map; the condition gain has the same caption on both sides.
 
     Args:
-        steps, fractions: of the evaluations, and f at each.
-        gains, errors: condition gain at each, and its standard error.
+        steps: of the evaluations at which fidelity was measured.
+        gains: condition gain at each.
+        fidelity_gains: fidelity with rows' own maps less that with other rows', at each.
     """
-    known = np.isfinite(np.asarray(fractions, float))
-    f, gain, error = (np.asarray(values, float)[known] for values in (fractions, gains, errors))
-    steps = np.asarray(steps)[known].tolist()
-    good = (f >= HALF) & (gain > CLEAR * error)
-    first = next((i for i in range(len(f) - HELD_FOR + 1) if good[i : i + HELD_FOR].all()), None)
-    if first is None:
-        return None
-    level = float(np.median(f[first:]))
-    tops = _crossings(steps, f, 0.9 * level)
-    if f[first] >= 0.9 * level:
-        end = next((step for step in reversed(tops) if step <= steps[first]), None)  # the last: spikes fell again
-    else:
-        end = next((step for step in tops if step > steps[first]), None)
-    starts = [step for step in _crossings(steps, f, 0.1 * level) if end is not None and step <= end]
-    return Convergence(int(steps[first]), (float(starts[-1]), float(end)) if starts and end is not None else None)
-
-
-def _crossings(steps: Sequence[int], f: np.ndarray, level: float) -> list[float]:
-    """The steps at which ``f`` crossed ``level`` upwards."""
-    return [
-        steps[i] + (steps[i + 1] - steps[i]) * (level - f[i]) / (f[i + 1] - f[i])
-        for i in range(len(f) - 1)
-        if f[i] < level <= f[i + 1]
-    ]
+    good = [gain.is_clear and fidelity.is_clear for gain, fidelity in zip(gains, fidelity_gains, strict=True)]
+    return next((steps[i] for i in range(len(good) - HELD_FOR + 1) if all(good[i : i + HELD_FOR])), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from controlmill.schemas.conditions import Condition
 from controlmill.schemas.errors import MillError, error_text
 from controlmill.schemas.provenance import AnnotatorRecord, Provenance
 
+from .convergence import Estimate, fraction, other_rows
 from .measures.catalogue import beside, measures_of
 from .measures.measure import Measure
 from .rows import Sample
@@ -51,17 +52,84 @@ class FidelityMetric:
             return made.map, sample.maps[condition]
         return {"map": made.map, **made.columns}, {"map": sample.maps[condition], **sample.columns}
 
-    def means(
+    def scores(
         self, images: Sequence[np.ndarray], samples: Sequence[Sample], condition: str
-    ) -> tuple[float, dict[str, float]]:
-        """Over pictures: the measure, and those reported beside it, by title."""
+    ) -> tuple[np.ndarray, dict[str, float]]:
+        """The measure of each picture against the map of a sample, with what was drawn for that sample.
+
+        Returns:
+            float64 (N,), NaN where the measure has no value; and the means of the measures reported beside, by title.
+        """
         pairs = [self.pair(image, sample, condition) for image, sample in zip(images, samples, strict=True)]
         size = samples[0].picture.shape[:2]
+        return np.array([self.measure.score(*pair) for pair in pairs], float), {
+            other.label(*size): other.of_set({i: [other.part(*pair)] for i, pair in enumerate(pairs)})
+            for other in beside(self.measure)
+        }
 
-        def value(measure: Measure) -> float:
-            return measure.of_set({i: [measure.part(*pair)] for i, pair in enumerate(pairs)})
+    def mean(self, images: Sequence[np.ndarray], samples: Sequence[Sample], condition: str) -> float:
+        """Of the scores of pictures; NaN where none has one."""
+        return Estimate.of(self.scores(images, samples, condition)[0]).mean
 
-        return value(self.measure), {other.label(*size): value(other) for other in beside(self.measure)}
+    def against_others(self, images: Sequence[np.ndarray], samples: Sequence[Sample], condition: str) -> np.ndarray:
+        """Scores of pictures against the maps of other rows, float64 (N,); NaN of one picture alone.
+
+        A picture that has nothing to do with its own map scores on average the same here, because it is annotated with
+        what was drawn for the other row (thresholds, say).
+        """
+        if len(samples) < 2:
+            return np.full(len(samples), np.nan)
+        return self.scores(images, [samples[i] for i in other_rows(len(samples))], condition)[0]
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How well sampled pictures follow their maps: means over pictures.
+
+    ``measure`` is its title, with pixels of these pictures. ``floor`` is what the same pictures have by chance: each is
+    annotated again with what was drawn for another row, and compared with that row's map. ``gain`` is how much better
+    ``value`` is than ``floor``, paired by picture, above zero also where a lower measure is better. ``no_control`` is
+    of pictures without a ControlNet, ``blank`` of pictures sampled with black maps, both against rows' own maps.
+    ``ceiling`` is of the true pictures through the VAE; ``fraction`` is 0 at the floor and 1 there, NaN where that is
+    not better than the floor. ``others`` are the measures reported beside, by title. Of one picture there is no floor.
+    """
+
+    measure: str
+    value: float
+    floor: float
+    ceiling: float
+    fraction: float
+    gain: Estimate
+    no_control: float
+    blank: float
+    others: Mapping[str, float] = field(default_factory=dict)
+
+
+def measure_fidelity(
+    metric: FidelityMetric,
+    pictures: Sequence[np.ndarray],
+    blank: Sequence[np.ndarray],
+    samples: Sequence[Sample],
+    condition: str,
+    no_control: float,
+    ceiling: float,
+) -> Fidelity:
+    """Of pictures that were sampled for samples, with their maps and with black ones."""
+    lower = metric.measure.lower_is_better
+    own, beside = metric.scores(pictures, samples, condition)
+    others = metric.against_others(pictures, samples, condition)
+    value, floor = Estimate.of(own).mean, Estimate.of(others).mean
+    return Fidelity(
+        metric.measure.label(*pictures[0].shape[:2]),
+        value,
+        floor,
+        ceiling,
+        fraction(value, floor, ceiling, lower),
+        Estimate.of(others - own if lower else own - others),
+        no_control,
+        metric.mean(blank, samples, condition),
+        beside,
+    )
 
 
 def find_annotator(

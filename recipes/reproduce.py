@@ -28,8 +28,8 @@ from controlmill.evaluation import plots
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.fingerprint import processor_name
 from controlmill.training.run.card import SAMPLES
+from controlmill.training.run.converged import read_convergence, rise_text
 from controlmill.training.run.metrics import EvaluationRecord, evaluations, scalars
-from controlmill.training.run.report import read_convergence
 from controlmill.training.run.saved import steps_saved
 from recipes.tiny_base.scenes import write_corpus
 
@@ -209,8 +209,8 @@ def page_text(
     for experiment in chosen:
         last = scalars(evaluated[experiment.name][-1])
         found = read_convergence(folder / "runs" / experiment.name)
-        when = f"step {found.step}" if found else "–"
-        rise = "{:.0f} to {:.0f}".format(*found.rise) if found and found.rise else "–"
+        when = f"step {found.step}" if found.step is not None else "–"
+        rise = f"{rise_text(found.rise)}" if found.rise else "–"
         cells = [
             f"{last['gain']:.3f} ± {last['gain_error']:.3f}",
             f"{last['benefit']:.3f} ± {last['benefit_error']:.3f}",
@@ -240,10 +240,10 @@ small differences mean nothing.
 
 *Gain*: how much worse the loss gets with another row's map. *Benefit*: how much better it is than without a
 ControlNet; both in units of the base's loss. *Fidelity*: the sampled pictures annotated again with the rows' own
-parameters, against their maps. *f*: 0 without control, 1 for the true pictures through the VAE. *Converged*: the first
-two evaluations in a row with f of at least 0.5 and a gain above three standard errors. *Rise*: the steps between which
-f went from 10 % to 90 % of its later level, known no better than evaluations are apart; whether that is sudden is not
-decided here.
+parameters, against their maps; *floor*: against other rows' maps. *f*: 0 at the floor, 1 for the true pictures through
+the VAE. *Converged*: the first two evaluations in a row at which gain, and fidelity less its floor, are above three
+standard errors. *Rise*: a logistic curve fitted to the gain; sudden where it took less than half of the steps before
+it.
 
 | run | gain | benefit | fidelity | floor | ceiling | f | converged | rise |
 |---|---|---|---|---|---|---|---|---|

@@ -157,7 +157,8 @@ def _evaluations(
     encoded = networks.encode(1, height, width, pictures=True, text=True).operations
     decoded = networks.decode(height, width)
     sampling = config.sampling_steps * GUIDED
-    evaluation = 2 * rows * len(TIMES) * controlled + sampled * (sampling * controlled + decoded)
+    blank = pictures  # each is sampled with a black map too
+    evaluation = 2 * rows * len(TIMES) * controlled + (sampled + blank) * (sampling * controlled + decoded)
     fixed = (
         rows * (encoded + len(TIMES) * alone) + sampled * (sampling * alone + decoded) + pictures * (encoded + decoded)
     )

@@ -6,7 +6,6 @@ trained changes, nothing that a step draws is drawn, and the process is left as 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +115,7 @@ def begin_evaluations(
         # the base as it was, also when the run goes on with a trained one
         untrained = base if config.unlock == "none" else load_base(config.base, base.device, config.precision)
         baseline = measure_baseline(untrained, samples, settings)
-        _say_of_fidelity(log, settings, baseline)
+        _say_of_fidelity(log, settings, samples, baseline)
     return Evaluations(base, samples, settings, baseline, schedule, run, log)
 
 
@@ -140,11 +139,15 @@ def _samples(prepared: Prepared, config: TrainConfig, metric: FidelityMetric | s
     return EvaluationSamples(rows[: config.evaluation_rows], rows[: config.evaluation_samples], user)
 
 
-def _say_of_fidelity(log: RunLog, settings: EvaluationSettings, baseline: Baseline) -> None:
-    """Warn where the metric does not tell control from none."""
-    if settings.fidelity and math.isfinite(baseline.floor) and not baseline.tells(settings.fidelity):
+def _say_of_fidelity(log: RunLog, settings: EvaluationSettings, samples: EvaluationSamples, baseline: Baseline) -> None:
+    """Warn where fidelity does not tell a row's map from another's."""
+    if not settings.fidelity or not samples.pictures:
+        return
+    if len(samples.pictures) < 2:
+        log.say("one sampled picture has no other row's map to compare with: convergence is not known")
+    elif not baseline.tells(settings.fidelity):
         label = settings.fidelity.measure.label(*baseline.pictures[0].shape[:2])
         log.say(
             f"fidelity tells nothing here: {label} is {baseline.ceiling:.3f} for true pictures through the VAE, no "
-            f"better than {baseline.floor:.3f} without control; fraction and convergence are not known"
+            f"better than {baseline.ceiling_floor:.3f} against other rows' maps; its fraction is not known"
         )

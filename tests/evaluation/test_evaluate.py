@@ -61,8 +61,8 @@ def test_evaluating_again_gives_the_same_and_changes_nothing(
     samples = EvaluationSamples(rows, rows[:2])
     first = evaluate(base, controlnet, samples, settings)
     again = evaluate(base, controlnet, samples, settings, measure_baseline(base, samples, settings))
-    assert replace(first, pictures=[]) == replace(again, pictures=[])
-    np.testing.assert_array_equal(first.pictures, again.pictures)
+    assert replace(first, pictures=[], blank=[]) == replace(again, pictures=[], blank=[])
+    np.testing.assert_array_equal(first.pictures + first.blank, again.pictures + again.blank)
     assert np.isfinite([first.gain.mean, first.gain.error, first.benefit.mean]).all()
     assert controlnet.training
     assert torch.equal(torch.get_rng_state(), before)
@@ -113,7 +113,8 @@ def test_a_picture_is_annotated_once_for_all_metrics(
     measured = evaluate(base, controlnet, EvaluationSamples(rows[:2], rows[:2]), settings)
     assert measured.fidelity is not None
     assert measured.fidelity.others.keys() == {"F1 exact"}
-    assert len(calls) == 6  # two pictures at the floor, at the ceiling, and with control
+    # two pictures: without control; true ones for their rows and for other rows; sampled ones likewise, and blank ones
+    assert len(calls) == 12
 
 
 def test_a_users_own_pictures_are_sampled_and_not_measured(

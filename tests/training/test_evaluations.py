@@ -55,15 +55,16 @@ def test_evaluations_measure_from_floor_to_ceiling_and_draw(finished_run: Path) 
     records = evaluations(finished_run)
     assert [record.step for record in records] == [0, 1, 2]
     first = records[0]
-    assert first.gain == first.benefit == 0  # zero convolutions
+    assert first.gain == first.benefit == first.deranged_benefit == 0  # zero convolutions
     assert first.fidelity is not None
-    assert first.fidelity.value == first.fidelity.floor
+    assert first.fidelity.value == first.fidelity.no_control == first.fidelity.blank
+    assert first.fidelity.measure == "F1 within 1 px"  # of 64 pixels
     assert first.fidelity.others.keys() == {"F1 exact"}
     assert first.held_out_loss == first.base_loss
     assert records[2].benefit != 0
     for name in ("curves.png", "samples/00000002.png"):
         assert np.asarray(Image.open(finished_run / name)).std() > 0
-    assert json.loads((finished_run / "convergence.json").read_text()).keys() == {"converged"}
+    assert json.loads((finished_run / "convergence.json").read_text()) == {"step": None, "rise": None}
 
 
 def test_evaluation_changes_no_weight(
@@ -85,8 +86,9 @@ def test_a_bf16_run_is_evaluated(
     assert first.fidelity is not None
     assert last.fidelity is not None
     assert first.gain == 0
-    assert first.fidelity.value == first.fidelity.floor
-    assert np.isfinite([last.gain, last.fidelity.value, last.fidelity.ceiling]).all()
+    assert first.fidelity.value == first.fidelity.no_control
+    found = last.fidelity
+    assert np.isfinite([last.gain, found.value, found.floor, found.blank, found.ceiling]).all()
 
 
 def test_evaluation_takes_no_more_at_once_than_a_step(
@@ -222,6 +224,6 @@ def test_fidelity_that_tells_nothing_is_said_once_and_breaks_nothing(
     train_run(run, short_config(**EVALUATED, evaluation_samples=2))
     assert capsys.readouterr().err.count("fidelity tells nothing here: F1 within 1 px is 0.000") == 1
     assert all(record.fidelity and np.isnan(record.fidelity.fraction) for record in evaluations(run))
-    assert json.loads((run / "convergence.json").read_text()) == {"converged": None}
+    assert json.loads((run / "convergence.json").read_text()) == {"step": None, "rise": None}
     assert "NaN" not in (run / "metrics.jsonl").read_text()
     assert "| ceiling | 0.0000 |" in (run / "README.md").read_text()

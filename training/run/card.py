@@ -10,6 +10,7 @@ from controlmill.bases.configuration import OWN_CLASSES
 from controlmill.schemas.files.whole import write_whole
 
 from ..config import TrainConfig
+from .converged import Convergence, read_convergence, rise_text
 from .metrics import EvaluationRecord, evaluations, scalars
 from .record import RunRecord, is_path, published, read_run
 from .saved import steps_saved
@@ -28,7 +29,27 @@ image = pipeline("a prompt", image=load_image("map.png"), num_inference_steps={s
 UNET = f'unet = UNet2DConditionModel.from_pretrained("{HERE}/unet", dtype=torch.float32)  # it is trained as well\n'
 OWN = "from controlmill.bases.ablations import {}\n"
 CARD, SAMPLES = "README.md", "samples"
-SHOWN = ("held_out_loss", "base_loss", "gain", "benefit", "fidelity", "floor", "ceiling", "fraction")
+SHOWN = {  # a number, and the name of its standard error
+    "held_out_loss": "",
+    "base_loss": "",
+    "gain": "gain_error",
+    "benefit": "benefit_error",
+    "deranged_benefit": "deranged_benefit_error",
+    "fidelity": "",
+    "floor": "",
+    "fidelity_gain": "fidelity_gain_error",
+    "no_control": "",
+    "blank": "",
+    "ceiling": "",
+    "fraction": "",
+}
+
+TITLES = {
+    "deranged_benefit": "benefit of other rows' maps",
+    "floor": "floor: against other rows' maps",
+    "no_control": "without control",
+    "blank": "sampled with a blank map",
+}
 
 
 def write(run: Path) -> None:
@@ -38,9 +59,9 @@ def write(run: Path) -> None:
     evaluated = evaluations(run)
     saved = steps_saved(run)
     grids = sorted(path.name for path in (run / SAMPLES).glob("*.png"))
-    text = card_text(
-        record, evaluated[-1] if evaluated else None, saved[-1] if saved else 0, grids[-1] if grids else ""
-    )
+    shown = next((each for each in reversed(evaluated) if each.fidelity), evaluated[-1] if evaluated else None)
+    convergence, step, grid = read_convergence(run), saved[-1] if saved else 0, grids[-1] if grids else ""
+    text = card_text(record, shown, convergence, step, grid)
     write_whole(run / CARD, text.encode())
 
 
@@ -66,7 +87,9 @@ def _is_on_hub(base: str) -> bool:
     return "/" in base and not is_path(base)
 
 
-def card_text(record: RunRecord, evaluation: EvaluationRecord | None, step: int, grid: str) -> str:
+def card_text(
+    record: RunRecord, evaluation: EvaluationRecord | None, convergence: Convergence, step: int, grid: str
+) -> str:
     """The text, in the form of a Hugging Face model card; ``grid`` is the last picture in ``samples/``."""
     config, annotator = record.config, record.provenance.made_by
     lines = [
@@ -92,10 +115,26 @@ def card_text(record: RunRecord, evaluation: EvaluationRecord | None, step: int,
     if grid:
         lines += [f"Samples at step {int(grid.removesuffix('.png'))}:", "", f"![samples]({SAMPLES}/{grid})", ""]
     if evaluation:
-        values = scalars(evaluation)
+        values, fidelity = scalars(evaluation), evaluation.fidelity
         lines += [f"Measured on held-out rows at step {evaluation.step}:", "", "| | |", "|---|---|"]
-        lines += [f"| {name.replace('_', ' ')} | {values[name]:.4f} |" for name in SHOWN if name in values]
-        lines += ["", "![curves](curves.png)", ""]
+        for name, error in SHOWN.items():
+            if name in values:
+                tail = f" ± {values[error]:.4f}" if error else ""
+                lines.append(f"| {TITLES.get(name, name.replace('_', ' '))} | {values[name]:.4f}{tail} |")
+        lines += ["", f"Fidelity is {fidelity.measure}."] if fidelity else []
+        lines += ["", *_convergence_text(convergence, fidelity is not None), "", "![curves](curves.png)", ""]
     settings = json.dumps(asdict(published(config)), indent=1, sort_keys=True)
     lines += ["## Settings", "", "```json", settings, "```", ""]
     return "\n".join(lines)
+
+
+def _convergence_text(convergence: Convergence, is_measured: bool) -> list[str]:
+    """When maps began to be followed, in a line each."""
+    lines = []
+    if convergence.step is not None:
+        lines.append(f"Maps are followed from step {convergence.step} on.")
+    elif is_measured:
+        lines.append("No two evaluations in a row show that maps are followed.")
+    if convergence.rise:
+        lines.append(f"The {rise_text(convergence.rise)}.")
+    return lines

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from controlmill.evaluation.plots import axes, save_figure
+from controlmill.evaluation.rise import Rise
 
+from .converged import Convergence
 from .metrics import EvaluationRecord, Record, StepRecord, of_kind
 
+LABELS = {"gain": "gain", "benefit": "benefit", "deranged_benefit": "benefit of other rows' maps"}
 SMOOTHED = 50  # points of the curve of training losses
 
 
-def draw_curves(records: Sequence[Record], path: Path) -> None:
-    """Loss, gain and benefit, and fidelity of one run."""
+def draw_curves(records: Sequence[Record], convergence: Convergence, path: Path) -> None:
+    """Loss, gain and benefit, and fidelity of one run; the rise of the gain is marked."""
     steps, evaluations = of_kind(records, StepRecord), of_kind(records, EvaluationRecord)
     figure, (loss, gain, fidelity) = axes(("loss", "condition gain and benefit", "fidelity"))
     if steps:
@@ -26,20 +30,32 @@ def draw_curves(records: Sequence[Record], path: Path) -> None:
     loss.plot(at, [record.held_out_loss for record in evaluations], "o-", ms=3, label="held out")
     loss.plot(at, [record.base_loss for record in evaluations], "--", color="grey", label="base alone")
     loss.legend(fontsize=7)
-    for name in ("gain", "benefit"):
+    for name in ("gain", "benefit", "deranged_benefit"):
         values = np.array([getattr(record, name) for record in evaluations])
         errors = np.array([getattr(record, f"{name}_error") for record in evaluations])
-        gain.plot(at, values, "o-", ms=3, label=name)
+        gain.plot(at, values, "o-", ms=3, label=LABELS[name])
         gain.fill_between(at, values - errors, values + errors, alpha=0.2)
     gain.axhline(0, color="grey", lw=0.8)
+    if convergence.rise:
+        _mark(gain, convergence.rise, int(at.max()))
     gain.legend(fontsize=7)
     measured = [(record.step, record.fidelity) for record in evaluations if record.fidelity]
     if measured:
-        fidelity.plot([step for step, _ in measured], [found.value for _, found in measured], "o-", ms=3)
-        last = measured[-1][1]
-        fidelity.axhline(last.floor, color="grey", ls="--", lw=1, label="floor: no control")
-        fidelity.axhline(last.ceiling, color="green", ls="--", lw=1, label="ceiling: true picture through the VAE")
-        fidelity.legend(fontsize=7)
+        at, found = np.array([step for step, _ in measured]), [each for _, each in measured]
+        fidelity.set_ylabel(found[-1].measure, fontsize=8)
+        fidelity.plot(at, [each.value for each in found], "o-", ms=3, label="own map")
+        fidelity.plot(at, [each.floor for each in found], "o-", ms=2, label="floor: another row's map")
+        fidelity.plot(at, [each.blank for each in found], ":", label="sampled with a blank map")
+        fidelity.axhline(found[-1].no_control, color="grey", ls="--", lw=1, label="no control")
+        fidelity.axhline(found[-1].ceiling, color="green", ls="--", lw=1, label="ceiling: true picture through the VAE")
+        fidelity.legend(fontsize=6)
     else:
         fidelity.text(0.5, 0.5, "not measured", ha="center", transform=fidelity.transAxes)
     save_figure(figure, path)
+
+
+def _mark(axis: Any, rise: Rise, last: int) -> None:
+    """The onset, and the steps from 10 % to 90 %, of the fitted curve."""
+    half = rise.width.value / 2
+    axis.axvline(rise.onset.value, color="grey", ls=":", lw=1, label=f"onset {rise.onset.value:.0f}")
+    axis.axvspan(max(0, rise.onset.value - half), min(last, rise.onset.value + half), color="grey", alpha=0.15)

@@ -44,20 +44,28 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class FidelityRecord:
-    """As :class:`~controlmill.evaluation.evaluate.Fidelity`."""
+    """As :class:`~controlmill.evaluation.fidelity.Fidelity`; ``gain_error`` is a standard error."""
 
     __pydantic_config__ = FORBID
 
+    measure: str
     value: Number
     floor: Number
     ceiling: Number
     fraction: Number
+    gain: Number
+    gain_error: Number
+    no_control: Number
+    blank: Number
     others: dict[str, Number] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """What was measured on held-out rows after a step; ``_error`` are standard errors."""
+    """What was measured on held-out rows after a step; ``_error`` are standard errors.
+
+    ``deranged_benefit`` is the benefit of other rows' maps. Without ``fidelity``, losses alone were measured.
+    """
 
     __pydantic_config__ = FORBID
 
@@ -68,6 +76,8 @@ class EvaluationRecord:
     gain_error: Number
     benefit: Number
     benefit_error: Number
+    deranged_benefit: Number
+    deranged_benefit_error: Number
     fidelity: FidelityRecord | None = None
 
 
@@ -117,7 +127,8 @@ def scalars(record: Record) -> dict[str, float]:
     fidelity = values.pop("fidelity", None)
     if fidelity:
         others = {name.replace(" ", "_"): value for name, value in fidelity.pop("others").items()}
-        values |= {"fidelity": fidelity.pop("value"), **fidelity, **others}
+        gain = {f"fidelity_{name}": fidelity.pop(name) for name in ("gain", "gain_error")}
+        values |= {"fidelity": fidelity.pop("value"), **gain, **fidelity, **others}
     return {name: value for name, value in values.items() if isinstance(value, (int, float))}
 
 

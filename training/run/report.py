@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from controlmill.evaluation import plots
-from controlmill.evaluation.convergence import Convergence, find_convergence
 from controlmill.evaluation.evaluate import Baseline, EvaluationSamples, Measurements
 from controlmill.schemas.conditions import Condition
-from controlmill.schemas.files.documents import FORBID, read_as
-from controlmill.schemas.files.whole import write_whole
 from controlmill.schemas.maps.transforms import control_picture
 
 from . import card
 from .card import SAMPLES
+from .converged import convergence_of, write_convergence
 from .curves import draw_curves
 from .log import RunLog
 from .metrics import EvaluationRecord, FidelityRecord, of_kind, read_metrics
-
-CONVERGENCE = "convergence.json"
-
-
-@dataclass(frozen=True)
-class ConvergenceRecord:
-    """``convergence.json``: null where the run has not converged."""
-
-    __pydantic_config__ = FORBID
-
-    converged: Convergence | None
 
 
 def write_evaluation(
@@ -47,18 +32,26 @@ def write_evaluation(
     record = record_of(step, measured)
     log.write(record)
     records = read_metrics(run)
-    draw_curves(records, run / "curves.png")
-    if record.fidelity:
-        _write_convergence(run, of_kind(records, EvaluationRecord))
+    convergence = convergence_of(of_kind(records, EvaluationRecord))
+    write_convergence(run, convergence)
+    draw_curves(records, convergence, run / "curves.png")
     card.write(run)
-    numbers = [f"gain {record.gain:.3f}", f"benefit {record.benefit:.3f}"]
-    numbers += [f"fidelity {record.fidelity.value:.3f}"] if record.fidelity else []
-    log.say(f"step {step}, held out: {', '.join(numbers)}")
+    log.say(f"step {step}, held out: {_numbers(record)}")
+
+
+def _numbers(record: EvaluationRecord) -> str:
+    """A line for people."""
+    numbers = [f"gain {record.gain:.3f} ± {record.gain_error:.3f}", f"benefit {record.benefit:.3f}"]
+    if record.fidelity:
+        found = record.fidelity
+        numbers.append(f"{found.measure} {found.value:.3f}, {found.floor:.3f} against other rows' maps")
+    return ", ".join(numbers)
 
 
 def record_of(step: int, measured: Measurements) -> EvaluationRecord:
     """Measurements as a line of the log."""
     gain, benefit, fidelity = measured.gain, measured.benefit, measured.fidelity
+    deranged = measured.deranged_benefit
     return EvaluationRecord(
         step,
         measured.held_out_loss,
@@ -67,7 +60,22 @@ def record_of(step: int, measured: Measurements) -> EvaluationRecord:
         gain.error,
         benefit.mean,
         benefit.error,
-        FidelityRecord(**asdict(fidelity)) if fidelity else None,
+        deranged.mean,
+        deranged.error,
+        FidelityRecord(
+            fidelity.measure,
+            fidelity.value,
+            fidelity.floor,
+            fidelity.ceiling,
+            fidelity.fraction,
+            fidelity.gain.mean,
+            fidelity.gain.error,
+            fidelity.no_control,
+            fidelity.blank,
+            dict(fidelity.others),
+        )
+        if fidelity
+        else None,
     )
 
 
@@ -80,35 +88,14 @@ def _write_samples(
     baseline: Baseline,
     measured: Measurements,
 ) -> None:
-    """A grid: pictures, their maps, samples without and with control."""
+    """A grid: pictures, their maps, samples without control, with a blank map and with their own."""
     rows = {
         "picture": [sample.picture for sample in samples.sampled],
         condition.table: [control_picture(condition, sample.maps[condition.table]) for sample in samples.sampled],
         "no control": baseline.pictures,
+        **({"blank map": measured.blank} if measured.blank else {}),
         f"step {step}": measured.pictures,
     }
     grid = plots.picture_grid(rows)
     plots.save_picture(grid, run / SAMPLES / f"{step:08d}.png")
     log.image(SAMPLES, grid, step)
-
-
-def _write_convergence(run: Path, evaluations: list[EvaluationRecord]) -> None:
-    measured = [(record, record.fidelity) for record in evaluations if record.fidelity]
-    found = find_convergence(
-        [record.step for record, _ in measured],
-        [fidelity.fraction for _, fidelity in measured],
-        [record.gain for record, _ in measured],
-        [record.gain_error for record, _ in measured],
-    )
-    text = json.dumps(asdict(ConvergenceRecord(found))) + "\n"
-    write_whole(run / CONVERGENCE, text.encode())
-
-
-def read_convergence(run: Path) -> Convergence | None:
-    """When a run converged; None where it did not, or fidelity was not measured.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    path = run / CONVERGENCE
-    return read_as(ConvergenceRecord, path).converged if path.is_file() else None

@@ -127,7 +127,9 @@ def test_the_fidelity_of_poses_compares_what_is_found_with_the_keypoints_of_the_
     )
     shifted, empty = picture(moved(points, 25)), np.zeros((160, 160, 3), np.uint8)
     for image, score in ((picture(points), 1.0), (shifted, 0.0), (empty, 0.0)):
-        assert metric.means([image], [row], "pose") == (score, {})
+        scores, beside = metric.scores([image], [row], "pose")
+        assert scores.tolist() == [score]
+        assert beside == {}
 
 
 def test_keypoints_outside_the_window_are_not_asked_for() -> None:

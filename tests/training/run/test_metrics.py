@@ -22,8 +22,8 @@ from controlmill.training.run.metrics import (
 )
 
 STEP = StepRecord(1, 0.5, 1.5, 1e-5, 0.25)
-FIDELITY = FidelityRecord(0.5, 0.25, 0.75, 0.5, {"F1 exact": 0.125})
-EVALUATION = EvaluationRecord(1, 0.5, 0.6, 0.1, 0.01, 0.2, 0.02, FIDELITY)
+FIDELITY = FidelityRecord("F1 within 1 px", 0.5, 0.25, 0.75, 0.5, 0.25, 0.02, 0.3, 0.4, {"F1 exact": 0.125})
+EVALUATION = EvaluationRecord(1, 0.5, 0.6, 0.1, 0.01, 0.2, 0.02, 0.1, 0.03, FIDELITY)
 
 
 def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -58,8 +58,14 @@ def test_curves_are_named_by_what_was_measured() -> None:
         "gain_error": 0.01,
         "benefit": 0.2,
         "benefit_error": 0.02,
+        "deranged_benefit": 0.1,
+        "deranged_benefit_error": 0.03,
         "fidelity": 0.5,
+        "fidelity_gain": 0.25,
+        "fidelity_gain_error": 0.02,
         "floor": 0.25,
+        "no_control": 0.3,
+        "blank": 0.4,
         "ceiling": 0.75,
         "fraction": 0.5,
         "F1_exact": 0.125,

@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from controlmill.evaluation.convergence import Estimate
-from controlmill.evaluation.evaluate import Baseline, EvaluationSamples, Fidelity, LossInputs, Measurements
+from controlmill.evaluation.evaluate import Baseline, EvaluationSamples, Measurements
+from controlmill.evaluation.fidelity import Fidelity
+from controlmill.evaluation.losses import LossInputs
 from controlmill.evaluation.plots import save_picture
 from controlmill.evaluation.rows import Sample
 from controlmill.schemas.conditions import CONDITIONS
@@ -22,7 +24,7 @@ from controlmill.training.config import TrainConfig
 from controlmill.training.divergence import DivergenceCheck
 from controlmill.training.run.log import RunLog
 from controlmill.training.run.metrics import evaluations
-from controlmill.training.run.report import read_convergence, write_evaluation
+from controlmill.training.run.report import write_evaluation
 
 PICTURE = np.zeros((64, 64, 3), np.uint8)
 WRITTEN = ("samples/00000003.png", "curves.png", "convergence.json", "README.md")
@@ -33,11 +35,12 @@ def write(run: Path, gain: float) -> None:
     shade = PICTURE + np.uint8(100 * gain)
     sample = Sample(0, (0, 0), PICTURE, {"canny": PICTURE[..., 0]}, "", {})
     inputs: Any = LossInputs(None, None, None)  # type: ignore[arg-type]
-    fidelity = Fidelity(0.9, 0.1, 0.95, 0.9)
-    measured = Measurements(0.5, 0.6, Estimate(gain, 0.01), Estimate(0.1, 0.01), fidelity, [shade])
+    fidelity = Fidelity("F1 within 1 px", 0.9, 0.1, 0.95, 0.9, Estimate(0.8, 0.05), 0.2, 0.3)
+    part = Estimate(0.1, 0.01)
+    measured = Measurements(0.5, 0.6, Estimate(gain, 0.01), part, part, fidelity, [shade], [shade])
     log = RunLog(run, 2)
     try:
-        baseline = Baseline(inputs, np.zeros((2, 6)), [PICTURE], 0.1, 0.95)
+        baseline = Baseline(inputs, np.zeros((2, 6)), [PICTURE], 0.2, 0.95, 0.1)
         write_evaluation(run, log, 3, CONDITIONS["canny"], EvaluationSamples([sample], [sample]), baseline, measured)
     finally:
         log.close()
@@ -74,19 +77,6 @@ def test_what_cannot_be_written_stays_as_it_was(name: str, finished_run: Path, m
     assert evaluations(finished_run)[-1].gain == 1.5
     if name != "convergence.json":
         assert (finished_run / name).read_bytes() != before
-
-
-def test_convergence_is_read_as_it_was_written(finished_run: Path) -> None:
-    write(finished_run, 0.5)
-    assert read_convergence(finished_run) is None
-    (finished_run / "convergence.json").write_text('{"converged": {"step": 3, "rise": [1.5, 2.0]}}')
-    found = read_convergence(finished_run)
-    assert found is not None
-    assert (found.step, found.rise) == (3, (1.5, 2.0))
-    for damage in ("[]", '{"converged": {"step": "3", "rise": null}}', '{"converged": null, "more": 1}', "{"):
-        (finished_run / "convergence.json").write_text(damage)
-        with pytest.raises(ValueError):  # noqa: PT011
-            read_convergence(finished_run)
 
 
 def test_the_rows_of_a_step_that_diverged_are_noted_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
