@@ -20,12 +20,25 @@ from .runtime.torch_device import finite, load_state_dict
 from .runtime.upstream import controlnet_aux
 from .runtime.weights import WeightsFile, annotators_file
 
+SK_MODEL = annotators_file(
+    "sk_model.pth",
+    "c686ced2a666b4850b4bb6ccf0748031c3eda9f822de73a34b8979970d90f0c6",
+    17.2,
+    "MIT",
+)
+SK_MODEL2 = annotators_file(
+    "sk_model2.pth",
+    "30a534781061f34e83bb9406b4335da4ff2616c95d22a585c1245aa8363e74e0",
+    17.2,
+    "MIT",
+)
+
 
 class LineDrawing(TorchNetwork):
     """RGB in 0 to 1 in; dark lines on white out, uint8 (H, W)."""
 
     name: ClassVar[str] = "lineart"
-    weights: ClassVar[tuple[WeightsFile, ...]] = (annotators_file("sk_model.pth", None, 17.2, "MIT"),)
+    weights: ClassVar[tuple[WeightsFile, ...]] = (SK_MODEL,)
     packages: ClassVar[tuple[str, ...]] = ("torch", "controlnet-aux", "opencv", "numpy")
 
     def build(self, files: Mapping[str, Path]) -> Any:
@@ -52,7 +65,7 @@ class CoarseLineDrawing(LineDrawing):
     """The same with the weights for coarse lines."""
 
     name: ClassVar[str] = "lineart-coarse"
-    weights: ClassVar[tuple[WeightsFile, ...]] = (annotators_file("sk_model2.pth", None, 17.2, "MIT"),)
+    weights: ClassVar[tuple[WeightsFile, ...]] = (SK_MODEL2,)
 
 
 @dataclass(frozen=True)

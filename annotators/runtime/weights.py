@@ -58,7 +58,7 @@ class WeightsFile:
 
 
 def annotators_file(
-    name: str, sha256: str | None, megabytes: float, licence: str, package: PackageWeights | None = None
+    name: str, sha256: str, megabytes: float, licence: str, package: PackageWeights | None = None
 ) -> WeightsFile:
     """A file of the repository in which the authors of ControlNet keep the weights of their annotators."""
     revision = "982e7edaec38759d914a963c48c4726685de7d96"

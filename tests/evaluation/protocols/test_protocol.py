@@ -83,6 +83,7 @@ def test_a_judge_that_is_not_the_published_one_is_said_beside_the_value(name: st
         "controlnet++/canny": "canny=kornia",
         "controlnet++/depth": "depth=dpt-large",
         "controlnet++/hed": "hed=soft",
+        "controlnet++/lineart": "cartoon=lineart",
     }
     for measure, values in protocol.published.items():
         for value in values:
