@@ -28,6 +28,7 @@ DEPENDENCIES = [
     "rich>=13.9",
     "safetensors>=0.5",
     "typer>=0.15",
+    "typing-extensions>=4.12",
 ]
 
 EXTRAS = {

@@ -260,9 +260,9 @@ def _captioner(options: EvaluateOptions, device: str) -> Captioner:
 
 def _begun_with(results: str) -> int:
     """The batch that results were begun with, or 0."""
-    from controlmill.schemas.files.storage import Storage
+    from controlmill.schemas.files.addresses import open_storage
 
-    if not Storage(results).exists("dataset.json"):
+    if not open_storage(results).exists("dataset.json"):
         return 0
     dataset = Dataset.open(results)
     committed = dataset.committed(IMAGES)

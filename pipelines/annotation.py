@@ -11,7 +11,7 @@ from typing import Any
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.files.addresses import open_storage
 
 from .engine.console import run_stage
 from .engine.mend import check_committed, mended, redo_aim, set_aside, start_or_resume_redo
@@ -37,7 +37,7 @@ def check_conditions(address: str, plan: Plan, overwrite: Sequence[str]) -> dict
     Raises:
         MillError: a table was made in another way, is stale, or will be when the images are redone.
     """
-    if not Storage(address).exists("dataset.json"):
+    if not open_storage(address).exists("dataset.json"):
         return {}
     dataset = mended(address)
     outputs = outputs_of(plan)
@@ -62,7 +62,7 @@ def load_networks(address: str, plan: Plan, resources: Resources, overwrite: Seq
     Raises:
         MillError: one cannot be loaded.
     """
-    dataset = Dataset.open(address) if Storage(address).exists("dataset.json") else None
+    dataset = Dataset.open(address) if open_storage(address).exists("dataset.json") else None
     for stage in plan:
         tables = [
             table

@@ -14,7 +14,7 @@ from controlmill.annotators.loading import load_network
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.weights import Found
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.provenance import PlacementRecord
 
 from .engine.rows import is_out_of_memory
@@ -88,7 +88,7 @@ def stored_placements(
         tables: those asked for, by name.
         redo: those of them that are made anew: what counts is what was begun of the new one.
     """
-    if not Storage(address).exists("dataset.json"):
+    if not open_storage(address).exists("dataset.json"):
         return {}
     dataset = Dataset.open(address).redo(redo)
     found: dict[str, PlacementRecord] = {}

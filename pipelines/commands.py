@@ -227,9 +227,9 @@ def _print_unused_device(request: Request) -> None:
 
 def _print_listing(address: str, redo: list[str]) -> None:
     from controlmill.schemas.dataset import Dataset
-    from controlmill.schemas.files.storage import Storage
+    from controlmill.schemas.files.addresses import open_storage
 
-    if "images" in redo or not Storage(address).exists("dataset.json"):
+    if "images" in redo or not open_storage(address).exists("dataset.json"):
         return
     dataset = Dataset.open(address)
     if dataset.shards:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.documents import plain
-from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.fingerprint import differences, fingerprint
 from controlmill.schemas.provenance import NetworkRecord
 from controlmill.schemas.results import PICTURES, RESULTS, RESULTS_VERSION, SAMPLES, ResultsRecord
@@ -133,7 +133,7 @@ def check_results(asked: Evaluation, maker: Maker, address: str) -> Iterable[Sou
     Raises:
         MillError: see :func:`evaluate`.
     """
-    storage = Storage(address)
+    storage = open_storage(address)
     if not storage.exists("dataset.json"):
         Dataset.check_free(storage)
         return maker.listing(asked.rows, asked.layout)
@@ -164,7 +164,7 @@ def _refuse(address: str, changed: Sequence[str]) -> None:
 def _listed(asked: Evaluation, maker: Maker, stage: ListedStage, address: str) -> Dataset:
     """The dataset of the results, with its listing."""
     sources = check_results(asked, maker, address)
-    if not Storage(address).exists("dataset.json"):
+    if not open_storage(address).exists("dataset.json"):
         Dataset.create(address, results_config(asked.source).record())
     dataset = mended(address)
     if not dataset.config.segments:

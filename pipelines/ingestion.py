@@ -12,9 +12,9 @@ from typing import Any
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.shardfile import read_rows
-from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.fingerprint import differences
 from controlmill.schemas.names import LOCAL
 from controlmill.schemas.views.accounting import passed_over_lines
@@ -52,7 +52,7 @@ def check_ingest(
     """
     corpus = open_corpus(at_commit(photos, address, overwrite), config.columns, config.downloads)
     require_pictures(corpus, (address, *leave_out))
-    if not Storage(address).exists("dataset.json"):
+    if not open_storage(address).exists("dataset.json"):
         return
     if "images" in overwrite:
         _check_one_segment(address)
@@ -75,7 +75,7 @@ def check_ingest(
 
 def at_commit(photos: str, address: str, overwrite: Sequence[str]) -> str:
     """The corpus's address; on the Hub at the commit that the dataset was listed from, where it goes on."""
-    if not photos.startswith(SCHEME) or "images" in overwrite or not Storage(address).exists("dataset.json"):
+    if not photos.startswith(SCHEME) or "images" in overwrite or not open_storage(address).exists("dataset.json"):
         return photos
     segments = Dataset.open(address).config.segments
     return pinned(photos, (segments[0].listed_with or {}).get("commit") if segments else None)
@@ -137,7 +137,7 @@ def ingest_tables(
     check_ingest(photos, address, config, shard_size, overwrite, leave_out)
     corpus = open_corpus(absolute(at_commit(photos, address, overwrite)), config.columns, config.downloads)
     stage = Ingest(corpus, config.typed(corpus))
-    if Storage(address).exists("dataset.json"):
+    if open_storage(address).exists("dataset.json"):
         dataset = mended(address)
         aim = {**stage.provenance(), "shard_size": shard_size, "corpus": stage.corpus.address}
         if "images" in overwrite and start_or_resume_redo(dataset, "images", aim):

@@ -9,7 +9,7 @@ from controlmill.annotators.plan import files_of
 from controlmill.annotators.runtime.weights import find
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.views.accounting import passed_over_lines
 
 from .annotation import check_conditions, check_overwrite
@@ -31,7 +31,7 @@ def rehearse(
         MillError: what would stop the build.
     """
     choices = request.choices
-    storage = Storage(address)
+    storage = open_storage(address)
     lines = ["dry run: nothing is written"]
     there = Dataset.open(address) if storage.exists("dataset.json") else None
     if there is None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from .conditions import NAME, Condition
 from .errors import MillError
 from .files import documents
+from .files.addresses import open_storage
 from .files.shardfile import Footer, ShardFile, ShardWriter, open_parquet, read_footer
 from .files.storage import Storage
 from .fingerprint import fingerprint
@@ -48,7 +49,7 @@ class Dataset:
         Raises:
             MillError: there is none, or it is damaged or of another schema version.
         """
-        storage = Storage(address)
+        storage = open_storage(address)
         versioned = storage.read_json("dataset.json", _Versioned)
         if versioned is None:
             raise MillError(f"{storage.address} is not a dataset (no dataset.json); make one with: controlmill ingest")
@@ -66,7 +67,7 @@ class Dataset:
         Raises:
             MillError: the folder holds something else.
         """
-        storage = Storage(address)
+        storage = open_storage(address)
         storage.sweep()
         cls.check_free(storage)
         dataset = cls(storage, DatasetRecord(VERSION, ingest, ()))

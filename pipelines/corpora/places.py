@@ -19,6 +19,7 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from controlmill.schemas.errors import MillError, Refused, error_text
+from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.storage import Storage
 
 from ..engine.worker import this_worker
@@ -69,7 +70,7 @@ class Places:
     @property
     def storage(self) -> Storage:
         """Of the root; once for each process."""
-        return this_worker().once(("places", self.root), lambda: Storage(self.root))
+        return this_worker().once(("places", self.root), lambda: open_storage(self.root))
 
     def find(self, leave_out: Iterable[str] = ()) -> list[Place]:
         """The files in the order of the pattern's alternatives; those of a ``*`` sorted; each once.

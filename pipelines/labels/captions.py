@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from controlmill.schemas.errors import MillError, Refused
+from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.layout import LayoutCheck
-from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.fingerprint import row_seed
 from controlmill.schemas.images.formats import Limits
 
@@ -112,7 +112,7 @@ def _listed(place: str, picture_column: str, caption_column: str) -> LabelIndex:
     folder, name = os.path.split(os.path.abspath(place))
     if kind_of(name) == ".parquet":
         with LayoutCheck(check_file) as check:
-            check(Storage(folder), name)
+            check(open_storage(folder), name)
     index = LabelIndex()
     for column in (picture_column,) if picture_column else PICTURE_COLUMNS:
         try:

@@ -14,7 +14,7 @@ from controlmill.pipelines.engine import console
 from controlmill.pipelines.growing import extend
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.files.local_storage import LocalStorage
 from controlmill.schemas.views.behind import behind, behind_lines
 from controlmill.schemas.views.duplicates import duplicates
 from controlmill.schemas.views.verify import verify
@@ -125,7 +125,7 @@ def test_nothing_new_appends_nothing_and_a_limit_takes_the_next(photos: Path, da
 @pytest.mark.parametrize(
     ("where", "name", "calls"),
     [
-        (Storage, "commit", 2),  # in the listing
+        (LocalStorage, "commit", 2),  # in the listing
         (Dataset, "append", 1),  # listed, and not named in dataset.json
         (growing, "make_images", 2),  # named, and no image made
         (console, "finish_tables", 1),  # one segment made, and the indexes are the old ones

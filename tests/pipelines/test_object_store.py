@@ -30,7 +30,7 @@ from controlmill.pipelines.corpora.columns import Columns
 from controlmill.pipelines.corpora.download_options import DownloadOptions
 from controlmill.pipelines.corpora.kinds import open_corpus
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.views.verify import verify
 from tests.helpers import SMALL, KeptResources, command, digests, rows, scene, write_hostile, write_photos
 from tests.pipelines.corpora.hostile_server import plain, serving
@@ -102,7 +102,7 @@ def bucket() -> Iterator[Bucket]:
 
 @pytest.mark.parametrize("length", [1_000, pytest.param(60_000_000, marks=pytest.mark.long)])  # whole, and in parts
 def test_of_two_writers_of_a_file_the_first_is_kept_whole(bucket: Bucket, length: int) -> None:
-    storage, name = Storage(f"s3://bucket/two-writers-{length}"), "images/0000/00000000.parquet"
+    storage, name = open_storage(f"s3://bucket/two-writers-{length}"), "images/0000/00000000.parquet"
     storage.write_json("dataset.json", {})
     ready, committed = threading.Barrier(2), {}
 

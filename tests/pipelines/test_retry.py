@@ -11,7 +11,7 @@ import pytest
 from controlmill.pipelines import growing, ingestion
 from controlmill.pipelines.engine import console
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.files.local_storage import LocalStorage
 from controlmill.schemas.retries import refused_pictures
 from controlmill.schemas.views.accounting import accounting
 from controlmill.schemas.views.report import first_rejects
@@ -98,8 +98,8 @@ def test_verify_finds_retries_that_contradict_what_was_refused(photos: Path, dat
 @pytest.mark.parametrize(
     ("where", "name", "calls"),
     [
-        (Storage, "commit", 1),  # in the listing of the first segment
-        (Storage, "commit", 2),  # of the second one
+        (LocalStorage, "commit", 1),  # in the listing of the first segment
+        (LocalStorage, "commit", 2),  # of the second one
         (Dataset, "append", 1),  # listed, and not named in dataset.json
         (growing, "make_images", 2),  # named, and no image made
         (console, "finish_tables", 1),  # one segment made, and the indexes are the old ones

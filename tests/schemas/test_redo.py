@@ -17,6 +17,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.files.addresses import open_storage
+from controlmill.schemas.files.local_storage import LocalStorage
+from controlmill.schemas.files.object_store import ObjectStore
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.names import index_file, shard_file
 from controlmill.schemas.provenance import AnnotatorRecord, Provenance
@@ -34,14 +37,15 @@ class Killer:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, left: int) -> None:
         self.left = left
         for owner, names in (
-            (Storage, ("write",)),
+            (LocalStorage, ("write",)),
+            (ObjectStore, ("write",)),
             (MemoryFileSystem, ("cp_file", "rm_file")),
             (shutil, ("rmtree",)),
         ):
             for name in names:
                 monkeypatch.setattr(owner, name, self.counted(getattr(owner, name)))
         for name in ("replace", "unlink"):
-            monkeypatch.setattr(f"controlmill.schemas.files.storage.os.{name}", self.counted(getattr(os, name)))
+            monkeypatch.setattr(f"controlmill.schemas.files.local_storage.os.{name}", self.counted(getattr(os, name)))
 
     def counted(self, change: Any) -> Any:
         def counting(*args: Any, **options: Any) -> Any:
@@ -58,7 +62,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     """A dataset in which images and canny are made anew: with other bytes, and one shard less."""
     monkeypatch.setattr(os, "fsync", lambda _: None)  # slow, and nobody cuts the power here
     fsspec.filesystem("memory").store.clear()
-    there = Storage(tmp_path / "dataset" if request.param == "local" else "memory://bucket/dataset")
+    there = open_storage(tmp_path / "dataset" if request.param == "local" else "memory://bucket/dataset")
     Dataset.create(there.address, IngestConfig().record()).append([Segment(0, 3, 12, 4, "folder")], ["/photos"])
     put(there, "", "old", 3)
     for name in ("canny", "images"):

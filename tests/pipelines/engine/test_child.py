@@ -25,6 +25,7 @@ from controlmill.pipelines.engine.run_folder import Run, require_alone, sweep
 from controlmill.pipelines.engine.shards import advice_on
 from controlmill.schemas import machine
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.storage import Storage
 from tests.helpers import SMALL, write_photos
 
@@ -153,7 +154,7 @@ def left_behind(storage: Storage, **changes: object) -> Path:
 
 @LINUX
 def test_a_run_of_a_process_before_one_with_its_number_is_swept(tmp_path: Path) -> None:
-    storage = Storage(tmp_path)
+    storage = open_storage(tmp_path)
     storage.write_json("dataset.json", {})
     before = left_behind(storage)  # as process 1 of a container that was started again
     other = left_behind(storage, pid=os.getppid(), started=1)
@@ -167,7 +168,7 @@ def test_a_run_of_a_process_before_one_with_its_number_is_swept(tmp_path: Path) 
 
 
 def test_a_run_that_names_nobody_is_swept(tmp_path: Path) -> None:
-    storage = Storage(tmp_path)
+    storage = open_storage(tmp_path)
     (tmp_path / "_run/begun").mkdir(parents=True)
     sweep(storage)
     assert not list(tmp_path.iterdir())
@@ -175,7 +176,7 @@ def test_a_run_that_names_nobody_is_swept(tmp_path: Path) -> None:
 
 def test_a_small_write_of_a_process_before_this_one_is_swept(tmp_path: Path) -> None:
     (tmp_path / f"README.md.{os.getpid()}-0123abcd~").write_text("half")
-    Storage(tmp_path).sweep()
+    open_storage(tmp_path).sweep()
     assert not list(tmp_path.iterdir())
 
 

@@ -25,7 +25,8 @@ from controlmill.pipelines.stages.ingest import Ingest
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import Gone, MillError
-from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.files.addresses import open_storage
+from controlmill.schemas.files.local_storage import LocalStorage
 from controlmill.schemas.names import index_file, shard_file
 from controlmill.schemas.views import card
 from controlmill.schemas.views.verify import verify
@@ -46,7 +47,7 @@ def test_a_finished_dataset_is_not_written_to(photos: Path, copy: Path, monkeypa
         raise OSError("read-only")
 
     for name in ("write", "commit", "remove", "move", "replace_folder", "scratch"):
-        monkeypatch.setattr(Storage, name, refuse)
+        monkeypatch.setattr(LocalStorage, name, refuse)
     before = digests(copy)
     make(photos, copy)
     assert digests(copy) == before
@@ -149,13 +150,13 @@ def test_what_may_be_published_holds_no_path_of_the_machine(photos: Path, copy: 
 
 
 def test_a_run_that_begins_while_another_sweeps_is_not_swept(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    storage, move = Storage(copy), Storage.move
+    storage, move = open_storage(copy), LocalStorage.move
 
-    def swept(self: Storage, *names: str) -> None:
+    def swept(self: LocalStorage, *names: str) -> None:
         sweep(storage)
         move(self, *names)
 
-    monkeypatch.setattr(Storage, "move", swept)
+    monkeypatch.setattr(LocalStorage, "move", swept)
     run = Run.start(storage)
     assert storage.exists(f"_run/{run.id}/owner.json")
     assert storage.folders("_run") == [run.id]
@@ -175,7 +176,7 @@ def test_a_run_that_was_killed_before_it_had_its_name_is_swept_at_once(copy: Pat
     for folder in (dead, living, elsewhere):
         folder.mkdir(parents=True)
         (folder / f"owner.json.{ended.pid}-0123abcd~").touch()
-    sweep(Storage(copy))
+    sweep(open_storage(copy))
     assert not dead.exists()
     assert living.exists()
     assert elsewhere.exists()
@@ -211,12 +212,12 @@ def test_weights_that_do_not_load_cost_nothing(copy: Path) -> None:
 
 def test_a_switch_that_was_cut_off_is_ended_by_the_next_job(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = digests(copy)
-    storage = Storage(copy)
+    storage = open_storage(copy)
     redo.begin(storage, "canny", {})
     shutil.copytree(copy / "canny", copy / "_redo/canny")
     (copy / "_redo/_tables").mkdir()
     shutil.copy(copy / index_file("canny"), copy / "_redo/_tables")
-    monkeypatch.setattr(Storage, "replace_folder", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(LocalStorage, "replace_folder", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         redo.switch(storage, "canny")
     monkeypatch.undo()

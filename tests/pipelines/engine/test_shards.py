@@ -25,7 +25,8 @@ from controlmill.pipelines.stages.annotate import Annotate
 from controlmill.pipelines.stages.ingest import Ingest
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files import shardfile, storage
+from controlmill.schemas.files import shardfile
+from controlmill.schemas.files.local_storage import LocalStorage
 from controlmill.schemas.views.verify import verify
 from tests.helpers import SMALL, KeptResources, digests, make, rows, scene, write_hostile, write_photos
 
@@ -87,14 +88,14 @@ def test_the_first_commit_wins_and_a_late_twin_discards_its_own(
 ) -> None:
     run = Run.start(images.storage)
     first = Path(images.storage.path("canny/0000/00000000.parquet"))
-    original = storage.Storage.commit
+    original = LocalStorage.commit
 
-    def late(self: storage.Storage, scratch: Path, name: str) -> bool:
+    def late(self: LocalStorage, scratch: Path, name: str) -> bool:
         first.parent.mkdir(parents=True)
         first.write_bytes(b"the first")
         return original(self, scratch, name)
 
-    monkeypatch.setattr(storage.Storage, "commit", late)
+    monkeypatch.setattr(LocalStorage, "commit", late)
     assert run_shard(canny_job(images, run), 0)["status"] == "done"
     assert first.read_bytes() == b"the first"
 
@@ -136,11 +137,11 @@ def test_a_disk_that_takes_no_notes_either_is_said_by_the_engine(
 
     def full(*_: Any) -> None:
         for name in ("write", "commit", "scratch", *(["remove"] if code == errno.EROFS else [])):
-            monkeypatch.setattr(storage.Storage, name, full)
+            monkeypatch.setattr(LocalStorage, name, full)
         raise OSError(code, os.strerror(code))
 
     for name in ("write", "commit") if since == "the start" else ("commit",):
-        monkeypatch.setattr(storage.Storage, name, full)
+        monkeypatch.setattr(LocalStorage, name, full)
     with pytest.raises(MillError, match=r"shard 0: the disk is full .* make room, then run the same command again$"):
         run_shard(canny_job(images, run), 0)
     run.end()  # hides nothing of it
@@ -155,7 +156,7 @@ def test_another_error_on_a_full_disk_is_said_with_it(images: Dataset, monkeypat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def fail(*_: Any) -> None:
-        monkeypatch.setattr(storage.Storage, "write", full)
+        monkeypatch.setattr(LocalStorage, "write", full)
         raise RuntimeError("in mid-write")
 
     monkeypatch.setattr(shardfile.ShardWriter, "write_group", fail)

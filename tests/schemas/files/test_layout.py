@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.layout import LayoutCheck
 from controlmill.schemas.files.storage import Storage
 
@@ -18,7 +19,7 @@ def end_at_bad(storage: Storage, name: str) -> None:
 
 
 def test_a_file_that_ends_the_process_is_damaged_and_the_next_is_checked(tmp_path: Path) -> None:
-    storage = Storage(tmp_path)
+    storage = open_storage(tmp_path)
     with LayoutCheck(end_at_bad) as check:
         check(storage, "good")
         for _ in range(2):
@@ -30,4 +31,4 @@ def test_a_file_that_ends_the_process_is_damaged_and_the_next_is_checked(tmp_pat
 def test_what_is_wrong_with_a_file_is_said_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_bytes(b"nothing")
     with LayoutCheck() as check, pytest.raises(MillError, match=r"x\.parquet is damaged"):
-        check(Storage(tmp_path), "x.parquet")
+        check(open_storage(tmp_path), "x.parquet")

@@ -18,6 +18,7 @@ from fsspec.registry import _registry
 
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.provenance import IngestRecord, LimitsRecord
 
@@ -34,7 +35,7 @@ class Small:
 @pytest.fixture(params=["local", "memory"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     fsspec.filesystem("memory").store.clear()
-    made = Storage(tmp_path / "data" if request.param == "local" else "memory://bucket/data")
+    made = open_storage(tmp_path / "data" if request.param == "local" else "memory://bucket/data")
     made.write_json("dataset.json", {})
     return made
 
@@ -87,7 +88,7 @@ def test_a_storage_travels_to_workers(storage: Storage) -> None:
 
 def test_a_relative_folder_is_the_same_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    address = Storage("data").address
+    address = open_storage("data").address
     monkeypatch.chdir("/")
     assert address == str(tmp_path / "data")
 
@@ -99,7 +100,7 @@ def test_a_disk_without_hard_links_is_said_so(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(os, "link", refuse)
     (tmp_path / "dataset.json").write_text("{}")
     with pytest.raises(MillError, match="has no hard links"):
-        put(Storage(tmp_path), "a", b"1")
+        put(open_storage(tmp_path), "a", b"1")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_where_a_file_cannot_be_created_only_if_absent_nothing_is_changed(
     monkeypatch: pytest.MonkeyPatch, change: Callable[[Storage], Any]
 ) -> None:
     fsspec.filesystem("memory").store.clear()
-    there = Storage("memory://bucket/data")
+    there = open_storage("memory://bucket/data")
     there.write_json("dataset.json", {"x": 1})
     monkeypatch.setattr(MemoryFileSystem, "protocol", "elsewhere")
     with pytest.raises(MillError, match=r"elsewhere://.*can only be read"):
@@ -126,7 +127,7 @@ def test_where_a_file_cannot_be_created_only_if_absent_nothing_is_changed(
 
 @pytest.mark.parametrize("protocol", [("s3", "s3a"), ("gs", "gcs")])
 def test_object_stores_that_create_only_if_absent_are_written_to(protocol: tuple[str, ...]) -> None:
-    storage = Storage("memory://bucket/data")
+    storage = open_storage("memory://bucket/data")
     storage.fs = RecordingPut(protocol)
     assert put(storage, "a", b"1")
 
@@ -161,4 +162,4 @@ def test_an_address_that_cannot_be_opened_says_why(
         for protocol in ("s3", "gs"):
             monkeypatch.delitem(_registry, protocol, raising=False)
     with pytest.raises(MillError, match=f"^{address}: .*{said}"):
-        Storage(address)
+        open_storage(address)

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from controlmill.__main__ import main as command_line
 from controlmill.pipelines.engine.run_folder import Run, require_alone, sweep
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.terminal.printing import CONTROLS
 
 MEMORY = 2 * 1024**3  # bytes of address space beyond what is taken at the start
@@ -123,7 +123,7 @@ def alone(folder: Path) -> Callable[[], None]:
     def run() -> None:
         for look in (require_alone, sweep):
             with contextlib.suppress(MillError):
-                look(Storage(folder))
+                look(open_storage(folder))
 
     return run
 
@@ -145,7 +145,7 @@ def main() -> int:
     for number in range(int(count)):
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(source, folder)
-        Run.start(Storage(folder))
+        Run.start(open_storage(folder))
         name = change(folder, draw)
         for look in looks[:2] if number % 10 else looks:
             said = io.StringIO()

@@ -25,8 +25,8 @@ from controlmill.pipelines.engine.run_folder import require_alone, sweep
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.permissions import UMASK
-from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.names import index_file
 from controlmill.schemas.tables import TABLES
 from controlmill.schemas.terminal.printing import CONTROLS
@@ -230,7 +230,7 @@ def test_a_malformed_owner_of_a_run_is_a_message(tmp_path: Path, owner: str) -> 
     (tmp_path / "_run/x/owner.json").write_text(owner)
     for look in (sweep, require_alone):
         with pytest.raises(MillError, match=r"_run/x/owner\.json is damaged .*: if no job works"):
-            look(Storage(tmp_path))
+            look(open_storage(tmp_path))
 
 
 @pytest.mark.long

@@ -1,0 +1,183 @@
+"""A dataset in a local folder, or one that is mounted: commits are hard links."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from fsspec.implementations.local import LocalFileSystem
+from typing_extensions import override
+
+from ..errors import MillError
+from ..machine import alive
+from .storage import CONFIG, Storage
+from .whole import TEMPORARY, sync, write_whole
+
+
+class LocalStorage(Storage):
+    """Files below a folder."""
+
+    local = True
+
+    def __init__(self, folder: str):
+        super().__init__(LocalFileSystem(), os.path.abspath(folder))
+
+    @property
+    @override
+    def address(self) -> str:
+        """The absolute path."""
+        return self.root
+
+    # reading
+
+    @override
+    def exists(self, name: str = "") -> bool:
+        return os.path.lexists(self.path(name))
+
+    @override
+    def has_file(self, name: str) -> bool:
+        return os.path.lexists(self.path(name))
+
+    @override
+    def open(self, name: str) -> BinaryIO:
+        path = self.path(name)
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        return open(path, "rb")
+
+    @override
+    def read_start(self, name: str, size: int) -> bytes | None:
+        if not self.exists(name):
+            return None
+        with self.open(name) as file:
+            there = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            return file.read(min(there, size))  # it is allocated at once
+
+    @override
+    def files(self, folder: str) -> dict[str, int]:
+        try:
+            with os.scandir(self.path(folder)) as entries:
+                return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+
+    @override
+    def folders(self, folder: str = "") -> list[str]:
+        try:
+            with os.scandir(self.path(folder)) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    @override
+    def age(self, folder: str) -> float:
+        try:
+            return time.time() - os.stat(self.path(folder)).st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    # writing
+
+    @override
+    @contextmanager
+    def scratch(self, run: str) -> Iterator[Path]:
+        folder = Path(self.path(f"_run/{run}/scratch"))
+        self.require()
+        _make_folder(folder)
+        path = folder / f"controlmill-{uuid.uuid4().hex}"
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    @override
+    def commit(self, scratch: Path, name: str) -> bool:
+        self.require()
+        target = self.path(name)
+        _make_folder(os.path.dirname(target))
+        sync(scratch)
+        try:
+            os.link(scratch, target)
+        except FileExistsError as error:
+            if not os.path.isfile(target):
+                raise MillError(f"{target} is no file, and in the way of one: move it away") from error
+            return False
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise MillError(
+                    f"the file system of {self.root} has no hard links, which commits need: "
+                    "choose a dataset folder on a local disk, NFS or an object store"
+                ) from error
+            raise
+        sync(Path(target).parent)
+        return True
+
+    @override
+    def write(self, name: str, data: bytes) -> None:
+        if name != CONFIG:
+            self.require()
+        target = self.path(name)
+        _make_folder(os.path.dirname(target))
+        write_whole(Path(target), data)
+
+    @override
+    def move(self, source: str, target: str) -> None:
+        self.require()
+        _make_folder(os.path.dirname(self.path(target)))
+        os.replace(self.path(source), self.path(target))
+        sync(Path(self.path(target)).parent)
+
+    @override
+    def replace_folder(self, source: str, target: str, aside: str) -> None:
+        self.require()
+        if self.exists(source):
+            if self.exists(target):
+                self.remove(aside)
+                self.move(target, aside)
+            self.move(source, target)
+
+    @override
+    def remove(self, name: str) -> None:
+        path = self.path(name)
+        if not os.path.isdir(path):
+            self.remove_file(name)
+        while os.path.isdir(path):
+            with suppress(FileNotFoundError):  # another job removes it too
+                shutil.rmtree(path)
+
+    @override
+    def remove_file(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self.path(name))
+
+    @override
+    def sweep(self) -> None:
+        for folder in ("", *self.folders(), "_redo/_aims", "_redo/_tables"):
+            for name in self.files(folder):
+                owner = TEMPORARY.search(name)
+                if owner and (int(owner[1]) == os.getpid() or not alive(int(owner[1]))):
+                    self.remove(f"{folder}/{name}" if folder else name)
+
+    @override
+    def prune(self, folder: str) -> None:
+        for path, _, _ in os.walk(self.path(folder), topdown=False):
+            with suppress(OSError):  # something is in it
+                os.rmdir(path)
+
+
+def _make_folder(path: str | Path) -> None:
+    """Make a folder below the dataset; another job may be removing empty ones."""
+    for _ in range(3):
+        with suppress(FileNotFoundError):
+            os.makedirs(path, exist_ok=True)
+            return
+    os.makedirs(path, exist_ok=True)
