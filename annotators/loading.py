@@ -21,15 +21,20 @@ def provenance(annotator: Annotator, weights: Mapping[str, Found], place: Placem
     network = annotator.network
     if network is None:
         return described
-    files = [
-        {key: value for key, value in asdict(weights[file.name]).items() if key != "path"} for file in network.weights
-    ]
     return {
         **described,
         "packages": {**described["packages"], **package_versions(*network.packages)},
-        "network": {"name": network.name, "version": network.version, "weights": files},
+        "network": network_record(network, weights),
         "placement": place.provenance(),
     }
+
+
+def network_record(network: type[Network], weights: Mapping[str, Found]) -> dict[str, Any]:
+    """A network and its weights, as provenance says them."""
+    files = [
+        {key: value for key, value in asdict(weights[file.name]).items() if key != "path"} for file in network.weights
+    ]
+    return {"name": network.name, "version": network.version, "weights": files}
 
 
 def load_network(network: type[Network], weights: Mapping[str, Found], place: Placement) -> Network:

@@ -260,11 +260,24 @@ class ScoredRecord:
     packages: dict[str, str]
 
 
+@dataclass(frozen=True)
+class FeaturesRecord:
+    """The network whose features, or distances, are stored."""
+
+    __pydantic_config__ = FORBID
+
+    version: Count
+    network: NetworkRecord
+    packages: dict[str, str]
+    placement: PlacementRecord
+
+
 NEEDED: dict[str, str] = {  # kind of a table → what says how it was made
     "images": "ingest",
     **dict.fromkeys(("latents", "embeddings"), "encoder"),
     **dict.fromkeys((*KINDS, "text"), "annotator"),
     "scores": "scored",
+    **dict.fromkeys(("inception", "clip", "clip_336", "clip_text", "lpips"), "features"),
 }
 
 
@@ -281,7 +294,20 @@ class Provenance:
     __pydantic_config__ = FORBID
 
     table: str
-    kind: Literal["sources", "images", "rejected", "latents", "embeddings", "scores", Kind]
+    kind: Literal[
+        "sources",
+        "images",
+        "rejected",
+        "latents",
+        "embeddings",
+        "scores",
+        "inception",
+        "clip",
+        "clip_336",
+        "clip_text",
+        "lpips",
+        Kind,
+    ]
     ingest: IngestRecord | None = None
     listing: Free | None = None
     packages: dict[str, str] | None = None
@@ -292,6 +318,7 @@ class Provenance:
     samples: SamplesRecord | None = None
     drawn: DrawnRecord | None = None
     scored: ScoredRecord | None = None
+    features: FeaturesRecord | None = None
     shard: Count | None = None
     images_sha256: Sha256 | None = None
     captions_sha256: Sha256 | None = None
@@ -309,7 +336,7 @@ class Provenance:
     @property
     def is_aligned(self) -> bool:
         """Whether the table was made from the images."""
-        return NEEDED.get(self.kind) in ("annotator", "encoder", "scored")
+        return NEEDED.get(self.kind) in ("annotator", "encoder", "scored", "features")
 
     @property
     def shared(self) -> Provenance:

@@ -19,6 +19,7 @@ SOURCES, IMAGES, REJECTED = "sources", "images", "rejected"
 CAPTIONS = "captions"
 LATENTS, EMBEDDINGS = "latents", "embeddings"
 SCORES = "scores"
+INCEPTION, CLIP, CLIP_336, CLIP_TEXT, LPIPS = "inception", "clip", "clip_336", "clip_text", "lpips"
 
 Role = Literal["base", "condition", "cache", "measure"]
 
@@ -87,6 +88,8 @@ _REJECTED = pa.schema(
 
 _MEASURE = pa.schema([("key", pa.string()), ("reason", pa.string()), ("error", pa.string())])
 
+_FEATURES = pa.schema([*_MEASURE, ("features", pa.list_(pa.float32()))])
+
 _CACHE = pa.schema(
     [("key", pa.string()), ("reason", pa.string()), ("error", pa.string()), ("shape", pa.list_(pa.int32()))]
 )
@@ -154,6 +157,16 @@ TABLES: dict[str, Table] = {
         Table(LATENTS, "cache", "for training: moments of a VAE's posterior", _CACHE),
         Table(EMBEDDINGS, "cache", "for training: captions through a text encoder; null is the empty prompt", _CACHE),
         Table(SCORES, "measure", "of results: how well each picture does by each measure", _MEASURE),
+        Table(INCEPTION, "measure", "for FID: features of the pictures by its InceptionV3", _FEATURES),
+        Table(CLIP, "measure", "CLIP's embeddings of the pictures", _FEATURES),
+        Table(CLIP_336, "measure", "for CMMD: embeddings of the pictures by CLIP at 336 pixels", _FEATURES),
+        Table(CLIP_TEXT, "measure", "CLIP's embeddings of the captions", _FEATURES),
+        Table(
+            LPIPS,
+            "measure",
+            "of results: each picture's mean LPIPS distance to the others of its row",
+            pa.schema([*_MEASURE, ("distance", pa.float64())]),
+        ),
     )
 }
 BASE_TABLES = tuple(name for name, table in TABLES.items() if table.role == "base")

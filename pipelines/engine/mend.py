@@ -19,7 +19,7 @@ from controlmill.schemas.fingerprint import differences
 from controlmill.schemas.names import GROWING, SHARD_NAME, SHARDS_PER_FOLDER
 from controlmill.schemas.provenance import Provenance
 from controlmill.schemas.records import Index
-from controlmill.schemas.tables import BASE_TABLES, CACHES, CAPTIONS
+from controlmill.schemas.tables import BASE_TABLES, CAPTIONS
 
 from .run_folder import Run, require_alone
 
@@ -112,7 +112,7 @@ def look_at(dataset: Dataset, table: str) -> Committed:
         if found.stale:
             return found
         found.damaged = _misfits(dataset, table, index)
-    captions = dataset.index(CAPTIONS) if table in CACHES else None
+    captions = dataset.index(CAPTIONS) if table not in BASE_TABLES else None
     for shard in sorted(shard for shard in dataset.committed(table) if shard >= known):
         try:
             made = dataset.footer(table, shard).provenance

@@ -13,7 +13,7 @@ from rich.text import Text
 from ..dataset import Dataset, TableState
 from ..files.shardfile import read_rows
 from ..maps.meaning import Reading
-from ..provenance import PlacementRecord, SamplesRecord
+from ..provenance import PlacementRecord, Provenance, SamplesRecord
 from ..retries import refused_pictures, retried_rejects
 from ..segments import Segment
 from ..stored import stored_condition
@@ -117,8 +117,8 @@ def provenance_text(state: TableState) -> str:
         return f"{stored}; {_place_text(made.encoder.placement)}"
     if made.samples:
         return _samples_text(made.samples)
-    if made.scored:
-        return f"{', '.join(made.scored.measures)}; {made.scored.judge} against {made.scored.truth} of the source"
+    if made.scored or made.features:
+        return _measured_text(made)
     if made.annotator is None:
         return f"{made.ingest.resolution} px, fit {made.ingest.fit}" if made.ingest else ""
     annotator = made.annotator
@@ -134,6 +134,14 @@ def provenance_text(state: TableState) -> str:
     if made.drawn:
         parts.append(f"{', '.join(made.drawn.columns)} as drawn for {made.drawn.table} of the source")
     return "; ".join(part for part in parts if part)
+
+
+def _measured_text(made: Provenance) -> str:
+    if made.scored:
+        return f"{', '.join(made.scored.measures)}; {made.scored.judge} against {made.scored.truth} of the source"
+    assert made.features
+    weights = ", ".join(f"{file.name} from {file.origin}" for file in made.features.network.weights)
+    return f"{made.features.network.name}; {weights}; {_place_text(made.features.placement)}"
 
 
 def _samples_text(made: SamplesRecord) -> str:

@@ -1,0 +1,249 @@
+"""Features of pictures and captions, for measures of image quality: a table each, made once for any dataset."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from controlmill.annotators.loading import load_network, network_record
+from controlmill.annotators.runtime.placement import Placement
+from controlmill.annotators.runtime.weights import Found
+from controlmill.evaluation.features.catalogue import network_of
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError, Refused, error_text
+from controlmill.schemas.fingerprint import package_versions
+from controlmill.schemas.images.codecs import decode_image
+from controlmill.schemas.results import OF_ROW, OF_SHARD, PROMPT_KIND
+from controlmill.schemas.tables import CLIP_TEXT, LPIPS, TABLES
+
+from ..engine.rows import BatchStep, JobFault, is_out_of_memory
+from ..engine.run_folder import Run
+from ..engine.stage import GroupTask, Output, Stage
+from ..engine.worker import this_worker
+from .aligned import ROW_COLUMNS, aligned_task
+
+VERSION = 1
+GPU_BATCH = 32
+OTHERS = "others"  # added to rows of results: the pictures beside each
+
+
+@dataclass(frozen=True)
+class FeatureStep(BatchStep):
+    """A picture → its features."""
+
+    table: str
+    weights: Mapping[str, Found]
+    place: Placement
+
+    @property
+    def batch_size(self) -> int:
+        """The network's batch."""
+        return self.place.batch_size
+
+    def network(self) -> Any:
+        """The network, loaded once per process, on this worker's device."""
+        network, worker = network_of(self.table), this_worker()
+        found = tuple(self.weights[file.name] for file in network.weights)
+        key = ("network", network, found, self.place)
+        return worker.once(key, lambda: load_network(network, self.weights, worker.prepare(self.place)))
+
+    def cost(self, row: Mapping[str, Any]) -> int:
+        """Decoded pixels, and the floats that a network takes."""
+        return int(row["width"] * row["height"] * 15)
+
+    def load(self, row: Mapping[str, Any]) -> np.ndarray:
+        """The network's input, of a size that no picture changes."""
+        inputs: np.ndarray = self.network().preprocess(decode_image(row["image"]["bytes"], sides(row)))
+        return inputs
+
+    def shape(self, item: np.ndarray) -> Hashable:
+        """Of the input."""
+        return item.shape
+
+    def forward(self, items: list[np.ndarray]) -> list[Any]:
+        """Features of a full batch."""
+        network = self.network()
+        with this_worker().forward_lock:
+            outputs: list[Any] = network.forward(items)
+        return outputs
+
+    def finish(self, row: Mapping[str, Any], item: Any, output: Any) -> dict[str, Any]:
+        """The table's row."""
+        return {self.table: {"features": self.network().postprocess(output, item)}}
+
+
+@dataclass(frozen=True)
+class TextStep(FeatureStep):
+    """A caption → its features."""
+
+    def cost(self, row: Mapping[str, Any]) -> int:
+        """About what its tokens take."""
+        return 1 << 12
+
+    def load(self, row: Mapping[str, Any]) -> np.ndarray:
+        """Token ids.
+
+        Raises:
+            Refused: there is no caption.
+        """
+        if not row["caption"]:
+            raise Refused("missing", "the row has no caption")
+        ids: np.ndarray = self.network().preprocess(row["caption"])
+        return ids
+
+
+@dataclass(frozen=True)
+class DiversityStep(FeatureStep):
+    """A picture of results, with the others of its row and prompt kind → its mean LPIPS distance to them."""
+
+    def cost(self, row: Mapping[str, Any]) -> int:
+        """Decoded pixels of all, and their floats."""
+        return super().cost(row) * (1 + len(row[OTHERS]))
+
+    def load(self, row: Mapping[str, Any]) -> np.ndarray:
+        """float32 (k, 3, H, W), the picture itself first.
+
+        Raises:
+            Refused: there is no other picture.
+        """
+        if not row[OTHERS]:
+            raise Refused("missing", "the row has one picture")
+        pictures = [decode_image(data, sides(row)) for data in (row["image"]["bytes"], *row[OTHERS])]
+        return np.stack([self.network().preprocess(picture) for picture in pictures])
+
+    def forward(self, items: list[np.ndarray]) -> list[Any]:
+        """The mean distances."""
+        network, found = self.network(), []
+        with this_worker().forward_lock:
+            for pictures in items:
+                one, *others = network.forward(list(pictures))
+                found.append(float(np.mean([network.distance(one, other) for other in others])))
+        return found
+
+    def finish(self, row: Mapping[str, Any], item: Any, output: float) -> dict[str, Any]:
+        """The table's row."""
+        return {self.table: {"distance": output}}
+
+
+def with_others(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Rows of the images of results, each with the bytes of the other pictures of its row and prompt kind."""
+    for _, group in itertools.groupby(rows, key=lambda row: (row[OF_SHARD], row[OF_ROW], row[PROMPT_KIND])):
+        pictures = list(group)
+        for row in pictures:
+            yield {**row, OTHERS: [other["image"]["bytes"] for other in pictures if other is not row]}
+
+
+def sides(row: Mapping[str, Any]) -> tuple[int, int]:
+    """(height, width) of a row of ``images``."""
+    return row["height"], row["width"]
+
+
+@contextmanager
+def _loading(table: str) -> Iterator[None]:
+    """What goes wrong with a network is no fault of a row."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        text = str(error) if isinstance(error, MillError) else error_text(error)
+        raise JobFault(f"the network of {table} cannot be loaded: {text}") from error
+
+
+@dataclass(frozen=True)
+class Features(Stage):
+    """The stage.
+
+    Args:
+        tables: those that are made, with where each one's network runs.
+        weights: of all networks.
+        captions: the table that has the captions.
+    """
+
+    tables: Mapping[str, Placement]
+    weights: Mapping[str, Found]
+    captions: str
+
+    name = "features"
+
+    def outputs(self) -> dict[str, Output]:
+        """The tables."""
+        return {
+            table: Output(TABLES[table].schema, self._provenance(table, place)) for table, place in self.tables.items()
+        }
+
+    def _provenance(self, table: str, place: Placement) -> dict[str, Any]:
+        network = network_of(table)
+        made: dict[str, Any] = {
+            "version": VERSION,
+            "network": network_record(network, self.weights),
+            "packages": package_versions(*network.packages),
+            "placement": place.provenance(),
+        }
+        described: dict[str, Any] = {"table": table, "kind": table, "features": made}
+        return described | ({"captions": {"table": self.captions}} if table == CLIP_TEXT else {})
+
+    def devices(self) -> list[str]:
+        """Where its networks run."""
+        return [place.device for place in self.tables.values()]
+
+    def load(self, tables: Iterable[str], here: bool) -> None:
+        """The networks of some tables; elsewhere than where they work, on the CPU."""
+        for table in self.tables.keys() & set(tables):
+            with _loading(table):
+                if here:
+                    self._step(table).network()
+                else:
+                    load_network(network_of(table), self.weights, Placement())
+
+    def tasks(self, dataset: Dataset, run: Run, shard: int, missing: Mapping[str, Output]) -> Iterator[GroupTask]:
+        """The missing tables, one after another: a network at a time."""
+        for table in self.tables:
+            if table in missing:
+                step = self._step(table)
+                with _loading(table):
+                    step.network()
+                task = dataset, run, shard, {table: missing[table]}, step
+                if table == CLIP_TEXT:
+                    yield aligned_task(*task, ("key", "caption"), self.captions)
+                elif table == LPIPS:
+                    yield aligned_task(*task, (*ROW_COLUMNS, OF_SHARD, OF_ROW, PROMPT_KIND), completed=with_others)
+                else:
+                    yield aligned_task(*task, ROW_COLUMNS)
+
+    def _step(self, table: str) -> FeatureStep:
+        step = {CLIP_TEXT: TextStep, LPIPS: DiversityStep}.get(table, FeatureStep)
+        return step(table, self.weights, self.tables[table])
+
+
+def plan_features(
+    dataset: Dataset, tables: Sequence[str], weights: Mapping[str, Found], device: str, batch_size: int = 0
+) -> Features:
+    """The stage that makes tables of features of a dataset, always at fp32; no network is loaded.
+
+    Args:
+        dataset: whose pictures and captions.
+        tables: which.
+        weights: of their networks.
+        device: where they run.
+        batch_size: pictures in a forward pass; 0 for what a table was begun with, else what suits the device.
+
+    Raises:
+        MillError: captions are asked for that are not complete, or stale.
+    """
+    places = {}
+    for table in tables:
+        usual = GPU_BATCH if device != "cpu" and table != LPIPS else network_of(table).cpu_batch
+        places[table] = Placement(device, "fp32", batch_size or _begun_with(dataset, table) or usual)
+    return Features(places, weights, dataset.captions().table if CLIP_TEXT in tables else "")
+
+
+def _begun_with(dataset: Dataset, table: str) -> int:
+    committed = dataset.committed(table)
+    made = dataset.footer(table, min(committed)).provenance.features if committed else None
+    return made.placement.batch_size if made else 0
