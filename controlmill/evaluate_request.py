@@ -23,6 +23,7 @@ from controlmill.pipelines.networks import Placements
 from controlmill.pipelines.options import NetworkOptions
 from controlmill.pipelines.results.listing import ChosenRows, Layout
 from controlmill.pipelines.results.makers import GivenPictures, Maker, SampledPictures
+from controlmill.pipelines.results.quality import find_quality
 from controlmill.pipelines.results.sampling import Sampling, UsedControlNet
 from controlmill.pipelines.results.summary import Published
 from controlmill.pipelines.stages.judge import Judge, drawn_columns
@@ -65,7 +66,8 @@ class EvaluateRequest:
         yield f"{self.maker.method}: {pictures:,} pictures for {len(rows.places):,} rows ({rows.text}), {kinds}"
         if "user" in layout.prompts and self.captions < len(rows.places):
             yield f"{len(rows.places) - self.captions:,} rows have no caption: their user prompt is the empty one"
-        yield from self.asked.judge.messages()
+        yield from self.asked.judge.messages() if self.asked.judge else ()
+        yield from self.asked.quality.messages()
 
 
 def make_request(controlnet: str, address: str, results: str, options: EvaluateOptions) -> EvaluateRequest:
@@ -91,13 +93,15 @@ def make_request(controlnet: str, address: str, results: str, options: EvaluateO
     truth = options.truth or table
     true_condition = check_tables(source, [truth])[truth]
     measures = tuple(measure.name for measure in fitting(protocol, true_condition))
-    if not measures:
+    device, folder = resolve_device(options.device), str(options.weights) if options.weights else None
+    quality = find_quality(protocol.measures_of_pictures(), folder, device, protocol.fid_of_groups)
+    if not measures and not quality.measures:
         raise MillError(f"protocol {protocol.name} has no measure of {true_condition.name}: name a --truth of another")
     layout = Layout(_prompts(protocol, options), options.pictures_per_row or protocol.pictures_per_row)
     rows, shapes, captions = _rows(source, table, truth, record, controlnet, options)
-    judge = _judge(source, true_condition, results, protocol, options)
-    published = _published(protocol, source, judge, layout, shapes, sampled=not options.pictures)
-    asked = Evaluation(rows, table, layout, protocol.name, judge, measures, published)
+    judge = _judge(source, true_condition, results, protocol, options) if measures else None
+    published = _published(protocol, source, truth, judge, layout, shapes, sampled=not options.pictures)
+    asked = Evaluation(rows, table, truth, layout, protocol.name, judge, measures, quality, published)
     if options.pictures:
         return EvaluateRequest(asked, GivenPictures(options.pictures.name, str(options.pictures)), None, captions)
     base = options.base or (record.config.base if record else test.base if test else "")
@@ -108,7 +112,6 @@ def make_request(controlnet: str, address: str, results: str, options: EvaluateO
     facts.check_sizes(shapes)
     if used.connection not in OWN_CLASSES:
         facts.check_controlnet(read_controlnet_config(used.address), controlnet)
-    device = resolve_device(options.device)
     place = Placement(device, options.precision, options.batch_size or _begun_with(results) or BATCH)
     sampling = Sampling(base, _published_name(location(base), base), (used,), protocol.sampling, place)
     sampling.check()
@@ -121,16 +124,17 @@ def make_request(controlnet: str, address: str, results: str, options: EvaluateO
 def _published(
     protocol: Protocol,
     source: Dataset,
-    judge: Judge,
+    truth: str,
+    judge: Judge | None,
     layout: Layout,
     shapes: Sequence[tuple[int, int]],
     sampled: bool,
 ) -> Published:
     """What values are printed beside, with all that is done otherwise than the protocol says."""
-    index = source.index(judge.truth)
+    index = source.index(truth)
     assert index is not None
-    (output,) = judge.outputs().values()
-    judged_by = made_of(AnnotatorRecord, plain(output.provenance["annotator"]))
+    outputs = judge.outputs().values() if judge else ()
+    judged_by = next((made_of(AnnotatorRecord, plain(made.provenance["annotator"])) for made in outputs), None)
     settings = protocol.sampling if sampled else None
     found = deviations(protocol, settings, layout.pictures_per_row, index.provenance.made_by, judged_by)
     wanted = (protocol.size, protocol.size)

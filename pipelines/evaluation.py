@@ -28,6 +28,7 @@ from .engine.stage import Stage
 from .ingestion import set_lost_aside
 from .results.listing import ChosenRows, Layout
 from .results.makers import Maker, results_config
+from .results.quality import Quality, quality_records
 from .results.summary import Published, summarised
 from .stages.judge import Judge
 from .stages.listed import ListedStage
@@ -44,19 +45,23 @@ class Evaluation:
     Args:
         rows: for which rows of which dataset.
         control: the table of the maps that the pictures are to follow.
+        truth: the table of the maps that the judge's are compared with.
         layout: the pictures of a row.
         protocol: its name.
-        judge: makes maps of the pictures; its ``truth`` is the table that these are compared with.
-        measures: by name.
-        published: what these are printed beside.
+        judge: makes maps of the pictures; None where no measure takes any.
+        measures: of maps, by name.
+        quality: measures of pictures alone.
+        published: what measures are printed beside.
     """
 
     rows: ChosenRows
     control: str
+    truth: str
     layout: Layout
     protocol: str
-    judge: Judge
+    judge: Judge | None
     measures: tuple[str, ...]
+    quality: Quality
     published: Published
 
     @property
@@ -95,6 +100,9 @@ def evaluate(asked: Evaluation, maker: Maker, address: str, resources: Resources
         MillError: what is there was made for other rows, by another method or with other settings; pictures that are
             given do not fit; see also :func:`console.run_stage`.
     """
+    described = asked.quality.features_of_source(asked.source)
+    if described:
+        _make(asked.source.storage.address, described, resources)
     stage = maker.stage(asked.source, asked.samples())
     results = _listed(asked, maker, stage, address)
     set_lost_aside(results, stage, range(results.shards))
@@ -102,29 +110,42 @@ def evaluate(asked: Evaluation, maker: Maker, address: str, resources: Resources
     assert listed is not None
     run_stage(results, stage, resources, [entry.rows for entry in listed.shards])
     finish_tables(results, dict.fromkeys(MADE, ()))
-    (judged,) = asked.judge.outputs()
-    _make(address, asked.judge, resources)
-    score = Score(
-        *(asked.measures, asked.source.condition(asked.judge.truth)),
-        *(judged, table_sha256(Dataset.open(address), judged)),
-        *(asked.source.storage.address, asked.judge.truth, table_sha256(asked.source, asked.judge.truth)),
-    )
-    _make(address, score, resources)
-    results = Dataset.open(address)
+    judged = _judge_and_score(asked, asked.judge, address, resources) if asked.judge else None
+    described = asked.quality.features_of_results(Dataset.open(address))
+    if described:
+        _make(address, described, resources)
+    results, source = Dataset.open(address), Dataset.open(asked.source.storage.address)
+    published = _with_notes(asked, results, judged) if judged else asked.published
     record = ResultsRecord(
         version=RESULTS_VERSION,
         method=maker.method,
         protocol=asked.protocol,
         source_sha256=table_sha256(asked.source, IMAGES),
         control=asked.control,
-        truth=asked.judge.truth,
+        truth=asked.truth,
         judged=judged,
         pictures_per_row=asked.layout.pictures_per_row,
         prompt_kinds=asked.layout.prompts,
-        measures=summarised(results, asked.measures, asked.layout.prompts, _with_notes(asked, results, judged)),
+        measures=(
+            *summarised(results, asked.measures, asked.layout.prompts, published),
+            *quality_records(asked.quality, results, source, asked.layout.prompts, published),
+        ),
     )
     results.storage.write_json(RESULTS, record)
     return record
+
+
+def _judge_and_score(asked: Evaluation, judge: Judge, address: str, resources: Resources) -> str:
+    """Make the judge's maps and the scores; the name of the judge's table."""
+    (judged,) = judge.outputs()
+    _make(address, judge, resources)
+    score = Score(
+        *(asked.measures, asked.source.condition(asked.truth)),
+        *(judged, table_sha256(Dataset.open(address), judged)),
+        *(asked.source.storage.address, asked.truth, table_sha256(asked.source, asked.truth)),
+    )
+    _make(address, score, resources)
+    return judged
 
 
 def check_results(asked: Evaluation, maker: Maker, address: str) -> Iterable[Source]:
@@ -196,9 +217,7 @@ def _make(address: str, stage: Stage, resources: Resources) -> None:
 
 def _with_notes(asked: Evaluation, results: Dataset, judged: str) -> Published:
     """With a warning at each measure where judge and annotator are one model."""
-    judge, annotator = (
-        _network(dataset, table) for dataset, table in ((results, judged), (asked.source, asked.judge.truth))
-    )
+    judge, annotator = (_network(dataset, table) for dataset, table in ((results, judged), (asked.source, asked.truth)))
     if judge is None or judge != annotator:
         return asked.published
     notes = {
