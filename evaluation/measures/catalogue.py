@@ -34,12 +34,17 @@ MEASURES: dict[str, Measure] = {
     for measure in (
         Measure.of_score("f1_within", "F1 within {tolerance} px", "edge-f1", f1_within),
         Measure.of_score("f1", "F1 exact", "edge-f1", f1),
-        Measure("f1_of_row", "F1 exact, a row's pictures pooled", "edge-f1", counts, f1_of_counts),
+        Measure("f1_of_row", "F1 exact, a row's pictures pooled", "edge-f1", counts, f1_of_counts, only_named=True),
         Measure.of_score("stroke_recall", "recall of strokes within {tolerance} px", "stroke-recall", stroke_recall),
         Measure.of_score("ssim", "SSIM", "ssim", ssim),
         Measure.of_score("ms_ssim", "MS-SSIM", "ssim", ms_ssim, least_side=LEAST_SIDE),
         Measure.of_score(
-            "ms_ssim_uint8", "MS-SSIM, found lines inverted in 8 bits", "ssim", ms_ssim_uint8, least_side=LEAST_SIDE
+            "ms_ssim_uint8",
+            "MS-SSIM, found lines inverted in 8 bits",
+            "ssim",
+            ms_ssim_uint8,
+            least_side=LEAST_SIDE,
+            only_named=True,
         ),
         Measure.of_score("miou", "mIoU per picture", "miou", miou),
         Measure("miou_of_set", "mIoU of the set", "miou", areas, miou_of_areas, over="set"),
@@ -51,6 +56,7 @@ MEASURES: dict[str, Measure] = {
             _rmse_by_maximum,
             columns=("raw_min", "raw_max"),
             lower_is_better=True,
+            only_named=True,
         ),
         Measure.of_score("abs_rel", "AbsRel of depth", "rmse", abs_rel, lower_is_better=True),
         Measure.of_score("mean_angle", "mean angle, degrees", "mean-angle", mean_angle, lower_is_better=True),
@@ -65,7 +71,9 @@ BESIDE = {"f1_within": ("f1",)}  # reported beside a condition's first measure w
 def measures_of(condition: Condition) -> tuple[Measure, ...]:
     """The measures of a condition's maps, the first the one that training reports; none of imported kinds of map."""
     return tuple(
-        measure for measure in MEASURES.values() if condition.fidelity and measure.fidelity == condition.fidelity
+        measure
+        for measure in MEASURES.values()
+        if condition.fidelity and measure.fidelity == condition.fidelity and not measure.only_named
     )
 
 

@@ -38,6 +38,7 @@ class Measure:
         columns: which columns beside the found map are read.
         lower_is_better: of errors.
         least_side: pixels that the shorter side of a map must have.
+        only_named: whether it is a protocol's own, and not among a condition's measures unless it is named.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Measure:
     columns: tuple[str, ...] = ()
     lower_is_better: bool = False
     least_side: int = 1
+    only_named: bool = False
 
     @classmethod
     def of_score(cls, name: str, title: str, fidelity: str, score: Callable[[Any, Any], float], **more: Any) -> Measure:

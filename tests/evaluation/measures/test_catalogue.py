@@ -19,6 +19,11 @@ def test_every_condition_that_is_annotated_has_measures() -> None:
     assert {m.fidelity for m in MEASURES.values()} == {c.fidelity for c in CONDITIONS.values() if c.fidelity}
 
 
+def test_what_only_protocols_ask_for_is_not_among_a_conditions_measures() -> None:
+    usual = {measure.name for condition in CONDITIONS.values() for measure in measures_of(condition)}
+    assert set(MEASURES) - usual == {"f1_of_row", "ms_ssim_uint8", "rmse_by_maximum"}
+
+
 def stored(measure: Measure, seed: int) -> Any:
     """A map (or what is compared in its place) as some annotator stores it."""
     rng = np.random.default_rng(seed)

@@ -100,7 +100,7 @@ def test_what_a_source_does_not_say_is_said_to_be_our_choice() -> None:
 
 def test_controlmills_own_measures_all_that_compare_a_conditions_maps() -> None:
     protocol = read_protocol("controlmill")
-    assert [measure.name for measure in fitting(protocol, CONDITIONS["canny"])] == ["f1_within", "f1", "f1_of_row"]
+    assert [measure.name for measure in fitting(protocol, CONDITIONS["canny"])] == ["f1_within", "f1"]
     assert fitting(protocol, CONDITIONS["caption"]) == ()
     assert set(protocol.measures_of_pictures()) <= set(OF_PICTURES)
 
