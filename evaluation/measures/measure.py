@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -69,6 +69,15 @@ class Measure:
     def label(self, height: int, width: int) -> str:
         """The title, with pixels of maps of this size."""
         return self.title.format(tolerance=tolerance(height, width))
+
+    def notes(self, sizes: Iterable[tuple[int, int]]) -> list[str]:
+        """What is to be known of it for maps of these heights and widths: its tolerance, and what is too small."""
+        sizes = list(sizes)
+        labels = list(dict.fromkeys(self.label(*size) for size in sorted(sizes)))
+        found = [" or ".join(labels)] if "{tolerance}" in self.title and labels else []
+        if any(min(size) < self.least_side for size in sizes):
+            found.append(f"not taken of pictures with a side below {self.least_side} pixels")
+        return found
 
     def of_set(self, rows: Mapping[Any, Sequence[Part]]) -> float:
         """The number of a set, from the parts of each row's pictures; NaN where there is nothing to measure."""

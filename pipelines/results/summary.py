@@ -42,13 +42,13 @@ def summarised(
     results: Dataset, measures: Sequence[str], prompts: Sequence[str], published: Published
 ) -> tuple[MeasureRecord, ...]:
     """Each measure's value and 95 % interval for each kind of prompt."""
-    found = []
+    found, sizes = [], _sizes(results)
     for name in measures:
         measure = MEASURES[name]
         parts = parts_by_kind(results, measure)
         values = tuple(_value(measure, kind, parts.get(kind, {})) for kind in prompts)
         shown = tuple(published.values.get(name, ()))
-        note = published.notes.get(name, "")
+        note = "; ".join(filter(None, (*measure.notes(sizes), published.notes.get(name, ""))))
         found.append(MeasureRecord(name, measure.lower_is_better, values, name, shown, note))
     return tuple(found)
 
@@ -74,3 +74,12 @@ def parts_by_kind(results: Dataset, measure: Measure) -> dict[str, Rows]:
         kind: {place: [pictures[sample] for sample in sorted(pictures)] for place, pictures in rows.items()}
         for kind, rows in found.items()
     }
+
+
+def _sizes(results: Dataset) -> set[tuple[int, int]]:
+    """Heights and widths of the pictures."""
+    found: set[tuple[int, int]] = set()
+    for shard in range(results.shards):
+        for _, read in aligned_groups(results, shard, {IMAGES: ["height", "width"]}):
+            found |= set(zip(*(read[IMAGES].column(side).to_pylist() for side in ("height", "width")), strict=True))
+    return found

@@ -33,3 +33,10 @@ def test_areas_are_pooled_over_the_set() -> None:
     found = {"a": [labels(0, 0, 1, 1), labels(1, 1, 1, 1)], "b": [labels(0, 1, 1, 1), labels(1, 1, 0, 0)]}
     rows = {row: [measure.part(picture, true) for picture in pictures] for row, pictures in found.items()}
     assert measure.of_set(rows) == pytest.approx(np.mean([3 / 10, 6 / 13]))
+
+
+def test_a_measure_tells_its_tolerance_and_what_is_too_small_for_it() -> None:
+    assert MEASURES["f1_within"].notes([(64, 64), (64, 48)]) == ["F1 within 1 px"]
+    assert MEASURES["f1_within"].notes([(512, 768), (512, 512)]) == ["F1 within 2 px or F1 within 3 px"]
+    assert MEASURES["ms_ssim"].notes([(512, 100)]) == ["not taken of pictures with a side below 176 pixels"]
+    assert MEASURES["ms_ssim"].notes([(512, 512)]) == MEASURES["rmse"].notes([(8, 8)]) == []
