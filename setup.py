@@ -72,6 +72,7 @@ setup(
     },
     package_data={
         "controlmill.schemas.maps": ["label_sets/*.toml"],
+        "controlmill.schemas.views.compare": ["assets/*"],
         "controlmill.bases": ["tiny/*", "tiny/*/*"],
         "controlmill.evaluation.protocols": ["*.toml", "*/*.toml"],
         "controlmill.training": ["settings/*.toml"],

@@ -18,6 +18,7 @@ from controlmill.schemas.machine import MORE_MEMORY, MORE_THREADS, NO_MORE
 from controlmill.schemas.terminal.console import output
 from controlmill.schemas.terminal.printing import printable
 from controlmill.schemas.views import commands as schema_commands
+from controlmill.schemas.views.compare import commands as compare_commands
 from controlmill.training import commands as training_commands
 
 from . import evaluate as evaluate_command
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 for room in (
     *(pipeline_commands, schema_commands, export_commands),
-    *(training_commands, evaluate_command, annotator_commands),
+    *(training_commands, evaluate_command, compare_commands, annotator_commands),
 ):
     room.register(app)
 
