@@ -18,6 +18,7 @@ from controlmill.schemas.errors import MillError
 from .config import TrainConfig
 from .data.cache_use import NONE, Caches
 from .run.prepare import Prepared
+from .schedules import SHARE, EvaluationSchedule
 from .tracing import Traced, traced, unreal
 
 EFFICIENCY = 0.5  # of the speed of a large matrix product
@@ -36,6 +37,7 @@ class Plan:
     activations: int
     flops: float
     evaluation: float
+    look: float
     first_evaluation: float
 
     @property
@@ -132,7 +134,7 @@ def make_plan(
     with unreal(*networks.all()):
         step = networks.step(micro, height, width)
         encoding = networks.encode(micro, height, width, pictures=not caches.latents, text=not caches.text)
-        evaluation, first = _evaluations(networks, config, height, width, held_out) if held_out > 1 else (0.0, 0.0)
+        evaluations = _evaluations(networks, config, height, width, held_out) if held_out > 1 else (0.0, 0.0, 0.0)
     trained = networks.trained
     return Plan(
         frozen=networks.frozen,
@@ -142,15 +144,16 @@ def make_plan(
         average=sum(p.numel() for p in networks.controlnet.parameters()) * 4 if config.ema_decay else 0,
         activations=max(step.bytes, encoding.bytes),
         flops=(step.operations + encoding.operations) * share / micro,
-        evaluation=evaluation,
-        first_evaluation=first,
+        evaluation=evaluations[0],
+        look=evaluations[1],
+        first_evaluation=evaluations[2],
     )
 
 
 def _evaluations(
     networks: _Networks, config: TrainConfig, height: int, width: int, held_out: int
-) -> tuple[float, float]:
-    """Operations of an evaluation, and of what is fixed before the first; annotators are not counted."""
+) -> tuple[float, float, float]:
+    """Operations of an evaluation, of its losses, and of what is fixed before the first; annotators are not counted."""
     rows, pictures = min(config.evaluation_rows, held_out), min(config.evaluation_samples, held_out)
     sampled = pictures + len(config.evaluation_image)
     controlled, alone = (networks.forward(height, width, both) for both in (True, False))
@@ -158,11 +161,12 @@ def _evaluations(
     decoded = networks.decode(height, width)
     sampling = config.sampling_steps * GUIDED
     blank = pictures  # each is sampled with a black map too
-    evaluation = 2 * rows * len(TIMES) * controlled + (sampled + blank) * (sampling * controlled + decoded)
+    look = 2 * rows * len(TIMES) * controlled
+    evaluation = look + (sampled + blank) * (sampling * controlled + decoded)
     fixed = (
         rows * (encoded + len(TIMES) * alone) + sampled * (sampling * alone + decoded) + pictures * (encoded + decoded)
     )
-    return evaluation, fixed
+    return evaluation, look, fixed
 
 
 def matmul_speed(device: str, precision: str) -> float:
@@ -218,18 +222,22 @@ def plan_text(prepared: Prepared, config: TrainConfig) -> str:
 
 def _evaluations_text(plan: Plan, config: TrainConfig, seconds_of: float) -> str:
     """How often held-out rows are evaluated, and for how long."""
-    one, first = plan.evaluation * seconds_of, plan.first_evaluation * seconds_of
+    one, look, first = (count * seconds_of for count in (plan.evaluation, plan.look, plan.first_evaluation))
+    schedule = EvaluationSchedule(config.evaluation_interval, config.evaluation_budget)
     asked = 2 + (config.steps - 1) // config.evaluation_interval  # the first, the last, and between
-    between = (
-        config.evaluation_budget * config.steps * plan.flops * seconds_of / one if config.evaluation_budget else asked
-    )
-    count = min(asked, 2 + int(between))
+    looks = (config.steps - 1) // schedule.look_interval - (config.steps - 1) // config.evaluation_interval
+    count = asked
+    if config.evaluation_budget:
+        allowed = config.evaluation_budget * config.steps * plan.flops * seconds_of
+        looks = min(looks, int(SHARE * allowed / look))
+        count = min(asked, 2 + int((allowed - looks * look) / one))
     bound = (
         f", fewer than the {asked} asked for: --evaluation-budget {config.evaluation_budget:g}" if count < asked else ""
     )
     return (
-        f"evaluations: {count} of {plan.evaluation / 1e12:.3f} TFLOP{bound}, about {one:.2g} s each, "
-        f"{(first + count * one) / 3600:.2g} hours in all, without annotators"
+        f"evaluations: {count} of {plan.evaluation / 1e12:.3f} TFLOP{bound}, about {one:.2g} s each, and {looks} of "
+        f"losses alone, {look:.2g} s each; {(first + count * one + looks * look) / 3600:.2g} hours in all, without "
+        "annotators"
     )
 
 

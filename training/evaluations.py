@@ -9,8 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffusers import ControlNetModel
+
 from controlmill.bases.base import Base
 from controlmill.bases.registry import load_base
+from controlmill.evaluation.convergence import Estimate
 from controlmill.evaluation.evaluate import (
     Baseline,
     EvaluationSamples,
@@ -28,10 +31,10 @@ from .config import TrainConfig
 from .data.held_out import held_out_samples
 from .run.checkpoint import Trained
 from .run.log import RunLog
-from .run.metrics import FailedEvaluation, evaluations
+from .run.metrics import EvaluationRecord, FailedEvaluation, evaluations
 from .run.prepare import Prepared
-from .run.report import write_evaluation
-from .schedules import EvaluationSchedule
+from .run.report import record_of, write_evaluation
+from .schedules import EvaluationSchedule, Extent
 
 
 @dataclass(frozen=True)
@@ -52,23 +55,31 @@ class Evaluations:
         An evaluation that fails is logged and the run goes on; not so the first one, which shows that settings are
         wrong.
         """
-        if not self.schedule.is_due(step, required=first or last):
+        extent = self.schedule.due(step, required=first or last)
+        if extent is None:
             return
-        self.log.say(f"step {step}: evaluating on {self.amount()}")
+        if extent == "all":
+            self.log.say(f"step {step}: evaluating on {self.amount()}")
         networks = [trained.controlnet] if trained.average is None else [trained.controlnet, trained.average]
-        with self.schedule.timed(step):
+        with self.schedule.timed(step, extent):
             try:
                 with undisturbed(*self.base.networks.values(), *networks):
-                    measured = evaluate(self.base, networks[-1], self.samples, self.settings, self.baseline)
-                    write_evaluation(
-                        self.run, self.log, step, self.settings.condition, self.samples, self.baseline, measured
-                    )
+                    self._evaluate(step, networks[-1], extent)
             except Exception as error:
                 if first:
                     raise
                 why = error_text(error)
                 self.log.say(f"step {step}: the evaluation failed ({why}); the run goes on without it")
                 self.log.write(FailedEvaluation(step, why))
+
+    def _evaluate(self, step: int, controlnet: ControlNetModel, extent: Extent) -> None:
+        samples = self.samples if extent == "all" else EvaluationSamples(self.samples.losses)
+        measured = evaluate(self.base, controlnet, samples, self.settings, self.baseline)
+        if extent == "all":
+            write_evaluation(self.run, self.log, step, self.settings.condition, samples, self.baseline, measured)
+        else:
+            self.log.write(record_of(step, measured))
+        self.schedule.note(step, measured.gain, extent)
 
     def amount(self) -> str:
         """How much an evaluation is, for people."""
@@ -84,8 +95,8 @@ def begin_evaluations(
 
     ``batch_size`` is how many pictures a step's forward pass has room for.
     """
-    evaluated = max((record.step for record in evaluations(run)), default=-1)
-    schedule = EvaluationSchedule(config.evaluation_interval, config.evaluation_budget, evaluated)
+    schedule = EvaluationSchedule(config.evaluation_interval, config.evaluation_budget)
+    note_before(schedule, evaluations(run))
     with schedule.timed(), undisturbed(*base.networks.values()):
         metric = _metric(base, prepared, config)
         samples = _samples(prepared, config, metric)
@@ -100,7 +111,8 @@ def begin_evaluations(
             else "whatever time it takes"
         )
         log.say(
-            f"evaluates on {len(samples.losses)} held-out rows: every {schedule.interval} steps, {budget} "
+            f"evaluates on {len(samples.losses)} held-out rows: every {schedule.interval} steps, losses alone every "
+            f"{schedule.look_interval} and more often while gain rises, {budget} "
             "(--evaluate-every, --evaluation-budget); first the base alone is measured"
         )
         settings = EvaluationSettings(
@@ -117,6 +129,14 @@ def begin_evaluations(
         baseline = measure_baseline(untrained, samples, settings)
         _say_of_fidelity(log, settings, samples, baseline)
     return Evaluations(base, samples, settings, baseline, schedule, run, log)
+
+
+def note_before(schedule: EvaluationSchedule, records: list[EvaluationRecord]) -> None:
+    """What a run measured before it was stopped. Without fidelity an evaluation is known by nothing but its losses."""
+    with_fidelity = any(record.fidelity for record in records)
+    for record in records:
+        extent: Extent = "all" if record.fidelity or not with_fidelity else "losses"
+        schedule.note(record.step, Estimate(record.gain, record.gain_error), extent)
 
 
 def _metric(base: Base, prepared: Prepared, config: TrainConfig) -> FidelityMetric | str:

@@ -112,6 +112,25 @@ def test_evaluation_takes_no_more_at_once_than_a_step(
     assert largest == {"unet": 4, "encoder": 2, "decoder": 2, "text": 2}  # guidance: each picture with and without
 
 
+def test_losses_alone_are_measured_between_evaluations(
+    trainer_of: Callable[[TrainConfig], Trainer], short_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "train_step", lambda *given: StepResult(0.0, 0.0))
+    trainer = trainer_of(
+        short_config(**{**EVALUATED, "steps": 6, "evaluate_every": 5, "evaluation_rows": 2}, evaluation_samples=1)
+    )
+    trainer.train()
+    run = trainer.run
+    assert steps_evaluated(run) == [0, 1, 2, 3, 4, 5, 6]
+    assert [record.step for record in evaluations(run) if record.fidelity] == [0, 5, 6]
+    assert [path.stem for path in sorted((run / "samples").iterdir())] == ["00000000", "00000005", "00000006"]
+    resumed = EvaluationSchedule(5, 0.0)
+    module.note_before(resumed, evaluations(run)[:5])
+    assert resumed.looked == 4
+    assert resumed.evaluated == 0
+    assert resumed.due(4, required=True) == "all"  # the last step of a shorter run, which was looked at alone
+
+
 def test_with_crop_evaluation_is_on_windows(
     baselines: list[Baseline], train_run: TrainRun, short_config: MakeConfig, tmp_path: Path
 ) -> None:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from controlmill.evaluation.rise import Bounds, Rise
+from controlmill.training.run import card
 from controlmill.training.run.card import call_text
+from controlmill.training.run.converged import Convergence, write_convergence
 from tests.training_runs import MakeConfig, TrainRun
 
 
@@ -16,6 +19,23 @@ def test_the_model_card_says_what_was_done_and_found(finished_run: Path) -> None
     said = json.loads((finished_run / "run.json").read_text())
     for part in (said["fingerprint"], "2 steps of 4", "canny, random, version 1", "benefit", '"prompt_dropout": 0.5'):
         assert part in text
+
+
+def test_the_card_says_what_fidelity_stands_beside_and_how_sudden_control_came(finished_run: Path) -> None:
+    text = (finished_run / "README.md").read_text()
+    for name in ("floor: against other rows' maps", "without control", "sampled with a blank map", "ceiling", "gain"):
+        assert f"| {name} | " in text
+    assert "Fidelity is F1 within 1 px." in text
+    assert "No two evaluations in a row show that maps are followed." in text
+    assert "sudden" not in text
+    bounds = Bounds(30.0, 20.0, 40.0)
+    rise = Rise(Bounds(300.0, 290.0, 310.0), bounds, Bounds(0.1, 0.05, 0.15), "yes")
+    write_convergence(finished_run, Convergence(400, rise))
+    card.write(finished_run)
+    text = (finished_run / "README.md").read_text()
+    assert "Maps are followed from step 400 on." in text
+    assert "The gain rose around step 300 from 10 % to 90 % within 20 to 40 steps, " in text
+    assert "0.05 to 0.15 of the steps before: sudden." in text
 
 
 def test_the_card_draws_a_picture_with_the_stock_pipeline(
