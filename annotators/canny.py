@@ -64,8 +64,9 @@ class RandomCanny(Annotator):
 class KorniaCanny(Annotator):
     """Edges as kornia 0.7 detects them, with which ControlNet++ was trained and evaluated.
 
-    Other than OpenCV's: of the grey picture in 0 to 1, blurred (5x5, sigma 1), L2 gradient of a 3x3 Sobel. Of two
-    equal neighbours across an edge neither is kept (kornia 0.9 keeps one). Source: ``kornia.filters.canny``.
+    Other than OpenCV's: of the grey picture in 0 to 1, blurred (5x5, sigma 1), L2 gradient of a 3x3 Sobel. For
+    photographs: at a step in a flat drawing both sides are equal, and rounding decides whether there is an edge (kornia
+    0.9 has a rule for it). Source: ``kornia.filters.canny``.
     """
 
     low: float = 0.1

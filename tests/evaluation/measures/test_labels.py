@@ -28,6 +28,17 @@ def test_miou_of_a_set_is_one_confusion_matrix_of_torchmetrics() -> None:
     assert miou_of_areas(parts) != pytest.approx(np.mean([miou_of_areas([part]) for part in parts]), abs=1e-3)
 
 
+def test_miou_of_a_picture_is_that_of_torchmetrics_over_the_true_classes() -> None:
+    torch = pytest.importorskip("torch")
+    functional = pytest.importorskip("torchmetrics.functional.classification")
+    found, true = maps(9), maps(11, void=True)
+    tensors = [torch.from_numpy(array.astype(np.int64)) for array in (found, true)]
+    iou = functional.multiclass_jaccard_index(*tensors, CLASSES, average="none", ignore_index=255).numpy()
+    asked = [c for c in np.unique(true) if c != 255]
+    assert len(asked) < CLASSES
+    assert miou(found, true) == pytest.approx(iou[asked].mean(), abs=1e-6)
+
+
 def test_a_class_found_where_none_is_counts_over_a_set_and_not_in_a_picture() -> None:
     true = np.zeros((4, 4), np.uint8)
     found = true.copy()
