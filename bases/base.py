@@ -118,9 +118,20 @@ class Facts(ABC):
     def multiple(self) -> int:
         """Sides of pictures are multiples of this."""
 
+    @property
     @abstractmethod
-    def check_controlnet(self, config: Mapping[str, Any], name: str) -> None:
-        """Raise MillError where the ControlNet ``name``, of this configuration, belongs to another base."""
+    def side(self) -> int:
+        """Of the pictures that it was trained on, in pixels."""
+
+    @abstractmethod
+    def check_controlnet(self, address: str, name: str, connection: Connection = "zero") -> None:
+        """Raise MillError where a ControlNet cannot be read or belongs to another base; no weights are read.
+
+        Args:
+            address: a folder, a repository on the hub, or a ``.safetensors`` file.
+            name: what messages call it.
+            connection: how it joins its base.
+        """
 
     @abstractmethod
     def cache_sizes(self, table: str) -> Mapping[str, int]:
@@ -226,8 +237,12 @@ class Base(ABC):
         """The class of diffusers, or a subclass, that such a ControlNet has."""
 
     @abstractmethod
-    def load_controlnet(self, folder: str, connection: Connection = "zero") -> Any:
-        """A trained ControlNet, float32, on the CPU, from a folder or the hub. Raises MillError where it cannot be."""
+    def load_controlnet(self, address: str, connection: Connection = "zero") -> Any:
+        """A trained ControlNet, float32, on the CPU; see :meth:`Facts.check_controlnet`.
+
+        Raises:
+            MillError: it cannot be loaded.
+        """
 
     @abstractmethod
     def uses_skips(self, controlnet: Any) -> bool:

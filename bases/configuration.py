@@ -41,7 +41,7 @@ def location(name: str) -> str:
 
 
 def is_single_file(name: str) -> bool:
-    """Whether a base is one ``.safetensors`` file."""
+    """Whether a base, or a ControlNet, is one ``.safetensors`` file."""
     return name.endswith(".safetensors")
 
 
@@ -59,28 +59,32 @@ def configured_by(name: str) -> str:
     return single_file.configuration(Path(where))
 
 
-def read_controlnet_config(folder: str) -> dict[str, Any]:
+def read_controlnet_config(folder: str, connection: Connection = "zero") -> dict[str, Any]:
     """The configuration of a ControlNet.
 
     Raises:
-        MillError: there is none, or it is of a class of ours (``OWN_CLASSES``), which cannot be started from.
+        MillError: there is none, or it is of another class than those of ``connection``; those of ``OWN_CLASSES``
+            cannot be started from.
     """
     try:
         config = read_config(folder, "config.json")
     except (OSError, ValueError) as error:
         raise MillError(f"{folder}: no ControlNet there ({str(error).splitlines()[0]})") from error
-    if config.get("_class_name") != "ControlNetModel":
-        raise MillError(f"{folder} holds a {config.get('_class_name')}, not a ControlNetModel")
+    wanted = OWN_CLASSES.get(connection, "ControlNetModel")
+    if config.get("_class_name") != wanted:
+        raise MillError(f"{folder} holds a {config.get('_class_name')}, not a {wanted}")
     return config
 
 
 def weights_digests(folder: str) -> list[str]:
-    """sha256 of each file of weights of a ControlNet, or of a denoiser: a folder, or a repository on the hub.
+    """sha256 of each file of weights of a ControlNet, or of a denoiser: a file, a folder, or a repository on the hub.
 
     Raises:
         MillError: they cannot be had.
     """
     try:
+        if is_single_file(folder):
+            return [sha256_file(Path(folder))]
         return [sha256_file(path) for path in weights_of_network(folder, "diffusion_pytorch_model.safetensors")]
     except (OSError, ValueError) as error:
         raise MillError(f"{folder}: its weights cannot be had ({error_text(error)})") from error

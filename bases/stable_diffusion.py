@@ -14,7 +14,8 @@ from controlmill.schemas.tables import EMBEDDINGS, LATENTS
 
 from . import digests
 from .base import Base, Encoder, Facts, Prompt
-from .configuration import Connection, Unlock, configured_by, is_single_file, location
+from .configuration import Connection, Unlock, configured_by, is_single_file, location, read_controlnet_config
+from .controlnet_file import check_file, load_file_controlnet
 from .encoders import EMBEDDING, MOMENTS, TextEncoder, VaeEncoder, tokens_of
 from .files import read_config
 from .loading import load_part
@@ -85,16 +86,24 @@ class StableDiffusionFacts(Facts):
         """Sides of pictures are multiples of this."""
         return int(self.vae_factor * 2 ** (len(self.unet["block_out_channels"]) - 1))
 
-    def check_controlnet(self, config: Mapping[str, Any], name: str) -> None:
+    @property
+    def side(self) -> int:
+        """See :attr:`base.Facts.side`."""
+        size = self.unet.get("sample_size")
+        return int(size if isinstance(size, int) else 64) * self.vae_factor
+
+    def check_controlnet(self, address: str, name: str, connection: Connection = "zero") -> None:
         """See :meth:`base.Facts.check_controlnet`."""
+        if is_single_file(address):
+            check_file(Path(address), self.unet, name)
+            return
+        config = read_controlnet_config(address, connection)
         for key in ("cross_attention_dim", "block_out_channels", "layers_per_block", "in_channels"):
             if _plain(config.get(key)) != _plain(self.unet[key]):
-                raise MillError(f"--start-from {name}: its {key} is {config.get(key)}, the base's {self.unet[key]}")
+                raise MillError(f"{name}: its {key} is {config.get(key)}, the base's {self.unet[key]}")
         halvings = len(config["conditioning_embedding_out_channels"])
         if halvings != self.vae_factor.bit_length():
-            raise MillError(
-                f"--start-from {name}: made for a VAE of factor {2 ** (halvings - 1)}, not {self.vae_factor}"
-            )
+            raise MillError(f"{name}: made for a VAE of factor {2 ** (halvings - 1)}, not {self.vae_factor}")
 
     def cache_sizes(self, table: str) -> Mapping[str, int]:
         """See :meth:`base.Facts.cache_sizes`."""
@@ -322,11 +331,13 @@ class StableDiffusion(Base):
 
         return controlnet_class(connection)
 
-    def load_controlnet(self, folder: str, connection: Connection = "zero") -> Any:
-        """See :func:`controlnet.load_controlnet`."""
+    def load_controlnet(self, address: str, connection: Connection = "zero") -> Any:
+        """See :func:`controlnet.load_controlnet`, and :func:`controlnet_file.load_file_controlnet`."""
         from .controlnet import load_controlnet
 
-        return load_controlnet(folder, connection)
+        if is_single_file(address):
+            return load_file_controlnet(Path(address), self.facts.unet)
+        return load_controlnet(address, connection)
 
     def uses_skips(self, controlnet: Any) -> bool:
         """See :func:`controlnet.is_connected`."""

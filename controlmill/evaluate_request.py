@@ -13,7 +13,7 @@ from controlmill.annotators.catalogue import Choice, check_licences, parse_condi
 from controlmill.annotators.plan import ForwardGroup, find_weights
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.torch_device import resolve_device
-from controlmill.bases.configuration import OWN_CLASSES, location, read_controlnet_config
+from controlmill.bases.configuration import location
 from controlmill.bases.registry import read_facts
 from controlmill.evaluation.protocols.comparison import deviations, published_beside
 from controlmill.evaluation.protocols.protocol import Protocol, fitting, read_protocol
@@ -24,7 +24,7 @@ from controlmill.pipelines.options import NetworkOptions
 from controlmill.pipelines.results.listing import ChosenRows, Layout
 from controlmill.pipelines.results.makers import GivenPictures, Maker, SampledPictures
 from controlmill.pipelines.results.quality import find_quality
-from controlmill.pipelines.results.sampling import Sampling, UsedControlNet
+from controlmill.pipelines.results.sampling import Sampling
 from controlmill.pipelines.results.summary import Published
 from controlmill.pipelines.stages.judge import Judge, drawn_columns
 from controlmill.pipelines.stages.sample import AUTO, Captioner
@@ -37,8 +37,8 @@ from controlmill.schemas.provenance import AnnotatorRecord
 from controlmill.schemas.snapshot import Snapshot
 from controlmill.schemas.tables import IMAGES
 from controlmill.training.data.selection import Filter, check_tables, segments_named, select
-from controlmill.training.run.record import RunRecord, read_run
-from controlmill.training.run.saved import controlnet_folder, steps_saved
+from controlmill.training.run.controlnets import find_controlnet, published_name
+from controlmill.training.run.record import RunRecord
 
 if TYPE_CHECKING:
     from .evaluate import EvaluateOptions
@@ -84,7 +84,7 @@ def make_request(controlnet: str, address: str, results: str, options: EvaluateO
         if test is None:
             raise MillError(f"--self-test: the protocol {protocol.name} names no published ControlNet")
         controlnet = controlnet or test.controlnet
-    record = read_run(Path(controlnet).expanduser()) if controlnet else None
+    used, record = find_controlnet(controlnet) if controlnet else (None, None)
     source = Snapshot(Dataset.open(address))
     table = options.condition or (record.config.condition if record else protocol.condition)
     if not table:
@@ -107,11 +107,10 @@ def make_request(controlnet: str, address: str, results: str, options: EvaluateO
     base = options.base or (record.config.base if record else test.base if test else "")
     if not base:
         raise MillError(f"--base: say which base model {controlnet} was trained for")
-    used = _controlnet(controlnet, record)
+    assert used is not None
     facts = read_facts(base)
     facts.check_sizes(shapes)
-    if used.connection not in OWN_CLASSES:
-        facts.check_controlnet(read_controlnet_config(used.address), controlnet)
+    facts.check_controlnet(used.address, controlnet, used.connection)
     place = Placement(device, options.precision, options.batch_size or _begun_with(results) or BATCH)
     sampling = Sampling(base, _published_name(location(base), base), (used,), protocol.sampling, place)
     sampling.check()
@@ -205,7 +204,7 @@ def _rows(
         trained = Snapshot(source, segments.stop)
         filters, first = [Filter.parse(text) for text in config.where], source.config.segments[segments[0]].first_shard
         found = select(trained, tables, filters, config.held_out, first_shard=first).held_out
-        text = f"held out by {_name(controlnet)}"
+        text = f"held out by {published_name(controlnet)}"
         if not len(found):
             raise MillError(f"{controlnet} held no rows out: --all-rows evaluates those that it was trained on")
     else:
@@ -229,26 +228,6 @@ def _is_dataset_of(source: Snapshot, record: RunRecord) -> bool:
 def _has_segments(source: Snapshot, record: RunRecord) -> bool:
     last = record.config.segments.partition("..")[2] or record.config.segments or "0"
     return int(last) < len(source.config.segments)
-
-
-def _controlnet(controlnet: str, record: RunRecord | None) -> UsedControlNet:
-    folder = controlnet_folder(controlnet)
-    name = _name(controlnet)
-    if record is None:
-        return UsedControlNet(folder, name)
-    run, at = Path(controlnet).expanduser(), Path(folder)
-    saved = steps_saved(run)
-    unet = ""
-    if record.config.unlock != "none":
-        unet = str((at if at == run else at.parent) / "unet")
-    step = f" at step {saved[-1]}" if saved else ""
-    return UsedControlNet(folder, f"{name}{step}", record.config.connection, unet)
-
-
-def _name(address: str) -> str:
-    """What a ControlNet is called where it may be published: a folder's last name, or its name on the hub."""
-    path = Path(address).expanduser()
-    return path.resolve().name if path.exists() else address
 
 
 def _published_name(where: str, base: str) -> str:

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from controlmill.annotators.base import Annotation, Annotator, Network
+from controlmill.annotators.base import Annotator
 from controlmill.annotators.catalogue import annotator_class
-from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.weights import find
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.errors import MillError, error_text
 from controlmill.schemas.provenance import AnnotatorRecord, Provenance
 
+from .annotating import PictureAnnotator, load_network
 from .convergence import Estimate, fraction, other_rows
 from .measures.catalogue import beside, measures_of
 from .measures.measure import Measure
@@ -24,26 +24,10 @@ from .rows import Sample
 
 
 @dataclass(frozen=True)
-class FidelityMetric:
+class FidelityMetric(PictureAnnotator):
     """Annotates pictures as the table's annotator did, and compares."""
 
-    annotator: Annotator
-    network: Network | None
     measure: Measure
-
-    def annotation(self, image: np.ndarray, drawn: Mapping[str, Any]) -> Annotation:
-        """What the annotator makes of a picture, uint8 (H, W, 3), with the parameters that were drawn for a row."""
-        output = None
-        if self.network:
-            raw = self.network.forward([self.network.preprocess(image)])[0]
-            output = self.network.postprocess(raw, image)
-        return self.annotator.annotate(image, output, drawn)
-
-    def map_of(self, image: np.ndarray, drawn: Mapping[str, Any]) -> np.ndarray:
-        """The map of a picture."""
-        found = self.annotation(image, drawn).map
-        assert isinstance(found, np.ndarray)
-        return found
 
     def pair(self, image: np.ndarray, sample: Sample, condition: str) -> tuple[Any, Any]:
         """(found, true) as the measure compares them: maps, or mappings of the map and the columns beside it."""
@@ -168,9 +152,7 @@ def make_fidelity_metric(
     if not measures:
         return f"{condition.name} has no metric of fidelity"
     annotator, files = found
-    return FidelityMetric(
-        annotator, annotator.network(files, Placement(str(device))) if annotator.network else None, measures[0]
-    )
+    return FidelityMetric(annotator, load_network(annotator, files, str(device)), measures[0])
 
 
 def _weights(annotator: Annotator, made: AnnotatorRecord, folder: str) -> dict[str, Path] | str:

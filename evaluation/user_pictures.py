@@ -20,10 +20,12 @@ from controlmill.schemas.maps.transforms import control_picture
 from controlmill.schemas.maps.user_maps import scaled_map
 from controlmill.schemas.provenance import Provenance
 
+from .annotating import PictureAnnotator
 from .fidelity import FidelityMetric, find_annotator
 from .rows import Sample, draws
 
 OWN_LIMITS = Limits(min_side=1)
+WHITE = 127.5  # a mask's pixels above it are white
 OWN = 2**31 - 1  # stands for the shard of what is of none
 
 
@@ -48,10 +50,23 @@ def opened(path: Path) -> Opened:
         return open_picture(file.read(OWN_LIMITS.max_bytes + 1), OWN_LIMITS)
 
 
+def picture_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a picture or map, from its header; raises MillError where it cannot be read."""
+    with reading(path), path.open("rb") as file:
+        return file_size(file.read(OWN_LIMITS.max_bytes + 1), OWN_LIMITS)
+
+
+def shape_of(path: Path, side: int, multiple: int) -> tuple[int, int]:
+    """(height, width) in multiples, with the aspect ratio of a picture or map and ``side`` as the shorter one."""
+    width, height = picture_size(path)
+    scale = side / min(width, height)
+    tall, wide = (max(1, round(length * scale / multiple)) * multiple for length in (height, width))
+    return tall, wide
+
+
 def nearest_shape(path: Path, shapes: Sequence[Sequence[int]]) -> tuple[int, int]:
     """That of ``shapes`` (height, width) whose aspect ratio is nearest to a picture's or map's; of equals the first."""
-    with reading(path), path.open("rb") as file:
-        width, height = file_size(file.read(OWN_LIMITS.max_bytes + 1), OWN_LIMITS)
+    width, height = picture_size(path)
     ratio = math.log(height / width)
     tall, wide = min(shapes, key=lambda shape: abs(math.log(shape[0] / shape[1]) - ratio))
     return tall, wide
@@ -70,9 +85,15 @@ def fitted(path: Path, size: tuple[int, int]) -> np.ndarray:
         return decode_image(stored_picture(picture, box, size)[0])
 
 
-def annotated(pixels: np.ndarray, metric: FidelityMetric, seed: int) -> np.ndarray:
+def white_region(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """Where a mask is white rather than black, cut and scaled as a photo of its size: bool (H, W)."""
+    region: np.ndarray = fitted(path, size).mean(axis=2) > WHITE
+    return region
+
+
+def annotated(pixels: np.ndarray, by: PictureAnnotator, seed: int) -> np.ndarray:
     """The map of a photo; what its annotator draws is drawn from ``seed``."""
-    return metric.map_of(pixels, metric.annotator.draw(draws(seed, 0, (0, 0), "sample")))
+    return by.map_of(pixels, by.annotator.draw(draws(seed, 0, (0, 0), "sample")))
 
 
 def given_plane(path: Path, condition: Condition) -> tuple[Plane, Reading]:

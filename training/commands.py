@@ -84,31 +84,33 @@ def train(
         output.say(f"{done} of {config.steps} steps done: {run}")
 
 
-def sample(run: RunFolder, options: SampleOptions) -> None:
-    """Generate pictures that follow a photo's condition, with a run's ControlNet."""
+def sample(
+    controlnet: Annotated[
+        str,
+        typer.Argument(
+            help="A run, a ControlNet's folder, a .safetensors file, or a name on the Hugging Face Hub.",
+            show_default=False,
+        ),
+    ],
+    options: SampleOptions,
+) -> None:
+    """Generate pictures that follow a photo's condition, or a finished map, with one or several ControlNets."""
     from controlmill.annotators.runtime.torch_device import resolve_device
     from controlmill.evaluation.plots import save_picture
 
-    from .sample import check, draw
+    from .sample import draw, draw_maps, make_request
 
-    check(run, options.image, options.control)
-    pictures, control = draw(
-        run,
-        options.image,
-        options.control,
-        options.prompt,
-        options.seed,
-        options.count,
-        options.steps,
-        options.guidance_scale,
-        resolve_device(options.device),
-        str(options.weights or ""),
-    )
-    out = options.out
-    save_picture(control, out.with_name(f"{out.stem}_control.png"))
-    for i, picture in enumerate(pictures):
-        save_picture(picture, out if options.count == 1 else out.with_name(f"{out.stem}_{i}.png"))
-    output.say(f"written: {out} (the map beside it)")
+    request, device, out = make_request(controlnet, options), resolve_device(options.device), options.out
+    maps = draw_maps(request, device)
+    for i, (_, picture) in enumerate(maps):
+        save_picture(picture, out.with_name(f"{out.stem}_control{f'_{i}' if i else ''}.png"))
+    for sampled in draw(request, [image for image, _ in maps], device):
+        words = [out.stem, *([sampled.kind] if len(options.kinds) > 1 else [])]
+        words += [str(sampled.number)] if options.count > 1 else []
+        path = out.with_name(f"{'_'.join(words)}{out.suffix}")
+        save_picture(sampled.picture, path)
+        output.say(f"{path}: {sampled.kind} prompt{f' {sampled.prompt!r}' if sampled.prompt else ''}")
+    output.say(f"the map is beside it: {out.with_name(f'{out.stem}_control.png')}")
 
 
 def export_weights(

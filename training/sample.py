@@ -1,85 +1,211 @@
-"""One picture for a user: a photo is annotated as the run's maps were (or a map is given), and a picture is sampled."""
+"""Pictures for a user: what ``sample`` is asked for, resolved and checked before anything is loaded, and drawn."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from controlmill.evaluation.fidelity import FidelityMetric, make_fidelity_metric
-from controlmill.evaluation.user_pictures import annotated, fitted, given_map, nearest_shape
+from controlmill.annotators.base import Annotator
+from controlmill.annotators.catalogue import parse_condition
+from controlmill.annotators.plan import find_weights
+from controlmill.bases.base import Facts
+from controlmill.bases.registry import read_facts
+from controlmill.evaluation.annotating import PictureAnnotator, load_network
+from controlmill.evaluation.sampling.batches import even_size
+from controlmill.evaluation.sampling.prompts import DEFAULT_PROMPT
+from controlmill.evaluation.sampling.settings import SamplingSettings
+from controlmill.evaluation.sampling.used import UsedControlNet
+from controlmill.evaluation.user_pictures import fitted, nearest_shape, picture_size, shape_of, white_region
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.maps.transforms import control_image, control_picture
-from controlmill.schemas.stored import stored_condition
 
-from .run.record import RunRecord, read_run
-from .run.saved import controlnet_folder, steps_saved
+from .run.controlnets import find_controlnet
+from .run.record import RunRecord
+from .sample_maps import MapSource, Variants
+
+if TYPE_CHECKING:
+    from .options import SampleOptions
+
+STEPS = SamplingSettings().steps
+Captioner = tuple[Annotator, dict[str, Path]]
 
 
-def check(run: Path, image: Path | None, control: Path | None) -> RunRecord:
-    """The record of a run that can draw; torch is not needed to tell.
+@dataclass(frozen=True)
+class SampleRequest:
+    """What is sampled.
+
+    Args:
+        base: its name.
+        controlnets: what is added, and ``maps`` where the map of each comes from.
+        shape: (height, width) of the pictures.
+        settings: of the sampler; ``options`` are what a user said.
+        captioner: what says automatic prompts, and its weights' files; None where none is asked for.
+    """
+
+    base: str
+    controlnets: tuple[UsedControlNet, ...]
+    maps: tuple[MapSource, ...]
+    shape: tuple[int, int]
+    settings: SamplingSettings
+    options: SampleOptions
+    captioner: Captioner | None = None
+
+
+@dataclass(frozen=True)
+class SampledPicture:
+    """A picture, uint8 (H, W, 3): the ``number``-th that was sampled with a kind of prompt."""
+
+    kind: str
+    number: int
+    prompt: str
+    picture: np.ndarray
+
+
+def make_request(address: str, options: SampleOptions) -> SampleRequest:
+    """Resolve and check everything; no network is loaded.
 
     Raises:
-        MillError: no run or no checkpoint; neither or both of ``image`` and ``control``; no such file.
+        MillError: there is no such ControlNet, or it belongs to another base; neither or both of a photo and a map; a
+            file that is no picture; a photo that cannot be annotated; sizes that the base does not take.
     """
-    record = read_run(run)
-    if record is None:
-        raise MillError(f"{run} is not a run (no run.json)")
-    if (image is None) == (control is None):
+    if not options.mask and (options.image is None) == (options.control is None):
         raise MillError("give --image, a photo to annotate, or --control, a finished map")
-    if not steps_saved(run) and not (run / "config.json").is_file():
-        raise MillError(f"{run} has no checkpoint yet")
-    for flag, path in (("--image", image), ("--control", control)):
-        if path is not None and not path.is_file():
+    for flag, path in _files(options):
+        if not path.is_file():
             raise MillError(f"{flag} {path}: no such file")
-    return record
+    found = [find_controlnet(address)]
+    found += [find_controlnet(*added) for added in zip(options.add, options.weights_of_added, strict=True)]
+    used, records = tuple(one for one, _ in found), [record for _, record in found]
+    base = _base(address, options, used, records)
+    facts = read_facts(base)
+    for one, name in zip(used, (address, *options.add), strict=True):
+        facts.check_controlnet(one.address, name, one.connection)
+    shape = _shape(options, facts, records[0])
+    facts.check_sizes([shape])
+    variants = Variants.parse(options.variant, options.accept_license)
+    maps = [
+        MapSource.find(name, record, photo, control, variants, str(options.weights or ""))
+        for name, record, (photo, control) in zip((address, *options.add), records, _given(options), strict=True)
+    ]
+    variants.check_used()
+    if options.mask and options.image:
+        _check_mask(options.mask, options.image, shape)
+    steps = records[0].config.sampling_steps if records[0] else STEPS
+    request = SampleRequest(base, used, tuple(maps), shape, options.settings(steps), options)
+    return replace(request, captioner=_captioner(options, records[0])) if "auto" in options.kinds else request
 
 
-def draw(
-    run: Path,
-    image: Path | None,
-    control: Path | None,
-    prompt: str,
-    seed: int,
-    count: int,
-    steps: int,
-    guidance: float,
-    device: str,
-    weights: str = "",
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """(pictures, the map as a picture), each uint8 (H, W, 3). ``weights`` is the annotators' folder; else the run's.
+def draw_maps(request: SampleRequest, device: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each ControlNet (control image, float32 (3, H, W) in 0 to 1; the map as a picture, uint8 (H, W, 3)).
 
     Raises:
-        MillError: see :func:`check`; a file that is no picture; a condition that cannot be made here.
+        MillError: a file is no picture, or no such map.
     """
-    record = check(run, image, control)
-    config, provenance = record.config, record.provenance
-    condition = stored_condition(provenance)
-    given = control or image
+    height, width = request.shape
+    return [source.draw((width, height), device) for source in request.maps]
+
+
+def draw(request: SampleRequest, images: Sequence[np.ndarray], device: str) -> Iterator[SampledPicture]:
+    """Sample pictures that follow control images, float32 (3, H, W), one for each ControlNet.
+
+    Raises:
+        MillError: something cannot be loaded.
+    """
+    from controlmill.evaluation.sampling.sampler import load_sampler, start_noise
+
+    options, count, (height, width) = request.options, request.options.count, request.shape
+    batch = even_size(count, options.batch_size)
+    sampler = load_sampler(request.base, request.controlnets, request.settings, device, options.precision, batch)
+    noise = start_noise(sampler.base, [(0, i) for i in range(count)], options.seed, height, width)
+    controls = [np.repeat(image[None], count, axis=0) for image in images]
+    kept = None
+    if options.mask and options.image:
+        size = width, height
+        kept = [fitted(options.image, size)] * count, [white_region(options.mask, size)] * count
+
+    def sampled(prompts: Sequence[str]) -> list[np.ndarray]:
+        return sampler.sample(prompts, controls, noise, *(kept or ()))
+
+    texts = {"none": "", "default": DEFAULT_PROMPT, "user": options.prompt}
+    for kind in options.kinds:
+        prompts = [texts.get(kind, DEFAULT_PROMPT)] * count
+        if kind == "auto":
+            prompts = _captions(request, sampled(prompts), device)
+        for number, (prompt, picture) in enumerate(zip(prompts, sampled(prompts), strict=True)):
+            yield SampledPicture(kind, number, request.settings.whole(prompt), picture)
+
+
+def _captions(request: SampleRequest, pictures: Sequence[np.ndarray], device: str) -> list[str]:
+    """What BLIP says of pictures."""
+    assert request.captioner is not None
+    annotator, files = request.captioner
+    by = PictureAnnotator(annotator, load_network(annotator, files, device))
+    return [str(by.annotation(picture, {}).map) for picture in pictures]
+
+
+def _captioner(options: SampleOptions, record: RunRecord | None) -> Captioner:
+    choice = parse_condition("caption")
+    folder = str(options.weights or "") or (record.config.weights if record else "")
+    return choice.build(), {found.name: Path(found.path) for found in find_weights([choice], folder or None)}
+
+
+def _files(options: SampleOptions) -> Iterator[tuple[str, Path]]:
+    """Files that are read, by their flags."""
+    for flag, path in (("--image", options.image), ("--control", options.control), ("--mask", options.mask)):
+        if path is not None:
+            yield flag, path
+    yield from (("--add-image", Path(text)) for text in options.add_image)
+    yield from (("--add-control", Path(text)) for text in options.add_control)
+
+
+def _given(options: SampleOptions) -> list[tuple[Path | None, Path | None]]:
+    """Of each ControlNet (a photo to annotate, a finished map): one of the two."""
+    given: list[tuple[Path | None, Path | None]] = [(None if options.control else options.image, options.control)]
+    for i in range(len(options.add)):
+        if options.add_control:
+            given.append((None, Path(options.add_control[i])))
+        else:
+            given.append((Path(options.add_image[i]) if options.add_image else options.image, None))
+    return given
+
+
+def _base(
+    address: str, options: SampleOptions, used: Sequence[UsedControlNet], records: Sequence[RunRecord | None]
+) -> str:
+    """The base's name.
+
+    Raises:
+        MillError: it is not known; another one is asked for than a ControlNet was trained together with.
+    """
+    known = next((record.config.base for record in records if record), "")
+    base = options.base or known
+    if not base:
+        raise MillError(f"--base: say which base model {address} was trained for")
+    for i, (one, record) in enumerate(zip(used, records, strict=True)):
+        if one.unet and record and (i or base != record.config.base):
+            raise MillError(
+                f"{one.name} was trained together with its base (--unlock {record.config.unlock}): it cannot be added "
+                "to another, nor moved to another --base"
+            )
+    return base
+
+
+def _shape(options: SampleOptions, facts: Facts, record: RunRecord | None) -> tuple[int, int]:
+    """(height, width) of the pictures."""
+    given = options.image if options.mask else options.control or options.image
     assert given is not None
-    height, width = nearest_shape(given, record.shapes)
-    if control is not None:
-        array = given_map(control, condition, (width, height))
-    else:
-        metric = make_fidelity_metric(condition, provenance, device, weights or config.weights)
-        if not isinstance(metric, FidelityMetric):
-            raise MillError(f"--image cannot be annotated ({metric}): give a finished map with --control")
-        array = annotated(fitted(given, (width, height)), metric, seed)
-    import torch
-    from safetensors.torch import load_file
+    if record and not options.size:
+        return nearest_shape(given, record.shapes)
+    return shape_of(given, options.size or facts.side, facts.multiple)
 
-    from controlmill.bases.registry import load_base
-    from controlmill.evaluation.sampling.sampler import sample_pictures, start_noise
 
-    folder = Path(controlnet_folder(str(run)))
-    base = load_base(config.base, torch.device(device))
-    if config.unlock != "none":
-        unet = (folder if folder == run.expanduser() else folder.parent) / "unet"
-        base.denoiser.load_state_dict(load_file(unet / "diffusion_pytorch_model.safetensors"))
-    controlnet = base.load_controlnet(str(folder), config.connection).to(base.device)
-    start = start_noise(base, [(0, i) for i in range(count)], seed, height, width)
-    picture = np.repeat(control_image(condition, array)[None], count, axis=0)
-    pictures = sample_pictures(
-        base, controlnet, [prompt] * count, picture, start, steps or config.sampling_steps, guidance or base.guidance
-    )
-    return pictures, control_picture(condition, array)
+def _check_mask(mask: Path, image: Path, shape: tuple[int, int]) -> None:
+    sizes = [picture_size(path) for path in (mask, image)]
+    if sizes[0] != sizes[1]:
+        mine, photo = (f"{width}x{height}" for width, height in sizes)
+        raise MillError(f"--mask {mask} is {mine}, --image is {photo}: they must be of one size")
+    if not white_region(mask, (shape[1], shape[0])).any():
+        raise MillError(f"--mask {mask}: nothing in it is white, so there is nothing to sample")

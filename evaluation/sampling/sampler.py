@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from controlmill.bases.base import Base, Prompt
 from controlmill.bases.pixels import signed, unsigned
+from controlmill.bases.registry import load_base
 from controlmill.bases.sampling import Control
 from controlmill.schemas.errors import MillError
 
@@ -19,6 +21,7 @@ from ..rows import draws
 from .batches import BATCH, even_size, filled, parts, stacked
 from .masks import Kept, free_latents
 from .settings import SamplingSettings
+from .used import UsedControlNet
 
 PROMPTS = 256  # that are kept encoded: the rows of a few batches
 
@@ -154,6 +157,29 @@ class Sampler:
         free = torch.from_numpy(free_latents(regions, latents.shape[2:])).to(latents.device)
         round_trip = _zero_to_one(self.base.decode(latents))
         return Kept(self.base, latents, self._full(noise).to(latents.device), free, regions, round_trip)
+
+
+def load_sampler(
+    base: str,
+    controlnets: Sequence[UsedControlNet],
+    settings: SamplingSettings,
+    device: str,
+    precision: str = "fp32",
+    batch_size: int = BATCH,
+) -> Sampler:
+    """A base with ControlNets, loaded; a denoiser that was trained with one of them takes the place of the base's.
+
+    Raises:
+        MillError: something cannot be loaded.
+    """
+    loaded = load_base(base, torch.device(device), precision)
+    networks = []
+    for used in controlnets:
+        if used.unet:
+            loaded.denoiser.load_state_dict(load_file(f"{used.unet}/diffusion_pytorch_model.safetensors"))
+        network = loaded.load_controlnet(used.address, used.connection).to(loaded.device)
+        networks.append(WeightedControlNet(network, used.strength))
+    return Sampler(loaded, networks, settings, batch_size)
 
 
 def sample_pictures(

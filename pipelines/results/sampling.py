@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from controlmill.annotators.runtime.placement import Placement
-from controlmill.bases.configuration import Connection, weights_digests
+from controlmill.bases.configuration import weights_digests
 from controlmill.bases.registry import read_facts
 from controlmill.evaluation.sampling.settings import SamplingSettings
+from controlmill.evaluation.sampling.used import UsedControlNet
 from controlmill.schemas.errors import MillError, error_text
 from controlmill.schemas.fingerprint import fingerprint, package_versions
 from controlmill.schemas.views.lookup import Place
@@ -22,26 +23,6 @@ from ..engine.worker import this_worker
 
 VERSION = 1
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "opencv")
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-
-
-@dataclass(frozen=True)
-class UsedControlNet:
-    """A ControlNet that pictures are sampled with.
-
-    Args:
-        address: its folder, or name on the hub.
-        name: as it may be published.
-        connection: how it joins the base.
-        unet: the folder of a denoiser that was trained with it; "": the base's own.
-        strength: a factor on what it adds.
-    """
-
-    address: str
-    name: str
-    connection: Connection = "zero"
-    unet: str = ""
-    strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -127,20 +108,9 @@ class Sampling:
         return pictures
 
     def _load(self, place: Placement) -> Any:
-        import torch
-        from safetensors.torch import load_file
+        from controlmill.evaluation.sampling.sampler import load_sampler
 
-        from controlmill.bases.registry import load_base
-        from controlmill.evaluation.sampling.sampler import Sampler, WeightedControlNet
-
-        base = load_base(self.base, torch.device(place.device), place.dtype)
-        loaded = []
-        for one in self.controlnets:
-            if one.unet:
-                base.denoiser.load_state_dict(load_file(f"{one.unet}/{WEIGHTS}"))
-            network = base.load_controlnet(one.address, one.connection).to(base.device)
-            loaded.append(WeightedControlNet(network, one.strength))
-        return Sampler(base, loaded, self.settings, place.batch_size)
+        return load_sampler(self.base, self.controlnets, self.settings, place.device, place.dtype, place.batch_size)
 
 
 @functools.cache

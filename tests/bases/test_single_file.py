@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 
 from controlmill.__main__ import app
 from controlmill.bases import single_file
+from controlmill.bases.controlnet_file import RESNET, original_modules
 from controlmill.bases.registry import load_base, read_facts
 from controlmill.schemas.errors import MillError
 from controlmill.training import start
-from controlmill.training.export import RESNET, original_modules
 from tests.training_runs import MakeConfig, TrainRun
 
 VAE_NAMES = (("conv_shortcut", "nin_shortcut"), ("conv_norm_out", "norm_out"), ("group_norm", "norm"))

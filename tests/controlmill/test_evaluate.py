@@ -230,7 +230,7 @@ def test_pictures_of_another_method_have_the_same_measures(scenes_folder: Path, 
         ("RUN DATASET NEW --base /no/such", "no such file or folder"),
         (
             "EMPTY DATASET NEW --condition canny --base tiny",
-            "neither a run with a checkpoint nor a ControlNet's folder",
+            "neither a run with a checkpoint, a ControlNet's folder nor a",
         ),
         ("DATASET NEW --self-test --condition canny", "the protocol controlmill names no published ControlNet"),
         ("--pictures EMPTY DATASET NEW --self-test", "--pictures: another method made them"),

@@ -21,8 +21,9 @@ from controlmill.schemas.maps.label_files import named_set
 from controlmill.schemas.provenance import AnnotatorRecord, NetworkRecord, Provenance, WeightsRecord
 from controlmill.schemas.stored import stored_condition
 from controlmill.training import start
+from controlmill.training.options import SampleOptions
 from controlmill.training.run.metrics import evaluations
-from controlmill.training.sample import draw
+from controlmill.training.sample import make_request
 from tests.training_runs import EVALUATED, MakeConfig, TrainRun
 
 
@@ -163,10 +164,12 @@ def test_the_folder_of_weights_reaches_samples_fidelity_and_sample(
 ) -> None:
     asked = []
     monkeypatch.setattr("controlmill.evaluation.user_pictures.find_annotator", lambda *given: asked.append(given[2]))
-    for module in ("training.evaluations", "training.sample"):
-        monkeypatch.setattr(
-            f"controlmill.{module}.make_fidelity_metric", lambda *given: asked.append(given[3]) or "away"
-        )
+    monkeypatch.setattr(
+        "controlmill.training.evaluations.make_fidelity_metric", lambda *given: asked.append(given[3]) or "away"
+    )
+    monkeypatch.setattr(
+        "controlmill.training.sample_maps.find_annotator", lambda *given: asked.append(given[2]) or "away"
+    )
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()
@@ -182,9 +185,9 @@ def test_the_folder_of_weights_reaches_samples_fidelity_and_sample(
             weights=str(first),
         ),
     )
-    for weights in ("", str(second)):
+    for weights in (None, second):
         with pytest.raises(MillError, match="cannot be annotated"):
-            draw(run, photo, None, "", 0, 1, 1, 1.0, "cpu", weights)
+            make_request(str(run), SampleOptions(image=photo, weights=weights))
     assert asked == [str(folder) for folder in (first, first, first, second)]
     config, _ = start.resume(run, {"weights": str(second)})
     assert config.weights == str(second)
@@ -198,7 +201,7 @@ def test_a_run_from_before_there_was_the_setting_goes_on(
     said = json.loads(path.read_text())
     del said["config"]["weights"]
     path.write_text(json.dumps(said))
-    draw(tmp_path / "run", photo, None, "", 0, 1, 1, 1.0, "cpu")
+    assert make_request(str(tmp_path / "run"), SampleOptions(image=photo)).shape == (64, 64)
     config, _ = start.resume(tmp_path / "run", {})
     assert config.weights == ""
 

@@ -29,10 +29,10 @@ def test_what_sample_is_asked_for(nothing_loads: None, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["sample", str(tmp_path), *words])
     assert isinstance(done.exception, MillError)
     assert str(done.exception).split("\n  ") == [
-        "--count 0: must be 1 or more",
-        "--seed -1: must be from 0 to below 2**63",
         "--steps -1: must be 0 or more",
         "--guidance-scale nan: must be a finite number",
+        "--seed -1: must be from 0 to below 2**63",
+        "--count 0: must be 1 or more",
         "--out x.xyz: the name must end in one of .png, .jpg, .jpeg, .webp",
     ]
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from controlmill.__main__ import app
 from controlmill.bases.controlnet import zero_convolutions
+from controlmill.bases.controlnet_file import original_modules, to_original
 from controlmill.training import export
 from tests.small_base import small_unet
 
@@ -34,8 +35,8 @@ def test_export_of_a_tiny_run_loses_no_weight(finished_run: Path, tmp_path: Path
     saved = load_file(finished_run / "diffusion_pytorch_model.safetensors")
     exported = load_file(out)
     config = ControlNetModel.load_config(finished_run)
-    back = {theirs: ours for ours, theirs in export.original_modules(config).items()}
-    assert len(back) == len(export.original_modules(config))
+    back = {theirs: ours for ours, theirs in original_modules(config).items()}
+    assert len(back) == len(original_modules(config))
     for key, value in exported.items():
         module, _, kind = key.removeprefix("control_model.").rpartition(".")
         module, _, rest = (module, "", "") if module in back else _split(module, back)
@@ -52,7 +53,7 @@ def _split(module: str, known: Any) -> tuple[str, str, str]:
 def test_exported_keys_of_stable_diffusion_are_the_original_ones() -> None:
     with torch.device("meta"):
         model = ControlNetModel(cross_attention_dim=768)
-    keys = export.to_original(model.state_dict(), model.config).keys()
+    keys = to_original(model.state_dict(), model.config).keys()
     assert len(keys) == len(model.state_dict()) == 340
     for key in (
         "input_blocks.0.0.weight",

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from controlmill.bases.base import Facts
-from controlmill.bases.configuration import read_controlnet_config
 from controlmill.bases.registry import read_facts
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset
@@ -83,7 +82,7 @@ def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = No
     facts.check_sizes([(config.crop_size, config.crop_size)] if config.crop_size else selection.shapes())
     start = controlnet_folder(config.start_from) if config.start_from and caches is None else ""
     if start:
-        facts.check_controlnet(read_controlnet_config(start), config.start_from)
+        facts.check_controlnet(start, f"--start-from {config.start_from}")
     parts = {
         "images": _digests(dataset, "images"),
         "captions": plain(dataset.captions()),

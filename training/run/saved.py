@@ -130,12 +130,14 @@ def offered(run: Path) -> Path:
 
 
 def controlnet_folder(name: str) -> str:
-    """A ControlNet's folder: of a run, as it is, or a name on the hub."""
+    """Where a ControlNet is: the folder of a run's, a folder, a ``.safetensors`` file, or a name on the hub."""
     path = Path(name).expanduser()
     if steps_saved(path):
         return str(offered(path))
+    if path.is_file() and path.suffix == ".safetensors":
+        return str(path)
     if path.exists() and not (path / "config.json").is_file():
-        raise MillError(f"{name} is neither a run with a checkpoint nor a ControlNet's folder")
+        raise MillError(f"{name} is neither a run with a checkpoint, a ControlNet's folder nor a .safetensors file")
     return str(path) if path.exists() else name
 
 

@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 
 from controlmill.schemas.errors import MillError
 from controlmill.training import export, start
+from controlmill.training.options import SampleOptions
 from controlmill.training.run import saved
 from controlmill.training.run.record import read_run
 from controlmill.training.run.saved import controlnet_folder
-from controlmill.training.sample import draw
+from controlmill.training.sample import draw, draw_maps, make_request
 from controlmill.training.trainer import Trainer
 from tests.training_runs import MakeConfig, TrainRun, resumed
 
@@ -84,7 +85,7 @@ def test_damaged_weights_are_neither_sampled_from_nor_exported_nor_started_from(
     flip(run / "checkpoints" / "00000002" / "ema" / WEIGHTS)
     said = rf"ema/{WEIGHTS} is damaged .*sha256"
     with pytest.raises(MillError, match=said):
-        draw(run, None, tmp_path / "map.png", "", 0, 1, 1, 1.0, "cpu")
+        make_request(str(run), SampleOptions(control=tmp_path / "map.png"))
     with pytest.raises(MillError, match=said):
         export.export_weights(Path(controlnet_folder(str(run))), tmp_path / "out.safetensors", "original", "fp32")
     with pytest.raises(MillError, match=said):
@@ -196,9 +197,11 @@ def test_a_run_folder_is_a_controlnets_folder_also_where_it_was_copied(run: Path
     assert all(torch.equal(loaded[name], average[name]) for name in average)
     assert controlnet_folder(str(tmp_path / "copy")) == str(tmp_path / "copy")
     Image.new("RGB", (64, 64)).save(tmp_path / "map.png")
-    drawn = [
-        draw(folder, None, tmp_path / "map.png", "a", 0, 1, 1, 1.0, "cpu")[0][0] for folder in (run, tmp_path / "copy")
-    ]
+    drawn = []
+    for folder in (run, tmp_path / "copy"):
+        request = make_request(str(folder), SampleOptions(control=tmp_path / "map.png", prompt="a", steps=1))
+        images = [image for image, _ in draw_maps(request, "cpu")]
+        drawn += [sampled.picture for sampled in draw(request, images, "cpu")]
     assert (drawn[0] == drawn[1]).all()
 
 

@@ -1,0 +1,34 @@
+"""What an address of a ControlNet means: a run, whose record says how it was trained, or one from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from controlmill.evaluation.sampling.used import UsedControlNet
+
+from .record import RunRecord, read_run
+from .saved import controlnet_folder, steps_saved
+
+
+def find_controlnet(address: str, strength: float = 1.0) -> tuple[UsedControlNet, RunRecord | None]:
+    """The ControlNet of a run, a folder, a ``.safetensors`` file or a name on the hub; and the run's record.
+
+    Raises:
+        MillError: there is none, or a file of the run is damaged.
+    """
+    run = Path(address).expanduser()
+    record, folder, name = read_run(run), controlnet_folder(address), published_name(address)
+    if record is None:
+        return UsedControlNet(folder, name, strength=strength), None
+    saved, at = steps_saved(run), Path(folder)
+    unet = ""
+    if record.config.unlock != "none":
+        unet = str((at if at == run else at.parent) / "unet")
+    step = f" at step {saved[-1]}" if saved else ""
+    return UsedControlNet(folder, f"{name}{step}", record.config.connection, unet, strength), record
+
+
+def published_name(address: str) -> str:
+    """What a ControlNet is called where it may be published: a folder's last name, or its name on the hub."""
+    path = Path(address).expanduser()
+    return path.resolve().name if path.exists() else address
