@@ -157,8 +157,8 @@ def _cells(
         if at is None:
             continue
         name = f"{number}/{at:06d}-{len(found):06d}"
-        picture = folder.save_picture(name, _bytes(row[IMAGES]["image"]))
-        judge_map = folder.save_picture(f"{name}-judged", _bytes(row[judged]["map"])) if judged else None
+        picture = folder.save_picture(name, stored_bytes(row[IMAGES]["image"]))
+        judge_map = folder.save_picture(f"{name}-judged", stored_bytes(row[judged]["map"])) if judged else None
         scores = [finite(row[SCORES].get(known.get(measure) or "")) for measure in measures]
         faults = [] if picture else [f"the picture {NO_PICTURE}"]
         faults += _faults(row[table] for table in ([judged, SCORES] if judged else [SCORES]))
@@ -172,14 +172,15 @@ def _source_rows(folder: PageFolder, source: Dataset, maps: Sequence[str], place
     rows = []
     for number, row in enumerate(rows_at(source, columns, places)):
         image = row[IMAGES]
-        files = [folder.save_picture(f"source/{number:06d}", _bytes(image["image"]))]
+        files = [folder.save_picture(f"source/{number:06d}", stored_bytes(image["image"]))]
         for at, table in enumerate(maps):
-            files.append(folder.save_picture(f"map{at}/{number:06d}", _bytes(row[table]["map"])))
+            files.append(folder.save_picture(f"map{at}/{number:06d}", stored_bytes(row[table]["map"])))
         rows.append([image["source"], image["width"], image["height"], *files])
     return rows
 
 
-def _bytes(stored: Mapping[str, Any] | None) -> bytes:
+def stored_bytes(stored: Mapping[str, Any] | None) -> bytes:
+    """Of a stored picture or map; none where there is none."""
     return (stored or {}).get("bytes") or b""
 
 
