@@ -19,12 +19,12 @@ from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import FORBID, made_of
 from controlmill.schemas.results import PublishedRecord
 
+from ..features.catalogue import PICTURE_MEASURES
 from ..measures.catalogue import MEASURES, measures_of
 from ..measures.measure import Measure
 from ..sampling.settings import SamplingSettings
 
 OF_MAPS = "maps"  # in a protocol's measures: all that compare the condition's maps
-OF_PICTURES = ("fid", "kid", "cmmd", "clip_score", "clip_aesthetic", "lpips")  # need no map
 NOT_COMPARABLE = "not comparable: "
 PromptKind = Literal["none", "default", "auto", "user"]
 
@@ -100,7 +100,7 @@ class Protocol:
 
     def check(self) -> None:
         """Raise ValueError where it names what is not there, or contradicts itself."""
-        known = (OF_MAPS, *OF_PICTURES, *MEASURES)
+        known = (OF_MAPS, *PICTURE_MEASURES, *MEASURES)
         named = (*self.measures, *self.published, *self.not_comparable)
         unknown = [name for name in named if name not in known]
         if unknown:
@@ -111,6 +111,7 @@ class Protocol:
             raise ValueError(f"no condition is called {self.condition}; there are {', '.join(CONDITIONS)}")
         if self.condition:
             self.measures_for(CONDITIONS[self.condition])
+        self.sampling.check()
         for choice in filter(None, (self.annotator, self.judge)):
             parse_condition(choice)
         if self.self_test:
@@ -140,7 +141,7 @@ class Protocol:
 
     def measures_of_pictures(self) -> tuple[str, ...]:
         """The measures that need no map, in the protocol's order."""
-        return tuple(name for name in self.measures if name in OF_PICTURES)
+        return tuple(name for name in self.measures if name in PICTURE_MEASURES)
 
 
 def read_protocol(name: str) -> Protocol:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from controlmill.annotators.catalogue import parse_condition
+from controlmill.evaluation.features.catalogue import PICTURE_MEASURES
 from controlmill.evaluation.protocols.protocol import (
     NOT_COMPARABLE,
-    OF_PICTURES,
     Protocol,
     fitting,
     protocol_names,
@@ -102,7 +102,7 @@ def test_controlmills_own_measures_all_that_compare_a_conditions_maps() -> None:
     protocol = read_protocol("controlmill")
     assert [measure.name for measure in fitting(protocol, CONDITIONS["canny"])] == ["f1_within", "f1"]
     assert fitting(protocol, CONDITIONS["caption"]) == ()
-    assert set(protocol.measures_of_pictures()) <= set(OF_PICTURES)
+    assert set(protocol.measures_of_pictures()) <= set(PICTURE_MEASURES)
 
 
 GOOD = """
@@ -145,6 +145,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     [
         (("steps = 5", "step = 5"), r"\[sampling\] has no step; there are sampler"),
         (("steps = 5", 'steps = "5"'), "sampling.steps"),
+        (("steps = 5", "steps = 0"), "steps 0: must be 1 or more"),
         (("[sampling]", "[sampling"), "mine.toml"),
         (("[sampling]\nsteps = 5", "sampling = 5"), "are tables"),
         (("condition = ", "conditions = "), "conditions is not known"),
