@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d
-from torchvision.models.inception import Inception3, InceptionA, InceptionC, InceptionE
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.inception import BasicConv2d, Inception3, InceptionA, InceptionC, InceptionE
 
 ORDER = (
     *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1"),
@@ -30,7 +31,11 @@ def fid_inception(classes: int) -> Inception3:
 
 
 def pooled_features(network: Inception3) -> nn.Sequential:
-    """Pictures (B, 3, 299, 299) → (B, 2048): everything but the classes."""
+    """Pictures (B, 3, 299, 299) → (B, 2048): everything but the classes, normalisation taken into the convolutions."""
+    for module in network.eval().modules():
+        if isinstance(module, BasicConv2d):
+            fused: Any = fuse_conv_bn_eval(module.conv, module.bn)
+            module.conv, module.bn = fused, nn.Identity()  # type: ignore[assignment]
     layers = [getattr(network, name) for name in ORDER]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
