@@ -179,6 +179,11 @@ def _judge(source: Dataset, truth: Condition, results: str, protocol: Protocol, 
     reading = made.reading
     if reading and reading.label_set and reading.label_set.name != truth.label_set:
         raise MillError(f"{truth.table} has classes of {reading.label_set.name}, the judge those of {truth.label_set}")
+    x_channel = getattr(choice.build(), "x_channel", None)
+    if x_channel is not None and truth.x_channel not in (None, x_channel):
+        raise MillError(
+            f"the judge {word} stores x in channel {x_channel} of normals, {truth.table} in {truth.x_channel}"
+        )
     choice = replace(choice, own_name="" if truth.table == CONDITIONS[choice.condition].table else truth.table)
     check_licences([choice], options.accept_license)
     folder = str(options.weights) if options.weights else None
