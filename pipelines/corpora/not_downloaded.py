@@ -12,7 +12,7 @@ from controlmill.schemas.files.shardfile import ShardFile, read_rows
 from .archives import named, refused
 from .corpus import Source
 from .img2dataset import STATUS, SUCCESS, refusal
-from .places import Place, Places, speaking_of
+from .places import Place, Places
 from .table_layout import BUFFER, is_text
 
 COLUMNS = ("key", *STATUS)
@@ -31,14 +31,13 @@ def not_downloaded(places: Places, archive: Place, check: LayoutCheck) -> Iterat
     try:
         if places.look_at(name) is None:
             return
-        with speaking_of(places.storage):
-            check(places.storage, name)
-            with closing(ShardFile(places.open(name), BUFFER)) as table:
-                texts = {field.name for field in table.schema_arrow if is_text(field.type)}
-                for row in read_rows(table, COLUMNS) if texts.issuperset(COLUMNS) else ():
-                    if row["status"] != SUCCESS:
-                        source = named(f"{row['key']}.jpg")
-                        yield refused(source, *refusal(row["status"], row["error_message"]))._replace(etag=archive.mark)
+        check(places.storage, name)
+        with closing(ShardFile(places.open(name), BUFFER)) as table:
+            texts = {field.name for field in table.schema_arrow if is_text(field.type)}
+            for row in read_rows(table, COLUMNS) if texts.issuperset(COLUMNS) else ():
+                if row["status"] != SUCCESS:
+                    source = named(f"{row['key']}.jpg")
+                    yield refused(source, *refusal(row["status"], row["error_message"]))._replace(etag=archive.mark)
     except (Damaged, OSError) as error:
         why = error_text(error) if isinstance(error, OSError) else error
         raise MillError(f"{where} cannot be read: {why}; move it away where it is not of these tars") from error

@@ -18,7 +18,6 @@ import pyarrow as pa
 from controlmill.schemas.errors import Damaged, MillError, Refused, error_text
 from controlmill.schemas.files.layout import LayoutCheck
 from controlmill.schemas.files.shardfile import ShardFile, naming
-from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.images.formats import picture_endings
 
 from ..engine.worker import this_worker
@@ -27,7 +26,7 @@ from .captions import MAX_BYTES, caption_in
 from .corpus import PassedOver, Record, Source
 from .folder import MAX_CAPTION_ERROR
 from .img2dataset import SUCCESS, refusal
-from .places import Place, speaking_of
+from .places import Place
 from .row_groups import RowGroups
 from .table_layout import BUFFER, Layout, check_file, kept_type, layout_of
 
@@ -57,7 +56,7 @@ class ParquetCorpus(ArchiveCorpus):
         """What is wrong with a file, or found wrong while it is read, is a MillError with its name."""
         seen = ("looked at", self.places.root, place.name, place.mark)
         try:
-            this_worker().once(seen, functools.partial(_checked, check, self.places.storage, place.name))
+            this_worker().once(seen, functools.partial(check, self.places.storage, place.name))
             yield
         except (Damaged, OSError) as error:
             why = error_text(error) if isinstance(error, OSError) else error
@@ -142,12 +141,6 @@ class ParquetCorpus(ArchiveCorpus):
     def _opened(self, name: str) -> tuple[ShardFile, Layout]:
         parquet = self.open(name)
         return parquet, layout_of(parquet.schema_arrow, self.columns, parquet.name)
-
-
-def _checked(check: LayoutCheck, storage: Storage, name: str) -> bool:
-    with speaking_of(storage):
-        check(storage, name)
-    return True
 
 
 def _listed(parquet: ShardFile, group: int, layout: Layout) -> Iterator[Mapping[str, Any]]:

@@ -6,19 +6,17 @@ so that what a dataset keeps of them holds no path of a machine.
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Any, BinaryIO
 
-from controlmill.schemas.errors import MillError, Refused, error_text
+from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.storage import Storage
 
@@ -104,8 +102,7 @@ class Places:
     def _matching(self, pattern: str) -> list[Place]:
         root = self.storage.path()
         try:
-            with speaking_of(self.storage):
-                matched = self.storage.fs.glob(f"{root}/{pattern}", detail=True)
+            matched = self.storage.fs.glob(f"{root}/{pattern}", detail=True)
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -121,8 +118,7 @@ class Places:
             OSError: it cannot be seen.
         """
         try:
-            with speaking_of(self.storage):
-                return self._place(name, None if self.storage.local else self.storage.fs.info(self.storage.path(name)))
+            return self._place(name, None if self.storage.local else self.storage.fs.info(self.storage.path(name)))
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -150,8 +146,7 @@ class Places:
             Refused: see :meth:`path`.
         """
         path = self.path(name)
-        with speaking_of(self.storage):
-            return open_regular(path) if self.storage.local else self.storage.fs.open(path, "rb")
+        return open_regular(path) if self.storage.local else self.storage.fs.open(path, "rb")
 
     def read(self, name: str, start: int, end: int, mark: str | None) -> bytes:
         """Bytes of a file; fewer where it ends before.
@@ -165,8 +160,7 @@ class Places:
             if mark is not None:
                 this_worker().once(("seen", self.root, name, mark), lambda: self._check(name, mark))
             try:
-                with speaking_of(self.storage):
-                    return bytes(self.storage.fs.cat_file(path, start=start, end=end))
+                return bytes(self.storage.fs.cat_file(path, start=start, end=end))
             except FileNotFoundError:
                 raise
             except OSError:
@@ -201,21 +195,6 @@ def place_of(name: str, info: Mapping[str, Any]) -> Place | None:
         etag = etag.timestamp()
     etag = f"{etag:.6f}" if isinstance(etag, float) else etag
     return Place(name, int(info["size"]), None if etag is None else str(etag).strip('"'))
-
-
-@contextmanager
-def speaking_of(storage: Storage) -> Iterator[None]:
-    """What the client of a store raises, which may be anything, becomes an OSError.
-
-    Raises:
-        OSError: EIO, or the more telling one that the client raised.
-    """
-    try:
-        yield
-    except (OSError, MillError, Refused, MemoryError):
-        raise
-    except Exception as error:
-        raise OSError(errno.EIO, f"{storage.address}: {error_text(error)}") from error
 
 
 def expand(pattern: str) -> Iterator[str]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from controlmill.schemas.errors import Damaged, Refused
 from controlmill.schemas.files.shardfile import ShardFile, naming
 
-from .places import Places, speaking_of
+from .places import Places
 from .table_layout import Layout
 
 BATCH_BYTES = 16 * 1024 * 1024
@@ -67,8 +67,7 @@ class RowGroups:
         if closed:
             closed.close()
         try:
-            with speaking_of(self._places.storage):
-                return found.row(row)
+            return found.row(row)
         except Damaged as error:
             raise Refused("unreadable", str(error.__cause__ or error)) from error
 

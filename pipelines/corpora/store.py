@@ -17,7 +17,7 @@ from ..engine.rows import JobFault
 from .corpus import Corpus, PassedOver, Record, Source
 from .folder import nothing_in, parts_below, walk_through, with_texts
 from .metadata import Metadata
-from .places import Places, place_of, speaking_of
+from .places import Places, place_of
 from .sorting import Words
 from .walk import Entry, Walk
 
@@ -53,8 +53,7 @@ class StoreWalk(Walk):
     @contextmanager
     def scan(self, path: str) -> Iterator[Iterator[Entry]]:
         """What there is in a folder."""
-        with speaking_of(self.places.storage):
-            found = self.places.storage.fs.ls(path, detail=True)
+        found = self.places.storage.fs.ls(path, detail=True)
         self.places.storage.fs.invalidate_cache()  # which would keep every folder's listing
         yield (entry for info in found if (entry := self._entry(path, info)))
 
@@ -70,8 +69,7 @@ class StoreWalk(Walk):
 
     def open_file(self, path: str) -> BinaryIO:
         """A file, open for reading."""
-        with speaking_of(self.places.storage):
-            return self.places.storage.fs.open(path, "rb")
+        return self.places.storage.fs.open(path, "rb")
 
     def facts(self, path: str, entry: Words) -> tuple[int | None, str | None]:
         """(size, etag) as the store lists them."""
@@ -79,8 +77,7 @@ class StoreWalk(Walk):
 
     def count_files(self, entry: Entry) -> int:
         """Files below a folder that is passed over."""
-        with speaking_of(self.places.storage):
-            return len(self.places.storage.fs.find(entry.path))
+        return len(self.places.storage.fs.find(entry.path))
 
 
 @dataclass(frozen=True)
@@ -100,9 +97,8 @@ class StoreCorpus(Corpus):
         counts = PassedOver() if passed is None else passed
         walk = StoreWalk(counts, Metadata(passed, self.columns) if passed is not None else None, places=places)
         try:
-            with speaking_of(places.storage):
-                if not places.storage.fs.isdir(places.storage.path()):
-                    raise MillError(f"{self.address}: no such folder")
+            if not places.storage.fs.isdir(places.storage.path()):
+                raise MillError(f"{self.address}: no such folder")
             yield from walk_through(walk, places.storage.path(), set(self._left_out(leave_out)))
         except OSError as error:
             raise MillError(f"{self.address} cannot be listed: {error.strerror or error_text(error)}") from error

@@ -99,6 +99,10 @@ def _do(
     except FileNotFoundError:
         dataset.storage.require()
         raise
+    except OSError as error:
+        if dataset.storage.local:
+            raise
+        raise MillError(f"{error.strerror or error}\n{GO_ON}") from error
     finally:
         run.end()
 

@@ -8,6 +8,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from ..errors import MillError
+from .client import Client
 from .local_storage import LocalStorage
 from .object_store import EXTRAS, ObjectStore
 from .storage import Storage
@@ -30,4 +31,4 @@ def open_storage(address: str | os.PathLike[str]) -> Storage:
         raise MillError(f"{address}: {error}{install}") from error
     except (ValueError, TypeError) as error:  # TypeError: a file system that an address alone does not name
         raise MillError(f"{address}: {error}") from error
-    return LocalStorage(root) if isinstance(fs, LocalFileSystem) else ObjectStore(fs, root)
+    return LocalStorage(root) if isinstance(fs, LocalFileSystem) else ObjectStore(Client(fs, address), root)

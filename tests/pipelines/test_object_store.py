@@ -34,6 +34,7 @@ from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.views.verify import verify
 from tests.helpers import SMALL, KeptResources, command, digests, rows, scene, write_hostile, write_photos
 from tests.pipelines.corpora.hostile_server import plain, serving
+from tests.pipelines.engine.test_console import free_port, wait_for
 
 REQUEST = re.compile(r"(GET|HEAD|PUT|POST|DELETE) (\S+) HTTP")
 COLOURS = re.compile(r"\x1b\[\d+m")
@@ -274,3 +275,30 @@ def test_a_job_on_a_store_that_is_killed_and_run_again_ends_in_the_same_bytes(bu
         process.wait()
     subprocess.run([*build_words, "s3://bucket/killed", *WORDS], check=True, capture_output=True)
     assert bucket.digests("killed") == bucket.digests("undisturbed")
+
+
+@pytest.mark.long
+def test_a_job_whose_store_goes_away_stops_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import s3fs
+
+    photos, port = write_photos(tmp_path / "photos", 40), free_port()
+    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(port)
+        settings = {"ENDPOINT_URL": f"http://127.0.0.1:{port}", "DEFAULT_REGION": "us-east-1"}
+        for name, value in {**settings, "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        files = s3fs.S3FileSystem(skip_instance_cache=True)
+        files.mkdir("bucket")
+        words = ("ingest", str(photos), "s3://bucket/dataset", "--shard-size", "1", "--min-side", "16")
+        process = subprocess.Popen([sys.executable, "-m", "controlmill", *words], stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and not files.glob("bucket/dataset/images/0000/*.parquet", refresh=True):
+            files.invalidate_cache()
+    finally:
+        server.kill()
+        server.wait()
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 1
+    assert "Traceback" not in said
+    assert re.search(r"^controlmill: s3://bucket/dataset: \w+: ", said, re.MULTILINE)
+    assert "run the same command again to go on" in said
