@@ -20,6 +20,7 @@ NARROWEST = 0.1  # of the shortest time between two looks
 WIDEST = 8.0  # times the steps looked at
 FINE = 33  # onsets that are tried around the best, so many times:
 REFINED = 3
+MOST = 200  # looks that are fitted at once
 
 Sudden = Literal["yes", "no", "not known"]
 
@@ -67,6 +68,26 @@ def find_rise(steps: Sequence[int], gains: Sequence[Estimate]) -> Rise | None:
         return None
     gain = np.array([looks[step].mean for step in sorted(looks)])
     error = np.hypot([looks[step].error for step in sorted(looks)], NOISE * gain.max())
+    if len(at) > MOST:
+        kept = _around(at, _fit(*(values[_evenly(np.arange(len(at)))] for values in (at, gain, error))))
+        at, gain, error = at[kept], gain[kept], error[kept]
+    return _fit(at, gain, error)
+
+
+def _evenly(numbers: np.ndarray) -> np.ndarray:
+    """At most half of ``MOST`` of them, the first and the last among them."""
+    places = np.linspace(0, len(numbers) - 1, min(len(numbers), MOST // 2))
+    return np.asarray(numbers[np.unique(places.round().astype(int))])
+
+
+def _around(at: np.ndarray, rise: Rise) -> np.ndarray:
+    """Which looks to keep of many: some of all, and some of those around a rise that these showed."""
+    reach = 2 * (rise.width.high or at[-1])
+    near = np.flatnonzero(np.abs(at - rise.onset.value) <= reach)
+    return np.union1d(_evenly(np.arange(len(at))), _evenly(near))
+
+
+def _fit(at: np.ndarray, gain: np.ndarray, error: np.ndarray) -> Rise:
     ends = NARROWEST * np.diff(at).min(), WIDEST * (at[-1] - at[0])
     widths = np.geomspace(*ends, WIDTHS)
     onsets, misfits = _fitted(at, gain, error, widths)

@@ -47,7 +47,7 @@ def looks(onset: float, near: int = 5, far: int = 50) -> np.ndarray:
     return np.unique(np.concatenate([every, dense[(dense > 0) & (dense < LAST)]]).astype(int))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.floats(250, 1800), st.floats(5, 100), st.integers(0, 9))
 def test_a_jump_is_sudden_whenever_it_comes(onset: float, width: float, seed: int) -> None:
     rise = rise_of(jump(onset, width), looks(onset), seed)
@@ -60,8 +60,8 @@ def test_a_jump_is_sudden_whenever_it_comes(onset: float, width: float, seed: in
         assert rise.sudden == "yes"
 
 
-@settings(max_examples=10, deadline=None)
-@given(st.floats(300, 1600), st.sampled_from([10, 50, 100]), st.integers(0, 9))
+@settings(max_examples=8, deadline=None)
+@given(st.floats(300, 1600), st.sampled_from([20, 50, 100]), st.integers(0, 9))
 def test_one_jump_has_one_width_whenever_it_comes_and_however_it_is_looked_at(
     onset: float, far: int, seed: int
 ) -> None:
@@ -73,8 +73,8 @@ def test_one_jump_has_one_width_whenever_it_comes_and_however_it_is_looked_at(
 
 
 @pytest.mark.parametrize("curve", [ramp, square, saturating, jump(600, 900)])
-@settings(max_examples=5, deadline=None)
-@given(st.sampled_from([10, 50, 100]), st.integers(0, 9))
+@settings(max_examples=4, deadline=None)
+@given(st.sampled_from([20, 50, 100]), st.integers(0, 9))
 def test_a_slow_ramp_is_gradual(curve: Curve, far: int, seed: int) -> None:
     rise = rise_of(curve, np.arange(0, LAST + 1, far), seed)
     assert rise is not None
@@ -126,3 +126,28 @@ def test_a_step_that_was_looked_at_twice_counts_once() -> None:
     gains = [Estimate(mean, 0.01) for mean in jump(500, 100)(np.array(steps)).tolist()]
     once, wrong = find_rise(steps, gains), Estimate(9.0, 0.01)
     assert find_rise([500, *steps], [wrong, *gains]) == once
+
+
+def test_errors_that_are_said_to_be_nothing_are_not_believed() -> None:
+    """At step 0 of zero convolutions gain is 0 ± 0; and gain may vary more from look to look than rows differ."""
+    steps = np.arange(0, LAST + 1, 20)
+    curve = jump(800, 100)(steps)
+    exact = find_rise(steps.tolist(), [Estimate(mean, 0.0) for mean in curve.tolist()])
+    assert exact is not None
+    assert exact.width.high is not None
+    assert exact.width.low < 99
+    assert exact.width.high > 101
+    rough = curve + 0.1 * np.random.default_rng(0).standard_normal(len(steps))
+    wider = find_rise(steps.tolist(), [Estimate(mean, 1e-3) for mean in rough.tolist()])
+    assert wider is not None
+    assert wider.width.high is not None
+    assert wider.width.high - wider.width.low > 3 * (exact.width.high - exact.width.low)
+    assert wider.width.low < 100 < wider.width.high
+
+
+def test_of_many_looks_those_around_the_rise_are_fitted() -> None:
+    rise = rise_of(jump(7_003, 20), np.arange(0, 20_001))
+    assert rise is not None
+    assert rise.onset.value == pytest.approx(7_003, abs=1)
+    assert rise.width.high is not None
+    assert 15 < rise.width.low < 20 < rise.width.high < 30

@@ -70,7 +70,7 @@ def test_losses_are_looked_at_more_often_while_gain_rises_and_only_then(clock: l
     assert schedule.look_interval == 10
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.floats(150, 900), st.floats(20, 60))
 def test_looks_come_often_enough_to_know_how_sudden_a_jump_was(onset: float, width: float) -> None:
     schedule, gains = EvaluationSchedule(100, 0.0), []
