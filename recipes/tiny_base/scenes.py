@@ -7,7 +7,8 @@ and one folder of maps for ``depth`` and one for ``segmentation``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -27,6 +28,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "black": (25, 25, 25),
 }
 SHAPES = ("circle", "square", "triangle", "diamond", "cross")  # label = position + 1; the ground is 0
+USUAL_COLOURS = {"circle": "red", "square": "blue", "triangle": "yellow", "diamond": "green", "cross": "purple"}
 MAX_SHAPES = 2
 RADII = (10.0, 20.0)  # pixels
 HARDLY_SEEN = 0.5  # a shape of which less is visible is drawn again elsewhere: captions name what can be seen
@@ -51,7 +53,7 @@ class Scene:
     """A picture and everything that is true of it.
 
     ``image`` is uint8 (64, 64, 3) RGB, ``depth`` uint16 (64, 64) inverse depth, ``labels`` uint8 (64, 64), 0 for the
-    ground and 1 to 5 for :data:`SHAPES`. ``shapes`` are sorted from far to near.
+    ground and 1 to 5 for :data:`SHAPES`. ``shapes`` are sorted from far to near; ``ground`` is a colour.
     """
 
     image: np.ndarray
@@ -59,11 +61,20 @@ class Scene:
     labels: np.ndarray
     caption: str
     shapes: tuple[Shape, ...]
+    ground: str
 
 
-def draw_scene(seed: int, index: int, tilt: float = 0.0) -> Scene:
-    """Scene ``index`` of corpus ``seed``; shapes are turned by up to ``tilt`` radians, else they are the same."""
+def draw_scene(seed: int, index: int, tilt: float = 0.0, usual: float = 0.0) -> Scene:
+    """Scene ``index`` of corpus ``seed``.
+
+    Args:
+        seed, index: which scene.
+        tilt: shapes are turned by up to so many radians, else they are the same.
+        usual: the share of scenes whose shapes are of different kinds and have their :data:`USUAL_COLOURS`. Such a
+            corpus has something to learn beside edges: the shape predicts the colour.
+    """
     rng = np.random.default_rng((seed, index))
+    is_usual = bool(np.random.default_rng((seed, index, 1)).random() < usual)
     ground = str(rng.choice(list(COLOURS)))
     shapes: list[Shape] = []
     count = int(rng.integers(1, MAX_SHAPES + 1))
@@ -72,8 +83,13 @@ def draw_scene(seed: int, index: int, tilt: float = 0.0) -> Scene:
         candidate = [*shapes, _draw_shape(rng, ground, [shape.colour for shape in shapes], tilt)]
         owners, coverage = _paint(candidate)
         seen = [float((owners == i + 1).sum()) / max(1.0, float(alpha.sum())) for i, alpha in enumerate(coverage)]
-        if min(seen) >= HARDLY_SEEN:
+        differ = len({shape.kind for shape in candidate}) == len(candidate)
+        if min(seen) >= HARDLY_SEEN and (differ or not is_usual):
             shapes = candidate
+    if is_usual:
+        shapes = [replace(shape, colour=USUAL_COLOURS[shape.kind]) for shape in shapes]
+        free = [colour for colour in COLOURS if colour not in {shape.colour for shape in shapes}]
+        ground = ground if ground in free else str(rng.choice(free))
     owners, coverage = _paint(shapes)
     image = np.empty((SIDE, SIDE, 3), np.float32)
     image[:] = _shade(rng, ground)
@@ -83,10 +99,10 @@ def draw_scene(seed: int, index: int, tilt: float = 0.0) -> Scene:
         labels[owners == i + 1] = SHAPES.index(shape.kind) + 1
         depth[owners == i + 1] = GROUND_DEPTH + (NEAREST_DEPTH - GROUND_DEPTH) * (i + 1) // len(shapes)
     pixels = np.rint(image).clip(0, 255).astype(np.uint8)
-    return Scene(pixels, depth, labels, caption_of(shapes, ground), tuple(shapes))
+    return Scene(pixels, depth, labels, caption_of(shapes, ground), tuple(shapes), ground)
 
 
-def caption_of(shapes: list[Shape], ground: str) -> str:
+def caption_of(shapes: Sequence[Shape], ground: str) -> str:
     """``a red circle in front of a white square on a blue ground``: shapes from near to far."""
     names = [f"{_article(shape.colour)} {shape.colour} {shape.kind}" for shape in reversed(shapes)]
     return f"{' in front of '.join(names)} on {_article(ground)} {ground} ground"
@@ -101,7 +117,7 @@ def _article(colour: str) -> str:
     return "an" if colour == "orange" else "a"
 
 
-def write_corpus(folder: Path, count: int, seed: int, first: int = 0) -> tuple[Path, Path]:
+def write_corpus(folder: Path, count: int, seed: int, first: int = 0, usual: float = 0.0) -> tuple[Path, Path]:
     """Write scenes ``first`` to ``first + count`` as PNG with captions in ``photos``, and their maps in ``maps``.
 
     Returns:
@@ -111,7 +127,7 @@ def write_corpus(folder: Path, count: int, seed: int, first: int = 0) -> tuple[P
     for target in (photos, maps / "depth", maps / "segmentation"):
         target.mkdir(parents=True, exist_ok=True)
     for index in range(first, first + count):
-        scene = draw_scene(seed, index)
+        scene = draw_scene(seed, index, usual=usual)
         name = f"{index:06d}"
         Image.fromarray(scene.image).save(photos / f"{name}.png", compress_level=1)
         (photos / f"{name}.txt").write_text(scene.caption + "\n", encoding="utf-8")

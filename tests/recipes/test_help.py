@@ -6,13 +6,15 @@ from importlib import import_module
 
 import pytest
 
+MODULES = {"demo": "recipes.demo", "reproduce": "recipes.reproduce.__main__", "tiny_base": "recipes.tiny_base.make"}
 
-@pytest.mark.parametrize("recipe", ["demo", "reproduce", "tiny_base"])
+
+@pytest.mark.parametrize("recipe", MODULES)
 def test_a_recipe_explains_its_arguments(
     recipe: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", [recipe, "--help"])
-    module = import_module(f"recipes.{recipe}.make" if recipe == "tiny_base" else f"recipes.{recipe}")
+    module = import_module(MODULES[recipe])
     with pytest.raises(SystemExit) as ended:
         module.main()
     assert ended.value.code == 0
