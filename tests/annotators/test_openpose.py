@@ -136,19 +136,24 @@ def test_drawing_equals_reference(load_network: LoadNetwork, photos_of_size: Pho
 
 
 @pytest.mark.parametrize(
-    ("annotator", "options"),
-    [(FacePose(), {"include_face": True}), (HandPose(), {"include_face": True, "include_hand": True})],
+    ("annotator", "options", "side"),  # sides at which a face, and a hand, is found
+    [(FacePose(), {"include_face": True}, 128), (HandPose(), {"include_face": True, "include_hand": True}, 256)],
     ids=["face", "hands"],
 )
 def test_faces_and_hands_equal_reference(
-    load_network: LoadNetwork, photos_of_size: Photos, reference: Any, annotator: Annotator, options: dict[str, Any]
+    load_network: LoadNetwork,
+    photos_of_size: Photos,
+    reference: Any,
+    annotator: Annotator,
+    options: dict[str, Any],
+    side: int,
 ) -> None:
     network = load_network(annotator.network)
-    image = photos_of_size(256)[0]
+    image = photos_of_size(side)[0]
     estimators = ("face_estimation", "hand_estimation")[: len(options)]
     (found,), expected = on_same_scores(
         partial(annotate, annotator, network, [image]),
-        partial(reference, image, detect_resolution=256, image_resolution=256, output_type="np", **options),
+        partial(reference, image, detect_resolution=side, image_resolution=side, output_type="np", **options),
         ((network, "_run"), (reference.body_estimation, "model")),
         *(((getattr(network._detector, name), "model"), (getattr(reference, name), "model")) for name in estimators),
     )
