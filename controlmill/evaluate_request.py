@@ -189,7 +189,10 @@ def _judge(source: Dataset, truth: Condition, results: str, protocol: Protocol, 
     folder = str(options.weights) if options.weights else None
     weights = {found.name: found for found in find_weights([choice], folder)}
     groups = (ForwardGroup((choice,)),)
-    networks = NetworkOptions(options.weights, options.device, accept_license=options.accept_license)
+    network = choice.build().network
+    same = network is not None and made.network is not None and made.network.name == network.name
+    dtype = made.placement.dtype if same and made.placement else "fp32"
+    networks = NetworkOptions(options.weights, options.device, dtype, accept_license=options.accept_license)
     places = Placements(networks, source.config.ingest.resolution, results)(groups, weights)
     columns = source.footer(truth.table, 0).schema.names
     drawn = drawn_columns(choice.build(), columns)

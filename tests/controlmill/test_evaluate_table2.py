@@ -19,6 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from controlmill.annotators.blip import BlipBase
 from controlmill.annotators.segmentation import ONEFORMER_TASK, ONEFORMER_TASK_LENGTH, OneFormer
 from controlmill.bases.registry import load_base
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.images.codecs import decode_image, decode_map
 from controlmill.schemas.maps.labels import VOID
 from recipes.tiny_base.scenes import caption_words, write_corpus
@@ -131,6 +132,10 @@ def test_table_2_from_pictures_to_numbers(architecture: str, tmp_path: Path) -> 
     )
     assert ended.returncode == 0, ended.stderr
     truth = dict(zip(places(dataset), rows(dataset, "segmentation"), strict=True))
+    index = Dataset.open(results).index("segmentation")
+    assert index
+    assert index.provenance.made_by.placement
+    assert index.provenance.made_by.placement.dtype == "fp32"  # whatever this machine is fast at
     images, judged, scores = (rows(results, table) for table in ("images", "segmentation", "scores"))
     said = {one["measure"]: one for one in json.loads((results / "results.json").read_text())["measures"]}
     for kind in ("user", "auto"):
