@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from controlmill.schemas.errors import MillError
-from recipes.reproduce.__main__ import reproduce
-from recipes.reproduce.experiments import Training, named, trainings
-from recipes.reproduce.results import read_results
+from recipes.reproduce.__main__ import main, reproduce
+from recipes.reproduce.experiments import Training, trainings
+from recipes.reproduce.results import Result, read_results
 from recipes.reproduce.training import Scale, train_and_measure
 
 FAMILIAR = Training(
@@ -56,10 +56,17 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Callable[[Scale], list[s
     begun: list[str] = []
 
     def begin(scale: Scale) -> list[str]:
+        def small(folder: Path, results: Path, training: Training, asked: Scale) -> Result:
+            assert asked.base == scale.base
+            return train_and_measure(folder, results, training, scale)
+
         def python(module: str, words: Sequence[Any], log: Path) -> None:
             begun.append(words[-1])
-            train_and_measure(words[0], words[2].parent / "reproduce" / "results", named(words[-1], CHOSEN), scale)
+            monkeypatch.setattr("sys.argv", [module, *map(str, words)])
+            main()
 
+        monkeypatch.setattr("recipes.reproduce.__main__.trainings", lambda: CHOSEN)
+        monkeypatch.setattr("recipes.reproduce.__main__.train_and_measure", small)
         monkeypatch.setattr("recipes.reproduce.__main__.python", python)
         return begun
 
@@ -93,13 +100,13 @@ def test_from_the_corpus_to_the_page_and_on(
         assert (results.parent / f"{name}.png").stat().st_size > 1000
     assert reproduce(tmp_path / "work", page, CHOSEN, scale) == 2, "what is finished is not done again"
     assert begun == [training.name for training in CHOSEN]
-    main, depth, tuned = read_results(results, CHOSEN, scale.conditions)
-    assert "/" not in main.made_with.base
-    outside = main.mean("masked", "outside")
+    familiar, depth, tuned = read_results(results, CHOSEN, scale.conditions)
+    assert "/" not in familiar.made_with.base
+    outside = familiar.mean("masked", "outside")
     assert outside is not None
     assert outside <= 1
     assert set(depth.measured["added"]) == {f"{n}: {c}" for n in ("depth", "canny", "both") for c in ("depth", "canny")}
-    assert [look.step for look in main.looks] == [0, 1, 2]
+    assert [look.step for look in familiar.looks] == [0, 1, 2]
     assert tuned.measured["half"]
 
 
