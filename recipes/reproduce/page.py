@@ -150,12 +150,16 @@ def _measured(measurement: str, title: str, results: Sequence[Result]) -> str:
     if not series:
         return ""
     names = list(next(iter(series.values()))[0].measured[measurement])
-    heads = [f"{name} ({len(members)} seeds)" for name, members in series.items()]
+    heads = [f"{name} ({_count(len(members))})" for name, members in series.items()]
     lines = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for name in names:
         cells = [_over_seeds(members, measurement, name) for members in series.values()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join([f"## {title}", "", *lines, ""])
+
+
+def _count(seeds: int) -> str:
+    return "1 seed" if seeds == 1 else f"{seeds} seeds"
 
 
 def _over_seeds(members: Sequence[Result], measurement: str, name: str) -> str:
