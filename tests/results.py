@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ def write_results(
     prompts: Callable[[int], str] = lambda row: f"scene {row}",
     kinds: Sequence[str] = KINDS,
     repeat: int = 1,
+    is_judged: bool = True,
 ) -> Path:
     """Results with ``f1`` of ``score``, ``rmse`` of 1 - ``score``, and ``fid``, which no single picture has.
 
@@ -49,6 +51,7 @@ def write_results(
         prompts: of each row.
         kinds: of prompts.
         repeat: pictures a row and kind.
+        is_judged: whether there are a judge's maps and scores.
     """
     opened, at = Dataset.open(source), places(source)
     stored = list(rows_at(opened, {IMAGES: ["image", "width", "height", "source"], "canny": ["map"]}, at))
@@ -71,18 +74,22 @@ def write_results(
     found = ScoredRecord(1, ("f1", "rmse"), "canny", SHA, "canny", SHA, {})
     made = opened.index("canny")
     assert made is not None
-    for table, schema, provenance, rows in (
+    tables = (
         (IMAGES, images_schema(dict(RESULT_COLUMNS)), Provenance(IMAGES, IMAGES, INGEST, samples=samples), images),
         ("canny", condition_schema(opened.condition("canny"), {}), made.provenance.shared, maps),
         (SCORES, scores_schema(("f1", "rmse")), Provenance(SCORES, SCORES, scored=found), scores),
-    ):
+    )
+    for table, schema, provenance, rows in tables if is_judged else tables[:1]:
         digest = None if table == IMAGES else _file_sha256(folder)
         whole = {**provenance.__dict__, "images_sha256": digest}
         with results.committing("test", table, 0, schema, Provenance(**whole)) as writer:
             for start in range(0, len(rows), 64):
                 writer.write_group(rows[start : start + 64])
         results.finish(table)
-    results.storage.write_json(RESULTS, _record(folder.name, sha256, score, kinds, len(at), repeat))
+    record = _record(folder.name, sha256, score, kinds, len(at), repeat)
+    if not is_judged:
+        record = replace(record, judged=None, measures=record.measures[2:])
+    results.storage.write_json(RESULTS, record)
     return folder
 
 

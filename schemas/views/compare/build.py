@@ -148,9 +148,8 @@ def _cells(
     """Of each picture of a result: file, file of the judge's map, scores, prompt, and what is wrong."""
     judged = result.record.judged
     known = {measure.measure: measure.column for measure in result.record.measures}
-    columns = {IMAGES: ["image", "caption"], SCORES: ["reason", "error", *result.columns]}
-    if judged:
-        columns[judged] = ["map", "reason", "error"]
+    about = {judged: ["map", "reason", "error"], SCORES: ["reason", "error", *result.columns]}
+    columns = {IMAGES: ["image", "caption"], **{table: about[table] for table in result.tables}}
     found: dict[Slot, list[Any]] = {}
     for slot, row in rows_of(result, columns):
         at = numbers.get(slot.place)
@@ -159,9 +158,9 @@ def _cells(
         name = f"{number}/{at:06d}-{len(found):06d}"
         picture = folder.save_picture(name, stored_bytes(row[IMAGES]["image"]))
         judge_map = folder.save_picture(f"{name}-judged", stored_bytes(row[judged]["map"])) if judged else None
-        scores = [finite(row[SCORES].get(known.get(measure) or "")) for measure in measures]
-        faults = [] if picture else [f"the picture {NO_PICTURE}"]
-        faults += _faults(row[table] for table in ([judged, SCORES] if judged else [SCORES]))
+        scores = [finite(row.get(SCORES, {}).get(known.get(measure) or "")) for measure in measures]
+        faults = [f"the picture {NO_PICTURE}"] if picture is None else []
+        faults += [f"{row[t]['reason']}: {row[t]['error']}" for t in result.tables if row[t]["reason"]]
         found[slot] = [picture, judge_map, scores, row[IMAGES]["caption"], "; ".join(dict.fromkeys(faults))]
     return found
 
@@ -182,7 +181,3 @@ def _source_rows(folder: PageFolder, source: Dataset, maps: Sequence[str], place
 def stored_bytes(stored: Mapping[str, Any] | None) -> bytes:
     """Of a stored picture or map; none where there is none."""
     return (stored or {}).get("bytes") or b""
-
-
-def _faults(rows: Any) -> list[str]:
-    return [f"{row['reason']}: {row['error']}" for row in rows if row["reason"]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -45,6 +45,12 @@ class Result:
         """Of ``scores``, those that measures have."""
         return tuple(dict.fromkeys(measure.column for measure in self.record.measures if measure.column))
 
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Beside the images: the judge's maps and the scores, where there are any."""
+        judged = [self.record.judged] if self.record.judged else []
+        return (*judged, *([SCORES] if self.columns else []))
+
 
 def open_results(addresses: Sequence[str]) -> list[Result]:
     """Open results of the same source.
@@ -60,10 +66,9 @@ def open_results(addresses: Sequence[str]) -> list[Result]:
             raise MillError(
                 f"{address}: {RESULTS} is of version {record.version}, not {RESULTS_VERSION}: evaluate anew"
             )
-        for table in (IMAGES, SCORES, *([record.judged] if record.judged else [])):
-            if dataset.state(table).status != "complete":
-                raise MillError(f"{address}: its table {table} is not complete; run the evaluate command again")
-        results.append(Result(name, dataset, record))
+        result = Result(name, dataset, record)
+        _check_complete(dataset, (IMAGES, *result.tables), "run the evaluate command again")
+        results.append(result)
     others = [result.name for result in results if result.record.source_sha256 != results[0].record.source_sha256]
     if others:
         raise MillError(f"{', '.join(others)}: made for other pictures than {results[0].name}: compare these apart")
@@ -90,7 +95,15 @@ def source_of(results: Sequence[Result], address: str = "") -> Dataset:
     images = source.whole_index(IMAGES)
     if images is None or fingerprint(images.digests) != results[0].record.source_sha256:
         raise MillError(f"{source.storage.address} does not have the pictures that the results were made for")
+    tables = dict.fromkeys(table for result in results for table in (result.record.control, result.record.truth))
+    _check_complete(source, tables, "annotate the source again")
     return source
+
+
+def _check_complete(dataset: Dataset, tables: Iterable[str], what_to_do: str) -> None:
+    for table in tables:
+        if dataset.state(table).status != "complete":
+            raise MillError(f"{dataset.storage.address}: its table {table} is not complete: {what_to_do}")
 
 
 def slots_of(result: Result) -> set[Slot]:

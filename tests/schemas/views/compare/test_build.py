@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from controlmill.schemas.images.codecs import decode_image
+from controlmill.schemas.views.compare.folder import picture_ending
 from tests.helpers import command, rows
 from tests.results import write_results
 from tests.schemas.views.compare.conftest import MARKUP, bad, good
@@ -116,12 +117,28 @@ def test_what_cannot_be_compared_is_told_and_nothing_is_written(
     assert (tmp_path / "full" / "mine.txt").read_text() == "kept"
 
 
-def test_bytes_that_are_no_picture_are_not_written(dataset: Path, tmp_path: Path) -> None:
-    from controlmill.schemas.views.compare.folder import picture_ending
+def test_results_without_a_judge_have_pictures_and_no_scores(
+    compared: tuple[Path, Path], dataset: Path, tmp_path: Path
+) -> None:
+    unjudged = write_results(tmp_path / "unjudged", dataset, good, kinds=("none",), is_judged=False)
+    data = page_data(compare(tmp_path / "page", unjudged))
+    assert (data["columns"], [one["name"] for one in data["measures"]]) == ([], ["fid"])
+    assert all(
+        picture and (found, scores, fault) == (None, [], "") for picture, found, scores, _, fault in cells_of(data)
+    )
+    data = page_data(compare(tmp_path / "both", compared[0], unjudged))
+    assert [[cell and cell[2] for cell in cells] for _, _, _, cells in data["slots"][:2]] == [
+        [[0.9, 1 - 0.9], [None, None]],
+        [[0.9, 1 - 0.9], None],  # it has no picture with the row's own prompt
+    ]
 
+
+def cells_of(data: dict[str, Any]) -> list[Any]:
+    return [cell for _, _, _, cells in data["slots"] for cell in cells]
+
+
+def test_bytes_that_are_no_picture_have_no_file(dataset: Path) -> None:
     assert picture_ending(b"<svg onload='x'></svg>") is None
     assert picture_ending(b"") is None
     assert picture_ending(rows(dataset, "canny")[0]["map"]["bytes"]) == "png"
-    results = write_results(tmp_path / "results", dataset, good, kinds=("none",))
-    data = page_data(compare(tmp_path / "page", results))
-    assert len(data["slots"]) == 10
+    assert {picture_ending(row["image"]["bytes"]) for row in rows(dataset, "images")} <= {"png", "jpg", "webp"}

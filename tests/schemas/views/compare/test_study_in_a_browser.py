@@ -44,7 +44,7 @@ def test_a_participant_ranks_pictures_and_saves_the_answers(study: Path) -> None
         assert MARKUP.split()[0] in prompt
         press(browser, letter_of(browser, "good"), Keys.BACKSPACE, letter_of(browser, "bad"))
         assert browser.find_element("css selector", "#choices [aria-pressed=true] em").text in ("best", "worst")
-        browser.refresh()  # what was not gone on from is asked again
+        press(browser, Keys.BACKSPACE)
         for number in range(6):
             method = "bad" if number == 0 else "good"
             assert not browser.find_element("id", "next").is_enabled()
