@@ -123,7 +123,7 @@ def quality_records(
 
 def _value(quality: Quality, name: str, kind: str, pictures: Sequence[Picture], true: OfSource) -> ValueRecord:
     if name in DISTANCES:
-        return _distance(DISTANCES[name], name, kind, pictures, true, quality.of_groups)
+        return set_distance(name, kind, pictures, true, quality.of_groups)
     values = _values(quality, name, pictures, true)
     rows: dict[Place, list[float]] = defaultdict(list)
     for picture, value in zip(pictures, values, strict=True):
@@ -136,10 +136,10 @@ def _value(quality: Quality, name: str, kind: str, pictures: Sequence[Picture], 
 OfSource = Mapping[str, Mapping[Place, np.ndarray]]  # table → row → its features, where it has any
 
 
-def _distance(
-    distance: Distance, name: str, kind: str, pictures: Sequence[Picture], true: OfSource, of_groups: bool
+def set_distance(
+    name: str, kind: str, pictures: Sequence[Picture], true: OfSource, of_groups: bool = False
 ) -> ValueRecord:
-    """A distance between the pictures and those of their rows. It has no interval: a set has one distance."""
+    """A distance between the pictures of a kind of prompt and those of their rows; a set has one, and no interval."""
     (table,) = PICTURE_MEASURES[name].tables
     groups: dict[int, list[np.ndarray]] = defaultdict(list)
     places: dict[int, set[Place]] = defaultdict(set)
@@ -153,10 +153,10 @@ def _distance(
     if not groups or min(map(len, places.values())) < 2:
         return ValueRecord(kind, rows, note="too few pictures")
     values = [
-        distance(np.stack(those), np.stack([true[table][place] for place in sorted(places[group])]))
+        DISTANCES[name](np.stack(those), np.stack([true[table][place] for place in sorted(places[group])]))
         for group, those in groups.items()
     ]
-    dimensions = len(groups[0][0]) if 0 in groups else len(next(iter(groups.values()))[0])
+    dimensions = len(next(iter(groups.values()))[0])
     few = name == "fid" and min(rows, *map(len, groups.values())) <= dimensions
     note = f"of no more pictures than its {dimensions:,} dimensions: much too high, and by chance" if few else ""
     return ValueRecord(kind, rows, float(np.mean(values)), note=note)

@@ -37,6 +37,9 @@ def results_lines(record: ResultsRecord) -> Iterator[str]:
             yield f"{measure.measure}, published: {', '.join(those)}{f'; {note}' if note else ''}"
         if measure.note:
             yield f"{measure.measure}: {measure.note}"
+        for value in measure.values:
+            if value.note:
+                yield f"{measure.measure}, prompt {value.prompt_kind}: {value.note}"
 
 
 def number(value: float | None) -> str:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from controlmill.evaluation.features.aesthetic import AestheticHead
 from controlmill.evaluation.features.clip import CLIP336Pictures, CLIPPictures, CLIPTexts
+from controlmill.evaluation.features.distances import cmmd
 from controlmill.evaluation.features.lpips import LPIPS
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.images.codecs import decode_image
@@ -119,6 +120,30 @@ def test_each_number_is_that_of_an_independent_computation(
     assert values["lpips"] == pytest.approx(np.mean(distances), rel=1e-3)
     value = found["lpips"]["values"][0]
     assert value["low"] <= value["value"] <= value["high"]
+
+
+def test_a_distance_of_groups_is_the_mean_over_the_pictures_of_a_row(
+    evaluated: tuple[Path, Path, list[str]], tmp_path: Path
+) -> None:
+    """Picture j of every row against the rows' pictures; what the pictures are stays as it was."""
+    source, results, words = evaluated
+    copied = Path(shutil.copytree(results, tmp_path / "results"))
+    (tmp_path / "pictures.toml").write_text(PROTOCOL.replace("[sampling]", "fid_of_groups = true\n[sampling]"))
+    given = {str(results): str(copied), words[words.index("--protocol") + 1]: str(tmp_path / "pictures.toml")}
+    ended = command("evaluate", *(given.get(word, word) for word in words))
+    assert ended.returncode == 0, ended.stderr
+    changed = {name for name, digest in digests(copied).items() if digests(results)[name] != digest}
+    assert changed == {"results.json"}
+    images = rows(copied, "images")
+    embeddings = np.array([row["features"] for row in rows(copied, "clip_336")])
+    true = np.array([row["features"] for row in rows(source, "clip_336")])
+    samples = np.array([row["sample"] for row in images])
+    expected = np.mean([cmmd(embeddings[samples == number], true) for number in range(PICTURES)])
+    (found,) = (
+        one for one in json.loads((copied / "results.json").read_text())["measures"] if one["measure"] == "cmmd"
+    )
+    assert found["values"][0]["value"] == pytest.approx(expected, rel=1e-6)
+    assert expected != pytest.approx(cmmd(embeddings, true), rel=1e-3)
 
 
 def place(row: dict[str, Any]) -> tuple[int, int]:
