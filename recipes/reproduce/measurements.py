@@ -213,8 +213,8 @@ def _saturations(pictures: Pictures) -> list[float]:
 def measure_half(subject: Subject) -> Values:
     """Control on the first half of the iterations, on the second, and on all of them."""
     prompts, found = subject.prompts("full"), Values()
-    for name, part in {"first": {"control_end": 0.5}, "second": {"control_start": 0.5}, "all": {}}.items():
-        pictures = subject.sample(prompts, **part)
+    for name, (start, end) in {"first": (0.0, 0.5), "second": (0.5, 1.0), "all": (0.0, 1.0)}.items():
+        pictures = subject.sample(prompts, control_start=start, control_end=end)
         found[f"{name}: agreement"] = value_of(subject.agreement(pictures))
         found[f"{name}: followed"] = value_of(subject.followed(pictures))
     return found
