@@ -16,6 +16,7 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.images.codecs import decode_image, decode_map
 from controlmill.schemas.views.verify import verify
 from tests.helpers import Ended, command, digests, places, rows
+from tests.schemas.views.compare.test_build import page_data
 
 PROTOCOL = """
 title = "short"
@@ -251,3 +252,13 @@ def test_what_does_not_fit_is_told_before_anything_is_sampled(
     assert ended.returncode == 1
     assert said in ended.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_results_can_be_compared_on_a_page(results: Path, tmp_path: Path) -> None:
+    ended = command("compare", str(results), "--out", str(tmp_path / "page"))
+    assert ended.returncode == 0, ended.stderr
+    data = page_data(tmp_path / "page")
+    scores = [row["f1"] for row in rows(results, "scores")]
+    at = [data["measures"][column]["name"] for column in data["columns"]].index("f1")
+    assert [cells[0][2][at] for _, _, _, cells in data["slots"]] == scores
+    assert len(list((tmp_path / "page" / "pictures").rglob("*.png"))) >= 2 * len(scores)

@@ -131,13 +131,10 @@ function save() {
 
 byId("begin").addEventListener("click", () => {
   session.name = byId("name").value.trim();
-  go0();
-});
-function go0() {
   session.at = 0;
   keep();
   show();
-}
+});
 byId("next").addEventListener("click", () => go(1));
 byId("back").addEventListener("click", () => go(-1));
 byId("undo").addEventListener("click", undo);
