@@ -112,8 +112,10 @@ def draw(request: SampleRequest, images: Sequence[np.ndarray], device: str) -> I
     """Sample pictures that follow control images, float32 (3, H, W), one for each ControlNet.
 
     Raises:
-        MillError: something cannot be loaded.
+        MillError: something cannot be loaded; the device's memory ran out.
     """
+    import torch
+
     from controlmill.evaluation.sampling.sampler import load_sampler, start_noise
 
     options, count, (height, width) = request.options, request.options.count, request.shape
@@ -127,7 +129,11 @@ def draw(request: SampleRequest, images: Sequence[np.ndarray], device: str) -> I
         kept = [fitted(options.image, size)] * count, [white_region(options.mask, size)] * count
 
     def sampled(prompts: Sequence[str]) -> list[np.ndarray]:
-        return sampler.sample(prompts, controls, noise, *(kept or ()))
+        try:
+            return sampler.sample(prompts, controls, noise, *(kept or ()))
+        except torch.OutOfMemoryError as error:
+            advice = f"--batch-size {batch // 2}, or " if batch > 1 else ""
+            raise MillError(f"{device} has too little memory: {advice}--precision bf16, or a smaller --size") from error
 
     texts = {"none": "", "default": DEFAULT_PROMPT, "user": options.prompt}
     for kind in options.kinds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,14 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from controlmill.__main__ import app
+from controlmill.annotators.base import Network
 from controlmill.bases.controlnet_file import to_original
+from controlmill.evaluation.sampling.prompts import DEFAULT_PROMPT
+from controlmill.evaluation.sampling.sampler import Sampler
 from controlmill.evaluation.sampling.settings import SamplingSettings
 from controlmill.schemas.errors import MillError
 from controlmill.training.options import SampleOptions
-from controlmill.training.sample import make_request
+from controlmill.training.sample import draw, draw_maps, make_request
 
 Sample = Callable[..., np.ndarray]
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -90,6 +93,43 @@ def test_settings_are_what_is_sampled_with(strong: Path, photo: Path) -> None:
     settings = make_request(str(strong), asked).settings
     assert settings == SamplingSettings("unipc", 2, 3.0, "resolution", 0.1, 0.5, 0.5, "ugly", "best", 3)
     assert [settings.whole(prompt) for prompt in ("a house", "")] == ["a house, best", ""]
+
+
+class Captions(Network):
+    """Says how bright a picture is."""
+
+    def __init__(self) -> None: ...
+
+    def preprocess(self, image: np.ndarray) -> np.ndarray:
+        return image
+
+    def forward(self, batch: Sequence[np.ndarray]) -> list[str]:
+        return [f"picture {int(image.sum())}" for image in batch]
+
+
+def test_an_automatic_prompt_is_said_of_the_default_prompts_picture(
+    strong: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controlmill.training.sample.find_weights", lambda *_: [])
+    monkeypatch.setattr("controlmill.training.sample.load_network", lambda *_: Captions())
+    asked = options(image=photo, prompts="default,auto", count=2, steps=1, added_prompt="best")
+    request = make_request(str(strong), asked)
+    found = list(draw(request, [image for image, _ in draw_maps(request, "cpu")], "cpu"))
+    assert [(one.kind, one.number) for one in found] == [("default", 0), ("default", 1), ("auto", 0), ("auto", 1)]
+    plain = make_request(str(strong), options(image=photo, prompts="default", count=2, steps=1, added_prompt="best"))
+    first = list(draw(plain, [image for image, _ in draw_maps(plain, "cpu")], "cpu"))
+    assert {one.prompt for one in first} == {f"{DEFAULT_PROMPT}, best"}
+    assert [one.prompt for one in found[2:]] == [f"picture {int(one.picture.sum())}, best" for one in first]
+
+
+def test_memory_that_runs_out_names_a_smaller_batch(strong: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Sampler, "sample", full)
+    request = make_request(str(strong), options(image=photo, count=4))
+    with pytest.raises(MillError, match="too little memory: --batch-size 2, or --precision bf16"):
+        list(draw(request, [image for image, _ in draw_maps(request, "cpu")], "cpu"))
 
 
 def test_two_halves_of_a_controlnet_are_one(sample: Sample, strong: Path) -> None:
