@@ -48,7 +48,9 @@ EXTRAS = {
         "daft>=0.5",
         "duckdb>=1.2",
         "hypothesis>=6.120",
+        "clean-fid>=0.1.35",
         "flask-cors>=5",  # moto as a server
+        "kornia==0.7.2",  # ControlNet++'s edges; later versions differ in single pixels
         "moto[s3]>=5.1",
         "mypy>=1.15",
         "pytest>=8.3",
@@ -57,6 +59,8 @@ EXTRAS = {
         "ruff>=0.11",
         "polars>=1.20",
         "psutil>=6",
+        "pycocotools>=2.0.8",
+        "pytorch-fid>=0.3",
         "torchmetrics>=1.6",
     ],
 }
