@@ -36,6 +36,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.loader
 	$(BIN)/python -m benchmarks.trainer
 	$(BIN)/python -m benchmarks.export
+	$(BIN)/python -m benchmarks.sampling
 
 # make gpu PART=annotators|training|jobs: at most 8 minutes each; results in gpu/, of all parts together in gpu/gpu.md.
 gpu:

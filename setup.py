@@ -45,22 +45,23 @@ EXTRAS = {
     "bench": ["webdataset>=1.0"],
     "dev": [
         "build>=1.2",
+        "clean-fid>=0.1.35",
         "daft>=0.5",
         "duckdb>=1.2",
-        "hypothesis>=6.120",
-        "clean-fid>=0.1.35",
         "flask-cors>=5",  # moto as a server
+        "hypothesis>=6.120",
         "kornia==0.7.2",  # ControlNet++'s edges; later versions differ in single pixels
         "moto[s3]>=5.1",
         "mypy>=1.15",
-        "pytest>=8.3",
-        "pytest-timeout>=2.3",
-        "pytest-xdist>=3.6",
-        "ruff>=0.11",
         "polars>=1.20",
         "psutil>=6",
         "pycocotools>=2.0.8",
+        "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
+        "pytest>=8.3",
         "pytorch-fid>=0.3",
+        "ruff>=0.11",
+        "selenium>=4.20",  # the page of compare, in Chromium
         "torchmetrics>=1.6",
     ],
 }
