@@ -81,7 +81,6 @@ def evaluate(places: Places, options: EvaluateOptions, job: JobOptions) -> None:
     started = time.monotonic()
     controlnet, dataset, results = named_places(places, options)
     with job.resources() as resources:
-        from controlmill.pipelines.evaluation import check_results
         from controlmill.pipelines.evaluation import evaluate as evaluate_all
         from controlmill.schemas.views.results_table import results_lines, results_table, self_test_line
 
@@ -90,7 +89,6 @@ def evaluate(places: Places, options: EvaluateOptions, job: JobOptions) -> None:
         request = make_request(controlnet, dataset, results, options)
         for line in request.messages():
             output.say(line)
-        check_results(request.asked, request.maker, results)
         record = evaluate_all(request.asked, request.maker, results, resources)
     output.show(results_table(record))
     for line in results_lines(record):

@@ -100,11 +100,11 @@ def evaluate(asked: Evaluation, maker: Maker, address: str, resources: Resources
         MillError: what is there was made for other rows, by another method or with other settings; pictures that are
             given do not fit; see also :func:`console.run_stage`.
     """
+    stage = maker.stage(asked.source, asked.samples())
+    results = _listed(asked, maker, stage, address)
     described = asked.quality.features_of_source(asked.source)
     if described:
         _make(asked.source.storage.address, described, resources)
-    stage = maker.stage(asked.source, asked.samples())
-    results = _listed(asked, maker, stage, address)
     set_lost_aside(results, stage, range(results.shards))
     listed = results.whole_index(SOURCES)
     assert listed is not None
@@ -148,7 +148,7 @@ def _judge_and_score(asked: Evaluation, judge: Judge, address: str, resources: R
     return judged
 
 
-def check_results(asked: Evaluation, maker: Maker, address: str) -> Iterable[Source]:
+def _check_results(asked: Evaluation, maker: Maker, address: str) -> Iterable[Source]:
     """The listing of the results, made before anything is changed; nothing where one is there already.
 
     Raises:
@@ -184,7 +184,7 @@ def _refuse(address: str, changed: Sequence[str]) -> None:
 
 def _listed(asked: Evaluation, maker: Maker, stage: ListedStage, address: str) -> Dataset:
     """The dataset of the results, with its listing."""
-    sources = check_results(asked, maker, address)
+    sources = _check_results(asked, maker, address)
     if not open_storage(address).exists("dataset.json"):
         Dataset.create(address, results_config(asked.source).record())
     dataset = mended(address)
