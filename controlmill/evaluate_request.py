@@ -37,7 +37,7 @@ from controlmill.schemas.provenance import AnnotatorRecord
 from controlmill.schemas.snapshot import Snapshot
 from controlmill.schemas.tables import IMAGES
 from controlmill.training.data.selection import Filter, check_tables, segments_named, select
-from controlmill.training.run.controlnets import find_controlnet, published_name
+from controlmill.training.run.controlnets import base_of, find_controlnet, published_name
 from controlmill.training.run.record import RunRecord
 
 if TYPE_CHECKING:
@@ -104,10 +104,8 @@ def make_request(controlnet: str, address: str, results: str, options: EvaluateO
     asked = Evaluation(rows, table, truth, layout, protocol.name, judge, measures, quality, published)
     if options.pictures:
         return EvaluateRequest(asked, GivenPictures(options.pictures.name, str(options.pictures)), None, captions)
-    base = options.base or (record.config.base if record else test.base if test else "")
-    if not base:
-        raise MillError(f"--base: say which base model {controlnet} was trained for")
     assert used is not None
+    base = base_of(options.base or (test.base if test and not record else ""), controlnet, (used,), (record,))
     facts = read_facts(base)
     facts.check_sizes(shapes)
     facts.check_controlnet(used.address, controlnet, used.connection)

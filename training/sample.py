@@ -22,7 +22,7 @@ from controlmill.evaluation.sampling.used import UsedControlNet
 from controlmill.evaluation.user_pictures import fitted, nearest_shape, picture_size, shape_of, white_region
 from controlmill.schemas.errors import MillError
 
-from .run.controlnets import find_controlnet
+from .run.controlnets import base_of, find_controlnet
 from .run.record import RunRecord
 from .sample_maps import MapSource, Variants
 
@@ -79,7 +79,7 @@ def make_request(address: str, options: SampleOptions) -> SampleRequest:
     found = [find_controlnet(address)]
     found += [find_controlnet(*added) for added in zip(options.add, options.weights_of_added, strict=True)]
     used, records = tuple(one for one, _ in found), [record for _, record in found]
-    base = _base(address, options, used, records)
+    base = base_of(options.base or "", address, used, records)
     facts = read_facts(base)
     for one, name in zip(used, (address, *options.add), strict=True):
         facts.check_controlnet(one.address, name, one.connection)
@@ -176,27 +176,6 @@ def _given(options: SampleOptions) -> list[tuple[Path | None, Path | None]]:
         else:
             given.append((Path(options.add_image[i]) if options.add_image else options.image, None))
     return given
-
-
-def _base(
-    address: str, options: SampleOptions, used: Sequence[UsedControlNet], records: Sequence[RunRecord | None]
-) -> str:
-    """The base's name.
-
-    Raises:
-        MillError: it is not known; another one is asked for than a ControlNet was trained together with.
-    """
-    known = next((record.config.base for record in records if record), "")
-    base = options.base or known
-    if not base:
-        raise MillError(f"--base: say which base model {address} was trained for")
-    for i, (one, record) in enumerate(zip(used, records, strict=True)):
-        if one.unet and record and (i or base != record.config.base):
-            raise MillError(
-                f"{one.name} was trained together with its base (--unlock {record.config.unlock}): it cannot be added "
-                "to another, nor moved to another --base"
-            )
-    return base
 
 
 def _shape(options: SampleOptions, facts: Facts, record: RunRecord | None) -> tuple[int, int]:

@@ -254,6 +254,18 @@ def test_what_does_not_fit_is_told_before_anything_is_sampled(
     assert not (tmp_path / "new").exists()
 
 
+def test_a_run_that_trained_its_base_is_not_evaluated_with_another(
+    trained_once: Path, scenes_folder: Path, small_base: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(trained_once, tmp_path / "run", symlinks=True))
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "config": {**record["config"], "unlock": "decoder"}}))
+    other = shutil.copytree(small_base, tmp_path / "other")
+    ended = command("evaluate", str(run), str(scenes_folder), str(tmp_path / "new"), "--base", str(other))
+    assert ended.returncode == 1
+    assert "trained together with its base (--unlock decoder)" in ended.stderr
+
+
 def test_results_can_be_compared_on_a_page(results: Path, tmp_path: Path) -> None:
     ended = command("compare", str(results), "--out", str(tmp_path / "page"))
     assert ended.returncode == 0, ended.stderr

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from controlmill.evaluation.sampling.used import UsedControlNet
+from controlmill.schemas.errors import MillError
 
 from .record import RunRecord, read_run
 from .saved import controlnet_folder, steps_saved
@@ -32,3 +34,29 @@ def published_name(address: str) -> str:
     """What a ControlNet is called where it may be published: a folder's last name, or its name on the hub."""
     path = Path(address).expanduser()
     return path.resolve().name if path.exists() else address
+
+
+def base_of(
+    asked: str, address: str, controlnets: Sequence[UsedControlNet], records: Sequence[RunRecord | None]
+) -> str:
+    """The name of the base that ControlNets are used with.
+
+    Args:
+        asked: by ``--base``; empty: that of the first run.
+        address: of the first ControlNet.
+        controlnets: the first one, and those that are added to it.
+        records: each one's; None where it is no run.
+
+    Raises:
+        MillError: it is not known; another one is asked for than a ControlNet was trained together with.
+    """
+    base = asked or next((record.config.base for record in records if record), "")
+    if not base:
+        raise MillError(f"--base: say which base model {address} was trained for")
+    for i, (one, record) in enumerate(zip(controlnets, records, strict=True)):
+        if one.unet and record and (i or base != record.config.base):
+            raise MillError(
+                f"{one.name} was trained together with its base (--unlock {record.config.unlock}): it cannot be added "
+                "to another, nor moved to another --base"
+            )
+    return base
