@@ -7,9 +7,7 @@ import os
 import shutil
 import stat
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -88,16 +86,11 @@ class LocalStorage(Storage):
     # writing
 
     @override
-    @contextmanager
-    def scratch(self, run: str) -> Iterator[Path]:
-        folder = Path(self.path(f"_run/{run}/scratch"))
+    def scratch_folder(self, run: str) -> Path:
         self.require()
+        folder = Path(self.path(f"_run/{run}/scratch"))
         _make_folder(folder)
-        path = folder / f"controlmill-{uuid.uuid4().hex}"
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
+        return folder
 
     @override
     def commit(self, scratch: Path, name: str) -> bool:

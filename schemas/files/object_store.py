@@ -8,9 +8,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -85,13 +83,8 @@ class ObjectStore(Storage):
     # writing
 
     @override
-    @contextmanager
-    def scratch(self, run: str) -> Iterator[Path]:
-        path = Path(tempfile.gettempdir()) / f"controlmill-{uuid.uuid4().hex}"
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
+    def scratch_folder(self, run: str) -> Path:
+        return Path(tempfile.gettempdir())
 
     @override
     def commit(self, scratch: Path, name: str) -> bool:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, TypeVar
 
@@ -97,11 +99,24 @@ class Storage(ABC):
 
     # writing
 
-    @abstractmethod
-    def scratch(self, run: str) -> AbstractContextManager[Path]:
+    @contextmanager
+    def scratch(self, run: str) -> Iterator[Path]:
         """A new local file path to write a data file to, on the disk of the dataset where that is local.
 
         The file is removed in the end, whether it was committed or not.
+        """
+        path = self.scratch_folder(run) / f"controlmill-{uuid.uuid4().hex}"
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    @abstractmethod
+    def scratch_folder(self, run: str) -> Path:
+        """A local folder for files that a run writes before they are committed.
+
+        Raises:
+            Gone: the dataset was removed.
         """
 
     @abstractmethod
