@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 BATCH = 8
 T = TypeVar("T")
@@ -29,4 +30,6 @@ def filled(rows: Sequence[T], size: int) -> list[T]:
 
 def stacked(rows: Sequence[np.ndarray], size: int) -> np.ndarray:
     """(size, …) of a part, filled up."""
+    import numpy as np
+
     return np.stack(filled(rows, size))

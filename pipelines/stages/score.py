@@ -62,9 +62,10 @@ class ScoreStep(RowStep):
         return {SCORES: {name: number(value) for name, value in scores.items()}}
 
     def _side(self, stored: Mapping[str, Any], side: str, row: Mapping[str, Any]) -> dict[str, Any]:
-        if stored.get("reason") or stored["map"] is None:
+        reason = stored.get("reason")
+        if reason or stored["map"] is None:
             who = "the judge has no map" if side == "found" else "the row has no true map"
-            raise Refused(stored.get("reason") or "missing", f"{who}: {stored.get('error') or 'none is stored'}")
+            raise Refused(reason or "missing", f"{who}: {stored.get('error') or 'none is stored'}")
         array = decode_map(self.kind, stored["map"]["bytes"] or b"", (row["height"], row["width"]))
         return {**stored, "map": array}
 

@@ -144,7 +144,7 @@ def segformer(folder: Path) -> None:
     model.save_pretrained(folder / "segformer-b0-finetuned-ade-512-512")
 
 
-def oneformer(folder: Path) -> None:
+def oneformer(folder: Path, name: str = "oneformer_ade20k_swin_tiny") -> None:
     from transformers import OneFormerConfig, OneFormerForUniversalSegmentation, SwinConfig
 
     swin = SwinConfig(depths=[1, 1, 1, 1], out_features=[f"stage{i}" for i in range(1, 5)])
@@ -162,7 +162,7 @@ def oneformer(folder: Path) -> None:
     for layer in decoder.mask_embed.modules():
         if isinstance(layer, torch.nn.Linear):
             layer.weight.data *= 10
-    save(model, folder / "oneformer_ade20k_swin_tiny")
+    save(model, folder / name)
 
 
 def mask2former(folder: Path) -> None:
@@ -225,6 +225,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "upernet-convnext-small": upernet,
     "segformer-b0-finetuned-ade-512-512": segformer,
     "oneformer_ade20k_swin_tiny": oneformer,
+    "oneformer_ade20k_swin_large": lambda folder: oneformer(folder, "oneformer_ade20k_swin_large"),
     "mask2former-swin-large-ade-semantic": mask2former,
     "dpt-large": dpt_large,
     "blip-image-captioning-base": blip,

@@ -105,7 +105,7 @@ def test_which_family_a_base_is_of_is_told_by_its_parts(second_base: Path, small
 
 
 def test_who_uses_a_base_knows_its_protocol_alone() -> None:
-    known = {"base", "configuration", "pixels", "registry"}
+    known = {"base", "configuration", "controlnet_file", "pixels", "registry", "sampling"}
     for room in ("evaluation", "pipelines", "training"):
         for path in (ROOT / room).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -50,7 +50,7 @@ BAD_USE = [
     ("train DATASET NEW --condition canny --base /no/such --estimate", "no such file or folder"),
     ("train DATASET DATASET --condition canny", "is not empty and not a run"),
     ("train DATASET EMPTY --condition canny --resume", "is not a run"),
-    ("sample EMPTY", "is not a run"),
+    ("sample EMPTY", "give --image, a photo to annotate, or --control, a finished map"),
     ("export-weights /no/such", "no such folder"),
     ("export-weights DATASET --dtype int8", "--dtype int8: must be one of fp32, fp16, bf16"),
     ("inspect EMPTY", "is not a dataset"),
