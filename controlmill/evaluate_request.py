@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,6 @@ from controlmill.annotators.catalogue import Choice, check_licences, parse_condi
 from controlmill.annotators.plan import ForwardGroup, find_weights
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.torch_device import resolve_device
-from controlmill.bases.configuration import location
 from controlmill.bases.registry import read_facts
 from controlmill.evaluation.protocols.comparison import deviations, published_beside
 from controlmill.evaluation.protocols.protocol import Protocol, fitting, read_protocol
@@ -31,6 +29,7 @@ from controlmill.pipelines.stages.sample import AUTO, Captioner
 from controlmill.schemas.conditions import CONDITIONS, Condition
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.documents import made_of, plain
 from controlmill.schemas.fingerprint import fingerprint
 from controlmill.schemas.provenance import AnnotatorRecord
@@ -110,7 +109,7 @@ def make_request(controlnet: str, address: str, results: str, options: EvaluateO
     facts.check_sizes(shapes)
     facts.check_controlnet(used.address, controlnet, used.connection)
     place = Placement(device, options.precision, options.batch_size or _begun_with(results) or BATCH)
-    sampling = Sampling(base, _published_name(location(base), base), (used,), protocol.sampling, place)
+    sampling = Sampling(base, published_name(base), (used,), protocol.sampling, place)
     sampling.check()
     captioner = _captioner(options, device) if AUTO in layout.prompts else None
     texts: dict[str, str | None] = {"none": "", "default": DEFAULT_PROMPT, AUTO: None}
@@ -236,10 +235,6 @@ def _has_segments(source: Snapshot, record: RunRecord) -> bool:
     return int(last) < len(source.config.segments)
 
 
-def _published_name(where: str, base: str) -> str:
-    return Path(where).name if Path(where).exists() and base != "tiny" else base
-
-
 def _captioner(options: EvaluateOptions, device: str) -> Captioner:
     choice = parse_condition("caption")
     folder = str(options.weights) if options.weights else None
@@ -249,8 +244,6 @@ def _captioner(options: EvaluateOptions, device: str) -> Captioner:
 
 def _begun_with(results: str) -> int:
     """The batch that results were begun with, or 0."""
-    from controlmill.schemas.files.addresses import open_storage
-
     if not open_storage(results).exists("dataset.json"):
         return 0
     dataset = Dataset.open(results)

@@ -14,11 +14,11 @@ from controlmill.bases.configuration import weights_digests
 from controlmill.bases.registry import read_facts
 from controlmill.evaluation.sampling.settings import SamplingSettings
 from controlmill.evaluation.sampling.used import UsedControlNet
-from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.errors import MillError
 from controlmill.schemas.fingerprint import fingerprint, package_versions
 from controlmill.schemas.views.lookup import Place
 
-from ..engine.rows import JobFault, is_out_of_memory
+from ..engine.loading import loading
 from ..engine.worker import this_worker
 
 VERSION = 1
@@ -71,13 +71,8 @@ class Sampling:
             JobFault: it cannot be loaded.
         """
         worker = this_worker()
-        try:
+        with loading("what samples the pictures"):
             return worker.once(("sampling", self), lambda: self._load(worker.prepare(self.place)))
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            text = str(error) if isinstance(error, MillError) else error_text(error)
-            raise JobFault(f"what samples the pictures cannot be loaded: {text}") from error
 
     def sample(
         self, prompts: Sequence[str], controls: np.ndarray, places: Sequence[Place], samples: Sequence[int]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +15,14 @@ from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.weights import Found
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.errors import MillError, error_text
 from controlmill.schemas.files.shardfile import read_rows
 from controlmill.schemas.fingerprint import row_seed
 from controlmill.schemas.images.codecs import decode_image, encode_map
 from controlmill.schemas.maps.user_maps import coverage
 from controlmill.schemas.tables import IMAGES, condition_schema
 
-from ..engine.rows import BatchStep, JobFault, RowStep, failure_of, is_out_of_memory
+from ..engine.loading import loading
+from ..engine.rows import BatchStep, RowStep, failure_of
 from ..engine.run_folder import Run
 from ..engine.stage import GroupTask, Output, Stage
 from ..engine.worker import this_worker
@@ -102,7 +101,7 @@ class AnnotateBatches(BatchStep):
         Raises:
             JobFault: it cannot be loaded, or compiled.
         """
-        with _loading(self.group):
+        with loading(_named(self.group)):
             network = self.network()
             if shape:
                 this_worker().once(("compiled", network, shape), lambda: self._forward_black(network, shape))
@@ -113,17 +112,8 @@ class AnnotateBatches(BatchStep):
             network.forward([black] * self.batch_size)
 
 
-@contextmanager
-def _loading(group: ForwardGroup) -> Iterator[None]:
-    """What goes wrong with a network is no fault of a row."""
-    try:
-        yield
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        names = ", ".join(choice.table for choice in group.choices)
-        text = str(error) if isinstance(error, MillError) else error_text(error)
-        raise JobFault(f"the network of {names} cannot be loaded: {text}") from error
+def _named(group: ForwardGroup) -> str:
+    return f"the network of {', '.join(choice.table for choice in group.choices)}"
 
 
 def decoded(row: Mapping[str, Any]) -> np.ndarray:
@@ -200,7 +190,7 @@ class Annotate(Stage):
             if here:
                 AnnotateBatches(group, self.weights, self.place(group)).prepare()
             else:
-                with _loading(group):
+                with loading(_named(group)):
                     load_network(network, self.weights, Placement())
 
     def outputs(self) -> dict[str, Output]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +14,14 @@ from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.weights import Found
 from controlmill.evaluation.features.catalogue import network_of
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.errors import MillError, Refused, error_text
+from controlmill.schemas.errors import Refused
 from controlmill.schemas.fingerprint import package_versions
 from controlmill.schemas.images.codecs import decode_image
 from controlmill.schemas.results import OF_ROW, OF_SHARD, PROMPT_KIND
 from controlmill.schemas.tables import CLIP_TEXT, LPIPS, TABLES
 
-from ..engine.rows import BatchStep, JobFault, is_out_of_memory
+from ..engine.loading import loading
+from ..engine.rows import BatchStep
 from ..engine.run_folder import Run
 from ..engine.stage import GroupTask, Output, Stage
 from ..engine.worker import this_worker
@@ -143,18 +143,6 @@ def sides(row: Mapping[str, Any]) -> tuple[int, int]:
     return row["height"], row["width"]
 
 
-@contextmanager
-def _loading(table: str) -> Iterator[None]:
-    """What goes wrong with a network is no fault of a row."""
-    try:
-        yield
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        text = str(error) if isinstance(error, MillError) else error_text(error)
-        raise JobFault(f"the network of {table} cannot be loaded: {text}") from error
-
-
 @dataclass(frozen=True)
 class Features(Stage):
     """The stage.
@@ -195,7 +183,7 @@ class Features(Stage):
     def load(self, tables: Iterable[str], here: bool) -> None:
         """The networks of some tables; elsewhere than where they work, on the CPU."""
         for table in self.tables.keys() & set(tables):
-            with _loading(table):
+            with loading(f"the network of {table}"):
                 if here:
                     self._step(table).network()
                 else:
@@ -206,7 +194,7 @@ class Features(Stage):
         for table in self.tables:
             if table in missing:
                 step = self._step(table)
-                with _loading(table):
+                with loading(f"the network of {table}"):
                     step.network()
                 task = dataset, run, shard, {table: missing[table]}, step
                 if table == CLIP_TEXT:

@@ -66,8 +66,6 @@ def test_kornia_canny_is_convolutions_and_spreading_edges(photos_of_size: Photos
 
 def test_kornia_canny_is_that_of_kornia(photos_of_size: Photos) -> None:
     kornia = pytest.importorskip("kornia")
-    if not kornia.__version__.startswith("0.7."):
-        pytest.skip("kornia 0.9 has another rule for equal neighbours")
     torch = pytest.importorskip("torch")
     for image in photos_of_size(256):
         tensor = torch.from_numpy(image).permute(2, 0, 1)[None] / 255.0
