@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from controlmill.annotators.options import AutoDtype, device_option, license_option, weights_option
+from controlmill.schemas.errors import MillError
 from controlmill.schemas.images.formats import Fit
 from controlmill.schemas.terminal.options import Range, flag_of, option
 
 from .corpora.download_options import DownloadOptions
+from .engine.cluster_address import POSSIBLE, parse_cluster
 
 if TYPE_CHECKING:
     from .engine.process import Resources
@@ -144,9 +146,19 @@ class JobOptions:
     threads: int = option(0, "Threads per worker for decoding and encoding; 0: cores / workers.")
     runner: str = option("FnApiRunner", "Beam runner, e.g. PortableRunner, FlinkRunner or DataflowRunner.")
     beam_option: tuple[str, ...] = option((), "An option of the Beam runner, e.g. job_endpoint=HOST:PORT. Repeatable.")
+    cluster: str = option("", f"Run on a cluster: {POSSIBLE}.", shown="this machine")
 
     def conflicts(self) -> Iterable[str]:
-        """Runners that do not go with workers, or do not work at all."""
+        """Runners that do not go with workers or a cluster, or do not work at all."""
+        if self.cluster:
+            try:
+                parse_cluster(self.cluster)
+            except MillError as error:
+                yield f"--cluster {error}"
+            if self.workers:
+                yield "--workers is for this machine; a --cluster has workers of its own"
+            if self.runner != "FnApiRunner":
+                yield f"--cluster and --runner {self.runner} both say what runs the job: give one of them"
         if self.workers and self.runner != "FnApiRunner":
             yield f"--workers is for this machine; --runner {self.runner} sets the parallelism by its own --beam-option"
         if self.runner == "DirectRunner":
@@ -157,7 +169,8 @@ class JobOptions:
         from .engine.messages import Engine
         from .engine.process import Resources
 
-        return Resources(Engine(self.runner, self.workers, self.beam_option), self.threads)
+        cluster = parse_cluster(self.cluster) if self.cluster else None
+        return Resources(Engine(self.runner, self.workers, self.beam_option, cluster), self.threads)
 
 
 @dataclass(frozen=True)

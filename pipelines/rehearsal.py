@@ -59,9 +59,7 @@ def rehearse(
                 for name, place in stage.places.items()
             ]
     lines += [f"to be fetched: {file.name}, {source_of(file)}" for file in missing]
-    engine = resources.process.engine
-    where = f"{engine.workers} processes of this machine" if engine.workers else engine.runner
-    return [*lines, f"by {where}, {resources.codec_threads()} codec threads each"]
+    return [*lines, f"by {resources.process.engine.title}, {resources.codec_threads()} codec threads each"]
 
 
 def _is_cut(dataset: Dataset) -> bool:

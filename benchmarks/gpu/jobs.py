@@ -25,10 +25,11 @@ from controlmill.annotators.catalogue import Choice, parse_conditions
 from controlmill.annotators.plan import find_weights
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import batching, ingestion, planning
+from controlmill.pipelines.engine.engines import open_engine
+from controlmill.pipelines.engine.graphs import Graphs
 from controlmill.pipelines.engine.messages import Engine
 from controlmill.pipelines.engine.process import Resources
 from controlmill.pipelines.engine.run_folder import Run
-from controlmill.pipelines.engine.runners import Graphs, open_engine
 from controlmill.pipelines.engine.shards import Job, run_shard
 from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas.dataset import Dataset

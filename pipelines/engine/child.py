@@ -26,8 +26,8 @@ from .messages import DONE, ENGINE_FAILED, NOT_LOADED, Loading
 from .rows import JobFault
 
 if TYPE_CHECKING:
+    from .graphs import Graphs
     from .messages import Engine
-    from .runners import Graphs
 
 
 def _take_messages(messages: queue.Queue[Any]) -> None:
@@ -73,7 +73,7 @@ def _open(engine: Engine) -> Graphs | Exception:
     """An engine, or why there is none: each job is answered with that."""
     try:
         with uncollected():
-            from .runners import open_engine
+            from .engines import open_engine
 
             return open_engine(engine)
     except Exception as error:

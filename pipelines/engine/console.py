@@ -145,7 +145,7 @@ def _supervise(job: Job, run: Run, todo: list[int], process: JobProcess, progres
         if status == 0:
             return
         if status == ENGINE_FAILED:
-            raise MillError(f"{process.engine.runner} failed{process.cause()}:\n{process.last_lines()}\n{GO_ON}")
+            raise MillError(f"{process.engine.title} failed{process.cause()}:\n{process.last_lines()}\n{GO_ON}")
         deaths = 1 if progress.files > before else deaths + 1
         if deaths >= MAX_DEATHS:
             raise MillError(

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cluster_address import ClusterAddress
+
 if TYPE_CHECKING:
     from .stage import Stage
 
@@ -16,15 +18,52 @@ NOT_LOADED = 4  # a network cannot be loaded
 
 
 @dataclass(frozen=True)
+class Waits:
+    """Seconds after which a part of a cluster that does not answer is taken to be gone.
+
+    ``reach`` is for a connection, ``first_shard`` until a worker has begun a shard, ``silence`` for nothing that moves.
+    """
+
+    reach: float = 3.0
+    first_shard: float = 30.0
+    silence: float = 60.0
+
+
+@dataclass(frozen=True)
 class Engine:
-    """Which Beam runner, with how many processes of this machine (0: one, without a cluster), and Beam's own options.
+    """What runs Beam graphs: a runner with Beam's own options, processes of this machine, or a cluster by its address.
 
     The embedded runner is asked for by its own name: "DirectRunner" may try to download another one, and hang.
+
+    Args:
+        runner: Beam's name of the runner.
+        workers: processes of this machine; 0: one, without a Dask cluster.
+        options: Beam's options.
+        cluster: a cluster that is there already.
+        page: where the state of a Spark master is read, if that is not the usual place.
+        job_server_jar: Beam's job server for a cluster that needs one, if it is not in the usual place.
+        waits: how long a part of a cluster may be silent.
     """
 
     runner: str = EMBEDDED
     workers: int = 0
     options: tuple[str, ...] = ()
+    cluster: ClusterAddress | None = None
+    page: str = ""
+    job_server_jar: str = ""
+    waits: Waits = Waits()
+
+    @property
+    def here(self) -> bool:
+        """Whether the job's process does all the work itself."""
+        return self.runner == EMBEDDED and not self.workers and self.cluster is None
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        if self.cluster:
+            return f"the cluster at {self.cluster}"
+        return f"{self.workers} processes of this machine" if self.workers else self.runner
 
 
 @dataclass(frozen=True)

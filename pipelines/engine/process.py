@@ -30,7 +30,7 @@ from controlmill.schemas.machine import (
 )
 from controlmill.schemas.terminal.console import output
 
-from .messages import EMBEDDED, NOT_LOADED, Engine, Loading
+from .messages import NOT_LOADED, Engine, Loading
 
 if TYPE_CHECKING:
     from .progress import Progress
@@ -90,8 +90,7 @@ class JobProcess:
         output.say(f"loading the networks of {', '.join(tables)}")
         self.start()
         assert self.folder
-        here = self.engine.runner == EMBEDDED and not self.engine.workers
-        loading = Loading(stage, tuple(tables), here, self.folder / "not-loaded")
+        loading = Loading(stage, tuple(tables), self.engine.here, self.folder / "not-loaded")
         status = self._ask(loading, [], lambda: None)
         if status == NOT_LOADED:
             raise MillError(loading.answer.read_text("utf-8"))
@@ -204,8 +203,9 @@ class Resources:
         return self._threads or max(1, (os.cpu_count() or 1) // max(1, self.process.engine.workers))
 
     def in_flight(self, stage: Stage) -> int:
-        """Shards of a stage that each worker has in flight; on a runner with options of its own, those decide."""
-        return shards_in_flight(stage.devices(), stage.waits) if self.process.engine.runner == EMBEDDED else 1
+        """Shards of a stage that each worker has in flight; on an engine with settings of its own, those decide."""
+        engine = self.process.engine
+        return shards_in_flight(stage.devices(), stage.waits) if engine.here or engine.workers else 1
 
     def __enter__(self) -> Resources:
         return self

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from controlmill.__main__ import app
 from controlmill.pipelines.corpora.download_options import DownloadOptions
+from controlmill.pipelines.engine.cluster_address import ClusterAddress
 from controlmill.pipelines.options import IngestOptions, JobOptions, tables_to_redo
 from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas.errors import MillError
@@ -39,6 +40,19 @@ def test_options_that_are_not_given_are_the_defaults_of_the_jobs() -> None:
     ) == IngestConfig(limits=Limits(500_000, 1024 * 1024, 8), white=4095)
     engine = JobOptions(beam_option=("a=1", "b=2")).resources().process.engine
     assert (engine.runner, engine.workers, engine.options) == ("FnApiRunner", 0, ("a=1", "b=2"))
+
+
+def test_a_cluster_goes_with_no_other_engine(photos: Path, tmp_path: Path) -> None:
+    words = "--cluster flink:8081:1 --workers 2 --runner PortableRunner"
+    done = CliRunner().invoke(app, ["build", str(photos), str(tmp_path / "dataset"), *words.split()])
+    assert isinstance(done.exception, MillError)
+    assert [fault for fault in str(done.exception).split("\n  ") if "cluster" in fault] == [
+        "--cluster 'flink:8081:1' is not the address of a cluster: write HOST:8786 (Dask), tls://HOST:8786, "
+        "flink://HOST:8081 or spark://HOST:7077; an IPv6 address in [brackets]",
+        "--workers is for this machine; a --cluster has workers of its own",
+        "--cluster and --runner PortableRunner both say what runs the job: give one of them",
+    ]
+    assert JobOptions(cluster="a:1").resources().process.engine.cluster == ClusterAddress("dask", "a", 1)
 
 
 def test_a_condition_stands_for_its_table() -> None:

@@ -1,0 +1,102 @@
+"""Dask: processes of this machine that a job starts and ends, or a cluster that is there already, by its address."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from .graphs import Graphs, start_graph
+from .imports import import_beam
+from .messages import Engine
+from .shards import Job
+
+DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
+DASK_SETTINGS = {
+    "distributed.scheduler.allowed-failures": 100,  # a shard that kills its worker is sorted out by its attempts
+    "distributed.comm.timeouts.connect": "60s",
+    "distributed.worker.profile.enabled": False,  # a stack sample every 10 ms
+    "distributed.worker.preload": [__name__],
+    # dask's own setting hands memory back to the system at once: codecs then take twice the time
+    "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1},
+}
+
+
+class DaskWorkers(Graphs):
+    """Processes of this machine, as a Dask cluster; they start at once and get ready while the console works."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self._opened = ExitStack()
+        self._start(threads=1)
+        threading.Thread(target=import_beam, daemon=True).start()  # as the workers do meanwhile
+
+    def _start(self, threads: int) -> None:
+        self._opened.close()
+        self._address = self._opened.enter_context(_local_cluster(self.engine.workers, threads))
+        self._threads = threads
+
+    def run(self, job: Job, shards: Sequence[int]) -> None:
+        """Run the graph on the workers. Another number of shards in flight needs other workers: they keep their
+        threads for life.
+        """
+        if job.in_flight != self._threads:
+            self._start(job.in_flight)
+        _run_on(self._address, job, shards, self.engine.options)
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+
+class DaskCluster(Graphs):
+    """A Dask cluster that is there already (`controlmill cluster up`, or one of the user's own), by its address."""
+
+    def run(self, job: Job, shards: Sequence[int]) -> None:
+        """Run the graph on all workers that the cluster has, and on those that join it meanwhile."""
+        assert self.engine.cluster
+        _run_on(self.engine.cluster.dask_address, job, shards, self.engine.options)
+
+
+def _run_on(address: str, job: Job, shards: Sequence[int], beam_options: Sequence[str]) -> None:
+    """Run the graph on the workers of a scheduler, one partition a shard: each is a task of its own, done again
+    elsewhere if its worker dies.
+    """
+    options = (f"--dask_client_address={address}", f"--dask_npartitions={len(shards)}", *beam_options)
+    result = start_graph(job, shards, DASK_RUNNER, options, longest=1)
+    try:
+        result.wait_until_finish()
+    finally:
+        result.client.close()  # the runner never does, and an open client logs errors for half a minute
+
+
+@contextmanager
+def _local_cluster(workers: int, threads: int) -> Iterator[str]:
+    """A scheduler and ``workers`` processes, without a limit of memory or a dashboard; its address.
+
+    ``threads`` are the tasks, which are shards, that a process does at a time.
+    """
+    import dask
+    import distributed
+
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    with (
+        tempfile.TemporaryDirectory(prefix="controlmill-dask-") as scratch,
+        dask.config.set(DASK_SETTINGS),
+        distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=threads,
+            memory_limit=0,
+            dashboard_address=None,
+            local_directory=scratch,
+            host="127.0.0.1",
+        ) as cluster,
+    ):
+        yield cluster.scheduler_address
+
+
+def dask_setup(_worker: Any) -> None:
+    """Get a worker ready: Dask calls this in each that preloads this module."""
+    import_beam()
