@@ -84,5 +84,10 @@ setup(
     },
     install_requires=DEPENDENCIES,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["controlmill = controlmill.__main__:main"]},
+    entry_points={
+        "console_scripts": [
+            "controlmill = controlmill.__main__:main",
+            "controlmill-worker = controlmill.pipelines.engine.worker_program:main",
+        ]
+    },
 )

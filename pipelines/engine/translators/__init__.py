@@ -1,0 +1,1 @@
+"""Clusters of other engines: what each is asked, and told."""
