@@ -38,7 +38,7 @@ def test_a_page_is_read_whatever_proxy_the_environment_names(server: str, monkey
 
 
 def test_what_is_no_such_page_is_named(server: str) -> None:
-    with pytest.raises(MillError, match="the cluster answers http://.* with 404 Not Found"):
+    with pytest.raises(MillError, match=r"the cluster answers http://.* with 404 Not Found"):
         read_json(f"{server}/nothing", "the cluster", 5)
     with pytest.raises(MillError, match="is not the cluster: it sends no JSON"):
         read_json(server, "the cluster", 5)
