@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dask.system import cpu_count
+
 from controlmill.annotators.examination import source_of
 from controlmill.annotators.plan import files_of
 from controlmill.annotators.runtime.weights import find
@@ -58,8 +60,10 @@ def rehearse(
                 f"{name} runs on {place.device}, {place.dtype}, batch {place.batch_size}"
                 for name, place in stage.places.items()
             ]
+    engine = resources.process.engine
+    threads = resources.codec_threads() or (cpu_count() if engine.here else "as many as cores fall to each:")
     lines += [f"to be fetched: {file.name}, {source_of(file)}" for file in missing]
-    return [*lines, f"by {resources.process.engine.title}, {resources.codec_threads()} codec threads each"]
+    return [*lines, f"by {engine.title}, {threads} codec threads"]
 
 
 def _is_cut(dataset: Dataset) -> bool:

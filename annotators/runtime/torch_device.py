@@ -89,6 +89,16 @@ def device_of_worker(device: str, worker: int) -> str:
     return f"cuda:{worker % torch.cuda.device_count()}" if device == "cuda" else device
 
 
+def device_kind(device: str) -> str:
+    """What a device of this machine is, as far as the last bits of a network's outputs may depend on it.
+
+    Of a GPU it is the model. Processors are one kind, though bits of theirs may differ too.
+    """
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
 def prepare_process(place: Placement) -> None:
     """Fix the threads of networks in this process, and forbid the faster but inexact float32 modes of GPUs."""
     import torch

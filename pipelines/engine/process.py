@@ -191,7 +191,7 @@ def _wait_for_group(leader: int, seconds: float) -> None:
 class Resources:
     """What jobs work with: an engine in a process of its own, and codec threads in each worker.
 
-    ``threads`` 0 shares the machine's cores out among the workers.
+    ``threads`` 0 shares a machine's cores out among its workers.
     """
 
     def __init__(self, engine: Engine | None = None, threads: int = 0):
@@ -199,8 +199,9 @@ class Resources:
         self._threads = threads
 
     def codec_threads(self) -> int:
-        """Threads for decoding and encoding in each worker."""
-        return self._threads or max(1, (os.cpu_count() or 1) // max(1, self.process.engine.workers))
+        """Threads for decoding and encoding in each worker; 0: each finds them out (:meth:`worker.Worker.threads`)."""
+        workers = self.process.engine.workers
+        return self._threads or (max(1, (os.cpu_count() or 1) // workers) if workers else 0)
 
     def in_flight(self, stage: Stage) -> int:
         """Shards of a stage that each worker has in flight; on an engine with settings of its own, those decide."""

@@ -156,17 +156,22 @@ def run_row(step: RowStep, row: Any) -> Any:
 
 
 def run_rows(
-    step: RowStep, rows: Iterable[Any], threads: int, check: Callable[[], None], sharers: int = 1
+    step: RowStep,
+    rows: Iterable[Any],
+    threads: int,
+    check: Callable[[], None],
+    sharers: Callable[[], int] = lambda: 1,
 ) -> Iterator[Any]:
     """The result, or the :class:`Failure`, of every row, in order. ``check`` is called for each row and may raise.
 
-    ``sharers`` are the calls that this process has in flight, this one included: they share threads and memory evenly.
+    ``sharers`` says how many calls this process has in flight, this one included: they share threads (as many as there
+    are when the call begins) and memory evenly.
     """
-    threads = -(-threads // sharers)
+    threads = -(-threads // sharers())
     pool: Pool = Fetching(step.fetch, step.use, threads) if step.fetches else codec_pool(threads)
     limit = 4 * step.fetches or (1 if threads == 1 else 2 * threads)
     try:
-        yield from _Flow(step, pool, limit, IN_FLIGHT_BYTES // sharers, check).run(rows)
+        yield from _Flow(step, pool, limit, sharers, check).run(rows)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -177,12 +182,12 @@ class _Flow:
     What they hold is counted in bytes, from the start of loading until the result is there.
     """
 
-    def __init__(self, step: RowStep, pool: Pool, limit: int, most_bytes: int, check: Callable[[], None]):
+    def __init__(self, step: RowStep, pool: Pool, limit: int, sharers: Callable[[], int], check: Callable[[], None]):
         self.step = step
         self.network = step if isinstance(step, BatchStep) else None
         self.pool = pool
         self.limit = limit
-        self.most_bytes = most_bytes
+        self.sharers = sharers
         self.check = check
         self.ahead: deque[tuple[int, Any, Future[Any]]] = deque()
         self.waiting: dict[Hashable, list[tuple[int, Any, Any]]] = {}
@@ -197,7 +202,7 @@ class _Flow:
             cost = self.step.cost(row)
             while len(self.ahead) >= self.limit:
                 self._advance()
-            while (self.costs or self.results) and self._held() + cost > self.most_bytes:
+            while (self.costs or self.results) and self._held() + cost > IN_FLIGHT_BYTES // self.sharers():
                 self._free()
                 yield from self._ready(wait_beyond=self.limit)
             self.costs[index] = cost

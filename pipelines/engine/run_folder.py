@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -53,6 +54,14 @@ class ShardFailure:
 
     shard: Count
     error: str
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """``agreed/NAME.json``: what the first of a run's workers said, and the machine that it is on."""
+
+    said: str
+    host: str
 
 
 class Stopped(Exception):
@@ -114,6 +123,19 @@ class Run:
         self.storage.require()
         if self.storage.has_file(self._name("stop.json")):
             raise Stopped(self.stopped() or "")
+
+    def agree(self, name: str, said: str) -> Agreed:
+        """What the first worker said under a name, which is this one where nobody said anything yet."""
+        name = self._name(f"agreed/{name}.json")
+        own = Agreed(said, socket.gethostname())
+        known = self.storage.read_json(name, Agreed)
+        if known is None:
+            with self.storage.scratch(self.id) as path:
+                path.write_text(json.dumps(plain(own)), "utf-8")
+                if self.storage.commit(path, name):
+                    return own
+            known = self.storage.read_json(name, Agreed)
+        return known or own
 
     # attempts
 

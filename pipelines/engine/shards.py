@@ -9,10 +9,12 @@ next keeps each row in a process of its own (``quarantine``).
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controlmill.annotators.runtime.torch_device import device_kind
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import Gone, MillError
 from controlmill.schemas.files.storage import Storage
@@ -33,7 +35,8 @@ class Job:
     """A stage on a dataset, as it travels to workers.
 
     ``outputs`` are the stage's, as the console states them; ``threads`` are a worker's codec threads, which its shards
-    ``in_flight`` share; ``redone`` are tables made anew.
+    in flight share (0: as many as fall to it on its machine); ``in_flight`` is how many shards the engine is to let a
+    worker have, where it can be told; ``redone`` are tables made anew.
     """
 
     storage: Storage
@@ -60,7 +63,8 @@ def run_shard(job: Job, shard: int) -> dict[str, Any]:
         run = this_worker().once(("run", job.storage.address, job.run), lambda: run)
     try:
         run.check()
-        committed = _do(job, run, shard)
+        with this_worker().shard():
+            committed = _do(job, run, shard)
         return {"shard": shard, "status": "done", "committed": committed}
     except (Stopped, Gone):
         return {"shard": shard, "status": "stopped"}
@@ -88,17 +92,19 @@ def _note(run: Run, stage: Stage, shard: int, error: Exception) -> None:
 
 def _do(job: Job, run: Run, shard: int) -> list[str]:
     opened = ("dataset", job.storage.address, job.run, job.redone)
-    dataset = this_worker().once(opened, lambda: Dataset.open(job.storage.address, job.redone))
+    worker = this_worker()
+    dataset = worker.once(opened, lambda: Dataset.open(job.storage.address, job.redone))
     missing = {table: output for table, output in job.outputs.items() if not dataset.has(table, shard)}
     if not missing:
         return []
-    this_worker().once(("outputs", job.run), lambda: check_outputs(job.stage, job.outputs))
-    attempt = run.begin(shard)
+    worker.once(("outputs", job.run), lambda: check_outputs(job.stage, job.outputs))
+    worker.once(("devices", job.run), lambda: check_devices(job.stage.devices(), run))
+    attempt, threads = run.begin(shard), job.threads or worker.threads()
     for task in job.stage.tasks(dataset, run, shard, missing):
         if attempt.deaths:
             outcomes = run_rows_apart(task.step, task.rows, run.check)
         else:
-            outcomes = run_rows(task.step, task.rows, job.threads, run.check, job.in_flight)
+            outcomes = run_rows(task.step, task.rows, threads, run.check, lambda: worker.shards)
         task.write(attempt.count(task.tables, outcomes))
     attempt.end()
     return sorted(missing)
@@ -118,6 +124,25 @@ def check_outputs(stage: Stage, stated: Mapping[str, Output]) -> None:
                 f"a worker would make {table} in another way than the machine where the job was started; what differs:"
                 + "".join(f"\n  {line}" for line in changed or ["the columns"])
                 + "\nall machines need the same versions of ControlMill and of these packages"
+            )
+
+
+def check_devices(devices: Iterable[str], run: Run) -> None:
+    """Compare the GPUs that this worker has for a job with those of the run's first one.
+
+    Raises:
+        JobFault: it has none, or one of another model, whose maps could differ in their last bits.
+    """
+    for device in sorted({device for device in devices if device.startswith("cuda")}):
+        try:
+            kind = device_kind(this_worker().device(device))
+        except MillError as error:
+            raise JobFault(str(error)) from error
+        first = run.agree(device.replace(":", "-"), kind)
+        if first.said != kind:
+            raise JobFault(
+                f"{device} is {kind} on {socket.gethostname()}, but {first.said} on {first.host}: maps of one table "
+                "would differ in their last bits. Let one kind of GPU do the job (CUDA_VISIBLE_DEVICES of the workers)"
             )
 
 

@@ -148,7 +148,7 @@ def test_shards_in_flight_share_one_bound(monkeypatch: pytest.MonkeyPatch) -> No
     step = Step(2)
 
     def run() -> None:
-        for _ in run_rows(step, [(n, "a", "") for n in range(200)], 8, lambda: None, sharers=2):
+        for _ in run_rows(step, [(n, "a", "") for n in range(200)], 8, lambda: None, sharers=lambda: 2):
             pass
 
     shards = [threading.Thread(target=run) for _ in range(2)]

@@ -19,8 +19,9 @@ from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.plan import forward_groups
 from controlmill.pipelines import ingestion
 from controlmill.pipelines.corpora.folder import FolderCorpus
+from controlmill.pipelines.engine.rows import JobFault
 from controlmill.pipelines.engine.run_folder import Run, ShardFailure
-from controlmill.pipelines.engine.shards import Job, run_shard
+from controlmill.pipelines.engine.shards import Job, check_devices, run_shard
 from controlmill.pipelines.stages.annotate import Annotate
 from controlmill.pipelines.stages.ingest import Ingest
 from controlmill.schemas.dataset import Dataset
@@ -51,6 +52,24 @@ def test_a_worker_that_would_make_another_table_stops_the_job(images: Dataset) -
     assert "a worker would make canny in another way" in (run.stopped() or "")
     assert "gray8" in (run.stopped() or "")
     assert not images.has("canny", 0)
+
+
+def test_a_worker_with_another_gpu_than_the_first_stops_the_job(
+    images: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has none too: a table is made on one kind of device."""
+    run = Run.start(images.storage)
+    monkeypatch.setattr("controlmill.pipelines.engine.worker.Worker.device", lambda _, name: name)
+    for kind in ("A100", "A100", "H100"):
+        monkeypatch.setattr("controlmill.pipelines.engine.shards.device_kind", lambda _, kind=kind: kind)
+        if kind == "A100":
+            check_devices(["cpu", "cuda"], run)
+    with pytest.raises(JobFault, match=r"cuda is H100 on \S+, but A100 on"):
+        check_devices(["cuda"], run)
+    check_devices(["cpu"], run)
+    monkeypatch.undo()
+    with pytest.raises(JobFault, match="--device cuda:99: this machine has"):
+        check_devices(["cuda:99"], run)
 
 
 def test_a_task_of_a_stage_is_all_that_is_done_for_its_tables(photos: Path, images: Dataset) -> None:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import gc
+import re
+import socket
+import sys
 import threading
 import time
+import uuid
+from pathlib import Path
 
 import pytest
+from dask.system import cpu_count
 
+from controlmill.annotators.runtime.placement import Placement
+from controlmill.pipelines.engine import claims
 from controlmill.pipelines.engine.worker import Worker, this_worker
+from controlmill.schemas.errors import MillError
+
+LINUX = sys.platform == "linux"
 
 
 def test_threads_that_ask_together_load_once() -> None:
@@ -39,6 +51,43 @@ def test_what_could_not_be_loaded_is_tried_again() -> None:
     assert worker.once("network", lambda: 1) == 1
 
 
-def test_a_process_is_one_worker_and_the_first_without_a_cluster() -> None:
+def test_a_process_is_one_worker() -> None:
     assert this_worker() is this_worker()
-    assert this_worker().index == 0
+
+
+def test_workers_of_a_machine_have_places_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So GPUs are dealt out on any engine; a place is free again when its process has ended."""
+    monkeypatch.setattr(claims, "OURS", f"controlmill-test-{uuid.uuid4().hex}-")
+    workers = [Worker() for _ in range(3)]
+    assert [worker.index for worker in workers] == [0, 1, 2] if LINUX else [0, 0, 0]
+    assert workers[1].index == workers[1].index
+    del workers[1]
+    gc.collect()
+    assert Worker().index == (1 if LINUX else 0)
+
+
+def test_where_processes_cannot_see_each_other_each_is_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(claims, "BOUND", Path("nowhere"))
+    assert [Worker().index, Worker().index] == [0, 0]
+    assert Worker().threads() == cpu_count()
+
+
+@pytest.mark.skipif(not LINUX, reason="elsewhere processes cannot see each other")
+def test_cores_are_shared_by_the_workers_that_have_shards_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "OURS", f"controlmill-test-{uuid.uuid4().hex}-")
+    monkeypatch.setattr("dask.system.cpu_count", lambda: 9)
+    one, other = Worker(), Worker()
+    with one.shard():
+        assert one.threads() == 9
+        with one.shard(), other.shard():  # another shard of a process shares what falls to the process
+            assert (one.threads(), one.shards) == (4, 2)
+            assert (other.threads(), other.shards) == (4, 1)
+        assert one.threads() == 9
+    assert (one.shards, other.shards) == (0, 0)
+
+
+def test_a_device_that_a_worker_lacks_is_said_with_its_machine() -> None:
+    with pytest.raises(MillError, match=rf"^on {re.escape(socket.gethostname())}: --device cuda:99: this machine has"):
+        this_worker().prepare(Placement("cuda:99"))
+    assert this_worker().prepare(Placement()) == Placement()
