@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,12 +19,12 @@ from controlmill.evaluation.sampling.prompts import DEFAULT_PROMPT, PROMPT_KINDS
 from controlmill.pipelines.evaluation import Evaluation, table_sha256
 from controlmill.pipelines.networks import Placements
 from controlmill.pipelines.options import NetworkOptions
-from controlmill.pipelines.results.listing import ChosenRows, Layout
+from controlmill.pipelines.results.listing import ChosenRows, Layout, other_places
 from controlmill.pipelines.results.makers import GivenPictures, Maker, SampledPictures
 from controlmill.pipelines.results.quality import find_quality
 from controlmill.pipelines.results.sampling import Sampling
 from controlmill.pipelines.results.summary import Published
-from controlmill.pipelines.stages.judge import Judge, drawn_columns
+from controlmill.pipelines.stages.judge import Judge, drawn_columns, draws_differ
 from controlmill.pipelines.stages.sample import AUTO, Captioner
 from controlmill.schemas.conditions import CONDITIONS, Condition
 from controlmill.schemas.dataset import Dataset
@@ -35,6 +35,7 @@ from controlmill.schemas.fingerprint import fingerprint
 from controlmill.schemas.provenance import AnnotatorRecord
 from controlmill.schemas.snapshot import Snapshot
 from controlmill.schemas.tables import IMAGES
+from controlmill.schemas.views.lookup import Place
 from controlmill.training.data.selection import Filter, check_tables, segments_named, select
 from controlmill.training.run.controlnets import base_of, find_controlnet, published_name
 from controlmill.training.run.record import RunRecord
@@ -98,7 +99,7 @@ def make_request(controlnet: str, address: str, results: str, options: EvaluateO
         raise MillError(f"protocol {protocol.name} has no measure of {true_condition.name}: name a --truth of another")
     layout = Layout(_prompts(protocol, options), options.pictures_per_row or protocol.pictures_per_row)
     rows, shapes, captions = _rows(source, table, truth, record, controlnet, options)
-    judge = _judge(source, true_condition, results, protocol, options) if measures else None
+    judge = _judge(source, true_condition, results, protocol, options, rows.others) if measures else None
     published = _published(protocol, source, truth, judge, layout, shapes, sampled=not options.pictures)
     asked = Evaluation(rows, table, truth, layout, protocol.name, judge, measures, quality, published)
     if options.pictures:
@@ -150,7 +151,14 @@ def _prompts(protocol: Protocol, options: EvaluateOptions) -> tuple[str, ...]:
     return prompts
 
 
-def _judge(source: Dataset, truth: Condition, results: str, protocol: Protocol, options: EvaluateOptions) -> Judge:
+def _judge(
+    source: Dataset,
+    truth: Condition,
+    results: str,
+    protocol: Protocol,
+    options: EvaluateOptions,
+    others: Mapping[Place, Place],
+) -> Judge:
     """The annotator of the pictures, with its weights found.
 
     Raises:
@@ -160,6 +168,8 @@ def _judge(source: Dataset, truth: Condition, results: str, protocol: Protocol, 
     assert index is not None
     made = index.provenance.made_by
     word = options.judge or protocol.judge
+    known = None if made.is_from_files else made.params or {}
+    maker = None if known is None else stored_choice(truth.table, made.condition, made.variant, known)
     choice: Choice | None
     if word:
         try:
@@ -167,8 +177,7 @@ def _judge(source: Dataset, truth: Condition, results: str, protocol: Protocol, 
         except ValueError as error:
             raise MillError(f"--judge {word}: {error}") from error
     else:
-        known = None if made.is_from_files else made.params or {}
-        choice = None if known is None else stored_choice(truth.table, made.condition, made.variant, known)
+        choice = maker
         if choice is None:
             raise MillError(f"{truth.table} was made by no annotator that is here: name a judge, --judge NAME=VARIANT")
     if choice.condition != truth.name:
@@ -185,16 +194,20 @@ def _judge(source: Dataset, truth: Condition, results: str, protocol: Protocol, 
     check_licences([choice], options.accept_license)
     folder = str(options.weights) if options.weights else None
     weights = {found.name: found for found in find_weights([choice], folder)}
-    groups = (ForwardGroup((choice,)),)
+    columns = source.footer(truth.table, 0).schema.names
+    drawn = drawn_columns(choice.build(), columns)
+    by_chance = f"{choice.table}_by_chance" if drawn and not (maker and not draws_differ(maker.build())) else ""
+    twice = (replace(choice, own_name=by_chance),) if by_chance else ()
+    groups = (ForwardGroup((choice, *twice)),)
     network = choice.build().network
     same = network is not None and made.network is not None and made.network.name == network.name
     dtype = made.placement.dtype if same and made.placement else "fp32"
     networks = NetworkOptions(options.weights, options.device, dtype, accept_license=options.accept_license)
     places = Placements(networks, source.config.ingest.resolution, results)(groups, weights)
-    columns = source.footer(truth.table, 0).schema.names
-    drawn = drawn_columns(choice.build(), columns)
-    truth_sha256 = table_sha256(source, truth.table)
-    return Judge(groups, weights, places, source.storage.address, truth.table, truth_sha256, drawn)
+    return Judge(
+        *(groups, weights, places, source.storage.address, truth.table, table_sha256(source, truth.table)),
+        *(drawn, by_chance, others),
+    )
 
 
 def _rows(
@@ -218,9 +231,10 @@ def _rows(
         found = found[np.argsort(found["rank"], kind="stable")[: options.rows]]
         text = f"{options.rows} of {text}" if own else f"{options.rows} of all"
     found = np.sort(found, order=["shard", "row"])
-    shapes = sorted({(int(height), int(width)) for height, width in found[["height", "width"]].tolist()})
+    shapes = [(int(height), int(width)) for height, width in found[["height", "width"]].tolist()]
     places = [(int(shard), int(row)) for shard, row in found[["shard", "row"]].tolist()]
-    return ChosenRows(source, places, text), shapes, int((found["caption"] != 0).sum())
+    chosen = ChosenRows(source, places, text, other_places(places, shapes))
+    return chosen, sorted(set(shapes)), int((found["caption"] != 0).sum())
 
 
 def _is_dataset_of(source: Snapshot, record: RunRecord) -> bool:

@@ -137,15 +137,17 @@ def evaluate(asked: Evaluation, maker: Maker, address: str, resources: Resources
 
 def _judge_and_score(asked: Evaluation, judge: Judge, address: str, resources: Resources) -> str:
     """Make the judge's maps and the scores; the name of the judge's table."""
-    (judged,) = judge.outputs()
     _make(address, judge, resources)
+    results = Dataset.open(address)
     score = Score(
         *(asked.measures, asked.source.condition(asked.truth)),
-        *(judged, table_sha256(Dataset.open(address), judged)),
+        *(judge.table, table_sha256(results, judge.table)),
         *(asked.source.storage.address, asked.truth, table_sha256(asked.source, asked.truth)),
+        *(judge.chance_table, table_sha256(results, judge.chance_table)),
+        others=asked.rows.others,
     )
     _make(address, score, resources)
-    return judged
+    return judge.table
 
 
 def _check_results(asked: Evaluation, maker: Maker, address: str) -> Iterable[Source]:

@@ -236,18 +236,25 @@ class SamplesRecord:
 
 @dataclass(frozen=True)
 class DrawnRecord:
-    """Of a judge's table: the table of the truth whose drawn parameters, ``columns``, the judge took."""
+    """Of a judge's table: the table of the truth whose drawn parameters, ``columns``, the judge took.
+
+    ``of_others``: those that were drawn for other rows than the pictures were made for.
+    """
 
     __pydantic_config__ = FORBID
 
     table: str
     sha256: Sha256
     columns: tuple[str, ...]
+    of_others: bool | None = None
 
 
 @dataclass(frozen=True)
 class ScoredRecord:
-    """What scored pictures: the measures, the truth that they were compared with, and the judge's table."""
+    """What scored pictures: the measures, the truth that they were compared with, and the judge's table.
+
+    ``by_chance`` is the judge's table that was compared with other rows' maps, where that is another.
+    """
 
     __pydantic_config__ = FORBID
 
@@ -258,6 +265,8 @@ class ScoredRecord:
     judge: str
     judge_sha256: Sha256
     packages: dict[str, str]
+    by_chance: str | None = None
+    by_chance_sha256: Sha256 | None = None
 
 
 @dataclass(frozen=True)

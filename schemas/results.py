@@ -55,6 +55,8 @@ class ValueRecord:
         value: None where nothing can be said.
         low, high: ends of its 95 % bootstrap interval over source rows; None where there is none.
         note: of this value alone.
+        chance: what the same pictures have against other rows' maps.
+        gain_low, gain_high: ends of the 95 % interval of how much better the value is than chance, paired by row.
     """
 
     __pydantic_config__ = FORBID
@@ -65,6 +67,9 @@ class ValueRecord:
     low: Finite | None = None
     high: Finite | None = None
     note: str = ""
+    chance: Finite | None = None
+    gain_low: Finite | None = None
+    gain_high: Finite | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ an interval over pictures would be too narrow. Percentile bootstrap (Efron 1979)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,15 +39,52 @@ def bootstrap(
     """
     if measure.over == "row":
         return mean_interval([measure.value(parts) for parts in rows.values() if len(parts)], seed, resamples)
-    pictures = [[np.asarray(part, float) for part in parts] for parts in rows.values() if len(parts)]
-    value = measure.of_set(dict(enumerate(pictures)))
-    if np.isnan(value):
-        return Interval(None, None, None, len(pictures))
-    rng, values = np.random.default_rng(seed), []
-    for _ in range(resamples if len(pictures) > 1 else 0):
-        drawn = rng.integers(0, len(pictures), len(pictures)).tolist()
-        values.append(measure.of_set({i: pictures[row] for i, row in enumerate(drawn)}))
-    return _interval(value, values, len(pictures))
+    pictures = _arrays(rows.values())
+
+    def of_drawn(drawn: Sequence[int]) -> float:
+        return measure.of_set({i: pictures[row] for i, row in enumerate(drawn)})
+
+    return _of_set(of_drawn, len(pictures), seed, resamples)
+
+
+def bootstrap_gain(
+    measure: Measure,
+    rows: Mapping[Any, Sequence[Part]],
+    others: Mapping[Any, Sequence[Part]],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """The interval of how much better a measure is than with other parts of the same rows, above zero where it is.
+
+    Paired: a resample has the same rows on both sides. A row that lacks either counts for nothing.
+    """
+    sign = -1.0 if measure.lower_is_better else 1.0
+    both = [row for row, parts in rows.items() if len(parts) and len(others.get(row, ()))]
+    if measure.over == "row":
+        gains = [sign * (measure.value(rows[row]) - measure.value(others[row])) for row in both]
+        return mean_interval(gains, seed, resamples)
+    sides = _arrays(rows[row] for row in both), _arrays(others[row] for row in both)
+
+    def gain(drawn: Sequence[int]) -> float:
+        own, other = (measure.of_set({i: side[row] for i, row in enumerate(drawn)}) for side in sides)
+        return sign * (own - other)
+
+    return _of_set(gain, len(both), seed, resamples)
+
+
+def _arrays(rows: Iterable[Sequence[Part]]) -> list[list[np.ndarray]]:
+    """Of the rows that have pictures."""
+    return [[np.asarray(part, float) for part in parts] for parts in rows if len(parts)]
+
+
+def _of_set(value: Callable[[Sequence[int]], float], rows: int, seed: int, resamples: int = RESAMPLES) -> Interval:
+    """The interval of a value of a set, which is taken of numbers of its rows."""
+    found = value(range(rows))
+    if np.isnan(found):
+        return Interval(None, None, None, rows)
+    rng = np.random.default_rng(seed)
+    values = [value(rng.integers(0, rows, rows).tolist()) for _ in range(resamples if rows > 1 else 0)]
+    return _interval(found, values, rows)
 
 
 def mean_interval(values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES) -> Interval:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from controlmill.schemas.dataset import Dataset
@@ -22,11 +23,19 @@ STEP = 16  # pictures: full batches
 
 @dataclass(frozen=True)
 class ChosenRows:
-    """Rows of a dataset that results are made for, ascending; ``text`` says for people which they are."""
+    """Rows of a dataset that results are made for.
+
+    Args:
+        dataset: whose rows.
+        places: of the rows, ascending.
+        text: says for people which they are.
+        others: see :func:`other_places`.
+    """
 
     dataset: Dataset
     places: Sequence[Place]
     text: str
+    others: Mapping[Place, Place] = field(default_factory=dict)
 
     def sources(self) -> Iterator[tuple[Place, str, str | None]]:
         """Of each row, its place, the name that its picture was listed by, and its caption."""
@@ -35,6 +44,27 @@ class ChosenRows:
         columns.setdefault(captions, []).append("caption")
         for place, row in zip(self.places, rows_at(self.dataset, columns, self.places), strict=True):
             yield place, row[IMAGES]["source"], row[captions]["caption"]
+
+
+def other_places(places: Sequence[Place], shapes: Sequence[tuple[int, int]]) -> dict[Place, Place]:
+    """For each row another one whose map has the same size: what its pictures score against that one is chance.
+
+    Each row is another's once. It is half of all rows of the size away, because neighbours are often alike. A row that
+    is alone with its size has none.
+
+    Args:
+        places: of the rows, ascending.
+        shapes: (height, width) of each.
+    """
+    of_shape: dict[tuple[int, int], list[Place]] = defaultdict(list)
+    for place, shape in zip(places, shapes, strict=True):
+        of_shape[shape].append(place)
+    return {
+        place: those[(number + len(those) // 2) % len(those)]
+        for those in of_shape.values()
+        if len(those) > 1
+        for number, place in enumerate(those)
+    }
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from controlmill.evaluation.measures.catalogue import MEASURES
-from controlmill.evaluation.measures.intervals import bootstrap
+from controlmill.evaluation.measures.intervals import bootstrap, bootstrap_gain
 from controlmill.evaluation.measures.measure import Measure, Part
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.results import (
@@ -25,7 +25,7 @@ from controlmill.schemas.results import (
 from controlmill.schemas.tables import IMAGES, SCORES
 from controlmill.schemas.views.rows import aligned_groups
 
-from ..stages.score import parts_column
+from ..stages.score import chance_column, parts_column
 
 Rows = dict[tuple[int, int], list[Part]]  # the parts of each row's pictures
 
@@ -41,26 +41,37 @@ class Published:
 def summarised(
     results: Dataset, measures: Sequence[str], prompts: Sequence[str], published: Published
 ) -> tuple[MeasureRecord, ...]:
-    """Each measure's value and 95 % interval for each kind of prompt."""
+    """Each measure's value and 95 % interval for each kind of prompt, beside what is chance."""
     found, sizes = [], _sizes(results)
     for name in measures:
         measure = MEASURES[name]
-        parts = parts_by_kind(results, measure)
-        values = tuple(_value(measure, kind, parts.get(kind, {})) for kind in prompts)
+        parts = parts_by_kind(results, measure, measure.name)
+        chance = parts_by_kind(results, measure, chance_column(measure.name))
+        values = tuple(_value(measure, kind, parts.get(kind, {}), chance.get(kind, {})) for kind in prompts)
         shown = tuple(published.values.get(name, ()))
         note = "; ".join(filter(None, (*measure.notes(sizes), published.notes.get(name, ""))))
         found.append(MeasureRecord(name, measure.lower_is_better, values, name, shown, note))
     return tuple(found)
 
 
-def _value(measure: Measure, kind: str, rows: Rows) -> ValueRecord:
-    interval = bootstrap(measure, rows)
-    return ValueRecord(kind, interval.rows, interval.value, interval.low, interval.high)
+def _value(measure: Measure, kind: str, rows: Rows, chance: Rows) -> ValueRecord:
+    found, gain = bootstrap(measure, rows), bootstrap_gain(measure, rows, chance)
+    return ValueRecord(
+        *(kind, found.rows, found.value, found.low, found.high),
+        chance=known(measure.of_set(chance)),
+        gain_low=gain.low,
+        gain_high=gain.high,
+    )
 
 
-def parts_by_kind(results: Dataset, measure: Measure) -> dict[str, Rows]:
-    """Prompt kind → row → parts of its pictures in their order; pictures without a score have none."""
-    column = parts_column(measure.name) if measure.is_pooled else measure.name
+def known(value: float) -> float | None:
+    """None in the place of NaN."""
+    return None if np.isnan(value) else value
+
+
+def parts_by_kind(results: Dataset, measure: Measure, column: str) -> dict[str, Rows]:
+    """Prompt kind → row → parts of its pictures in their order, by the column of their scores; none without a score."""
+    column = parts_column(column) if measure.is_pooled else column
     found: dict[str, dict[tuple[int, int], dict[int, Part]]] = defaultdict(lambda: defaultdict(dict))
     columns: dict[str, list[str]] = {IMAGES: [OF_SHARD, OF_ROW, SAMPLE, PROMPT_KIND], SCORES: [column]}
     for shard in range(results.shards):

@@ -28,7 +28,7 @@ from ..engine.stage import GroupTask, Output, Stage
 from ..engine.worker import this_worker
 from .aligned import ROW_COLUMNS, aligned_task
 
-DRAWN = "drawn"  # of a row: the parameters that its annotator takes, in the place of those it would draw
+DRAWN = "drawn"  # of a row: table → the parameters that its annotator takes, in the place of those it would draw
 
 
 @dataclass(frozen=True)
@@ -124,14 +124,18 @@ def decoded(row: Mapping[str, Any]) -> np.ndarray:
 
 
 def rows_of(
-    group: ForwardGroup, key: str, image: np.ndarray, output: Any, drawn: Mapping[str, Any] | None = None
+    group: ForwardGroup,
+    key: str,
+    image: np.ndarray,
+    output: Any,
+    drawn: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Table → row, or :class:`Failure`; one annotator's failure leaves the others' maps alone."""
+    """Table → row, or :class:`Failure`; one annotator's failure leaves the others' maps alone. See :data:`DRAWN`."""
     results: dict[str, Any] = {}
     annotators = this_worker().once(("annotators", group), group.annotators)
     for choice, annotator in zip(group.choices, annotators, strict=True):
         try:
-            results[choice.table] = annotated(annotator, key, image, output, drawn)
+            results[choice.table] = annotated(annotator, key, image, output, (drawn or {}).get(choice.table))
         except Exception as error:
             results[choice.table] = failure_of(error)
     return results

@@ -132,7 +132,8 @@ def provenance_text(state: TableState) -> str:
     if annotator.placement:
         parts.append(_place_text(annotator.placement))
     if made.drawn:
-        parts.append(f"{', '.join(made.drawn.columns)} as drawn for {made.drawn.table} of the source")
+        whose = ", for other rows" if made.drawn.of_others else ""
+        parts.append(f"{', '.join(made.drawn.columns)} as drawn for {made.drawn.table} of the source{whose}")
     return "; ".join(part for part in parts if part)
 
 

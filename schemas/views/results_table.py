@@ -11,17 +11,21 @@ from ..errors import MillError
 from ..results import MeasureRecord, ResultsRecord, ValueRecord
 from ..terminal.printing import printable
 
+BESIDE = ("chance",)  # of a value, in the table
+
 
 def results_table(record: ResultsRecord) -> Table:
-    """Measures with their 95 % intervals."""
+    """Measures with their 95 % intervals, beside what the same pictures have by chance."""
     report = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("measure", "better", "prompt", "value", "95 % interval", "rows"):
-        report.add_column(column, justify="right" if column in ("value", "rows") else "left", overflow="fold")
+    for column in ("measure", "better", "prompt", "value", "95 % interval", *BESIDE, "rows"):
+        numbers = ("value", *BESIDE, "rows")
+        report.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     for measure in record.measures:
         better = "lower" if measure.lower_is_better else "higher"
         for value in measure.values:
-            cells = measure.measure, better, value.prompt_kind, number(value.value), interval(value), f"{value.rows:,}"
-            report.add_row(*(Text(printable(cell)) for cell in cells))
+            beside = [number(getattr(value, name)) for name in BESIDE]
+            cells = measure.measure, better, value.prompt_kind, number(value.value), interval(value), *beside
+            report.add_row(*(Text(printable(cell)) for cell in (*cells, f"{value.rows:,}")))
     return report
 
 
@@ -38,8 +42,12 @@ def results_lines(record: ResultsRecord) -> Iterator[str]:
         if measure.note:
             yield f"{measure.measure}: {measure.note}"
         for value in measure.values:
+            of = f"{measure.measure}, prompt {value.prompt_kind}"
             if value.note:
-                yield f"{measure.measure}, prompt {value.prompt_kind}: {value.note}"
+                yield f"{of}: {value.note}"
+            if value.gain_low is not None and value.gain_low <= 0:
+                low, high = number(value.gain_low), number(value.gain_high)
+                yield f"{of}: not clearly better than chance: better by {low} to {high} (95 % interval)"
 
 
 def number(value: float | None) -> str:

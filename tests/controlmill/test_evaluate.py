@@ -85,7 +85,8 @@ def test_results_are_a_dataset_whose_numbers_are_those_of_an_independent_computa
     order = [(row["of_shard"], row["of_row"]) for row in images[::4]]
     assert order == sorted(order)
     assert len(set(order)) == ROWS
-    of_kind: dict[str, dict[tuple[int, int], list[float]]] = {"none": {}, "user": {}}
+    others = {place: order[(number + ROWS // 2) % ROWS] for number, place in enumerate(order)}
+    of_kind: dict[str, dict[tuple[int, int], list[tuple[float, float]]]] = {"none": {}, "user": {}}
     for number, (image, map_of, score) in enumerate(zip(images, judged, scores, strict=True)):
         place = order[number // 4]
         assert (image["of_shard"], image["of_row"]) == place
@@ -96,14 +97,19 @@ def test_results_are_a_dataset_whose_numbers_are_those_of_an_independent_computa
         assert (decode_map("binary", map_of["map"]["bytes"]) == found).all()
         assert (map_of["low"], map_of["high"]) == (truth["low"], truth["high"])
         assert score["f1"] == pytest.approx(exact_f1(found, decode_map("binary", truth["map"]["bytes"])))
-        of_kind[image["prompt_kind"]].setdefault(place, []).append(score["f1"])
+        other = source[others[place]]
+        by_chance = cv2.Canny(decode_image(image["image"]["bytes"]), other["low"], other["high"])
+        expected = exact_f1(by_chance, decode_map("binary", other["map"]["bytes"]))
+        assert score["f1_by_chance"] == pytest.approx(expected)
+        of_kind[image["prompt_kind"]].setdefault(place, []).append((score["f1"], expected))
     said = json.loads((results / "results.json").read_text())
     (f1,) = (measure for measure in said["measures"] if measure["measure"] == "f1")
     for value in f1["values"]:
-        means = [np.mean(pictures) for pictures in of_kind[value["prompt_kind"]].values()]
+        means = np.array([np.mean(pictures, axis=0) for pictures in of_kind[value["prompt_kind"]].values()])
         assert value["rows"] == ROWS
-        assert value["value"] == pytest.approx(np.mean(means))
+        assert (value["value"], value["chance"]) == pytest.approx(means.mean(axis=0))
         assert value["low"] <= value["value"] <= value["high"]
+        assert value["gain_low"] <= value["value"] - value["chance"] <= value["gain_high"]
 
 
 def test_results_say_what_made_them_without_paths(results: Path, trained_once: Path, small_base: Path) -> None:

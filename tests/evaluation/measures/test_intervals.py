@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from controlmill.evaluation.measures.catalogue import MEASURES
-from controlmill.evaluation.measures.intervals import Interval, bootstrap, mean_interval
+from controlmill.evaluation.measures.intervals import Interval, bootstrap, bootstrap_gain, mean_interval
 
 SCORES = np.random.default_rng(0).gamma(2.0, size=200)
 SCORE = MEASURES["ssim"]
@@ -51,6 +51,18 @@ def test_a_measure_over_the_set_is_taken_again_of_each_resample() -> None:
     assert found.high is not None
     assert 0.5 - found.low == pytest.approx(1.96 * error, rel=0.25)
     assert found.high - 0.5 == pytest.approx(1.96 * error, rel=0.25)
+
+
+@pytest.mark.parametrize("name", ["ssim", "rmse", "miou_of_set"])
+def test_a_gain_is_paired_by_row_and_above_zero_where_it_is_better(name: str) -> None:
+    measure, base = MEASURES[name], np.random.default_rng(1).uniform(0.2, 0.6, 40)
+    worse, better = (base + 0.1, base) if measure.lower_is_better else (base, base + 0.1)
+    part = areas if measure.over == "set" else lambda value: [value]
+    own, others = ({i: [part(value)] for i, value in enumerate(values)} for values in (better, worse))
+    found = bootstrap_gain(measure, own, {**others, "lone": [part(0.9)]}, resamples=100)
+    assert found.value == pytest.approx(0.1)
+    assert (found.low, found.high) == (pytest.approx(0.1), pytest.approx(0.1))  # every row is better by that
+    assert found.rows == 40
 
 
 def test_few_rows_have_no_interval() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from controlmill.pipelines.results.listing import ChosenRows, Layout, listed_columns, sample_sources
+from controlmill.pipelines.results.listing import ChosenRows, Layout, listed_columns, other_places, sample_sources
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from tests.helpers import places, rows
@@ -40,3 +42,11 @@ def test_a_listing_that_says_no_row_is_damaged(dataset: Path) -> None:
     for columns in (None, "{}", "no JSON"):
         with pytest.raises(MillError, match="is damaged"):
             listed_columns(source._replace(columns=columns))
+
+
+@given(st.lists(st.tuples(st.sampled_from([8, 16]), st.sampled_from([8, 16])), min_size=1, max_size=30))
+def test_another_row_is_of_the_same_size_and_each_is_anothers_once(shapes: list[tuple[int, int]]) -> None:
+    at = [(number // 4, number % 4) for number in range(len(shapes))]
+    others, shape = other_places(at, shapes), dict(zip(at, shapes, strict=True))
+    assert all(place != other and shape[place] == shape[other] for place, other in others.items())
+    assert sorted(others) == sorted(others.values()) == [place for place in at if shapes.count(shape[place]) > 1]

@@ -15,8 +15,9 @@ EDGES = np.zeros((32, 32), np.uint8)
 EDGES[8] = 255
 
 
-def row(found: Any, true: Any) -> dict[str, Any]:
-    return {"width": 32, "height": 32, "found": found, "true": true}
+def row(found: Any, true: Any, other: Any = None) -> dict[str, Any]:
+    sides = {"found": found, "true": true, "found_by_chance": found, "other": other}
+    return {"width": 32, "height": 32, **sides}
 
 
 def stored(array: np.ndarray) -> dict[str, Any]:
@@ -36,6 +37,18 @@ def test_a_picture_without_a_map_has_no_score_but_a_reason(side: str) -> None:
     with pytest.raises(Refused, match="a red picture") as caught:
         ScoreStep(("f1",), "binary").do(row(**sides))
     assert caught.value.reason == "failed"
+
+
+def test_chance_is_the_score_against_another_row() -> None:
+    scores = ScoreStep(("f1", "f1_of_row"), "binary").do(row(stored(EDGES), stored(EDGES), stored(EDGES.T)))["scores"]
+    assert (scores["f1"], scores["f1_by_chance"]) == (1.0, pytest.approx(1 / 32))
+    assert len(scores["f1_of_row_by_chance_parts"]) == len(scores["f1_of_row_parts"])
+
+
+def test_a_fault_of_another_rows_map_costs_no_score() -> None:
+    nothing = {"map": None, "reason": "failed", "error": "a red picture"}
+    for other in (nothing, {"map": {"bytes": b"no map"}, "reason": None}):
+        assert ScoreStep(("f1",), "binary").do(row(stored(EDGES), stored(EDGES), other))["scores"] == {"f1": 1.0}
 
 
 def test_a_measure_that_needs_larger_maps_is_left_out() -> None:

@@ -1,0 +1,51 @@
+"""Rows of results beside the rows of their source: each picture's own, and another one that it is compared with."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.results import OF_ROW, OF_SHARD
+from controlmill.schemas.views.lookup import Place, rows_at
+
+Columns = Mapping[str, Sequence[str]]  # table → its columns
+Found = dict[str, dict[str, Any]]  # table → column → value
+
+
+def beside(rows: Iterator[dict[str, Any]], source: Dataset, columns: Columns) -> Iterator[tuple[dict[str, Any], Found]]:
+    """Rows of the images of results, each with the row that it was made for: see :func:`lookup.rows_at`."""
+    rows, ahead = itertools.tee(rows)
+    return zip(rows, rows_at(source, columns, (place_of(row) for row in ahead)), strict=True)
+
+
+def beside_others(
+    rows: Iterator[dict[str, Any]], source: Dataset, columns: Columns, others: Mapping[Place, Place]
+) -> Iterator[tuple[dict[str, Any], Found | None]]:
+    """Rows of the images of results, each with another row than that which it was made for.
+
+    Args:
+        rows: with their width and height.
+        source: the dataset that they were made for.
+        columns: what is read of it.
+        others: see :func:`listing.other_places`; a row that is not there has None beside it.
+    """
+    asked: dict[tuple[int, int], deque[Place]] = {}
+    read: dict[tuple[int, int], Iterator[Found]] = {}  # of each size one: among rows of a size, places rarely go back
+    for row in rows:
+        place, size = others.get(place_of(row)), (row["height"], row["width"])
+        if place is None:
+            yield row, None
+            continue
+        queue = asked.setdefault(size, deque())
+        queue.append(place)
+        if size not in read:
+            read[size] = rows_at(source, columns, iter(queue.popleft, None))
+        yield row, next(read[size])
+
+
+def place_of(row: Mapping[str, Any]) -> Place:
+    """The place in the source of a row of the images of results."""
+    return row[OF_SHARD], row[OF_ROW]
