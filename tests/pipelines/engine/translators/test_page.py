@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from controlmill.pipelines.engine.translators.page import read_json
 from controlmill.schemas.errors import MillError
-
-
-class Pages(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(404 if self.path == "/nothing" else 200)
-        self.end_headers()
-        self.wfile.write(b'{"slots": 2}' if self.path == "/json" else b"<html>")
-
-    def log_message(self, format: str, *words: object) -> None:
-        pass
+from tests.pipelines.engine.translators.pages import serving
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as pages:
-        threading.Thread(target=pages.serve_forever, args=(0.05,), daemon=True).start()
-        yield f"http://127.0.0.1:{pages.server_port}"
-        pages.shutdown()
+    with serving({"/json": '{"slots": 2}', "/": "<html>"}) as url:
+        yield url
 
 
 def test_a_page_is_read_whatever_proxy_the_environment_names(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
