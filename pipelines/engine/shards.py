@@ -114,14 +114,20 @@ def check_outputs(stage: Stage, stated: Mapping[str, Output]) -> None:
     """Compare what a stage would make here with what the console has stated.
 
     Raises:
-        JobFault: it would be another table: this machine has other versions of packages, say.
+        JobFault: it would be another table: this machine has other versions of packages, say; or it cannot
+            be made here.
     """
-    found = stage.outputs()
+    host = socket.gethostname()
+    try:
+        found = stage.outputs()
+    except MillError as error:
+        raise JobFault(f"on {host}: {error}") from error
     for table, output in stated.items():
         changed = differences(output.provenance, found[table].provenance) if table in found else ["the table"]
         if changed or found[table].schema != output.schema:
             raise JobFault(
-                f"a worker would make {table} in another way than the machine where the job was started; what differs:"
+                f"a worker on {host} would make {table} in another way than the machine where the job was started; "
+                "what differs:"
                 + "".join(f"\n  {line}" for line in changed or ["the columns"])
                 + "\nall machines need the same versions of ControlMill and of these packages"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,53 @@ def test_files_of_a_repository_lie_in_their_folder(tmp_path: Path) -> None:
     assert found[0].sha256 == hashlib.sha256(b"{}").hexdigest()
     # nothing ties the user's own file to that repository
     assert (found[0].origin, found[0].licence) == ("custom, sum not pinned", "unknown")
+
+
+def found_at(path: Path, data: bytes) -> weights.Found:
+    """As the machine where a job is started found it."""
+    return weights.Found("a/w.pth", str(path), hashlib.sha256(data).hexdigest(), "custom", "unknown")
+
+
+def test_a_worker_has_the_same_file_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the path, in its machine's folder, in a package, in the hub's cache."""
+    places = {name: tmp_path / name / "a/w.pth" for name in ("console", "folder", "package", "cache")}
+    found = found_at(places["console"], b"weights")
+    package = PackageWeights("some-package", "1", "w.pth", found.sha256, "MIT", "")
+    ours = WeightsFile("a/w.pth", "someone/a", "0" * 40, found.sha256, 1.0, "MIT")
+    packed = WeightsFile("a/w.pth", "someone/a", "0" * 40, "1" * 64, 1.0, "MIT", package=package)
+    monkeypatch.setenv("CONTROLMILL_WEIGHTS", str(tmp_path / "folder"))
+    monkeypatch.setattr(hub, "cached", lambda *_: places["cache"])
+    monkeypatch.setattr(weights, "_in_package", lambda _: places["package"])
+    for name, file in (("cache", ours), ("package", packed), ("folder", ours), ("console", ours)):
+        places[name].parent.mkdir(parents=True)
+        places[name].write_bytes(b"weights")
+        assert weights.on_this_machine(file, found) == places[name]
+    places["folder"].write_bytes(b"another version")  # is passed over
+    places["console"].unlink()
+    assert weights.on_this_machine(ours, found) == places["cache"]
+    places["console"].write_bytes(b"another version")  # somebody changed it, which is to be said
+    with pytest.raises(MillError, match=f"console/a/w.pth on {socket.gethostname()} are not those that the job was"):
+        weights.on_this_machine(ours, found)
+
+
+def test_weights_that_a_machine_lacks_are_said_with_all_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = found_at(tmp_path / "console/w.pth", b"weights")
+    monkeypatch.setattr(hub, "cached", lambda *_: None)
+    monkeypatch.setenv("CONTROLMILL_WEIGHTS", str(tmp_path / "folder"))
+    pinned = WeightsFile("a/w.pth", "someone/a", "0" * 40, found.sha256, 1.0, "MIT")
+    trained_at_home = WeightsFile("a/w.pth", "someone/a", "0" * 40, "1" * 64, 1.0, "MIT")
+    for file, asked in ((pinned, ", a/w.pth of someone/a on the hub (HF_HUB_OFFLINE is set)"), (trained_at_home, "")):
+        with pytest.raises(MillError) as raised:
+            weights.on_this_machine(file, found)
+        assert f"(sha256 {found.sha256}) are not on {socket.gethostname()}; looked for " in str(raised.value)
+        assert f"{found.path}, {tmp_path}/folder/a/w.pth{asked}. Bring the file to every worker" in str(raised.value)
+
+
+def test_a_variable_names_the_folder_of_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "w.pth").write_bytes(b"weights")
+    monkeypatch.setenv("CONTROLMILL_WEIGHTS", str(tmp_path))
+    (found,), _ = weights.find([WeightsFile("w.pth", "someone/a", "0" * 40, None, 1.0, "MIT")], None, download=False)
+    assert found.path == str(tmp_path / "w.pth")
 
 
 def test_an_unpinned_file_of_the_cache_is_the_repositorys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
+import socket
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,8 @@ from PIL import Image
 
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.plan import forward_groups
+from controlmill.annotators.runtime.placement import Placement
+from controlmill.annotators.runtime.weights import Found, WeightsFile
 from controlmill.pipelines import ingestion
 from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.engine.rows import JobFault
@@ -29,7 +33,7 @@ from controlmill.schemas.errors import MillError
 from controlmill.schemas.files import shardfile
 from controlmill.schemas.files.local_storage import LocalStorage
 from controlmill.schemas.views.verify import verify
-from tests.helpers import SMALL, KeptResources, digests, make, rows, scene, write_hostile, write_photos
+from tests.helpers import FRAGILE, SMALL, Halves, KeptResources, digests, make, rows, scene, write_hostile, write_photos
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def test_a_worker_that_would_make_another_table_stops_the_job(images: Dataset) -
     job = canny_job(images, run)
     stated = {"canny": replace(job.outputs["canny"], provenance={**job.outputs["canny"].provenance, "kind": "gray8"})}
     assert run_shard(replace(job, outputs=stated), 0)["status"] == "failed"
-    assert "a worker would make canny in another way" in (run.stopped() or "")
+    assert f"a worker on {socket.gethostname()} would make canny in another way" in (run.stopped() or "")
     assert "gray8" in (run.stopped() or "")
     assert not images.has("canny", 0)
 
@@ -70,6 +74,23 @@ def test_a_worker_with_another_gpu_than_the_first_stops_the_job(
     monkeypatch.undo()
     with pytest.raises(JobFault, match="--device cuda:99: this machine has"):
         check_devices(["cuda:99"], run)
+
+
+def test_weights_that_a_worker_lacks_stop_the_job_with_one_message(
+    images: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = WeightsFile("home.pth", "someone/a", "0" * 40, "1" * 64, 1.0, "MIT")
+    found = Found(file.name, str(tmp_path / "of the console/home.pth"), "2" * 64, "custom", "unknown")
+    monkeypatch.setattr(Halves, "weights", (file,))
+    stage = Annotate(tuple(forward_groups([FRAGILE])), {file.name: found}, {"halves": Placement()})
+    run = Run.start(images.storage)
+    job = Job(images.storage, run.id, stage, stage.outputs(), 1)
+    assert [run_shard(job, shard)["status"] for shard in (0, 1)] == ["failed", "stopped"]
+    assert re.match(
+        rf"the network of cartoon cannot be loaded: the weights home.pth that .* are not on {socket.gethostname()}; "
+        rf"looked for {re.escape(found.path)}\. Bring the file to every worker",
+        run.stopped() or "",
+    )
 
 
 def test_a_task_of_a_stage_is_all_that_is_done_for_its_tables(photos: Path, images: Dataset) -> None:
