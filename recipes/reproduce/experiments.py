@@ -14,6 +14,7 @@ CONNECTIONS: tuple[Connection, ...] = ("zero", "gaussian", "lite", "random", "in
 CONDITIONS = ("segmentation", "depth")
 SIZES = (100, 1_000)
 RATES = {1e-3: 1_000, 3e-4: 3_000, 1e-4: 8_000}  # and the steps of each
+EVALUATIONS = 20  # of a training whose rise is to be seen
 SEEDS, SUDDEN_SEEDS = range(5), range(8)
 
 
@@ -29,7 +30,7 @@ class Training:
         rate: the learning rate.
         steps: of the optimiser.
         seed: of everything that is drawn.
-        evaluate_every: steps between looks at condition gain.
+        evaluate_every: steps between evaluations; losses, which tell the condition gain, are looked at more often.
         measured: names of :data:`measurements.MEASUREMENTS`.
         beside: another, whose ControlNet is added in measurements.
     """
@@ -41,7 +42,7 @@ class Training:
     rate: float = RATE
     steps: int = 1_000
     seed: int = 0
-    evaluate_every: int = 200
+    evaluate_every: int = 500
     measured: tuple[str, ...] = ()
     beside: Training | None = None
 
@@ -76,7 +77,7 @@ def trainings() -> list[Training]:
     for rate, steps in RATES.items():
         if rate != RATE:
             chosen += [
-                Training("main", rate=rate, steps=steps, seed=seed, evaluate_every=max(10, steps // 100))
+                Training("main", rate=rate, steps=steps, seed=seed, evaluate_every=steps // EVALUATIONS)
                 for seed in SUDDEN_SEEDS
             ]
     return chosen
@@ -85,7 +86,10 @@ def trainings() -> list[Training]:
 def _main(seed: int) -> Training:
     """The paper's ControlNet on the whole corpus, looked at often; its pictures show most of what is asked."""
     return Training(
-        "main", seed=seed, evaluate_every=10, measured=("prompts", "weighting", "half", "masked", "benefit")
+        "main",
+        seed=seed,
+        evaluate_every=RATES[RATE] // EVALUATIONS,
+        measured=("prompts", "weighting", "half", "masked", "benefit"),
     )
 
 

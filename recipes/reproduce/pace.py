@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+from controlmill.training.schedules import LOOKS
+
 from .experiments import Training
 from .training import Scale
 
@@ -18,7 +20,7 @@ TIMES = 12  # passes of a row at a look
 def passes(training: Training, scale: Scale) -> float:
     """About how many pictures go through the networks."""
     trained = training.steps * scale.batch_size * BACKWARD
-    looks = (training.steps // training.evaluate_every + 2) * scale.evaluation_rows * TIMES
+    looks = (training.steps // training.evaluate_every * LOOKS + 2) * scale.evaluation_rows * TIMES
     sampled = sum(SAMPLED.get(name, 0) for name in training.measured) * scale.probes * scale.sampling_steps * 2
     return trained + looks + sampled
 
