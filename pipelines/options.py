@@ -147,6 +147,9 @@ class JobOptions:
     runner: str = option("FnApiRunner", "Beam runner, e.g. PortableRunner, FlinkRunner or DataflowRunner.")
     beam_option: tuple[str, ...] = option((), "An option of the Beam runner, e.g. job_endpoint=HOST:PORT. Repeatable.")
     cluster: str = option("", f"Run on a cluster: {POSSIBLE}.", shown="this machine")
+    job_server_jar: Path | None = option(
+        None, "Beam's job server for a Flink or Spark cluster.", shown="the one in ~/.apache_beam/cache/jars that fits"
+    )
 
     def conflicts(self) -> Iterable[str]:
         """Runners that do not go with workers or a cluster, or do not work at all."""
@@ -159,6 +162,8 @@ class JobOptions:
                 yield "--workers is for this machine; a --cluster has workers of its own"
             if self.runner != "FnApiRunner":
                 yield f"--cluster and --runner {self.runner} both say what runs the job: give one of them"
+        if self.job_server_jar and not self.cluster.startswith(("flink://", "spark://")):
+            yield "--job-server-jar is for --cluster flink://… or spark://…"
         if self.workers and self.runner != "FnApiRunner":
             yield f"--workers is for this machine; --runner {self.runner} sets the parallelism by its own --beam-option"
         if self.runner == "DirectRunner":
@@ -170,7 +175,9 @@ class JobOptions:
         from .engine.process import Resources
 
         cluster = parse_cluster(self.cluster) if self.cluster else None
-        return Resources(Engine(self.runner, self.workers, self.beam_option, cluster), self.threads)
+        jar = str(self.job_server_jar or "")
+        engine = Engine(self.runner, self.workers, self.beam_option, cluster, job_server_jar=jar)
+        return Resources(engine, self.threads)
 
 
 @dataclass(frozen=True)

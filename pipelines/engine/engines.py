@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from controlmill.schemas.errors import MillError
-
 from .dask import DaskCluster, DaskWorkers
 from .embedded import Runner
 from .graphs import Graphs
 from .messages import Engine
+from .portable import PortableCluster
 
 
 def open_engine(engine: Engine) -> Graphs:
     """What runs an engine's graphs.
 
     Raises:
-        MillError: there is nothing that does.
+        MillError: a cluster cannot take its jobs.
     """
     if engine.cluster is None:
         return DaskWorkers(engine) if engine.workers else Runner(engine)
-    if engine.cluster.kind == "dask":
-        return DaskCluster(engine)
-    raise MillError(f"--cluster {engine.cluster}: jobs cannot be sent to {engine.cluster.kind} by its address")
+    return DaskCluster(engine) if engine.cluster.kind == "dask" else PortableCluster(engine)

@@ -31,6 +31,7 @@ from controlmill.schemas.machine import (
 from controlmill.schemas.terminal.console import output
 
 from .messages import NOT_LOADED, Engine, Loading
+from .translators.preparation import prepare
 
 if TYPE_CHECKING:
     from .progress import Progress
@@ -63,12 +64,16 @@ class JobProcess:
     ``folder`` is where it, and what it starts, has temporary files; it goes with the process.
 
     Raises:
-        MillError: the engine has workers, and this machine does not let processes work together.
+        MillError: the engine has workers, and this machine does not let processes work together; or its cluster cannot
+            take jobs.
     """
 
     def __init__(self, engine: Engine):
         if engine.workers:
             check_semaphores("--workers")
+        if engine.cluster and engine.cluster.kind != "dask":
+            for problem in prepare(engine).facts.problems:
+                output.say(f"note: {problem}")
         self.engine = engine
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None

@@ -32,6 +32,7 @@ from controlmill.schemas.fingerprint import differences
 from .imports import import_beam
 
 SETTINGS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # shards are the parallelism
+NO_PROXY = {"grpc_proxy": ""}  # what speaks to a cluster's parts speaks to them directly
 VERSIONS = "CONTROLMILL_VERSIONS"  # the variable that says what the console's :func:`versions` are
 PROVISION_SECONDS = 60
 log = logging.getLogger("controlmill.worker")
@@ -107,6 +108,7 @@ def _leave(log_file: Path) -> None:
 
 def _work(worker: str, provision_endpoint: str) -> None:
     os.environ["WORKER_ID"] = worker  # Beam's connections send it along
+    os.environ.update(NO_PROXY)
     import_beam()
     import grpc
     from apache_beam.portability.api import beam_provision_api_pb2 as messages

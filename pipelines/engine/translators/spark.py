@@ -74,6 +74,7 @@ class SparkTranslator:
             slots_per_worker=max(worker["cores"] for worker in workers),
             free_slots=free,
             problems=_problems(state, workers, able),
+            queues=True,
         )
 
     def _page(self) -> str:

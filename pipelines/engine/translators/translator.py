@@ -17,6 +17,7 @@ class ClusterFacts:
         slots_per_worker: shards that each has in flight; of the largest one where they differ.
         free_slots: how many shards it would begin at once.
         problems: what a user should know of its settings, in sentences.
+        queues: whether a job may be sent that finds no free slot: it waits, or more workers are started for it.
     """
 
     version: str
@@ -24,12 +25,16 @@ class ClusterFacts:
     slots_per_worker: int
     free_slots: int
     problems: tuple[str, ...] = ()
+    queues: bool = False
 
 
 class Translator(Protocol):
     """An engine that is reached by an address, through a job server of Beam's."""
 
-    engine: str  # as its makers write it, e.g. Flink
+    @property
+    def engine(self) -> str:
+        """As its makers write it, e.g. Flink."""
+        ...
 
     def facts(self) -> ClusterFacts:
         """What the cluster says of itself, now.

@@ -58,7 +58,7 @@ def asked(served: tuple[Master, str]) -> Translator:
 @pytest.mark.parametrize("ending", ["", "/", "/json", "/json/"])
 def test_the_page_tells_version_workers_and_cores(served: tuple[Master, str], ending: str) -> None:
     facts = SparkTranslator(MASTER, served[1].removeprefix("http://") + ending).facts()
-    assert facts == ClusterFacts("3.5.9", workers=2, slots_per_worker=4, free_slots=5)
+    assert facts == ClusterFacts("3.5.9", workers=2, slots_per_worker=4, free_slots=5, queues=True)
 
 
 @pytest.mark.usefixtures("master")
@@ -78,7 +78,7 @@ def test_the_usual_page_is_beside_the_master(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_dead_workers_do_not_count(master: Master, asked: Translator) -> None:
     master.become(WORKER, {**WORKER, "state": "DEAD", "cores": 64})
-    assert asked.facts() == ClusterFacts("3.5.9", workers=1, slots_per_worker=4, free_slots=4)
+    assert asked.facts() == ClusterFacts("3.5.9", workers=1, slots_per_worker=4, free_slots=4, queues=True)
 
 
 def test_workers_that_take_nothing_are_told(master: Master, asked: Translator) -> None:

@@ -1,0 +1,77 @@
+"""Flink and Spark by their addresses: a job server for the command, and workers that the cluster starts itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from . import worker_program
+from .graphs import Graphs, start_graph
+from .imports import import_beam
+from .job_server import JobServer
+from .messages import Engine
+from .shards import Job
+from .translators.preparation import Prepared, prepare, translator_of
+
+PROGRAM = "controlmill-worker"
+LOG_BYTES = 1 << 20  # of what a job server said that are shown
+
+
+class PortableCluster(Graphs):
+    """A cluster that is reached through one of Beam's job servers, which runs as long as this does.
+
+    The cluster starts a worker process for each of its slots, by the path that ``controlmill-worker`` has here.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self._opened = ExitStack()
+        self._log = Path(tempfile.gettempdir(), "job-server.log")
+        os.environ.update(worker_program.NO_PROXY)
+        self._server = self._start(prepare(engine))
+        import_beam()
+
+    def _start(self, prepared: Prepared) -> JobServer:
+        return self._opened.enter_context(JobServer(prepared.jar, prepared.words, self._log))
+
+    def run(self, job: Job, shards: Sequence[int]) -> None:
+        """Run the graph on the slots that are free now."""
+        prepared = prepare(self.engine)
+        if not self._server.alive():
+            self._server = self._start(prepared)
+        places = max(1, min(prepared.facts.free_slots, len(shards)))
+        options = (
+            f"job_endpoint={self._server.endpoint}",
+            *translator_of(self.engine).options(replace(prepared.facts, free_slots=places)),
+            *environment(self.engine.options),
+            *self.engine.options,
+        )
+        try:
+            start_graph(job, shards, "PortableRunner", options).wait_until_finish()
+        except Exception:
+            sys.stderr.write(self._log.read_text("utf-8", "replace")[-LOG_BYTES:])
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+
+def environment(given: Sequence[str]) -> tuple[str, ...]:
+    """Beam's options for workers that the engine starts; none where the user's own options say how."""
+    if any(option.removeprefix("--").startswith("environment_") for option in given):
+        return ()
+    config = {"command": worker_command(), "env": worker_program.environment()}
+    return "environment_type=PROCESS", f"environment_config={json.dumps(config)}"
+
+
+def worker_command() -> str:
+    """Where the worker's program is: beside this Python, or on the path; all machines need it in the same place."""
+    beside = Path(sys.executable).with_name(PROGRAM)
+    return str(beside) if beside.exists() else shutil.which(PROGRAM) or PROGRAM
