@@ -265,6 +265,7 @@ class Dataset:
         missing = sorted(set(range(self.shards)) - self.committed(table))
         if missing:
             raise MillError(f"table {table} lacks {len(missing)} of {self.shards} shards, the first is {missing[0]}")
+        self.storage.keep_names(self.folder(table))
         before = self.index(table) if changed is not None else None
         known = set(range(len(before.shards) if before else 0)).difference(changed or ())
 

@@ -270,6 +270,7 @@ def write_listing(
             for group in batched(part, LISTED_GROUP_ROWS):
                 writer.write_group([source._asdict() for source in group])
         shard, rows = shard + 1, rows + len(part)
+    dataset.storage.keep_names(dataset.folder(SOURCES))
     return Segment(first_shard, shard - first_shard, rows, shard_size, corpus)
 
 

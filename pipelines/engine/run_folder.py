@@ -152,7 +152,7 @@ class Run:
         name = f"{shard}.{uuid.uuid4().hex[:8]}"
         marks = tuple(self._name(f"attempts/{mark}") for mark in (*before, name))
         attempt = Attempt(self.storage, self._name(f"attempts/{name}"), deaths, marks)
-        self.storage.write(attempt.name, attempt.text())
+        self.storage.mark(attempt.name, attempt.text())
         return attempt
 
     def attempts(self) -> dict[int, dict[str, Any]]:

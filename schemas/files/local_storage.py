@@ -111,7 +111,6 @@ class LocalStorage(Storage):
                     "choose a dataset folder on a local disk, NFS or an object store"
                 ) from error
             raise
-        sync(Path(target).parent)
         return True
 
     @override
@@ -121,6 +120,14 @@ class LocalStorage(Storage):
         target = self.path(name)
         _make_folder(os.path.dirname(target))
         write_whole(Path(target), data)
+
+    @override
+    def mark(self, name: str, data: bytes) -> None:
+        self.require()
+        path = self.path(name)
+        _make_folder(os.path.dirname(path))
+        with open(path, "wb") as file:
+            file.write(data)
 
     @override
     def move(self, source: str, target: str) -> None:
@@ -151,6 +158,12 @@ class LocalStorage(Storage):
     def remove_file(self, name: str) -> None:
         with suppress(FileNotFoundError):
             os.unlink(self.path(name))
+
+    @override
+    def keep_names(self, folder: str) -> None:
+        for part in self.folders(folder):
+            sync(Path(self.path(f"{folder}/{part}")))
+        sync(Path(self.path(folder)))
 
     @override
     def sweep(self) -> None:

@@ -123,6 +123,8 @@ class Storage(ABC):
     def commit(self, scratch: Path, name: str) -> bool:
         """Put a finished local file under its final name, if nobody did before.
 
+        Its bytes survive a power cut from here on, its name from :meth:`keep_names` on.
+
         Returns:
             Whether it was put; False means that another commit was first and stays as it is.
 
@@ -138,6 +140,14 @@ class Storage(ABC):
         Raises:
             Gone: the dataset was removed.
         """
+
+    def mark(self, name: str, data: bytes) -> None:
+        """Write a small file that only a live run looks at: after a power cut it may be lost, or cut.
+
+        Raises:
+            Gone: the dataset was removed.
+        """
+        self.write(name, data)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file, whole or not at all; ``value`` is plain, or a dataclass that can be read again."""
@@ -172,6 +182,12 @@ class Storage(ABC):
             raise Gone(f"{self.address} was removed (it has no {CONFIG}): nothing more is written to it")
 
     # what only a local folder needs
+
+    def keep_names(self, folder: str) -> None:  # noqa: B027
+        """Make the names of what was committed in a folder's folders survive a power cut, as their bytes do anyway.
+
+        Done once for many commits: a file whose name is lost is one that was not made yet.
+        """
 
     def sweep(self) -> None:  # noqa: B027
         """Remove what small writes of dead processes left behind, at the top and in its folders.

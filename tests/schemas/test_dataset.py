@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,28 @@ def test_the_first_of_two_commits_stays(dataset: Dataset) -> None:
             writer.write_group([_row(source)])
     with dataset.parquet("rejected", 0) as parquet:
         assert [row["source"] for row in read_rows(parquet, ["source"])] == ["first.png"]
+
+
+def test_names_are_made_to_last_once_before_the_index_says_that_files_are_there(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit makes its file's bytes last; its folder is not synced for each file."""
+    synced: list[int | None] = []
+
+    def fsync(descriptor: int) -> None:
+        there = os.fstat(descriptor)
+        synced.append(there.st_ino if stat.S_ISDIR(there.st_mode) else None)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    dataset.append([Segment(0, 3, 3, 1, "folder")], ["photos"])
+    synced.clear()
+    for shard in range(3):
+        with dataset.committing("run", REJECTED, shard, SCHEMA, PROVENANCE) as writer:
+            writer.write_group([_row("a.png")])
+    assert synced == [None] * 3
+    dataset.finish(REJECTED)
+    table = Path(dataset.storage.path(REJECTED))
+    assert synced[3:] == [(table / "0000").stat().st_ino, table.stat().st_ino, None]
 
 
 def test_a_snapshot_stays_what_it_was_and_reads_each_index_once(dataset: Dataset) -> None:

@@ -48,6 +48,18 @@ def canny_job(dataset: Dataset, run: Run) -> Job:
     return Job(dataset.storage, run.id, stage, stage.outputs(), 1)
 
 
+def test_a_shard_waits_for_the_disk_once_for_each_of_its_files(
+    images: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only the live run looks at is not waited for."""
+    run = Run.start(images.storage)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    assert run_shard(canny_job(images, run), 0)["status"] == "done"
+    assert len(synced) == 1
+    assert not images.storage.files(f"_run/{run.id}/attempts")
+
+
 def test_a_worker_that_would_make_another_table_stops_the_job(images: Dataset) -> None:
     run = Run.start(images.storage)
     job = canny_job(images, run)
