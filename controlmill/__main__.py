@@ -12,6 +12,7 @@ import typer
 from controlmill import __version__
 from controlmill.annotators import commands as annotator_commands
 from controlmill.pipelines import commands as pipeline_commands
+from controlmill.pipelines.cluster import commands as cluster_commands
 from controlmill.schemas.errors import Interrupted, MillError, error_text
 from controlmill.schemas.exports import commands as export_commands
 from controlmill.schemas.machine import MORE_MEMORY, MORE_THREADS, NO_MORE
@@ -31,7 +32,7 @@ app = typer.Typer(
 )
 for room in (
     *(pipeline_commands, schema_commands, export_commands),
-    *(training_commands, evaluate_command, compare_commands, annotator_commands),
+    *(training_commands, evaluate_command, compare_commands, annotator_commands, cluster_commands),
 ):
     room.register(app)
 

@@ -9,9 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from controlmill.schemas.errors import MillError
+
+from .cluster_address import ClusterAddress
+from .dask_client import check_scheduler, check_workers, connected
 from .graphs import Graphs, start_graph
 from .imports import import_beam
-from .messages import Engine
+from .messages import Engine, Waits
 from .shards import Job
 
 DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
@@ -23,6 +27,11 @@ DASK_SETTINGS = {
     # dask's own setting hands memory back to the system at once: codecs then take twice the time
     "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1},
 }
+
+LOST = (
+    "the Dask scheduler at {} was lost while the job ran: look at its machine; `controlmill cluster up` starts a "
+    "scheduler again when it dies"
+)
 
 
 class DaskWorkers(Graphs):
@@ -54,10 +63,39 @@ class DaskWorkers(Graphs):
 class DaskCluster(Graphs):
     """A Dask cluster that is there already (`controlmill cluster up`, or one of the user's own), by its address."""
 
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        import_beam()
+
     def run(self, job: Job, shards: Sequence[int]) -> None:
-        """Run the graph on all workers that the cluster has, and on those that join it meanwhile."""
-        assert self.engine.cluster
-        _run_on(self.engine.cluster.dask_address, job, shards, self.engine.options)
+        """Run the graph on all workers that the cluster has, and on those that join it meanwhile.
+
+        Raises:
+            MillError: the cluster cannot be reached, is not fit for the job, or was lost.
+        """
+        address, waits = self.engine.cluster, self.engine.waits
+        assert address
+        with connected(address, waits) as client:
+            check_scheduler(client, address)
+            check_workers(client, address, job.storage, job.run, waits)
+            scheduler = client.scheduler_info()["id"]
+            try:
+                _run_on(address.dask_address, job, shards, self.engine.options)
+            except Exception as error:
+                if _scheduler_of(address, waits) != scheduler:
+                    raise MillError(LOST.format(address)) from error
+                raise
+            if _scheduler_of(address, waits) != scheduler:  # Beam's runner takes lost work for work that is done
+                raise MillError(LOST.format(address))
+
+
+def _scheduler_of(address: ClusterAddress, waits: Waits) -> str:
+    """What tells the scheduler that answers from others before or after it; '' where none answers."""
+    try:
+        with connected(address, waits) as client:
+            return str(client.scheduler_info()["id"])
+    except MillError:
+        return ""
 
 
 def _run_on(address: str, job: Job, shards: Sequence[int], beam_options: Sequence[str]) -> None:

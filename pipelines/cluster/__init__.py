@@ -1,0 +1,1 @@
+"""A Dask cluster of this machine and others: started, joined, watched, ended, checked."""

@@ -1,0 +1,121 @@
+"""What can be asked of a Dask cluster before work is given to it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.files.storage import Storage
+
+from .cluster_address import ClusterAddress
+from .messages import Waits
+from .versions import version_faults, versions
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+MOST_NAMED = 5  # workers in a message
+SAME_VERSIONS = "All machines of a cluster need the same versions."
+
+
+@contextmanager
+def connected(address: ClusterAddress, waits: Waits) -> Iterator[Client]:
+    """A client of a scheduler.
+
+    Raises:
+        MillError: none answers there.
+    """
+    import distributed
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is raised, or seen in the end
+    try:
+        client = distributed.Client(address.dask_address, timeout=waits.reach, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        tls = "" if address.tls else "; if it listens with TLS, write tls://HOST:PORT"
+        raise MillError(
+            f"no Dask scheduler answers at {address} ({error_text(error)}): start one there with "
+            f"`controlmill cluster up --listen {address}`, or look at its address and at firewalls{tls}"
+        ) from error
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def check_scheduler(client: Client, address: ClusterAddress) -> None:
+    """Compare the versions of a scheduler with ours: it unpacks the graphs that it is sent.
+
+    Raises:
+        MillError: they differ, or it has no ControlMill.
+    """
+    try:
+        faults = version_faults(client.run_on_scheduler(versions))
+    except ImportError as error:
+        faults = [f"it has no {error.name}"]
+    except Exception as error:
+        faults = [error_text(error)]
+    if faults:
+        raise MillError(
+            _lines(f"the scheduler at {address} has not what this machine has:", faults)
+            + f"\n{SAME_VERSIONS} `controlmill cluster up` starts one with those of its machine"
+        )
+
+
+def check_workers(client: Client, address: ClusterAddress, storage: Storage, run: str, waits: Waits) -> None:
+    """Make sure that a cluster has workers, that they have our versions, and that they see the dataset that we see.
+
+    Raises:
+        MillError: not so.
+    """
+    try:
+        client.wait_for_workers(1, timeout=waits.first_shard)
+    except TimeoutError as error:
+        raise MillError(
+            f"the cluster at {address} has no workers: start some with `controlmill cluster join {address}`"
+        ) from error
+    others = of_workers(client.run(versions, on_error="return"), version_faults)
+    if others:
+        raise MillError(
+            _lines(f"workers of the cluster at {address} have other versions than this machine:", others)
+            + f"\n{SAME_VERSIONS}"
+        )
+    blind = of_workers(client.run(unseen, storage, run, on_error="return"), lambda found: [found] if found else [])
+    if blind:
+        raise MillError(
+            _lines(f"workers of the cluster at {address} do not see the dataset {storage.address}:", blind)
+            + "\nIt must be the same folder under the same path on all machines: a shared disk, or an object store"
+        )
+
+
+def unseen(storage: Storage, run: str) -> str:
+    """Why this process does not see a run of a dataset, or ''."""
+    try:
+        return "" if storage.has_file(f"_run/{run}/owner.json") else "nothing there, or another folder"
+    except Exception as error:  # of any kind of storage
+        return error_text(error)
+
+
+def of_workers(answers: Mapping[str, Any], faults: Any) -> list[str]:
+    """What is wrong with which workers, one line a host and a fault; a worker that has just gone is left out."""
+    found: dict[tuple[str, str], int] = {}
+    for worker, answer in answers.items():
+        if isinstance(answer, OSError):  # the connection
+            continue
+        host = worker.partition("://")[2].rpartition(":")[0]
+        failed = isinstance(answer, BaseException)
+        for fault in [f"cannot be asked: {error_text(answer)}"] if failed else faults(answer):  # type: ignore[arg-type]
+            found[host, fault] = found.get((host, fault), 0) + 1
+    return [f"{host} ({workers(count)}): {fault}" for (host, fault), count in sorted(found.items())]
+
+
+def _lines(head: str, lines: list[str]) -> str:
+    more = [f"and {len(lines) - MOST_NAMED} more"] if len(lines) > MOST_NAMED else []
+    return "".join([head, *(f"\n  {line}" for line in [*lines[:MOST_NAMED], *more])])
+
+
+def workers(count: int) -> str:
+    """So many of them."""
+    return f"{count:,} worker{'' if count == 1 else 's'}"

@@ -1,0 +1,226 @@
+"""A scheduler and two workers as processes of their own: all work, and each of them may die."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from controlmill.annotators.runtime.placement import Placement
+from controlmill.pipelines import annotation, ingestion, planning
+from controlmill.pipelines.engine.cluster_address import ClusterAddress, parse_cluster
+from controlmill.pipelines.engine.dask_client import check_workers, connected
+from controlmill.pipelines.engine.messages import Engine, Waits
+from controlmill.pipelines.engine.process import Resources
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.addresses import open_storage
+from tests.helpers import SMALL, command, digests
+from tests.pipelines.cluster.meeting import MEETING, PLACE, present, wait_until
+
+ROOT = Path(__file__).parents[3]
+SHARD = 2
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What `up` started, and the folder of its meetings."""
+
+    process: subprocess.Popen[bytes]
+    address: ClusterAddress
+    meeting: Path
+
+    @property
+    def engine(self) -> Engine:
+        return Engine(cluster=self.address, waits=Waits(first_shard=2, silence=2))
+
+    def members(self) -> list[psutil.Process]:
+        """The scheduler, then the workers."""
+        return sorted(psutil.Process(self.process.pid).children(), key=lambda member: member.create_time())
+
+    def workers(self) -> int:
+        """How many work, says `status`."""
+        said = command("cluster", "status", "--cluster", str(self.address), "--json")
+        return sum(host["workers"] for host in json.loads(said.stdout)["hosts"].values()) if not said.returncode else 0
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def start(*words: str, state: Path, path: str = str(ROOT), meeting: Path | None = None) -> subprocess.Popen[bytes]:
+    """A command about clusters, whose processes can import the tests."""
+    environment = {**os.environ, "XDG_STATE_HOME": str(state), "PYTHONPATH": path, PLACE: str(meeting or "")}
+    command = [sys.executable, "-m", "controlmill", "cluster", *words]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two workers; XDG_STATE_HOME of this process is where `up` notes them."""
+    folder, port = tmp_path_factory.mktemp("cluster"), free_port()
+    (folder / "meeting").mkdir()
+    address = parse_cluster(f"127.0.0.1:{port}")
+    words = ("up", "--listen", str(address), "--workers", "2")
+    process = start(*words, state=folder / "state", meeting=folder / "meeting")
+    assert process.stderr
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_STATE_HOME", str(folder / "state"))
+        assert f"listens at {address}, with 2 workers" in process.stderr.readline().decode()
+        yield Cluster(process, address, folder / "meeting")
+        members = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.kill()  # its processes end with it, however it ends
+        _, alive = psutil.wait_procs(members, timeout=20)
+        for member in alive:
+            member.kill()
+        assert not alive
+
+
+@pytest.fixture(scope="module")
+def ingested(cluster: Cluster, photos: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The images of the corpus, made on the cluster; not to be changed."""
+    made = tmp_path_factory.mktemp("ingested") / "dataset"
+    with Resources(cluster.engine, threads=1) as resources:
+        ingestion.ingest(str(photos), str(made), SMALL, resources, SHARD)
+    return made
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ingested: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Digests of the whole dataset, made without a cluster."""
+    made = shutil.copytree(ingested, tmp_path_factory.mktemp("undisturbed") / "dataset")
+    annotate(made, Engine())
+    return digests(made)
+
+
+def annotate(dataset: Path, engine: Engine) -> Dataset:
+    plan = planning.plan_conditions([MEETING], planning.everywhere(Placement()), None)
+    with Resources(engine, threads=1) as resources:
+        return annotation.annotate(str(dataset), plan, resources)
+
+
+def begin(dataset: Path, cluster: Cluster) -> Future[Dataset]:
+    """A job in another thread that is held up in the middle of a shard of each worker."""
+    for mark in cluster.meeting.iterdir():
+        mark.unlink()
+    (cluster.meeting / "closed").touch()
+    job = ThreadPoolExecutor(1).submit(annotate, dataset, cluster.engine)
+    try:
+        wait_until(lambda: len(present(cluster.meeting)) == 2 or job.done())
+    except BaseException:
+        end_meeting(cluster)
+        raise
+    return job
+
+
+def end_meeting(cluster: Cluster) -> None:
+    """The workers go on."""
+    (cluster.meeting / "closed").unlink(missing_ok=True)
+
+
+def test_a_killed_worker_is_replaced_and_the_job_ends_in_the_same_bytes(
+    cluster: Cluster, ingested: Path, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    made = shutil.copytree(ingested, tmp_path / "dataset")
+    job = begin(made, cluster)
+    workers = present(cluster.meeting)
+    assert workers == {member.pid for member in cluster.members()[1:]}, "each worker has a shard"
+    os.kill(min(workers), signal.SIGKILL)
+    end_meeting(cluster)
+    job.result(120)
+    assert digests(made) == undisturbed
+    wait_until(lambda: cluster.workers() == 2)
+
+
+def test_a_lost_scheduler_is_told_and_the_job_run_again_ends_in_the_same_bytes(
+    cluster: Cluster, ingested: Path, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    made = shutil.copytree(ingested, tmp_path / "dataset")
+    job = begin(made, cluster)
+    cluster.members()[0].kill()
+    with pytest.raises(MillError, match=f"the Dask scheduler at {cluster.address} was lost while the job ran"):
+        job.result(30)
+    end_meeting(cluster)
+    wait_until(lambda: cluster.workers() == 2)
+    annotate(made, cluster.engine)
+    assert digests(made) == undisturbed
+
+
+def test_a_worker_of_another_version_is_refused(cluster: Cluster, ingested: Path, tmp_path: Path) -> None:
+    other = tmp_path / "packages/cloudpickle-0.1.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: cloudpickle\nVersion: 0.1\n")
+    path = f"{other.parent}{os.pathsep}{ROOT}"
+    joining = start("join", str(cluster.address), "--workers", "1", state=tmp_path / "state", path=path)
+    said = joining.communicate(timeout=60)[1].decode()
+    assert joining.returncode == 1
+    assert f"the scheduler at {cluster.address} has not what this machine has" in said
+    assert "cloudpickle: 0.1, now " in said
+    worker = [sys.executable, "-m", "dask", "worker", cluster.address.dask_address, "--no-nanny", "--no-dashboard"]
+    environment = {**os.environ, "PYTHONPATH": path}
+    with subprocess.Popen(worker, env=environment, stderr=subprocess.DEVNULL, cwd=tmp_path) as of_ones_own:
+        try:
+            wait_until(lambda: cluster.workers() == 3)
+            with pytest.raises(MillError, match=r"(?s)workers of the cluster.*1 worker.*cloudpickle.*now 0\.1"):
+                annotate(shutil.copytree(ingested, tmp_path / "dataset"), cluster.engine)
+        finally:
+            of_ones_own.kill()
+    wait_until(lambda: cluster.workers() == 2)
+
+
+def test_workers_that_see_another_folder_are_refused(cluster: Cluster, ingested: Path) -> None:
+    with (
+        connected(cluster.address, Waits()) as client,
+        pytest.raises(MillError, match=r"(?s)2 workers.*nothing there, or another folder.*the same folder"),
+    ):
+        check_workers(client, cluster.address, open_storage(str(ingested)), "0123456789ab", Waits())
+
+
+def test_a_port_that_is_taken_is_one_message(cluster: Cluster) -> None:
+    done = command("cluster", "up", "--listen", str(cluster.address))
+    assert done.returncode == 1
+    assert f"--listen {cluster.address}: this machine cannot listen there" in done.stderr
+
+
+def test_nobody_at_an_address_is_one_message_before_anything_is_listed(photos: Path, tmp_path: Path) -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    for words in (("status", "--cluster", nowhere), ("join", nowhere, "--workers", "1")):
+        done = command("cluster", *words)
+        assert done.returncode == 1
+        assert f"no Dask scheduler answers at {nowhere}" in done.stderr
+
+
+def test_a_cluster_without_workers_is_one_message(tmp_path: Path, ingested: Path) -> None:
+    import distributed
+
+    with distributed.LocalCluster(
+        n_workers=0, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address="127.0.0.1:0"
+    ) as empty:
+        address = parse_cluster(empty.scheduler_address)
+        with connected(address, Waits()) as client, pytest.raises(MillError, match="has no workers: start some with"):
+            check_workers(client, address, open_storage(str(ingested)), "0123456789ab", Waits(first_shard=0.1))
+
+
+def test_down_ends_all_and_leaves_nothing(cluster: Cluster) -> None:
+    """The last of this file."""
+    members = cluster.members()
+    folders = [member.environ()["TMPDIR"] for member in members]
+    done = command("cluster", "down")
+    assert done.returncode == 0
+    assert f"ended: the scheduler at {cluster.address} and 2 workers" in done.stderr
+    assert not [member for member in members if member.is_running()]
+    assert not [folder for folder in folders if Path(folder).parent.exists()]
+    assert "was started or joined on this machine" in command("cluster", "down").stderr
