@@ -16,8 +16,8 @@ from controlmill.schemas.files.addresses import open_storage
 from .engine.console import run_stage
 from .engine.mend import check_committed, mended, redo_aim, set_aside, start_or_resume_redo
 from .engine.process import Resources
-from .engine.stage import Plan, Stage, input_folders, outputs_of
-from .ingestion import ingest_tables
+from .engine.stage import Chain, Plan, Stage, input_folders, outputs_of
+from .ingestion import list_corpus, make_images
 from .stages.ingest import IngestConfig
 
 
@@ -92,10 +92,16 @@ def build(
     Raises:
         MillError: see :func:`ingest` and :func:`annotate`.
     """
+    tables = outputs_of(plan)
     load_networks(address, plan, resources, overwrite)
-    ingest_tables(photos, address, config, resources, shard_size, overwrite, input_folders(plan))
-    dataset = _annotate(address, plan, resources, overwrite)
-    redo.end(dataset.storage, ["images", *outputs_of(plan)])  # only now: what is cut off before redoes no table twice
+    dataset, corpus = list_corpus(photos, address, config, resources, shard_size, overwrite, input_folders(plan))
+    if overwrite or dataset.whole_index("images") or any(dataset.committed(table) for table in tables):
+        make_images(dataset, resources, corpus, config.downloads)
+        dataset = _annotate(address, plan, resources, overwrite)
+    else:  # no table was made from images that are made again now, so that nothing is to be looked at between
+        make_images(dataset, resources, corpus, config.downloads, plan)
+        dataset = Dataset.open(address)
+    redo.end(dataset.storage, ["images", *tables])  # only now: what is cut off before redoes no table twice
     return dataset
 
 
@@ -126,11 +132,9 @@ def _annotate(address: str, plan: Plan, resources: Resources, overwrite: Sequenc
     redone = {table for table, aim in aims.items() if start_or_resume_redo(dataset, table, aim)}
     for stage in plan if redone else ():
         _forget_changed(dataset, stage, {table: aims[table] for table in redone.intersection(stage.outputs())})
-    rows = [entry.rows for entry in images.shards]
-    for stage in plan:
-        tables = stage.outputs()
-        grown = dataset.redo(redone.intersection(tables))
-        for table in set(tables).intersection(overwrite):  # what is in _redo was not looked at yet
-            set_aside(grown, table, check_committed(grown, table, tables[table].provenance))
-        run_stage(grown, stage, resources, rows)
+    grown = dataset.redo(redone)
+    for table in aims:  # what is in _redo was not looked at yet
+        set_aside(grown, table, check_committed(grown, table, outputs[table].provenance))
+    if plan:
+        run_stage(grown, Chain(plan), resources, [entry.rows for entry in images.shards])
     return dataset

@@ -28,6 +28,7 @@ from .engine.console import finish_tables, run_stage
 from .engine.mend import check_committed, check_listing, look_at, mended, set_aside, start_or_resume_redo
 from .engine.process import Resources
 from .engine.run_folder import Run, require_alone
+from .engine.stage import Chain, Plan
 from .stages.ingest import Ingest, IngestConfig
 from .stages.listed import ListedStage
 
@@ -119,12 +120,13 @@ def ingest(
     Raises:
         MillError: see :func:`check_ingest` and :func:`console.run_stage`.
     """
-    dataset = ingest_tables(photos, address, config, resources, shard_size, overwrite, leave_out)
+    dataset, corpus = list_corpus(photos, address, config, resources, shard_size, overwrite, leave_out)
+    make_images(dataset, resources, corpus, config.downloads)
     redo.end(dataset.storage, ["images"])
-    return dataset
+    return Dataset.open(address)
 
 
-def ingest_tables(
+def list_corpus(
     photos: str,
     address: str,
     config: IngestConfig,
@@ -132,8 +134,12 @@ def ingest_tables(
     shard_size: int | None,
     overwrite: Sequence[str],
     leave_out: Sequence[str],
-) -> Dataset:
-    """:func:`ingest`, as a part of work that goes on: a redo of the images is not ended."""
+) -> tuple[Dataset, Corpus]:
+    """The dataset as images are to be made in it, and its first corpus: listed, where it was not yet.
+
+    Raises:
+        MillError: see :func:`check_ingest`.
+    """
     check_ingest(photos, address, config, shard_size, overwrite, leave_out)
     corpus = open_corpus(absolute(at_commit(photos, address, overwrite)), config.columns, config.downloads)
     stage = Ingest(corpus, config.typed(corpus))
@@ -147,8 +153,7 @@ def ingest_tables(
     if not dataset.config.segments:
         resources.process.start()
         _list(dataset, stage.corpus, shard_size, leave_out)
-    make_images(dataset, resources, corpus, config.downloads)
-    return Dataset.open(address)
+    return dataset, corpus
 
 
 def make_images(
@@ -156,6 +161,7 @@ def make_images(
     resources: Resources,
     first: Corpus | None = None,
     downloads: DownloadOptions = DownloadOptions(),  # noqa: B008 it is frozen
+    then: Plan = (),
 ) -> None:
     """Make what lacks of ``images`` and ``rejected``, segment by segment, each from its corpus with its settings.
 
@@ -164,6 +170,7 @@ def make_images(
         resources: what works.
         first: the corpus of the first segment, where the user gives it.
         downloads: how pictures of URL lists are fetched.
+        then: what else is done for each shard in the same job, when its images are there.
 
     Raises:
         MillError: it is not known where the pictures of a segment are; see also :func:`console.run_stage`.
@@ -173,14 +180,15 @@ def make_images(
     damaged = {shard for table in MADE for shard in look_at(dataset, table).damaged}
     done = set.intersection(*(dataset.committed(table) for table in MADE)) - damaged
     for number, segment in enumerate(dataset.config.segments):
-        given = first if number == 0 else None
-        if given is None and done.issuperset(segment.range):
-            continue
-        stage = Ingest(given or corpus_of(dataset, number, downloads), IngestConfig.of(dataset, number))
-        if given is None and segment.retries is None:
-            _check_corpus(dataset, number, stage.corpus)
-        set_lost_aside(dataset, stage, segment.range)
-        run_stage(dataset, stage, resources, rows, segment.range)
+        given, stages = first if number == 0 else None, then
+        if given is not None or not done.issuperset(segment.range):
+            stage = Ingest(given or corpus_of(dataset, number, downloads), IngestConfig.of(dataset, number))
+            if given is None and segment.retries is None:
+                _check_corpus(dataset, number, stage.corpus)
+            set_lost_aside(dataset, stage, segment.range)
+            stages = (stage, *then)
+        if stages:
+            run_stage(dataset, Chain(stages), resources, rows, segment.range)
     finish_tables(dataset, dict.fromkeys(MADE, ()))
 
 

@@ -53,10 +53,9 @@ def run_stage(
     committed = {table: dataset.committed(table) for table in outputs}
     done = set.intersection(*committed.values())
     todo = sorted(set(range(dataset.shards) if shards is None else shards) - done)
-    if todo:
-        failures = _do(dataset, stage, outputs, resources, rows_of_shard, committed, todo)
-        _account(dataset, todo, outputs, failures)
+    failures = _do(dataset, stage, outputs, resources, rows_of_shard, committed, todo) if todo else []
     finish_tables(dataset, {table: set(todo) - shards for table, shards in committed.items()})
+    _account(dataset, todo, outputs, failures)
 
 
 def finish_tables(dataset: Dataset, made: Mapping[str, Collection[int]]) -> None:

@@ -94,6 +94,38 @@ class Stage(ABC):
 Plan = tuple[Stage, ...]
 
 
+class Chain(Stage):
+    """Several stages as one: each shard goes through all of them, one after another, in one job.
+
+    A later stage may read what an earlier one has committed of the same shard, and nothing else of its tables: that
+    they are complete is known when the job has ended.
+    """
+
+    def __init__(self, stages: Plan):
+        self.stages = stages
+        self.name = ", ".join(stage.name for stage in stages)
+
+    def outputs(self) -> dict[str, Output]:
+        """Of all stages."""
+        return outputs_of(self.stages)
+
+    def tasks(self, dataset: Dataset, run: Run, shard: int, missing: Mapping[str, Output]) -> Iterator[GroupTask]:
+        """A stage is asked for its tasks when those of the stages before it are done."""
+        for stage in self.stages:
+            lacking = {table: missing[table] for table in stage.outputs() if table in missing}
+            if lacking:
+                yield from stage.tasks(dataset, run, shard, lacking)
+
+    def devices(self) -> Iterable[str]:
+        """Of all stages."""
+        return [device for stage in self.stages for device in stage.devices()]
+
+    @property
+    def waits(self) -> bool:
+        """Whether one of them does."""
+        return any(stage.waits for stage in self.stages)
+
+
 def outputs_of(plan: Plan) -> dict[str, Output]:
     """Table → what is committed of it, of all stages."""
     return {table: output for stage in plan for table, output in stage.outputs().items()}

@@ -6,13 +6,15 @@ images file, and says which images it was made from.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.shardfile import ShardWriter, read_footer, read_rows
 from controlmill.schemas.tables import IMAGES
 
@@ -59,8 +61,7 @@ def aligned_task(
 
     def write(outcomes: Iterator[Any]) -> None:
         made_from = {
-            f"{table}_sha256": table_digests(dataset.storage.address, table, run.id)[shard]
-            for table in dict.fromkeys((IMAGES, source))
+            f"{table}_sha256": file_digest(dataset, table, shard, run.id) for table in dict.fromkeys((IMAGES, source))
         }
         with ExitStack() as stack:
             tables = []
@@ -83,20 +84,21 @@ def aligned_task(
     return GroupTask(tuple(outputs), step, rows(), write)
 
 
-def table_digests(address: str, table: str, run: str) -> list[str]:
-    """The sha256 of every file of a finished table, read once per process and run from its index.
+def file_digest(dataset: Dataset, table: str, shard: int, run: str) -> str:
+    """The sha256 of a shard's file, as the index of the table says it: that is read once per process and run.
 
-    Raises:
-        MillError: the table is not complete.
+    A table that a run is still making has no such index yet, and then the file is read.
     """
+    address = dataset.storage.address
+    index = this_worker().once(("index", address, table, run), lambda: Dataset.open(address).whole_index(table))
+    return index.digests[shard] if index else _sha256(address, dataset.file(table, shard), run)
 
-    def read() -> list[str]:
-        index = Dataset.open(address).whole_index(table)
-        if index is None:
-            raise MillError(f"the {table} of {address} are not complete; run the command again that makes them")
-        return index.digests
 
-    return this_worker().once(("digests", address, table, run), read)
+@functools.lru_cache(maxsize=64)  # each table of a shard asks
+def _sha256(address: str, name: str, run: str) -> str:
+    """Of a file as it is in a run; in another one it may be another."""
+    with open_storage(address).open(name) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 class _TableWriter:
