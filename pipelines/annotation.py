@@ -87,7 +87,9 @@ def build(
     shard_size: int | None = None,
     overwrite: Sequence[str] = (),
 ) -> Dataset:
-    """Ingest a folder, then make the planned condition tables. One that was cut off goes on with the same arguments.
+    """Ingest a folder and make the planned condition tables. One that was cut off goes on with the same arguments.
+
+    A new dataset is made by one job. Where tables of the plan were begun, the images are completed by a job before.
 
     Raises:
         MillError: see :func:`ingest` and :func:`annotate`.

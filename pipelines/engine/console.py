@@ -54,8 +54,10 @@ def run_stage(
     done = set.intersection(*committed.values())
     todo = sorted(set(range(dataset.shards) if shards is None else shards) - done)
     failures = _do(dataset, stage, outputs, resources, rows_of_shard, committed, todo) if todo else []
+    fault = _account(dataset, todo, outputs, failures)
     finish_tables(dataset, {table: set(todo) - shards for table, shards in committed.items()})
-    _account(dataset, todo, outputs, failures)
+    if fault:
+        raise fault
 
 
 def finish_tables(dataset: Dataset, made: Mapping[str, Collection[int]]) -> None:
@@ -106,23 +108,22 @@ def _do(
         run.end()
 
 
-def _account(dataset: Dataset, todo: list[int], tables: Iterable[str], failures: list[ShardFailure]) -> None:
-    """Compare what is committed with the shard list.
-
-    Raises:
-        MillError: shards failed, or an engine lost work without a word.
-    """
+def _account(
+    dataset: Dataset, todo: list[int], tables: Iterable[str], failures: list[ShardFailure]
+) -> MillError | None:
+    """Compare what is committed with the shard list: shards failed, or an engine lost work without a word."""
     if failures:
         shown = "\n  ".join(f"shard {failure.shard}: {failure.error}" for failure in failures[:10])
         more = f"\n  and {len(failures) - 10} more" if len(failures) > 10 else ""
-        raise MillError(f"{len(failures)} of {dataset.shards} shards could not be done:\n  {shown}{more}\n{GO_ON}")
+        return MillError(f"{len(failures)} of {dataset.shards} shards could not be done:\n  {shown}{more}\n{GO_ON}")
     for table in tables:
         lost = sorted(set(todo) - dataset.committed(table))
         if lost:
-            raise MillError(
+            return MillError(
                 f"the engine ended without an error, but {len(lost)} of {dataset.shards} shards of {table} are not "
                 f"committed (the first is {lost[0]}). {GO_ON}"
             )
+    return None
 
 
 def _supervise(job: Job, run: Run, todo: list[int], process: JobProcess, progress: Progress) -> None:
