@@ -64,6 +64,8 @@ class EvaluateRequest:
         pictures = len(rows.places) * layout.pictures
         kinds = f"{layout.pictures_per_row} for each of the prompts {', '.join(layout.prompts)}"
         yield f"{self.maker.method}: {pictures:,} pictures for {len(rows.places):,} rows ({rows.text}), {kinds}"
+        if self.maker.has_ceiling:
+            yield f"for the ceiling, the VAE's version of each row's own picture: {len(rows.places):,}"
         if "user" in layout.prompts and self.captions < len(rows.places):
             yield f"{len(rows.places) - self.captions:,} rows have no caption: their user prompt is the empty one"
         yield from self.asked.judge.messages() if self.asked.judge else ()

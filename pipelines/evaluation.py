@@ -169,7 +169,7 @@ def _check_results(asked: Evaluation, maker: Maker, address: str) -> Iterable[So
         return maker.listing(asked.rows, asked.layout)
     check_listing(dataset)
     before = {"made by": dataset.config.segments[0].corpus, **(dataset.config.segments[0].listed_with or {})}
-    _refuse(address, differences(before, {"made by": maker.kind, **asked.layout.listed_with(asked.rows)}))
+    _refuse(address, differences(before, {"made by": maker.kind, **maker.listed_with(asked.rows, asked.layout)}))
     wanted = maker.stage(asked.source, asked.samples()).provenance()
     for made, _ in look_at(dataset, IMAGES).made:
         _refuse(address, differences(plain(made), wanted))
@@ -199,7 +199,7 @@ def _listed(asked: Evaluation, maker: Maker, stage: ListedStage, address: str) -
             segment = write_listing(dataset, run, iter(sources), maker.kind, shard_size=size)
         finally:
             run.end()
-        segment = replace(segment, listed_with=asked.layout.listed_with(asked.rows))
+        segment = replace(segment, listed_with=maker.listed_with(asked.rows, asked.layout))
         dataset.append([segment], [asked.source.storage.address])
     if dataset.whole_index(SOURCES) is None:
         dataset.finish(SOURCES, changed=())

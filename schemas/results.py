@@ -19,6 +19,7 @@ from .files.storage import Storage
 RESULTS = "results.json"
 OF_SHARD, OF_ROW, SAMPLE, PROMPT_KIND = "of_shard", "of_row", "sample", "prompt_kind"  # columns of a results' images
 RESULT_COLUMNS = {OF_SHARD: "int32", OF_ROW: "int32", SAMPLE: "int32", PROMPT_KIND: "string"}  # with Arrow types
+CEILING = "ceiling"  # in the place of a prompt kind: the row's own picture through the base's VAE
 SAMPLES, PICTURES = "samples", "pictures"  # what results are listed from: made here, or given
 RESULTS_VERSION = 1
 ProtocolName = Annotated[str, Field(pattern="^[A-Za-z0-9_.+/=-]{1,64}$")]  # controlnet++/canny
@@ -56,6 +57,7 @@ class ValueRecord:
         low, high: ends of its 95 % bootstrap interval over source rows; None where there is none.
         note: of this value alone.
         chance: what the same pictures have against other rows' maps.
+        ceiling: what the rows' own pictures have once they went through the VAE; None without a base.
         gain_low, gain_high: ends of the 95 % interval of how much better the value is than chance, paired by row.
     """
 
@@ -68,6 +70,7 @@ class ValueRecord:
     high: Finite | None = None
     note: str = ""
     chance: Finite | None = None
+    ceiling: Finite | None = None
     gain_low: Finite | None = None
     gain_high: Finite | None = None
 

@@ -107,7 +107,7 @@ def _record(name: str, sha256: str, score: Score, kinds: Sequence[str], rows: in
         for kind in kinds:
             known = [turn(value) for row in range(rows) if (value := score(row, kind)) is not None]
             mean = sum(known) / len(known)
-            found.append(ValueRecord(kind, rows, mean, mean - 0.03, mean + 0.03))
+            found.append(ValueRecord(kind, rows, mean, mean - 0.03, mean + 0.03, chance=turn(0.1), ceiling=turn(0.95)))
         return tuple(found)
 
     measures = (

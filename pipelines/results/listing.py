@@ -12,7 +12,7 @@ from typing import Any
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.fingerprint import fingerprint
-from controlmill.schemas.results import OF_ROW, OF_SHARD, PROMPT_KIND, RESULT_COLUMNS, SAMPLE
+from controlmill.schemas.results import CEILING, OF_ROW, OF_SHARD, PROMPT_KIND, RESULT_COLUMNS, SAMPLE
 from controlmill.schemas.tables import IMAGES
 from controlmill.schemas.views.lookup import Place, rows_at
 
@@ -124,7 +124,9 @@ def listed_columns(source: Source) -> dict[str, Any]:
 
 
 def sample_sources(rows: ChosenRows, layout: Layout, texts: Mapping[str, str | None]) -> Iterator[Source]:
-    """The pictures that are to be sampled; the caption is the prompt.
+    """The pictures that are to be sampled, and behind all of them each row's own through the VAE, for the ceiling.
+
+    The caption is the prompt.
 
     Args:
         rows: for which.
@@ -135,3 +137,5 @@ def sample_sources(rows: ChosenRows, layout: Layout, texts: Mapping[str, str | N
         for kind, sample in layout.each():
             prompt = texts.get(kind, caption or "")
             yield Source(f"{kind}/{stem(source)}_{sample}.png", caption=prompt, columns=columns_of(place, kind, sample))
+    for place, source, _ in rows.sources():
+        yield Source(f"{CEILING}/{stem(source)}.png", columns=columns_of(place, CEILING, 0))

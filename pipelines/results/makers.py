@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.images.formats import Limits
-from controlmill.schemas.results import PICTURES, RESULT_COLUMNS, SAMPLES
+from controlmill.schemas.results import CEILING, PICTURES, RESULT_COLUMNS, SAMPLES
 
 from ..corpora.columns import Columns
 from ..corpora.corpus import Source
@@ -32,10 +32,18 @@ def results_config(source: Dataset) -> IngestConfig:
 
 
 class Maker(ABC):
-    """What makes pictures: the listing of those that are to be made, and the stage that makes them."""
+    """What makes pictures: the listing of those that are to be made, and the stage that makes them.
+
+    ``has_ceiling``: rows' own pictures go through a base's VAE too.
+    """
 
     kind: ClassVar[str]
+    has_ceiling: ClassVar[bool] = False
     method: str  # for people
+
+    def listed_with(self, rows: ChosenRows, layout: Layout) -> dict[str, str]:
+        """What the listing depends on, as its segment says it."""
+        return layout.listed_with(rows)
 
     @abstractmethod
     def listing(self, rows: ChosenRows, layout: Layout) -> Iterable[Source]:
@@ -62,10 +70,15 @@ class SampledPictures(Maker):
     captioner: Captioner | None = None
 
     kind = SAMPLES
+    has_ceiling = True
 
     def listing(self, rows: ChosenRows, layout: Layout) -> Iterable[Source]:
         """See :meth:`Maker.listing`."""
         return sample_sources(rows, layout, self.texts)
+
+    def listed_with(self, rows: ChosenRows, layout: Layout) -> dict[str, str]:
+        """See :meth:`Maker.listed_with`."""
+        return {**super().listed_with(rows, layout), CEILING: "the rows' own pictures through the VAE"}
 
     def stage(self, source: Dataset, samples: Mapping[str, Any]) -> Sample:
         """See :meth:`Maker.stage`."""

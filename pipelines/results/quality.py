@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from controlmill.evaluation.features.catalogue import PICTURE_MEASURES, find_fea
 from controlmill.evaluation.features.distances import clip_score, cmmd, fid, kid
 from controlmill.evaluation.measures.intervals import mean_interval
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.results import OF_ROW, OF_SHARD, PROMPT_KIND, SAMPLE, MeasureRecord, ValueRecord
+from controlmill.schemas.results import CEILING, OF_ROW, OF_SHARD, PROMPT_KIND, SAMPLE, MeasureRecord, ValueRecord
 from controlmill.schemas.tables import CLIP_TEXT, IMAGES, LPIPS
 from controlmill.schemas.views.lookup import Place, rows_at
 from controlmill.schemas.views.rows import aligned_groups
@@ -113,7 +113,10 @@ def quality_records(
         if name in quality.lacking:
             values, note = tuple(ValueRecord(kind, 0) for kind in prompts), LEFT_OUT
         else:
-            values = tuple(_value(quality, name, kind, pictures.get(kind, []), true) for kind in prompts)
+            best = _value(quality, name, CEILING, pictures.get(CEILING, []), true).value
+            values = tuple(
+                replace(_value(quality, name, kind, pictures.get(kind, []), true), ceiling=best) for kind in prompts
+            )
             note = measure.note
         notes = "; ".join(filter(None, (note, published.notes.get(name, ""))))
         beside = tuple(published.values.get(name, ()))

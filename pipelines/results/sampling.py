@@ -102,6 +102,12 @@ class Sampling:
         pictures: list[np.ndarray] = sampler.sample(prompts, [controls] * len(self.controlnets), noise)
         return pictures
 
+    def round_trip(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """A full batch of pictures, uint8 (H, W, 3), through the base's VAE and back."""
+        from controlmill.evaluation.sampling.sampler import round_trip
+
+        return round_trip(self.prepare().base, pictures, self.place.batch_size)
+
     def _load(self, place: Placement) -> Any:
         from controlmill.evaluation.sampling.sampler import load_sampler
 

@@ -14,6 +14,7 @@ from controlmill.evaluation.measures.intervals import bootstrap, bootstrap_gain
 from controlmill.evaluation.measures.measure import Measure, Part
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.results import (
+    CEILING,
     OF_ROW,
     OF_SHARD,
     PROMPT_KIND,
@@ -41,24 +42,26 @@ class Published:
 def summarised(
     results: Dataset, measures: Sequence[str], prompts: Sequence[str], published: Published
 ) -> tuple[MeasureRecord, ...]:
-    """Each measure's value and 95 % interval for each kind of prompt, beside what is chance."""
+    """Each measure's value and 95 % interval for each kind of prompt, beside what is chance and the ceiling."""
     found, sizes = [], _sizes(results)
     for name in measures:
         measure = MEASURES[name]
         parts = parts_by_kind(results, measure, measure.name)
         chance = parts_by_kind(results, measure, chance_column(measure.name))
-        values = tuple(_value(measure, kind, parts.get(kind, {}), chance.get(kind, {})) for kind in prompts)
+        ceiling = known(measure.of_set(parts.get(CEILING, {})))
+        values = tuple(_value(measure, kind, parts.get(kind, {}), chance.get(kind, {}), ceiling) for kind in prompts)
         shown = tuple(published.values.get(name, ()))
         note = "; ".join(filter(None, (*measure.notes(sizes), published.notes.get(name, ""))))
         found.append(MeasureRecord(name, measure.lower_is_better, values, name, shown, note))
     return tuple(found)
 
 
-def _value(measure: Measure, kind: str, rows: Rows, chance: Rows) -> ValueRecord:
+def _value(measure: Measure, kind: str, rows: Rows, chance: Rows, ceiling: float | None) -> ValueRecord:
     found, gain = bootstrap(measure, rows), bootstrap_gain(measure, rows, chance)
     return ValueRecord(
         *(kind, found.rows, found.value, found.low, found.high),
         chance=known(measure.of_set(chance)),
+        ceiling=ceiling,
         gain_low=gain.low,
         gain_high=gain.high,
     )

@@ -6,6 +6,7 @@ map that cannot be decoded) is refused and costs its own pictures.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,9 +20,9 @@ from controlmill.annotators.runtime.weights import Found
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.fingerprint import row_key, sha256_bytes
-from controlmill.schemas.images.codecs import decode_map, encode_map
+from controlmill.schemas.images.codecs import decode_image, decode_map, encode_map
 from controlmill.schemas.maps.transforms import control_image
-from controlmill.schemas.results import OF_ROW, OF_SHARD, PROMPT_KIND, RESULT_COLUMNS, SAMPLE
+from controlmill.schemas.results import CEILING, OF_ROW, OF_SHARD, PROMPT_KIND, RESULT_COLUMNS, SAMPLE
 from controlmill.schemas.tables import IMAGES
 from controlmill.schemas.views.lookup import Place, rows_at
 
@@ -38,18 +39,23 @@ AUTO = "auto"  # the kind of prompt that is said of a picture sampled before
 
 
 class ToSample(NamedTuple):
-    """A picture that is to be made: what was listed, and the row's map as it is stored."""
+    """A picture that is to be made: what was listed, and the row's map as it is stored; for the ceiling its picture."""
 
     source: Source
     columns: Mapping[str, Any]
     height: int
     width: int
-    map: bytes
+    stored: bytes
 
     @property
     def place(self) -> Place:
         """Of the row."""
         return self.columns[OF_SHARD], self.columns[OF_ROW]
+
+    @property
+    def kind(self) -> str:
+        """Of the prompt; :data:`results.CEILING` of a picture that is not sampled."""
+        return str(self.columns[PROMPT_KIND])
 
 
 class Drawn(NamedTuple):
@@ -110,31 +116,36 @@ class SampleStep(BatchStep):
         return self.sampling.place.batch_size
 
     def cost(self, row: ToSample) -> int:
-        """The map as the ControlNet sees it, and the picture."""
+        """The map as the ControlNet sees it, or the row's own picture, and what is made."""
         return row.width * row.height * 20
 
     def load(self, row: ToSample) -> tuple[ToSample, np.ndarray]:
-        """With the map, float32 (3, H, W).
+        """With the map, float32 (3, H, W); for the ceiling with the picture, uint8 (H, W, 3).
 
         Raises:
             ValueError: it cannot be decoded.
         """
-        array = decode_map(self.condition.kind, row.map, (row.height, row.width))
+        if row.kind == CEILING:
+            return row, decode_image(row.stored, (row.height, row.width))
+        array = decode_map(self.condition.kind, row.stored, (row.height, row.width))
         return row, control_image(self.condition, array)
 
     def shape(self, item: tuple[ToSample, np.ndarray]) -> Hashable:
-        """(height, width), and whether the prompt is to be said first."""
-        row, control = item
-        return (*control.shape[1:], row.columns[PROMPT_KIND] == AUTO)
+        """(height, width), and what is to be done: nothing is sampled for the ceiling, and some prompts said first."""
+        row, _ = item
+        return row.height, row.width, row.kind if row.kind in (AUTO, CEILING) else ""
 
     def forward(self, items: list[tuple[ToSample, np.ndarray]]) -> list[Drawn]:
         """Of a full batch."""
         rows = [row for row, _ in items]
+        if rows[0].kind == CEILING:
+            with this_worker().forward_lock:
+                return [Drawn(picture, "") for picture in self.sampling.round_trip([given for _, given in items])]
         controls = np.stack([control for _, control in items])
         prompts = [row.source.caption or "" for row in rows]
         places, samples = [row.place for row in rows], [row.columns[SAMPLE] for row in rows]
         with this_worker().forward_lock:
-            if rows[0].columns[PROMPT_KIND] == AUTO:
+            if rows[0].kind == AUTO:
                 assert self.captioner is not None
                 before = self.sampling.sample([self.default_prompt] * len(rows), controls, places, samples)
                 prompts = self.captioner.captions(before)
@@ -222,11 +233,14 @@ class Sample(ListedStage):
             raise JobFault(f"none of the shard's {len(sources)} pictures could be sampled: {faults[-1]['error']}")
 
     def rows(self, sources: Sequence[Source]) -> Iterator[ToSample]:
-        """Each with the map of its row; a row group is read at a time."""
+        """Each with the map of its row, or for the ceiling with its picture; a row group is read at a time."""
         listed = [(source, listed_columns(source)) for source in sources]
-        places = [(columns[OF_SHARD], columns[OF_ROW]) for _, columns in listed]
-        table = self.condition.table
-        wanted = {IMAGES: ["width", "height"], table: ["map"]}
-        for (source, columns), row in zip(listed, rows_at(Dataset.open(self.source), wanted, places), strict=True):
-            data = (row[table]["map"] or {}).get("bytes") or b""
-            yield ToSample(source, columns, row[IMAGES]["height"], row[IMAGES]["width"], data)
+        for is_ceiling, group in itertools.groupby(listed, key=lambda one: one[1][PROMPT_KIND] == CEILING):
+            part = list(group)
+            places = [(columns[OF_SHARD], columns[OF_ROW]) for _, columns in part]
+            table, column = (IMAGES, "image") if is_ceiling else (self.condition.table, "map")
+            wanted = {IMAGES: ["width", "height"]}
+            wanted.setdefault(table, []).append(column)
+            for (source, columns), row in zip(part, rows_at(Dataset.open(self.source), wanted, places), strict=True):
+                data = (row[table][column] or {}).get("bytes") or b""
+                yield ToSample(source, columns, row[IMAGES]["height"], row[IMAGES]["width"], data)

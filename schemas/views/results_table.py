@@ -11,11 +11,11 @@ from ..errors import MillError
 from ..results import MeasureRecord, ResultsRecord, ValueRecord
 from ..terminal.printing import printable
 
-BESIDE = ("chance",)  # of a value, in the table
+BESIDE = ("chance", "ceiling")  # of a value, in the table
 
 
 def results_table(record: ResultsRecord) -> Table:
-    """Measures with their 95 % intervals, beside what the same pictures have by chance."""
+    """Measures with their 95 % intervals, beside what the same pictures have by chance, and the ceiling."""
     report = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("measure", "better", "prompt", "value", "95 % interval", *BESIDE, "rows"):
         numbers = ("value", *BESIDE, "rows")

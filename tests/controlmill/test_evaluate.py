@@ -10,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from diffusers import AutoencoderKL
 from PIL import Image
 
 from controlmill.schemas.dataset import Dataset
@@ -79,7 +81,7 @@ def test_results_are_a_dataset_whose_numbers_are_those_of_an_independent_computa
     results: Path, scenes_folder: Path
 ) -> None:
     assert list(verify(Dataset.open(results))) == []
-    images, judged, scores = (rows(results, table) for table in ("images", "canny", "scores"))
+    images, judged, scores = (rows(results, table)[: 4 * ROWS] for table in ("images", "canny", "scores"))
     source = dict(zip(places(scenes_folder), rows(scenes_folder, "canny"), strict=True))
     captions = dict(zip(places(scenes_folder), rows(scenes_folder, "images"), strict=True))
     order = [(row["of_shard"], row["of_row"]) for row in images[::4]]
@@ -110,6 +112,34 @@ def test_results_are_a_dataset_whose_numbers_are_those_of_an_independent_computa
         assert (value["value"], value["chance"]) == pytest.approx(means.mean(axis=0))
         assert value["low"] <= value["value"] <= value["high"]
         assert value["gain_low"] <= value["value"] - value["chance"] <= value["gain_high"]
+
+
+def test_the_ceiling_is_of_rows_own_pictures_through_the_vae(
+    results: Path, scenes_folder: Path, small_base: Path
+) -> None:
+    vae = AutoencoderKL.from_pretrained(small_base / "vae")
+    source = {
+        place: (image, row)
+        for place, image, row in zip(
+            places(scenes_folder), rows(scenes_folder, "images"), rows(scenes_folder, "canny"), strict=True
+        )
+    }
+    behind = rows(results, "images")[4 * ROWS :]
+    assert len(behind) == ROWS
+    scores = []
+    for image in behind:
+        assert (image["prompt_kind"], image["caption"]) == ("ceiling", "")
+        own, row = source[image["of_shard"], image["of_row"]]
+        pixels = torch.from_numpy(decode_image(own["image"]["bytes"])).permute(2, 0, 1)[None].float() / 127.5 - 1
+        with torch.no_grad():
+            decoded = vae.decode(vae.encode(pixels).latent_dist.mean).sample[0]
+        expected = ((decoded.permute(1, 2, 0).numpy() + 1) * 127.5).clip(0, 255)
+        picture = decode_image(image["image"]["bytes"])
+        np.testing.assert_allclose(picture, expected, atol=1)
+        scores.append(exact_f1(cv2.Canny(picture, row["low"], row["high"]), decode_map("binary", row["map"]["bytes"])))
+    said = json.loads((results / "results.json").read_text())
+    (f1,) = (measure for measure in said["measures"] if measure["measure"] == "f1")
+    assert [value["ceiling"] for value in f1["values"]] == [pytest.approx(np.mean(scores))] * 2
 
 
 def test_results_say_what_made_them_without_paths(results: Path, trained_once: Path, small_base: Path) -> None:
@@ -276,7 +306,7 @@ def test_results_can_be_compared_on_a_page(results: Path, tmp_path: Path) -> Non
     ended = command("compare", str(results), "--out", str(tmp_path / "page"))
     assert ended.returncode == 0, ended.stderr
     data = page_data(tmp_path / "page")
-    scores = [row["f1"] for row in rows(results, "scores")]
+    scores = [row["f1"] for row in rows(results, "scores")][: 4 * ROWS]
     at = [data["measures"][column]["name"] for column in data["columns"]].index("f1")
     assert [cells[0][2][at] for _, _, _, cells in data["slots"]] == scores
     assert len(list((tmp_path / "page" / "pictures").rglob("*.png"))) >= 2 * len(scores)

@@ -133,9 +133,12 @@ def _notes(results: Sequence[Result]) -> list[str]:
 
 
 def _values(result: Result, measures: Sequence[str], kinds: Sequence[str]) -> list[list[list[float | None] | None]]:
-    """Kind → measure → (value, low, high, rows)."""
+    """Kind → measure → (value, low, high, rows, chance, ceiling)."""
     known = {
-        (value.prompt_kind, measure.measure): [value.value, value.low, value.high, value.rows]
+        (value.prompt_kind, measure.measure): [
+            *(value.value, value.low, value.high, value.rows),
+            *(value.chance, value.ceiling),
+        ]
         for measure in result.record.measures
         for value in measure.values
     }

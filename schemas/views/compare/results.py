@@ -118,11 +118,16 @@ def chosen_places(slots: Sequence[set[Slot]], rows: int) -> list[Place]:
 
 
 def rows_of(result: Result, columns: dict[str, list[str]]) -> Iterator[tuple[Slot, dict[str, dict[str, Any]]]]:
-    """The rows of a result, each with its slot: table → column → value; a row group is in memory at a time."""
+    """The rows of a result, each with its slot: table → column → value; a row group is in memory at a time.
+
+    Pictures of another kind than of prompts, which are there for the ceiling, are passed over.
+    """
     wanted = {**columns, IMAGES: [*columns.get(IMAGES, ()), *PLACE_COLUMNS]}
     for shard in range(result.dataset.shards):
         for _, read in aligned_groups(result.dataset, shard, wanted):
             for number in range(read[IMAGES].num_rows):
+                if read[IMAGES].column(PROMPT_KIND)[number].as_py() not in result.record.prompt_kinds:
+                    continue
                 row = {table: part.slice(number, 1).to_pylist()[0] for table, part in read.items()}
                 yield Slot(*(row[IMAGES][name] for name in PLACE_COLUMNS)), row
 

@@ -18,10 +18,11 @@ def test_pictures_of_a_row_follow_one_another_kind_by_kind(dataset: Path) -> Non
     images, first, second = rows(dataset, "images"), places(dataset)[1], places(dataset)[5]
     chosen = ChosenRows(Dataset.open(dataset), [first, second], "two")
     listed = list(sample_sources(chosen, Layout(("none", "user"), 2), {"none": ""}))
-    at = [listed_columns(source) for source in listed]
-    assert [tuple(place.values()) for place in at] == [
+    at = [tuple(listed_columns(source).values()) for source in listed]
+    assert at[:8] == [
         (*place, sample, kind) for place in (first, second) for kind in ("none", "user") for sample in (0, 1)
     ]
+    assert at[8:] == [(*place, 0, "ceiling") for place in (first, second)]
     caption = images[1]["caption"] or ""
     assert [source.caption for source in listed[:4]] == ["", "", caption, caption]
     assert listed[3].source == f"user/{Path(images[1]['source']).with_suffix('')}_1.png"
@@ -38,7 +39,7 @@ def test_a_shard_holds_whole_rows(kinds: int, pictures: int) -> None:
 
 def test_a_listing_that_says_no_row_is_damaged(dataset: Path) -> None:
     chosen = ChosenRows(Dataset.open(dataset), places(dataset)[:1], "one")
-    (source,) = sample_sources(chosen, Layout(("user",), 1), {})
+    source, _ = sample_sources(chosen, Layout(("user",), 1), {})
     for columns in (None, "{}", "no JSON"):
         with pytest.raises(MillError, match="is damaged"):
             listed_columns(source._replace(columns=columns))

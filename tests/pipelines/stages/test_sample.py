@@ -47,6 +47,11 @@ class Paints(Sampling):
             for prompt, control, sample in zip(prompts, controls, samples, strict=True)
         ]
 
+    def round_trip(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The pictures with a mark."""
+        assert len(pictures) == self.place.batch_size
+        return [picture ^ 1 for picture in pictures]
+
 
 class Says(Captioner):
     """Says of which colour a picture is."""
@@ -99,12 +104,23 @@ def test_an_automatic_prompt_is_said_of_the_picture_that_the_default_prompt_gave
     assert [decode_image(row["image"]["bytes"])[0, 0].tolist() for row in outcomes] == [[8, 0, 0], [3, 0, 0], [8, 1, 0]]
 
 
+def test_a_ceiling_is_the_rows_own_picture_through_the_vae_and_costs_itself_alone() -> None:
+    given = np.random.default_rng(0).integers(0, 256, (*MAP.shape, 3), np.uint8)
+    listed = [to_sample("a"), to_sample(None, "ceiling", data=encode_map("rgb", given)), to_sample("b", sample=1)]
+    listed.append(to_sample(None, "ceiling", data=b"no picture"))
+    outcomes = list(run_rows(SampleStep(PAINTS, CANNY, None, ""), listed, 2, lambda: None))
+    assert (decode_image(outcomes[1]["image"]["bytes"]) == given ^ 1).all()
+    assert [outcome["caption"] for outcome in outcomes[:3]] == ["a", "", "b"]
+    assert isinstance(outcomes[3], Failure)
+
+
 def test_each_picture_has_the_map_of_its_row(dataset: Path) -> None:
     opened, at = Dataset.open(dataset), places(dataset)
     chosen = ChosenRows(opened, [at[1], at[6]], "two")
     maker = SampledPictures("", PAINTS, opened.condition("canny"), {"none": ""}, "")
     stage = maker.stage(opened, {})
     listed = list(stage.rows(list(maker.listing(chosen, Layout(("none",), 2)))))
-    stored = rows(dataset, "canny")
-    assert [row.map for row in listed] == [stored[n]["map"]["bytes"] for n in (1, 1, 6, 6)]
-    assert [row.place for row in listed] == [at[1], at[1], at[6], at[6]]
+    stored, images = rows(dataset, "canny"), rows(dataset, "images")
+    maps = [stored[n]["map"]["bytes"] for n in (1, 1, 6, 6)]
+    assert [row.stored for row in listed] == [*maps, *(images[n]["image"]["bytes"] for n in (1, 6))]
+    assert [row.place for row in listed] == [at[1], at[1], at[6], at[6], at[1], at[6]]

@@ -36,12 +36,12 @@ function spread(slot) {
 
 function drawMeasures() {
   const ranges = measures.map((_, at) => {
-    const every = data.values.flat().map((cells) => cells[at]).filter(Boolean).flatMap((cell) => cell.slice(0, 3));
+    const every = data.values.flat().map((cells) => cells[at]).filter(Boolean).flatMap(([value, low, high, , chance, ceiling]) => [value, low, high, chance, ceiling]);
     every.push(...data.published.map((row) => row.values[at]?.[0]));
     const known = every.filter((value) => value !== null && value !== undefined);
     return [Math.min(...known), Math.max(...known)];
   });
-  const bar = (at, value, low, high) => {
+  const bar = (at, value, low, high, marks = {}) => {
     const [from, to] = ranges[at];
     const place = (number) => `${to > from ? (100 * (number - from)) / (to - from) : 50}%`;
     const dot = make("b");
@@ -51,7 +51,12 @@ function drawMeasures() {
       range.style.left = place(low);
       range.style.right = `calc(100% - ${place(high)})`;
     } else range.hidden = true;
-    return make("div", { class: "bar", "aria-hidden": "true" }, range, dot);
+    const lines = Object.entries(marks).filter(([, number]) => number !== null).map(([name, number]) => {
+      const line = make("s", { class: name });
+      line.style.left = place(number);
+      return line;
+    });
+    return make("div", { class: "bar", "aria-hidden": "true" }, ...lines, range, dot);
   };
   const head = make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Method"),
     ...measures.map((measure) => make("th", { scope: "col" }, measure.name, make("small", {}, arrow(measure))))));
@@ -64,11 +69,13 @@ function drawMeasures() {
       ...measures.map((measure, at) => {
         const cell = data.values[r][k][at];
         if (!cell || cell[0] === null) return make("td", {}, "–");
-        const [value, low, high, count] = cell;
+        const [value, low, high, count, chance, ceiling] = cell;
+        const beside = [["chance", chance], ["ceiling", ceiling]].filter(([, number]) => number !== null);
         return make("td", { class: value === best[at] ? "best" : null, title: `${count} rows` },
           make("span", { class: "value" }, digits(value)),
           low === null || high === null ? null : make("small", {}, `${digits(low)} to ${digits(high)}`),
-          bar(at, value, low, high));
+          beside.length ? make("small", {}, beside.map(([name, number]) => `${name} ${digits(number)}`).join(" · ")) : null,
+          bar(at, value, low, high, { chance, ceiling }));
       })));
     return make("tbody", {}, make("tr", {}, make("th", { scope: "rowgroup", colspan: measures.length + 1 }, `Prompts: ${kind}`)), ...lines);
   });
@@ -80,7 +87,9 @@ function drawMeasures() {
   if (published.length) bodies.push(make("tbody", {}, make("tr", {}, make("th", { scope: "rowgroup", colspan: measures.length + 1 }, "Published")), ...published));
   byId("measures").append(head, ...bodies);
   byId("notes").append(...data.notes.map((note) => make("li", {}, note)));
-  byId("legend").textContent = "Small numbers are 95 % intervals over rows. Bold is the best of the results.";
+  const known = data.values.flat(2).filter(Boolean);
+  const beside = ["Chance (dotted) is what the same pictures have against other rows’ maps.", "The ceiling (a line) is what the rows’ own pictures have once they went through the VAE."];
+  byId("legend").textContent = ["Small numbers are 95 % intervals over rows. Bold is the best of the results.", ...beside.filter((_, at) => known.some((cell) => cell[4 + at] !== null))].join(" ");
 }
 
 // the grid

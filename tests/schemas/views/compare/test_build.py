@@ -72,6 +72,7 @@ def test_a_page_has_every_row_with_its_pictures_and_scores(
     assert [measure["single"] for measure in data["measures"]] == [True, True, False]  # no picture has a FID
     values = [one["value"] for one in json.loads((compared[1] / "results.json").read_text())["measures"][0]["values"]]
     assert [kind[0][0] for kind in data["values"][1]] == values
+    assert [kind[0][4:] for kind in data["values"][1]] == [[0.1, 0.95]] * 2
 
 
 def test_a_page_loads_nothing_from_elsewhere_and_takes_no_text_for_markup(
