@@ -1,8 +1,8 @@
 """The process that runs Beam graphs, apart from the one that a person looks at.
 
 It takes an engine and then jobs from standard input, answers each with one byte, and ends when its input closes: it
-never outlives its console, and leaves nothing in shared memory or in its temporary folder. A row that kills it kills no
-terminal, and the console starts it again.
+never outlives its console, ends what engines started on this machine, and leaves nothing in shared memory or in its
+temporary folder. A row that kills it kills no terminal, and the console starts it again.
 """
 
 from __future__ import annotations
@@ -14,20 +14,27 @@ import os
 import pickle
 import queue
 import shutil
+import signal
 import sys
 import threading
+import time
 import traceback
+from contextlib import suppress
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from controlmill.schemas.errors import MillError
 from controlmill.schemas.imports import uncollected
 
-from .messages import DONE, ENGINE_FAILED, NOT_LOADED, Loading
-from .rows import JobFault
+from .messages import ANSWER, DONE, ENGINE_FAILED, TOLD, Loading
+from .reasons import texts_of, without_step
 
 if TYPE_CHECKING:
     from .graphs import Graphs
     from .messages import Engine
+
+TERMINATE_SECONDS = 2.0  # for what engines started (a job server) to end in order
 
 
 def _take_messages(messages: queue.Queue[Any]) -> None:
@@ -35,13 +42,15 @@ def _take_messages(messages: queue.Queue[Any]) -> None:
     folder = ""
     try:
         paths, engine, folder = pickle.load(sys.stdin.buffer)  # noqa: S301 from our own console
-        messages.put((paths, engine))
+        messages.put((paths, engine, folder))
         while True:
             messages.put(pickle.load(sys.stdin.buffer))  # noqa: S301
     finally:  # the end of the input, or an input that was cut off
         try:
             _put_away(folder)
         finally:
+            if _leads_its_group():
+                os.killpg(0, signal.SIGKILL)
             os._exit(0)
 
 
@@ -57,6 +66,11 @@ class EndWithThread(logging.Handler):
             os._exit(1)
 
 
+def _leads_its_group() -> bool:
+    """Whether the processes of this one's group are those that it started, as where a console started it."""
+    return os.getpgrp() == os.getpid()
+
+
 def _put_away(folder: str) -> None:
     """End what this process started, let go of what it has in shared memory, and remove its temporary folder."""
     children = multiprocessing.active_children()
@@ -65,6 +79,13 @@ def _put_away(folder: str) -> None:
     for child in children:
         child.join()
     resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]  # it removes what nobody holds any more
+    if _leads_its_group():
+        os.killpg(0, signal.SIGTERM)  # this process takes no notice of it
+        until = time.monotonic() + TERMINATE_SECONDS
+        with suppress(ChildProcessError):  # there is none any more
+            while time.monotonic() < until:
+                if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                    time.sleep(0.01)
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -80,24 +101,24 @@ def _open(engine: Engine) -> Graphs | Exception:
         return error
 
 
-def _do(graphs: Graphs | Exception, message: bytes) -> int:
-    """Do what one message asks for, a job or :class:`Loading`; its status."""
+def _do(graphs: Graphs | Exception, message: bytes, answer: Path) -> int:
+    """Do what one message asks for, a job or :class:`Loading`; its status. What went wrong goes to ``answer``."""
     try:
         if isinstance(graphs, Exception):
             raise graphs
         with uncollected():
             job, shards = pickle.loads(message)  # noqa: S301 from our own console
-        if not isinstance(job, Loading):
-            graphs.run(job, shards)
-            return DONE
-        try:
+        if isinstance(job, Loading):
             job.stage.load(job.tables, job.here)
-        except JobFault as error:
-            job.answer.write_text(str(error), "utf-8")
-            return NOT_LOADED
+        else:
+            graphs.run(job, shards)
         return DONE
-    except Exception:
+    except MillError as error:
+        answer.write_text(without_step(str(error)), "utf-8")
+        return TOLD
+    except (Exception, SystemExit) as error:  # Beam's parser of options exits
         traceback.print_exc()
+        answer.write_text(texts_of(error), "utf-8")
         return ENGINE_FAILED
 
 
@@ -106,13 +127,15 @@ def main() -> None:
     answers = os.dup(1)
     os.dup2(2, 1)  # what engines print must not pass for an answer
     messages: queue.Queue[Any] = queue.Queue()
+    if _leads_its_group():
+        signal.signal(signal.SIGTERM, lambda *_: None)  # the console ends this process, and it ends its group
     threading.Thread(target=_take_messages, args=(messages,), daemon=True).start()
     logging.getLogger("concurrent.futures").addHandler(EndWithThread())
-    paths, engine = messages.get()
+    paths, engine, folder = messages.get()
     sys.path += [path for path in paths if path not in sys.path]  # behind our own: a folder must not shadow a module
     graphs = _open(engine)
     gc.freeze()  # what is imported stays, and is not looked through later
     while True:
-        status = _do(graphs, messages.get())
+        status = _do(graphs, messages.get(), Path(folder, ANSWER))
         sys.stderr.flush()
         os.write(answers, bytes([status]))

@@ -14,7 +14,7 @@ from controlmill.schemas.errors import Interrupted, MillError
 from controlmill.schemas.views import card
 
 from .mend import clear_aside, switch
-from .messages import ENGINE_FAILED
+from .messages import ENGINE_FAILED, TOLD
 from .process import JobProcess, Resources
 from .progress import Progress
 from .run_folder import Run, ShardFailure, sweep
@@ -132,7 +132,7 @@ def _supervise(job: Job, run: Run, todo: list[int], process: JobProcess, progres
     while True:
         before = progress.files
         try:
-            status = process.run(job, todo, progress)
+            status = process.run(job, todo, progress.update)
         except KeyboardInterrupt:
             progress.say("stopping after the rows at hand (press Ctrl-C again to stop at once)")
             run.stop("stopped by request")
@@ -144,14 +144,14 @@ def _supervise(job: Job, run: Run, todo: list[int], process: JobProcess, progres
             raise MillError(f"{why}\n{GO_ON}")
         if status == 0:
             return
+        if status == TOLD:
+            raise MillError(f"{process.answer}\n{GO_ON}")
         if status == ENGINE_FAILED:
-            raise MillError(f"{process.engine.title} failed{process.cause()}:\n{process.last_lines()}\n{GO_ON}")
+            raise MillError(f"{process.told(f'{process.engine.title} failed')}\n{GO_ON}")
         deaths = 1 if progress.files > before else deaths + 1
         if deaths >= MAX_DEATHS:
-            raise MillError(
-                f"the job's process died {deaths} times in a row without a commit (exit status {status})"
-                f"{process.cause()}:\n{process.last_lines()}\n{GO_ON}"
-            )
+            died = f"the job's process died {deaths} times in a row without a commit (exit status {status})"
+            raise MillError(f"{process.told(died)}\n{GO_ON}")
         progress.say(f"the job's process died (exit status {status}); starting it again, with more care")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .cluster_address import ClusterAddress
@@ -13,20 +12,24 @@ if TYPE_CHECKING:
 
 EMBEDDED = "FnApiRunner"
 DONE = 0
-ENGINE_FAILED = 3  # the engine raised, and starting again would not help
-NOT_LOADED = 4  # a network cannot be loaded
+ENGINE_FAILED = 3  # the engine raised, and starting again would not help; ANSWER says what
+TOLD = 4  # what was asked cannot be done; ANSWER says why, in words for the user
+ANSWER = "answer"  # file in the temporary folder of the job's process
 
 
 @dataclass(frozen=True)
 class Waits:
     """Seconds after which a part of a cluster that does not answer is taken to be gone.
 
-    ``reach`` is for a connection, ``first_shard`` until a worker has begun a shard, ``silence`` for nothing that moves.
+    ``reach`` is for a connection. After ``first_shard`` without a shard that was begun, and after ``silence`` without a
+    sign of any worker, the user is told; where the cluster cannot be reached either, the job ends. It ends after
+    ``give_up`` in any case (0: never).
     """
 
     reach: float = 3.0
     first_shard: float = 30.0
     silence: float = 60.0
+    give_up: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,11 @@ class Engine:
         return self.runner == EMBEDDED and not self.workers and self.cluster is None
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether there may be workers that do not end with the job's process."""
+        return self.cluster is not None or (self.runner != EMBEDDED and not self.workers)
+
+    @property
     def title(self) -> str:
         """What messages call it."""
         if self.cluster:
@@ -70,10 +78,9 @@ class Engine:
 class Loading:
     """What the job's process is asked before a job: to load the networks that make some tables of a stage.
 
-    ``here`` says whether it will work with them itself; why one cannot be loaded goes to ``answer``.
+    ``here`` says whether it will work with them itself.
     """
 
     stage: Stage
     tables: tuple[str, ...]
     here: bool
-    answer: Path

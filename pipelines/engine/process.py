@@ -30,16 +30,18 @@ from controlmill.schemas.machine import (
 )
 from controlmill.schemas.terminal.console import output
 
-from .messages import NOT_LOADED, Engine, Loading
+from .messages import ANSWER, ENGINE_FAILED, TOLD, Engine, Loading
+from .reach import check_engine, gone
+from .reasons import advice, reason, reason_in_log
 from .translators.preparation import prepare
 
 if TYPE_CHECKING:
-    from .progress import Progress
     from .shards import Job
     from .stage import Stage
 
 POLL_SECONDS = 0.5
 END_SECONDS = 5  # for the job's process to put its things away
+LOG_END = 1_000_000  # bytes of what it said that are looked through for why it failed
 NO_MEMORY = ("MemoryError", "failed to map segment", "Cannot allocate memory", "error return without exception set")
 
 
@@ -64,25 +66,27 @@ class JobProcess:
     ``folder`` is where it, and what it starts, has temporary files; it goes with the process.
 
     Raises:
-        MillError: the engine has workers, and this machine does not let processes work together; or its cluster cannot
-            take jobs.
+        MillError: the engine has workers, and this machine does not let processes work together; or a part of a cluster
+            cannot be reached, or the cluster cannot take jobs.
     """
 
     def __init__(self, engine: Engine):
         if engine.workers:
             check_semaphores("--workers")
+        check_engine(engine)
         if engine.cluster and engine.cluster.kind != "dask":
             for problem in prepare(engine).facts.problems:
                 output.say(f"note: {problem}")
         self.engine = engine
+        self.answer = ""  # what went wrong, as the process told it
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
         self.folder: Path | None = None
         self._loaded: list[tuple[Stage, Sequence[str]]] = []
 
-    def run(self, job: Job, shards: list[int], progress: Progress) -> int:
-        """Run one job; its status, or the process's exit status where it died."""
-        return self._ask(job, shards, progress.update)
+    def run(self, job: Job, shards: list[int], wait: Callable[[], None]) -> int:
+        """Run one job, and call ``wait`` now and then meanwhile; its status, or that of the process where it died."""
+        return self._ask(job, shards, wait)
 
     def load(self, stage: Stage, tables: Sequence[str]) -> None:
         """Have the networks loaded that make some tables of a stage; once, however often this is asked.
@@ -94,28 +98,26 @@ class JobProcess:
             return
         output.say(f"loading the networks of {', '.join(tables)}")
         self.start()
-        assert self.folder
-        loading = Loading(stage, tuple(tables), self.engine.here, self.folder / "not-loaded")
-        status = self._ask(loading, [], lambda: None)
-        if status == NOT_LOADED:
-            raise MillError(loading.answer.read_text("utf-8"))
+        status = self._ask(Loading(stage, tuple(tables), self.engine.here), [], lambda: None)
+        if status == TOLD:
+            raise MillError(self.answer)
         if status:
-            raise MillError(
-                f"the job's process ended as it loaded networks (status {status}){self.cause()}:\n{self.last_lines()}"
-            )
+            raise MillError(self.told(f"the job's process ended as it loaded networks (status {status})"))
         self._loaded.append((stage, tables))
 
     def _ask(self, job: Job | Loading, shards: list[int], wait: Callable[[], None]) -> int:
-        process = self.start()
-        assert process.stdin and process.stdout
+        process, self.answer = self.start(), ""
+        assert process.stdin and process.stdout and self.folder
         with suppress(BrokenPipeError):  # it has died, which shows below
             pickle.dump(pickle.dumps((job, shards)), process.stdin)  # as bytes: what it needs may not be imported yet
             process.stdin.flush()
         while not select.select([process.stdout], [], [], POLL_SECONDS)[0]:
             wait()
-        answer = process.stdout.read(1)
-        if answer:
-            return answer[0]
+        status = process.stdout.read(1)
+        if status:
+            if status[0] in (ENGINE_FAILED, TOLD):
+                self.answer = (self.folder / ANSWER).read_text("utf-8")
+            return status[0]
         self.end()
         return process.returncode
 
@@ -147,16 +149,31 @@ class JobProcess:
             start_new_session=True,  # Ctrl-C is for the console alone, which stops the job in order
         )
 
-    def last_lines(self, count: int = 15) -> str:
+    def told(self, what: str) -> str:
+        """A message about what happened: the lines that say why, what to do, and where all that was said is kept."""
+        log = self._said()
+        why = reason(self.answer) if self.answer and not self.answer.startswith("SystemExit") else reason_in_log(log)
+        lines = [f"{what}{meaning_of(log)}:", why, advice(why), *gone(self.engine).splitlines(), self._kept(log, why)]
+        return "\n".join(filter(None, lines))
+
+    def _said(self) -> str:
         """The end of what the process, or the one before it, said."""
         if self._log is None:
             return ""
-        self._log.seek(0)
-        return "\n".join(self._log.read().decode(errors="replace").strip().splitlines()[-count:])
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - LOG_END))
+        return self._log.read().decode(errors="replace").strip()
 
-    def cause(self) -> str:
-        """What the last lines mean; see :func:`meaning_of`."""
-        return meaning_of(self.last_lines())
+    def _kept(self, log: str, shown: str) -> str:
+        """Where all of that is kept, if there is more of it than is shown."""
+        if not self._log or len(log) <= len(shown):
+            return ""
+        try:
+            with tempfile.NamedTemporaryFile(prefix="controlmill-", suffix=".log", delete=False) as file:
+                self._log.seek(0)
+                shutil.copyfileobj(self._log, file)
+        except OSError as error:
+            return f"(what else it said cannot be kept: {error_text(error)})"
+        return f"All that it said: {file.name}"
 
     def end(self, grace: float = 0) -> None:
         """Let a job go on for ``grace`` seconds at most, then end the process and all that it started.

@@ -81,6 +81,43 @@ def test_the_folder_of_a_job_goes_with_a_killed_console(tmp_path: Path) -> None:
     assert wait_for(lambda: not list(tmp_path.iterdir()))
 
 
+STARTS_ANOTHER = """
+import subprocess, sys
+from apache_beam.runners.runner import PipelineRunner
+class Starts(PipelineRunner):
+    def run_pipeline(self, pipeline, options):
+        other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        open(sys.argv[-1] + "/pid", "w").write(str(other.pid))
+        other.wait()
+"""
+
+
+def test_what_an_engine_started_ends_with_a_killed_console(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    (tmp_path / "starts_another.py").write_text(STARTS_ANOTHER.replace("sys.argv[-1]", repr(str(tmp_path))))
+    photos = write_photos(tmp_path / "photos", 1)
+    words = ["-m", "controlmill", "ingest", str(photos), str(tmp_path / "dataset"), "--runner", "starts_another.Starts"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    console = subprocess.Popen([sys.executable, *words], env=environment, stderr=subprocess.DEVNULL)
+    assert wait_for(lambda: note.exists() and note.read_text().isdecimal())
+    console.send_signal(signal.SIGKILL)
+    console.wait()
+    assert wait_for(lambda: not machine.alive(int(note.read_text())), 20)
+
+
+def test_options_that_beam_refuses_are_one_message(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 1)
+    engine = Engine(options=("direct_num_workers=two",))
+    with Resources(engine) as resources, pytest.raises(MillError) as raised:
+        ingestion.ingest(str(photos), str(tmp_path / "dataset"), SMALL, resources)
+    said = str(raised.value)
+    assert "FnApiRunner failed:\nargument --direct_num_workers: invalid int value: 'two'" in said
+    log = Path(re.findall(r"All that it said: (.*)", said)[0])
+    assert "usage:" in log.read_text()
+    log.unlink()
+    assert len(said.splitlines()) == 4
+
+
 def test_a_full_shared_memory_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         def Lock(self) -> None:
