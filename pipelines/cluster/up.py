@@ -11,7 +11,7 @@ from pathlib import Path
 from controlmill.schemas.errors import MillError, error_text
 
 from ..engine.cluster_address import ClusterAddress, parse_cluster
-from ..engine.dask_client import workers
+from ..engine.dask_client import check_certificates, workers
 from .background import Begun
 from .member import Member
 from .options import WorkerOptions
@@ -30,7 +30,7 @@ def up(listen: str, options: WorkerOptions, begun: Begun) -> None:
     """
     address = _dask(listen, "--listen")
     check_free(address)
-    check_tls(address)
+    check_certificates(address, ("scheduler", "worker", "client"))
     reached = replace(address, host=socket.gethostname()) if address.host in EVERYWHERE else address
     local = replace(address, host="127.0.0.1") if address.host == EVERYWHERE[0] else address
     local = replace(local, host="::1") if local.host == EVERYWHERE[1] else local
@@ -67,7 +67,7 @@ def join(text: str, options: WorkerOptions, begun: Begun) -> None:
         MillError: it does not answer, has other versions, or a process cannot be started.
     """
     address = _dask(text, "the scheduler")
-    check_tls(address)
+    check_certificates(address, ("worker", "client"))
     here, count = address_towards(address), _count(options)
     if not count:
         raise MillError("--workers 0: there is nothing to join with")
@@ -143,27 +143,6 @@ def check_free(address: ClusterAddress) -> None:
             f"--listen {address}: this machine cannot listen there ({error_text(error)}): choose another port, or end "
             "what has it (`controlmill cluster down`, if it is a cluster of yours)"
         ) from error
-
-
-def check_tls(address: ClusterAddress) -> None:
-    """Make sure that Dask has the certificates that an address with TLS needs.
-
-    Raises:
-        MillError: one is not set, or not there.
-    """
-    if not address.tls:
-        return
-    import dask.config
-
-    names = ["ca-file", *(f"{role}.{part}" for role in ("scheduler", "worker", "client") for part in ("cert", "key"))]
-    for name in names:
-        value = dask.config.get(f"distributed.comm.tls.{name}", None)
-        if not value or ("\n" not in value and not Path(value).is_file()):
-            was = f"is no file: {value}" if value else "is not set"
-            raise MillError(
-                f"{address}: Dask's setting distributed.comm.tls.{name} {was}; all of {', '.join(names)} are files "
-                "that Dask's configuration names (docs/cluster.md shows how)"
-            )
 
 
 def address_towards(address: ClusterAddress) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controlmill.schemas.errors import MillError, error_text
@@ -21,13 +22,40 @@ MOST_NAMED = 5  # workers in a message
 SAME_VERSIONS = "All machines of a cluster need the same versions."
 
 
+def check_certificates(address: ClusterAddress, roles: Sequence[str] = ("client",)) -> None:
+    """Make sure that Dask is configured with the files that an address with TLS needs.
+
+    Args:
+        address: of the scheduler.
+        roles: what this machine is to be: ``scheduler``, ``worker``, ``client``.
+
+    Raises:
+        MillError: one is not set, or not there.
+    """
+    if not address.tls:
+        return
+    import dask.config
+
+    names = ["ca-file", *(f"{role}.{part}" for role in roles for part in ("cert", "key"))]
+    for name in names:
+        file = dask.config.get(f"distributed.comm.tls.{name}", None)
+        if not file or not Path(file).is_file():
+            fault = f"names no file: {file}" if file else "is not set"
+            raise MillError(
+                f"{address} needs certificates: Dask's setting distributed.comm.tls.{name} {fault}. Files for "
+                f"{', '.join(names)} are named in a YAML file in ~/.config/dask, or the one that the variable "
+                "DASK_CONFIG names"
+            )
+
+
 @contextmanager
 def connected(address: ClusterAddress, waits: Waits) -> Iterator[Client]:
     """A client of a scheduler.
 
     Raises:
-        MillError: none answers there.
+        MillError: none answers there, or there are no certificates for it.
     """
+    check_certificates(address)
     import distributed
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is raised, or seen in the end

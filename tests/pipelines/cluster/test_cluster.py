@@ -203,6 +203,14 @@ def test_nobody_at_an_address_is_one_message_before_anything_is_listed(photos: P
         assert f"no Dask scheduler answers at {nowhere}" in done.stderr
 
 
+@pytest.mark.parametrize("words", [("status", "--cluster"), ("up", "--listen"), ("join",)])
+def test_an_address_with_tls_and_no_certificates_is_one_message(words: tuple[str, ...]) -> None:
+    address = f"tls://127.0.0.1:{free_port()}"
+    done = command("cluster", *words, address)
+    assert done.returncode == 1
+    assert f"{address} needs certificates: Dask's setting distributed.comm.tls.ca-file is not set" in done.stderr
+
+
 def test_a_cluster_without_workers_is_one_message(tmp_path: Path, ingested: Path) -> None:
     import distributed
 
