@@ -105,9 +105,9 @@ class LPIPS(TorchNetwork):
             ]
             return float(sum(parts))
 
-    def distances(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """float64 (k, k), symmetric, between k pictures uint8 (H, W, 3) of one size."""
-        found = self.forward([self.preprocess(picture) for picture in pictures])
+    def distances(self, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """float64 (k, k), symmetric, between k pictures of one size, as :meth:`preprocess` gives them."""
+        found = self.forward(list(inputs))
         matrix = np.zeros((len(found), len(found)))
         for i, one in enumerate(found):
             for j in range(i):

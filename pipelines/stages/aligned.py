@@ -39,6 +39,9 @@ def aligned_task(
 ) -> GroupTask:
     """A task that turns rows of ``images``, or of another table, into rows of aligned tables. The source is read once.
 
+    Where the step works on several rows together, ``completed`` gives one mapping for them, whose ``key`` is the tuple
+    of their keys; the step gives a list of rows for each table, or one Failure that is every row's.
+
     Args:
         dataset: the dataset.
         run: the run that the task belongs to.
@@ -50,7 +53,7 @@ def aligned_task(
         completed: adds to the rows what the step needs beside these columns.
     """
     groups: list[int] = []  # rows of each row group of the source
-    keys: deque[str] = deque()  # of rows that are on their way
+    keys: deque[str | tuple[str, ...]] = deque()  # of rows that are on their way
 
     def rows() -> Iterator[dict[str, Any]]:
         with dataset.parquet(source, shard) as parquet:
@@ -70,10 +73,9 @@ def aligned_task(
                 writer = stack.enter_context(dataset.committing(run.id, table, shard, output.schema, provenance))
                 tables.append(_TableWriter(table, writer))
             written = 0
-            for outcome in outcomes:
-                key = keys.popleft()
+            for key, by_table in (one for outcome in outcomes for one in _single(keys.popleft(), outcome)):
                 for made in tables:
-                    made.add(key, outcome if isinstance(outcome, Failure) else outcome[made.table])
+                    made.add(key, by_table if isinstance(by_table, Failure) else by_table[made.table])
                 if len(tables[0].group) == groups[written]:
                     for made in tables:
                         made.end_group()
@@ -82,6 +84,16 @@ def aligned_task(
                 made.end_table()
 
     return GroupTask(tuple(outputs), step, rows(), write)
+
+
+def _single(key: str | tuple[str, ...], outcome: Any) -> Iterator[tuple[str, Any]]:
+    """Each row's key and outcome, of a row or of several that were done together."""
+    if isinstance(key, str):
+        yield key, outcome
+        return
+    for number, one in enumerate(key):
+        failed = isinstance(outcome, Failure)
+        yield one, outcome if failed else {table: rows[number] for table, rows in outcome.items()}
 
 
 def file_digest(dataset: Dataset, table: str, shard: int, run: str) -> str:

@@ -29,7 +29,7 @@ from .aligned import ROW_COLUMNS, aligned_task
 
 VERSION = 1
 GPU_BATCH = 32
-OTHERS = "others"  # added to rows of results: the pictures beside each
+PICTURES = "pictures"  # of a row of results' source and a kind of prompt: the rows of its pictures
 
 
 @dataclass(frozen=True)
@@ -99,43 +99,41 @@ class TextStep(FeatureStep):
 
 @dataclass(frozen=True)
 class DiversityStep(FeatureStep):
-    """A picture of results, with the others of its row and prompt kind → its mean LPIPS distance to them."""
+    """The k pictures of a row and kind of prompt → each one's mean LPIPS distance to the others; a forward each."""
 
     def cost(self, row: Mapping[str, Any]) -> int:
         """Decoded pixels of all, and their floats."""
-        return super().cost(row) * (1 + len(row[OTHERS]))
+        return sum(super(DiversityStep, self).cost(picture) for picture in row[PICTURES])
 
     def load(self, row: Mapping[str, Any]) -> np.ndarray:
-        """float32 (k, 3, H, W), the picture itself first.
+        """float32 (k, 3, H, W).
 
         Raises:
-            Refused: there is no other picture.
+            Refused: there is one picture alone.
         """
-        if not row[OTHERS]:
+        pictures = row[PICTURES]
+        if len(pictures) < 2:
             raise Refused("missing", "the row has one picture")
-        pictures = [decode_image(data, sides(row)) for data in (row["image"]["bytes"], *row[OTHERS])]
-        return np.stack([self.network().preprocess(picture) for picture in pictures])
+        decoded = [decode_image(picture["image"]["bytes"], sides(picture)) for picture in pictures]
+        return np.stack([self.network().preprocess(picture) for picture in decoded])
 
     def forward(self, items: list[np.ndarray]) -> list[Any]:
-        """The mean distances."""
-        network, found = self.network(), []
+        """The mean distances, float64 (k,) for each group."""
+        network = self.network()
         with this_worker().forward_lock:
-            for pictures in items:
-                one, *others = network.forward(list(pictures))
-                found.append(float(np.mean([network.distance(one, other) for other in others])))
-        return found
+            matrices = [network.distances(pictures) for pictures in items]
+        return [matrix.sum(1) / (len(matrix) - 1) for matrix in matrices]
 
-    def finish(self, row: Mapping[str, Any], item: Any, output: float) -> dict[str, Any]:
-        """The table's row."""
-        return {self.table: {"distance": output}}
+    def finish(self, row: Mapping[str, Any], item: Any, output: np.ndarray) -> dict[str, Any]:
+        """The table's rows."""
+        return {self.table: [{"distance": float(distance)} for distance in output]}
 
 
-def with_others(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Rows of the images of results, each with the bytes of the other pictures of its row and prompt kind."""
+def grouped(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The pictures of results of one row and kind of prompt together."""
     for _, group in itertools.groupby(rows, key=lambda row: (row[OF_SHARD], row[OF_ROW], row[PROMPT_KIND])):
         pictures = list(group)
-        for row in pictures:
-            yield {**row, OTHERS: [other["image"]["bytes"] for other in pictures if other is not row]}
+        yield {"key": tuple(picture["key"] for picture in pictures), PICTURES: pictures}
 
 
 def sides(row: Mapping[str, Any]) -> tuple[int, int]:
@@ -200,7 +198,7 @@ class Features(Stage):
                 if table == CLIP_TEXT:
                     yield aligned_task(*task, ("key", "caption"), self.captions)
                 elif table == LPIPS:
-                    yield aligned_task(*task, (*ROW_COLUMNS, OF_SHARD, OF_ROW, PROMPT_KIND), completed=with_others)
+                    yield aligned_task(*task, (*ROW_COLUMNS, OF_SHARD, OF_ROW, PROMPT_KIND), completed=grouped)
                 else:
                     yield aligned_task(*task, ROW_COLUMNS)
 

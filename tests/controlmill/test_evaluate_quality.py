@@ -116,7 +116,7 @@ def test_each_number_is_that_of_an_independent_computation(
     assert found["clip_score"]["values"][0]["rows"] == len(captions)
     assert values["clip_aesthetic"] == pytest.approx(np.mean([np.mean(row) for row in beauty.values()]), rel=1e-3)
     network = loaded(LPIPS, weights)
-    distances = [network.distances(group)[0, 1] for group in groups.values()]
+    distances = [network.distances([network.preprocess(one) for one in group])[0, 1] for group in groups.values()]
     assert values["lpips"] == pytest.approx(np.mean(distances), rel=1e-3)
     value = found["lpips"]["values"][0]
     assert value["low"] <= value["value"] <= value["high"]

@@ -163,7 +163,8 @@ def test_lpips_is_torchmetrics(pictures: list[np.ndarray], tmp_path: Path) -> No
         part = getattr(model.net, f"slice{number}")
         part.load_state_dict({key: backbone[f"features.{key}"] for key in part.state_dict()})
     model.load_state_dict(torch.load(tmp_path / "lpips" / "alex.pth", weights_only=True), strict=False)
-    found = loaded(LPIPS, tmp_path).distances(pictures[:3])
+    network = loaded(LPIPS, tmp_path)
+    found = network.distances([network.preprocess(picture) for picture in pictures[:3]])
     tensors = [torch.from_numpy(picture.transpose(2, 0, 1).copy())[None] / 255 for picture in pictures[:3]]
     with torch.no_grad():
         expected = [[float(model(one, other, normalize=True)) for other in tensors] for one in tensors]

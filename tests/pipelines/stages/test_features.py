@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,9 +14,8 @@ import pytest
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.evaluation.features.catalogue import find_feature_weights, without_weights
 from controlmill.evaluation.features.clip import CLIPPictures, CLIPTexts
-from controlmill.evaluation.features.lpips import LPIPS
 from controlmill.pipelines import annotation
-from controlmill.pipelines.stages.features import DiversityStep, Features, plan_features, with_others
+from controlmill.pipelines.stages.features import DiversityStep, Features, grouped, plan_features
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.images.codecs import decode_image
@@ -95,11 +96,14 @@ def test_measures_that_lack_weights_are_known(weights: Path) -> None:
     assert without_weights(["fid", "clip_score"], found) == ["fid"]
 
 
-def test_diversity_is_the_mean_distance_to_the_other_pictures_of_a_row(weights: Path) -> None:
+def test_diversity_is_the_mean_distance_to_the_other_pictures_of_a_row(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(4)]
     images = [
         {
+            "key": str(number),
             "image": {"bytes": cv2.imencode(".png", picture)[1].tobytes()},
             "width": 64,
             "height": 64,
@@ -111,9 +115,23 @@ def test_diversity_is_the_mean_distance_to_the_other_pictures_of_a_row(weights: 
     ]
     found, _ = find_feature_weights(["lpips"], str(weights))
     step = DiversityStep("lpips", found, Placement())
-    given = list(with_others(iter(images)))
-    values = [step.do(row)["lpips"]["distance"] for row in given[:3]]
-    distances = loaded(LPIPS, weights).distances([decode_image(row["image"]["bytes"]) for row in images[:3]])
-    assert values == pytest.approx(distances.sum(1) / 2, rel=1e-4)
+    several, alone = grouped(iter(images))
+    network = step.network()
+    seen: list[int] = []
+    forward = network.forward
+
+    def counted(batch: Sequence[np.ndarray]) -> list[Any]:
+        seen.append(len(batch))
+        return list(forward(batch))
+
+    monkeypatch.setattr(network, "forward", counted)
+    values = [row["distance"] for row in step.do(several)["lpips"]]
+    assert (several["key"], seen) == (("0", "1", "2"), [3]), "each picture goes through the network once"
+    inputs = [network.preprocess(decode_image(row["image"]["bytes"])) for row in images[:3]]
+    expected = [
+        np.mean([network.distance(*network.forward([one, other])) for other in inputs if other is not one])
+        for one in inputs
+    ]
+    assert values == pytest.approx(expected, rel=1e-4)
     with pytest.raises(Refused, match="one picture"):
-        step.do(given[3])
+        step.do(alone)
