@@ -37,6 +37,12 @@ POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0<
 <dependencies><dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>
 </dependencies>
 </project>"""
+WORKER = """#!{python} -P
+import sys
+sys.path.append({root!r})
+from controlmill.pipelines.engine.worker_program import main
+main()
+"""
 OPENS = [
     *(
         f"--add-exports={name}=ALL-UNNAMED"
@@ -148,6 +154,15 @@ def flink_job_server() -> Path:
     """Beam's job server for it."""
     coordinates = "org.apache.beam:beam-runners-flink-1.19:2.62.0"
     return job_server(coordinates, "org.apache.beam.runners.flink.FlinkJobServerDriver")
+
+
+def worker_on_path(folder: Path) -> dict[str, str]:
+    """An environment in which ``controlmill-worker`` is found, for where it is not installed beside this Python."""
+    program = folder / "bin" / "controlmill-worker"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(WORKER.format(python=sys.executable, root=str(Path(__file__).parents[3])))
+    program.chmod(0o755)
+    return {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def free_port() -> int:
