@@ -14,7 +14,6 @@ import faulthandler
 import json
 import logging
 import os
-import platform
 import queue
 import signal
 import socket
@@ -22,28 +21,19 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.fingerprint import differences
 
 from .imports import import_beam
+from .versions import version_faults, versions
 
 SETTINGS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # shards are the parallelism
 NO_PROXY = {"grpc_proxy": ""}  # what speaks to a cluster's parts speaks to them directly
-VERSIONS = "CONTROLMILL_VERSIONS"  # the variable that says what the console's :func:`versions` are
+VERSIONS = "CONTROLMILL_VERSIONS"  # the variable that says what the console's :func:`~.versions.versions` are
 PROVISION_SECONDS = 60
 log = logging.getLogger("controlmill.worker")
-
-
-def versions() -> dict[str, str]:
-    """What two processes must have in common for one to read what the other pickled."""
-    from controlmill import __version__
-
-    python = ".".join(platform.python_version_tuple()[:2])
-    return {"Python": python, "ControlMill": __version__, "apache-beam": metadata.version("apache-beam")}
 
 
 def environment() -> dict[str, str]:
@@ -57,7 +47,7 @@ def check_versions(console: Mapping[str, str]) -> None:
     Raises:
         MillError: they differ.
     """
-    lines = differences(console, versions()) if console else []
+    lines = version_faults(versions(), console) if console else []
     if lines:
         raise MillError(
             f"the worker on {socket.gethostname()} ({sys.executable}) has other versions than the machine where the "

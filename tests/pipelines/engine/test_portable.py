@@ -10,6 +10,7 @@ import pytest
 
 from controlmill.pipelines.engine import worker_program
 from controlmill.pipelines.engine.portable import environment, worker_command
+from controlmill.pipelines.engine.versions import versions
 
 
 def test_workers_are_processes_of_our_program_unless_the_user_says_otherwise() -> None:
@@ -17,7 +18,7 @@ def test_workers_are_processes_of_our_program_unless_the_user_says_otherwise() -
     assert kind == "environment_type=PROCESS"
     told = json.loads(config.removeprefix("environment_config="))
     assert told["command"] == worker_command()
-    assert json.loads(told["env"][worker_program.VERSIONS]) == worker_program.versions()
+    assert json.loads(told["env"][worker_program.VERSIONS]) == versions()
     assert told["env"]["OMP_NUM_THREADS"] == "1"
     assert environment(("--environment_type=EXTERNAL",)) == ()
 

@@ -23,6 +23,7 @@ from apache_beam.portability.api import (
 )
 
 from controlmill.pipelines.engine import worker_program
+from controlmill.pipelines.engine.versions import versions
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.machine import process_command
 
@@ -79,12 +80,13 @@ def fake_engine() -> Iterator[FakeEngine]:
 def start(engine: FakeEngine, folder: Path, console: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
     command = [*process_command(worker_program.__name__), "--id='job[1] 1-1'", f"--provision_endpoint={engine.url}"]
     variables = {**os.environ, "TMPDIR": str(folder), worker_program.VERSIONS: json.dumps(console)}
+    variables["http_proxy"] = "http://127.0.0.1:1"  # is not asked
     return subprocess.run(command, env=variables, capture_output=True, timeout=60, check=False)
 
 
 def test_a_worker_learns_where_to_work_and_ends_with_the_connection(tmp_path: Path) -> None:
     with fake_engine() as engine:
-        ended = start(engine, tmp_path, worker_program.versions())
+        ended = start(engine, tmp_path, versions())
         assert ended.returncode == 0, [file.read_text() for file in tmp_path.iterdir()]
         assert engine.answers.get(timeout=5).error == ""
         assert set(engine.workers) == {"job[1] 1-1"}, "as the engine gave it, without quotes around it"
@@ -95,7 +97,7 @@ def test_a_worker_learns_where_to_work_and_ends_with_the_connection(tmp_path: Pa
 
 def test_a_worker_of_other_versions_says_so_to_the_engine(tmp_path: Path) -> None:
     with fake_engine() as engine:
-        start(engine, tmp_path, {**worker_program.versions(), "apache-beam": "2.1.0"})
+        start(engine, tmp_path, {**versions(), "apache-beam": "2.1.0"})
         said = engine.answers.get(timeout=5).error
     assert "has other versions than the machine where the job was started: apache-beam: 2.1.0, now " in said
     assert said.count("\n") == 0
@@ -111,6 +113,6 @@ def test_a_worker_without_an_engine_leaves_its_log(tmp_path: Path) -> None:
 
 def test_versions_that_are_not_stated_are_not_compared() -> None:
     worker_program.check_versions({})
-    worker_program.check_versions(worker_program.versions())
+    worker_program.check_versions(versions())
     with pytest.raises(MillError, match=r"Python: 2.7, now 3\."):
-        worker_program.check_versions({**worker_program.versions(), "Python": "2.7"})
+        worker_program.check_versions({**versions(), "Python": "2.7"})
