@@ -20,7 +20,7 @@ class Damaged(MillError):
 
 
 class Gone(MillError):
-    """The dataset was removed while a job worked on it."""
+    """The dataset was removed while a job worked on it, or the job is over."""
 
 
 class Refused(Exception):

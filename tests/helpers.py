@@ -76,6 +76,12 @@ def write_hostile(folder: Path) -> int:
     return 3
 
 
+def begun(dataset: Dataset, run: str) -> Dataset:
+    """The dataset, with the folder of a run: nothing is written for one that has none."""
+    Path(dataset.storage.path(f"_run/{run}/scratch")).mkdir(parents=True)
+    return dataset
+
+
 class KeptResources(Resources):
     """Resources whose job process is kept for the next job, since starting one takes seconds."""
 

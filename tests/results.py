@@ -24,7 +24,7 @@ from controlmill.schemas.results import (
 from controlmill.schemas.segments import Segment
 from controlmill.schemas.tables import IMAGES, SCORES, condition_schema, images_schema, scores_schema
 from controlmill.schemas.views.lookup import rows_at
-from tests.helpers import places
+from tests.helpers import begun, places
 
 SHA = "0" * 64
 KINDS = ("none", "user")
@@ -68,7 +68,7 @@ def write_results(
                 fault = {"reason": "failed", "error": "<b>no map</b>"} if value is None else {}
                 scores.append({"key": key, "f1": value, "rmse": None if value is None else 1 - value, **fault})
     sha256 = _fingerprint(opened, IMAGES)
-    results = Dataset.create(folder, INGEST)
+    results = begun(Dataset.create(folder, INGEST), "test")
     results.append([Segment(0, 1, len(images), len(images), "samples")], [str(source)])
     samples = SamplesRecord(sha256, "canny", SHA, "short", tuple(kinds), repeat)
     found = ScoredRecord(1, ("f1", "rmse"), "canny", SHA, "canny", SHA, {})

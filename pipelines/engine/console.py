@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import Interrupted, MillError
@@ -94,7 +94,8 @@ def _do(
     threads, in_flight = resources.codec_threads(), resources.in_flight(stage)
     job = Job(dataset.storage, run.id, stage, outputs, threads, in_flight, dataset.redone)
     try:
-        with Progress(dataset, stage.name, rows_of_shard, committed, run) as progress, _terminable():
+        signs = run.giving_signs() if resources.process.engine.elsewhere else nullcontext()
+        with Progress(dataset, stage.name, rows_of_shard, committed, run) as progress, _terminable(), signs:
             _supervise(job, run, todo, resources.process, progress)
         return run.failures()
     except FileNotFoundError:
@@ -113,7 +114,7 @@ def _account(
 ) -> MillError | None:
     """Compare what is committed with the shard list: shards failed, or an engine lost work without a word."""
     if failures:
-        shown = "\n  ".join(f"shard {failure.shard}: {failure.error}" for failure in failures[:10])
+        shown = "\n  ".join(map(str, failures[:10]))
         more = f"\n  and {len(failures) - 10} more" if len(failures) > 10 else ""
         return MillError(f"{len(failures)} of {dataset.shards} shards could not be done:\n  {shown}{more}\n{GO_ON}")
     for table in tables:

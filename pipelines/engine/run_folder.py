@@ -2,6 +2,9 @@
 
 Files only, so that it works on every runner. Nothing in it outlives the job, and nothing in it decides what a table
 holds: resuming looks at committed files alone.
+
+Workers stop where the folder is gone, where it says so (``stop.json``), and where ``owner.json`` says that the command
+gives signs of life, and it gives none. A folder that is gone is not made again.
 """
 
 from __future__ import annotations
@@ -10,50 +13,63 @@ import json
 import math
 import os
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from controlmill.schemas.bounds import Count
-from controlmill.schemas.errors import MillError
+from controlmill.schemas.errors import Gone, MillError
 from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.machine import is_dead, may_live, process_stamp
 
-from .rows import Failure
+from .attempts import Attempt
+from .silence import Silence
 
 MAX_ATTEMPTS = 5
 NEW = ".new-"  # begins the name of a run's folder until its owner is in it: .new-ID-PID-HOST
+OLD = ".old-"  # begins it while the folder is removed: who has the old name finds nothing
+FOLDERS = ("attempts", "failed", "scratch")
 
 
 @dataclass(frozen=True)
 class Owner:
-    """``owner.json``: the process that a run is of; see :func:`machine.process_stamp`."""
+    """``owner.json``: the process that a run is of; see :func:`machine.process_stamp`.
+
+    ``sign`` counts its signs of life; 0: it gives none, since its workers end with it.
+    """
 
     host: str
     pid: Annotated[int, Field(ge=1, lt=2**31)]
     started: int | None = None
     boot: str | None = None
+    sign: Count = 0
 
 
 @dataclass(frozen=True)
 class Stop:
-    """``stop.json``: why a run is to stop."""
+    """``stop.json``: why a run is to stop, and the machine that found so."""
 
     why: str
+    host: str = ""
 
 
 @dataclass(frozen=True)
 class ShardFailure:
-    """``failed/SHARD.json``: why a shard could not be done."""
+    """``failed/SHARD.json``: why a shard could not be done, and the machine where it was tried."""
 
     shard: Count
     error: str
+    host: str = ""
+
+    def __str__(self) -> str:
+        return f"shard {self.shard}{_elsewhere(self.host)}: {self.error}"
 
 
 @dataclass(frozen=True)
@@ -70,7 +86,9 @@ class Stopped(Exception):
 
 NEW_SECONDS = 60.0  # after which a run's folder that never got its name belongs to a dead process
 STOP_SECONDS = {True: 1.0, False: 10.0}  # between two looks whether a run is to stop: in a folder, on an object store
-NOTE_SECONDS = {True: 0.5, False: 30.0}  # between two notes of an attempt: in a folder, on an object store
+SIGN_SECONDS = {True: 2.0, False: 15.0}  # between two signs of life of a run's owner
+GONE_SECONDS = {True: 15.0, False: 90.0}  # without one, after which it is taken to be gone
+OVER = "the run is over"
 
 
 @dataclass
@@ -80,6 +98,8 @@ class Run:
     storage: Storage
     id: str
     _looked: float = field(default=-math.inf, compare=False)
+    _over: str = field(default="", compare=False)
+    _silence: Silence = field(default_factory=Silence, compare=False)
 
     @classmethod
     def start(cls, storage: Storage) -> Run:
@@ -89,6 +109,8 @@ class Run:
             stamp = process_stamp()
             unnamed = f"_run/{NEW}{run.id}-{stamp['pid']}-{stamp['host']}"
             storage.write_json(f"{unnamed}/owner.json", stamp)
+            for folder in FOLDERS:
+                os.mkdir(storage.path(f"{unnamed}/{folder}"))
             storage.move(unnamed, f"_run/{run.id}")
         else:
             storage.write_json(run._name("owner.json"), process_stamp())
@@ -97,32 +119,97 @@ class Run:
     def _name(self, name: str) -> str:
         return f"_run/{self.id}/{name}"
 
+    def _mark(self, name: str, data: bytes) -> None:
+        """Write a file of the run.
+
+        Raises:
+            Stopped: the run is over.
+        """
+        try:
+            self.storage.mark(self._name(name), data)
+        except FileNotFoundError:
+            self.storage.require()
+            raise Stopped(OVER) from None
+
+    @contextmanager
+    def giving_signs(self) -> Iterator[None]:
+        """While the block lasts, workers can see that this process lives: for those that do not end with it."""
+        stamp, ended = process_stamp(), threading.Event()
+
+        def sign(number: int) -> None:
+            with suppress(OSError, MillError, Stopped):  # a disk that is full, say: the next may pass
+                self._mark("owner.json", _json({**stamp, "sign": number}))
+
+        def signs() -> None:
+            number = 1
+            while not ended.wait(SIGN_SECONDS[self.storage.local]):
+                number += 1
+                sign(number)
+
+        sign(1)
+        thread = threading.Thread(target=signs, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
     def end(self) -> None:
         """Remove the run folder; on a disk that became read-only it stays, until the next run sweeps it."""
-        with suppress(OSError):  # it must not hide what the job ended with
-            self.storage.remove(f"_run/{self.id}")
+        name = f"_run/{self.id}"
+        with suppress(OSError, Gone):  # it must not hide what the job ended with
+            if self.storage.local:
+                name = f"_run/{OLD}{self.id}"
+                self.storage.move(f"_run/{self.id}", name)  # workers may write to it yet
+        with suppress(OSError):
+            self.storage.remove(name)
             _remove_empty(self.storage)
 
     # stopping
 
     def stop(self, why: str) -> None:
-        """Ask every worker to stop before its next row."""
-        self.storage.write_json(self._name("stop.json"), Stop(why))
+        """Ask every worker to stop before its next row; nothing happens where the run is over."""
+        self._over = why
+        with suppress(Stopped):
+            self._mark("stop.json", _json(Stop(why, socket.gethostname())))
 
     def stopped(self) -> str | None:
-        """Why the run is to stop, if it is."""
+        """Why the run is to stop, and on which machine that was found, if it is to."""
         stop = self.storage.read_json(self._name("stop.json"), Stop)
-        return stop.why if stop else None
+        where = _elsewhere(stop.host).lstrip() if stop else ""
+        return f"{where}{': ' if where else ''}{stop.why}" if stop else None
 
     def check(self) -> None:
-        """Raise :class:`Stopped` where the run is to stop; looks at most once in :data:`STOP_SECONDS`."""
+        """Look whether the run goes on, at most once in :data:`STOP_SECONDS`.
+
+        Raises:
+            Stopped: it does not.
+            Gone: the dataset was removed.
+        """
         now = time.monotonic()
-        if now - self._looked < STOP_SECONDS[self.storage.local]:
-            return
-        self._looked = now
-        self.storage.require()
-        if self.storage.has_file(self._name("stop.json")):
-            raise Stopped(self.stopped() or "")
+        if not self._over and now - self._looked >= STOP_SECONDS[self.storage.local]:
+            self._looked = now
+            self.storage.require()
+            self._over = self._why_over(now)
+        if self._over:
+            raise Stopped(self._over)
+
+    def _why_over(self, now: float) -> str:
+        """Why the run does not go on, or ''."""
+        why = self.stopped()
+        if why:
+            return why
+        owner = self.storage.read_json(self._name("owner.json"), Owner)
+        if owner is None:
+            return OVER
+        if owner.sign and self._silence.seconds(owner.sign, now) >= GONE_SECONDS[self.storage.local]:
+            seconds = GONE_SECONDS[self.storage.local]
+            self.stop(
+                f"the command on {owner.host} gave no sign of life for {seconds:g} s: it was killed, or suspended"
+            )
+            return OVER
+        return ""
 
     def agree(self, name: str, said: str) -> Agreed:
         """What the first worker said under a name, which is this one where nobody said anything yet."""
@@ -131,7 +218,7 @@ class Run:
         known = self.storage.read_json(name, Agreed)
         if known is None:
             with self.storage.scratch(self.id) as path:
-                path.write_text(json.dumps(plain(own)), "utf-8")
+                path.write_bytes(_json(own))
                 if self.storage.commit(path, name):
                     return own
             known = self.storage.read_json(name, Agreed)
@@ -144,6 +231,7 @@ class Run:
 
         Raises:
             MillError: too many did.
+            Stopped: the run is over.
         """
         before = [name for name in self.storage.files(self._name("attempts")) if name.startswith(f"{shard}.")]
         deaths = len(before)
@@ -152,7 +240,7 @@ class Run:
         name = f"{shard}.{uuid.uuid4().hex[:8]}"
         marks = tuple(self._name(f"attempts/{mark}") for mark in (*before, name))
         attempt = Attempt(self.storage, self._name(f"attempts/{name}"), deaths, marks)
-        self.storage.mark(attempt.name, attempt.text())
+        self._mark(f"attempts/{name}", attempt.text())
         return attempt
 
     def attempts(self) -> dict[int, dict[str, Any]]:
@@ -175,8 +263,12 @@ class Run:
     # failures
 
     def fail(self, shard: int, error: str) -> None:
-        """Note that a shard could not be done."""
-        self.storage.write_json(self._name(f"failed/{shard}.json"), ShardFailure(shard, error))
+        """Note that a shard could not be done.
+
+        Raises:
+            Stopped: the run is over.
+        """
+        self._mark(f"failed/{shard}.json", _json(ShardFailure(shard, error, socket.gethostname())))
 
     def failures(self) -> list[ShardFailure]:
         """Shards that could not be done, with their errors."""
@@ -185,60 +277,13 @@ class Run:
         return [failure for failure in found if failure]
 
 
-@dataclass
-class Attempt:
-    """One try at a shard: a file in the run folder, which says now and then how many rows are through.
-
-    ``works`` are tables that are made together, with the rows and seconds that went into them; ``refused`` counts once
-    for each table.
-    """
-
-    storage: Storage
-    name: str
-    deaths: int
-    marks: tuple[str, ...] = ()  # its own, and those of the attempts before it
-    works: list[dict[str, Any]] = field(default_factory=list)
-    _noted: float = field(default_factory=time.monotonic)
-
-    def end(self) -> None:
-        """The shard is done: the marks go."""
-        for mark in self.marks:
-            self.storage.remove_file(mark)
-
-    def text(self) -> bytes:
-        """What the file says."""
-        return json.dumps({"deaths": self.deaths, "works": self.works}).encode()
-
-    def count(self, tables: tuple[str, ...], outcomes: Iterator[Any]) -> Iterator[Any]:
-        """The outcomes, counted on their way."""
-        started = time.monotonic()
-        said: dict[str, Any] = {"tables": list(tables), "rows": 0, "refused": 0, "seconds": 0.0}
-        self.works.append(said)
-        for outcome in outcomes:
-            now = time.monotonic()
-            said["rows"] += 1
-            said["refused"] += _refused(outcome, len(tables))
-            said["seconds"] = round(now - started, 6)
-            if now - self._noted >= NOTE_SECONDS[self.storage.local]:
-                self._note()
-                self._noted = now
-            yield outcome
-
-    def _note(self) -> None:
-        """Bring the file up to date. Nothing depends on it, so that nothing may fail by it."""
-        with suppress(Exception):
-            if self.storage.local:
-                with open(self.storage.path(self.name), "r+b") as file:  # not made anew where the run has ended
-                    file.write(self.text())
-                    file.truncate()
-            else:
-                self.storage.write(self.name, self.text())
+def _json(value: Any) -> bytes:
+    return json.dumps(plain(value)).encode()
 
 
-def _refused(outcome: Any, tables: int) -> int:
-    if isinstance(outcome, Failure):
-        return tables
-    return sum(isinstance(value, Failure) for value in outcome.values()) if isinstance(outcome, dict) else 0
+def _elsewhere(host: str) -> str:
+    """`` on HOST``, where that is another machine than this one."""
+    return f" on {host}" if host and host != socket.gethostname() else ""
 
 
 def sweep(storage: Storage) -> None:

@@ -58,9 +58,8 @@ def run_shard(job: Job, shard: int) -> dict[str, Any]:
         MillError: what went wrong could not be noted (the disk is full); an engine that fails is the one other way to
             tell it.
     """
-    run = Run(job.storage, job.run)
-    if not job.storage.local:  # of all shards of a worker, so that it is not looked at for each whether it is to stop
-        run = this_worker().once(("run", job.storage.address, job.run), lambda: run)
+    # of all shards of a worker, so that it is not looked at for each whether it is to stop
+    run = this_worker().once(("run", job.storage.address, job.run), lambda: Run(job.storage, job.run))
     try:
         run.check()
         with this_worker().shard():
@@ -82,7 +81,7 @@ def _note(run: Run, stage: Stage, shard: int, error: Exception) -> None:
         run.fail(shard, advice)
         if isinstance(error, OutOfMemory | DeviceFault | JobFault) or _is_disk_full(error) or NO_MORE in advice:
             run.stop(advice)
-    except Gone:  # which the console sees too
+    except (Stopped, Gone):  # nobody waits for it any more
         return
     except Exception as second:
         both_full = _is_disk_full(error) and _is_disk_full(second)
@@ -99,14 +98,15 @@ def _do(job: Job, run: Run, shard: int) -> list[str]:
         return []
     worker.once(("outputs", job.run), lambda: check_outputs(job.stage, job.outputs))
     worker.once(("devices", job.run), lambda: check_devices(job.stage.devices(), run))
-    attempt, threads = run.begin(shard), job.threads or worker.threads()
-    for task in job.stage.tasks(dataset, run, shard, missing):
-        if attempt.deaths:
-            outcomes = run_rows_apart(task.step, task.rows, run.check)
-        else:
-            outcomes = run_rows(task.step, task.rows, threads, run.check, lambda: worker.shards)
-        task.write(attempt.count(task.tables, outcomes))
-    attempt.end()
+    with run.begin(shard) as attempt:
+        threads = job.threads or worker.threads()
+        for task in job.stage.tasks(dataset, run, shard, missing):
+            if attempt.deaths:
+                outcomes = run_rows_apart(task.step, task.rows, run.check)
+            else:
+                outcomes = run_rows(task.step, task.rows, threads, run.check, lambda: worker.shards)
+            task.write(attempt.count(task.tables, outcomes))
+        attempt.end()
     return sorted(missing)
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import time
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +15,7 @@ from typing import BinaryIO
 from fsspec.implementations.local import LocalFileSystem
 from typing_extensions import override
 
-from ..errors import MillError
+from ..errors import Gone, MillError
 from ..machine import alive
 from .storage import CONFIG, Storage
 from .whole import TEMPORARY, sync, write_whole
@@ -89,7 +90,8 @@ class LocalStorage(Storage):
     def scratch_folder(self, run: str) -> Path:
         self.require()
         folder = Path(self.path(f"_run/{run}/scratch"))
-        _make_folder(folder)
+        if not folder.is_dir():
+            raise Gone(f"the run {run} of {self.root} is over: nothing more is written for it")
         return folder
 
     @override
@@ -124,10 +126,9 @@ class LocalStorage(Storage):
     @override
     def mark(self, name: str, data: bytes) -> None:
         self.require()
-        path = self.path(name)
-        _make_folder(os.path.dirname(path))
-        with open(path, "wb") as file:
-            file.write(data)
+        scratch = Path(self.path("/".join(name.split("/")[:2]))) / f"scratch/controlmill-{uuid.uuid4().hex}"
+        scratch.write_bytes(data)
+        os.replace(scratch, self.path(name))
 
     @override
     def move(self, source: str, target: str) -> None:

@@ -116,7 +116,7 @@ class Storage(ABC):
         """A local folder for files that a run writes before they are committed.
 
         Raises:
-            Gone: the dataset was removed.
+            Gone: the dataset was removed, or the run is over.
         """
 
     @abstractmethod
@@ -142,9 +142,10 @@ class Storage(ABC):
         """
 
     def mark(self, name: str, data: bytes) -> None:
-        """Write a small file that only a live run looks at: after a power cut it may be lost, or cut.
+        """Write a small file of a live run, ``_run/ID/…``, whole or not at all; after a power cut it may be lost.
 
         Raises:
+            FileNotFoundError: the run is over: its folder, which is not made again, is gone. Not seen on a store.
             Gone: the dataset was removed.
         """
         self.write(name, data)

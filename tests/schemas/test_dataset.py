@@ -18,6 +18,7 @@ from controlmill.schemas.records import Summary
 from controlmill.schemas.segments import Segment
 from controlmill.schemas.snapshot import Snapshot
 from controlmill.schemas.tables import BASE_TABLES, CACHES, REJECTED, RESERVED, TABLES
+from tests.helpers import begun
 
 INGEST = IngestRecord(1, 64, "crop", LimitsRecord(1000, 1000, 1), None)
 PROVENANCE = {"table": "rejected", "kind": "rejected"}
@@ -28,7 +29,7 @@ IMAGES_MADE = Provenance("images", "images", INGEST)
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
     """An empty one."""
-    return Dataset.create(tmp_path / "dataset", INGEST)
+    return begun(Dataset.create(tmp_path / "dataset", INGEST), "run")
 
 
 def _row(source: str) -> dict[str, str | None]:

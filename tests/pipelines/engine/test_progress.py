@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from controlmill.pipelines.engine import run_folder
+from controlmill.pipelines.engine import attempts
 from controlmill.pipelines.engine.estimate import Costs, Count
 from controlmill.pipelines.engine.progress import Progress
 from controlmill.pipelines.engine.rows import Failure
@@ -48,7 +48,7 @@ def said_of(images: Dataset, run: Run, *tables: str) -> str:
 
 
 def test_rows_of_a_shard_under_way_are_told(images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(run_folder.NOTE_SECONDS, True, 0.0)
+    monkeypatch.setitem(attempts.NOTE_SECONDS, True, 0.0)
     run = Run.start(images.storage)
     assert "0/10 images, 0.0 images/s" in said_of(images, run, "depth")
     counted = run.begin(0).count(("depth",), slowly({}, Failure("failed", "a reason"), {}, {}))
@@ -69,7 +69,7 @@ def test_rows_of_a_shard_under_way_are_told(images: Dataset, monkeypatch: pytest
 def test_the_first_of_many_tables_promises_nothing_for_the_others(
     images: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(run_folder.NOTE_SECONDS, True, 0.0)
+    monkeypatch.setitem(attempts.NOTE_SECONDS, True, 0.0)
     run = Run.start(images.storage)
     attempt = run.begin(0)
     assert len(list(attempt.count(("depth", "normals"), slowly({}, {})))) == 2
@@ -81,7 +81,7 @@ def test_the_first_of_many_tables_promises_nothing_for_the_others(
 
 
 def test_a_note_never_brings_back_a_mark_that_is_gone(images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(run_folder.NOTE_SECONDS, True, 0.0)
+    monkeypatch.setitem(attempts.NOTE_SECONDS, True, 0.0)
     run = Run.start(images.storage)
     counted = run.begin(0).count(("depth",), iter([{}, {}]))
     next(counted)
@@ -93,11 +93,11 @@ def test_a_note_never_brings_back_a_mark_that_is_gone(images: Dataset, monkeypat
 
 def test_notes_are_few_and_fewer_on_a_store(images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     run, noted = Run.start(images.storage), []
-    monkeypatch.setattr(run_folder.Attempt, "_note", lambda attempt: noted.append(attempt.works[0]["rows"]))
+    monkeypatch.setattr(attempts.Attempt, "_note", lambda attempt: noted.append(attempt.works[0]["rows"]))
     for _ in run.begin(0).count(("depth",), iter([{}] * 1000)):
         pass
     assert len(noted) <= 1  # they took less than a second
-    assert run_folder.NOTE_SECONDS[False] >= 10
+    assert attempts.NOTE_SECONDS[False] >= 10
 
 
 @given(st.dictionaries(st.sampled_from("abcd"), st.floats(0.01, 100), min_size=1), st.data())

@@ -24,7 +24,7 @@ from controlmill.annotators.runtime.weights import Found, WeightsFile
 from controlmill.pipelines import ingestion
 from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.engine.rows import JobFault
-from controlmill.pipelines.engine.run_folder import Run, ShardFailure
+from controlmill.pipelines.engine.run_folder import Run
 from controlmill.pipelines.engine.shards import Job, check_devices, run_shard
 from controlmill.pipelines.stages.annotate import Annotate
 from controlmill.pipelines.stages.ingest import Ingest
@@ -164,7 +164,7 @@ def test_an_exception_in_mid_write_leaves_nothing_under_the_final_name(
 
     monkeypatch.setattr(shardfile.ShardWriter, "write_group", fail)
     assert run_shard(canny_job(images, run), 0)["status"] == "failed"
-    assert run.failures() == [ShardFailure(0, "RuntimeError: in mid-write")]
+    assert list(map(str, run.failures())) == ["shard 0: RuntimeError: in mid-write"]
     assert not images.has("canny", 0)
     assert not list(Path(images.storage.path(f"_run/{run.id}/scratch")).iterdir())
 
@@ -188,17 +188,21 @@ def test_a_disk_that_takes_no_notes_either_is_said_by_the_engine(
     run = Run.start(images.storage)
 
     def full(*_: Any) -> None:
-        for name in ("write", "commit", "scratch", *(["remove"] if code == errno.EROFS else [])):
+        for name in ("mark", "commit", "scratch", *(["remove"] if code == errno.EROFS else [])):
             monkeypatch.setattr(LocalStorage, name, full)
         raise OSError(code, os.strerror(code))
 
-    for name in ("write", "commit") if since == "the start" else ("commit",):
+    for name in ("mark", "commit") if since == "the start" else ("commit",):
         monkeypatch.setattr(LocalStorage, name, full)
     with pytest.raises(MillError, match=r"shard 0: the disk is full .* make room, then run the same command again$"):
         run_shard(canny_job(images, run), 0)
     run.end()  # hides nothing of it
     monkeypatch.undo()
-    assert run_shard(canny_job(images, run), 0) == {"shard": 0, "status": "done", "committed": ["canny"]}
+    assert run_shard(canny_job(images, Run.start(images.storage)), 0) == {
+        "shard": 0,
+        "status": "done",
+        "committed": ["canny"],
+    }
 
 
 def test_another_error_on_a_full_disk_is_said_with_it(images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +212,7 @@ def test_another_error_on_a_full_disk_is_said_with_it(images: Dataset, monkeypat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def fail(*_: Any) -> None:
-        monkeypatch.setattr(LocalStorage, "write", full)
+        monkeypatch.setattr(LocalStorage, "mark", full)
         raise RuntimeError("in mid-write")
 
     monkeypatch.setattr(shardfile.ShardWriter, "write_group", fail)

@@ -37,6 +37,8 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     fsspec.filesystem("memory").store.clear()
     made = open_storage(tmp_path / "data" if request.param == "local" else "memory://bucket/data")
     made.write_json("dataset.json", {})
+    if made.local:
+        Path(made.path("_run/run/scratch")).mkdir(parents=True)
     return made
 
 
@@ -99,6 +101,7 @@ def test_a_disk_without_hard_links_is_said_so(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(os, "link", refuse)
     (tmp_path / "dataset.json").write_text("{}")
+    (tmp_path / "_run/run/scratch").mkdir(parents=True)
     with pytest.raises(MillError, match="has no hard links"):
         put(open_storage(tmp_path), "a", b"1")
 
