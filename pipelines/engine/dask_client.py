@@ -13,6 +13,7 @@ from controlmill.schemas.files.storage import Storage
 
 from .cluster_address import ClusterAddress
 from .messages import Waits
+from .run_folder import unseen
 from .versions import version_faults, versions
 
 if TYPE_CHECKING:
@@ -116,14 +117,6 @@ def check_workers(client: Client, address: ClusterAddress, storage: Storage, run
             _lines(f"workers of the cluster at {address} do not see the dataset {storage.address}:", blind)
             + "\nIt must be the same folder under the same path on all machines: a shared disk, or an object store"
         )
-
-
-def unseen(storage: Storage, run: str) -> str:
-    """Why this process does not see a run of a dataset, or ''."""
-    try:
-        return "" if storage.has_file(f"_run/{run}/owner.json") else "nothing there, or another folder"
-    except Exception as error:  # of any kind of storage
-        return error_text(error)
 
 
 def of_workers(answers: Mapping[str, Any], faults: Any) -> list[str]:

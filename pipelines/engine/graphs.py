@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .shards import Job, run_shard
@@ -61,6 +61,7 @@ def start_graph(
     options: Sequence[str],
     longest: int = SHARDS_PER_RANGE,
     spread: bool = True,
+    do: Callable[[Job, int], Any] = run_shard,
 ) -> Any:
     """Give a job's graph to a Beam runner; Beam's result, which may be waited for.
 
@@ -71,6 +72,7 @@ def start_graph(
         options: Beam's options, with or without ``--``.
         longest: shards in one element of the graph's input.
         spread: whether a Reshuffle lets other workers take shards of the same element.
+        do: what a worker does with a shard.
     """
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -80,5 +82,5 @@ def start_graph(
     numbers = pipeline | "Ranges" >> beam.Create(ranges(shards, longest)) | "Shards" >> beam.FlatMap(expand)
     if spread:
         numbers |= "Spread" >> beam.Reshuffle()
-    _ = numbers | "RunShard" >> beam.Map(functools.partial(run_shard, job))
+    _ = numbers | "RunShard" >> beam.Map(functools.partial(do, job))
     return pipeline.run()

@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from controlmill.schemas.errors import MillError
 
 from . import worker_program
 from .graphs import Graphs, start_graph
 from .imports import import_beam
 from .job_server import JobServer
 from .messages import Engine
-from .shards import Job
+from .run_folder import unseen
+from .shards import Job, run_shard
 from .translators.preparation import Prepared, prepare, translator_of
+from .worker import this_worker
 
 PROGRAM = "controlmill-worker"
 LOG_BYTES = 1 << 20  # of what a job server said that are shown
@@ -54,13 +60,32 @@ class PortableCluster(Graphs):
             *self.engine.options,
         )
         try:
-            start_graph(job, shards, "PortableRunner", options).wait_until_finish()
+            start_graph(job, shards, "PortableRunner", options, do=run_shard_if_seen).wait_until_finish()
         except Exception:
             sys.stderr.write(self._log.read_text("utf-8", "replace")[-LOG_BYTES:])
             raise
 
     def __exit__(self, *_: object) -> None:
         self._opened.close()
+
+
+def run_shard_if_seen(job: Job, shard: int) -> dict[str, Any]:
+    """Do a shard. A machine that lacks the dataset is an error: it must not pass for a dataset that was removed.
+
+    Raises:
+        MillError: this machine does not see the run that asks for it.
+    """
+    this_worker().once(("seen", job.storage.address, job.run), lambda: _check_seen(job))
+    return run_shard(job, shard)
+
+
+def _check_seen(job: Job) -> None:
+    fault = unseen(job.storage, job.run)
+    if fault:
+        raise MillError(
+            f"the worker on {socket.gethostname()} does not see the dataset {job.storage.address} ({fault}): it must "
+            "be the same folder under the same path on all machines, a shared disk, or an object store"
+        )
 
 
 def environment(given: Sequence[str]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from controlmill.schemas.bounds import Count
-from controlmill.schemas.errors import Gone, MillError
+from controlmill.schemas.errors import Gone, MillError, error_text
 from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.machine import is_dead, may_live, process_stamp
@@ -284,6 +284,14 @@ def _json(value: Any) -> bytes:
 def _elsewhere(host: str) -> str:
     """`` on HOST``, where that is another machine than this one."""
     return f" on {host}" if host and host != socket.gethostname() else ""
+
+
+def unseen(storage: Storage, run: str) -> str:
+    """Why this process does not see a run of a dataset, or ''."""
+    try:
+        return "" if storage.has_file(f"_run/{run}/owner.json") else "nothing there, or another folder"
+    except Exception as error:  # of any kind of storage
+        return error_text(error)
 
 
 def sweep(storage: Storage) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from controlmill.pipelines.engine import worker_program
-from controlmill.pipelines.engine.portable import environment, worker_command
+from controlmill.pipelines.engine.portable import environment, run_shard_if_seen, worker_command
+from controlmill.pipelines.engine.run_folder import Run
+from controlmill.pipelines.engine.shards import Job
 from controlmill.pipelines.engine.versions import versions
+from controlmill.pipelines.stages.annotate import Annotate
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError
 
 
 def test_workers_are_processes_of_our_program_unless_the_user_says_otherwise() -> None:
@@ -32,3 +38,14 @@ def test_the_program_is_beside_this_python_or_on_the_path(tmp_path: Path, monkey
         program.parent.mkdir()
         program.touch(0o755)
         assert worker_command() == str(program)
+
+
+def test_a_worker_that_does_not_see_the_dataset_says_so(dataset: Path, tmp_path: Path) -> None:
+    here = Path(shutil.copytree(dataset, tmp_path / "dataset"))
+    storage = Dataset.open(here).storage
+    job = Job(storage, Run.start(storage).id, Annotate((), {}, {}), {}, 1)
+    elsewhere = here.rename(tmp_path / "elsewhere")
+    with pytest.raises(MillError, match=r"does not see the dataset .*/dataset \(nothing there"):
+        run_shard_if_seen(job, 0)
+    elsewhere.rename(here)
+    assert run_shard_if_seen(job, 0) == {"shard": 0, "status": "done", "committed": []}
