@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import functools
 import re
+import time
 from pathlib import Path, PurePosixPath
 
 from controlmill.schemas.errors import error_text
 
 TIMEOUT_SECONDS = 10
+AGAIN_SECONDS = 300  # for which it is known whether the hub answers
 COMMIT = re.compile("[0-9a-f]{40}")
 _COMMITS: dict[tuple[str, str], str] = {}  # of branches, as this process met them
 
@@ -63,9 +65,13 @@ def fetch(repo: str, file: str, revision: str) -> Path:
         raise Unavailable(error_text(cause or error)) from error
 
 
-@functools.cache
 def answers() -> bool:
-    """Ask once and briefly: the hub's own client retries for half a minute on a machine without a network."""
+    """Ask briefly, and once in a while: the hub's own client retries for half a minute on a machine without network."""
+    return _answers(int(time.monotonic() // AGAIN_SECONDS))
+
+
+@functools.lru_cache(maxsize=1)
+def _answers(_when: int) -> bool:
     import urllib.error
     import urllib.request
 

@@ -58,12 +58,16 @@ def run_shard(job: Job, shard: int) -> dict[str, Any]:
         MillError: what went wrong could not be noted (the disk is full); an engine that fails is the one other way to
             tell it.
     """
+    with this_worker().shard(job.run):
+        return _run_shard(job, shard)
+
+
+def _run_shard(job: Job, shard: int) -> dict[str, Any]:
     # of all shards of a worker, so that it is not looked at for each whether it is to stop
-    run = this_worker().once(("run", job.storage.address, job.run), lambda: Run(job.storage, job.run))
+    run = this_worker().once("run", lambda: Run(job.storage, job.run))
     try:
         run.check()
-        with this_worker().shard():
-            committed = _do(job, run, shard)
+        committed = _do(job, run, shard)
         return {"shard": shard, "status": "done", "committed": committed}
     except (Stopped, Gone):
         return {"shard": shard, "status": "stopped"}
@@ -90,14 +94,13 @@ def _note(run: Run, stage: Stage, shard: int, error: Exception) -> None:
 
 
 def _do(job: Job, run: Run, shard: int) -> list[str]:
-    opened = ("dataset", job.storage.address, job.run, job.redone)
-    worker = this_worker()
-    dataset = worker.once(opened, lambda: Dataset.open(job.storage.address, job.redone))
+    worker, opened = this_worker(), (job.storage.address, job.redone)
+    dataset = worker.once(("dataset", *opened), lambda: Dataset.open(*opened))
     missing = {table: output for table, output in job.outputs.items() if not dataset.has(table, shard)}
     if not missing:
         return []
-    worker.once(("outputs", job.run), lambda: check_outputs(job.stage, job.outputs))
-    worker.once(("devices", job.run), lambda: check_devices(job.stage.devices(), run))
+    worker.once(("outputs", job.stage.name), lambda: check_outputs(job.stage, job.outputs))
+    worker.once(("devices", job.stage.name), lambda: check_devices(job.stage.devices(), run))
     with run.begin(shard) as attempt:
         threads = job.threads or worker.threads()
         for task in job.stage.tasks(dataset, run, shard, missing):

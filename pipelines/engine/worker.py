@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import socket
+import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import cv2
@@ -19,23 +21,37 @@ from controlmill.schemas.errors import MillError
 from .claims import claim, claimed, first_of
 
 T = TypeVar("T")
+KEEP_SECONDS = 300.0  # that something is kept which the run at hand has not used
 WORKING = "working-"  # begins the names of processes that have shards in flight
 MOST_WORKERS = 256  # of a machine, among which its GPUs are dealt out
+
+
+@dataclass
+class _Loaded:
+    """Something that is loaded, with the run that used it last, and when that was."""
+
+    value: Any
+    run: str
+    used: float
 
 
 class Worker:
     """What one process holds: see :func:`this_worker`. Its shards may be in several threads.
 
     ``forward_lock`` is held while a network runs, so that networks take turns.
+
+    A process of a cluster works for one run after another, for days. What it has loaded for a run is loaded anew for
+    the next one, which may find other files; only what ``stays`` is shared by runs. What no run uses is let go of.
     """
 
     def __init__(self) -> None:
         cv2.setNumThreads(1)  # codec threads are the parallelism
         self.forward_lock = threading.Lock()
-        self._loaded: dict[Hashable, Any] = {}
+        self._loaded: dict[Hashable, _Loaded] = {}
         self._loading = threading.RLock()  # what is loaded may need something else that is loaded
         self._counting = threading.Lock()
         self._shards = 0
+        self._run = ""
         self._working: socket.socket | None = None
 
     @functools.cached_property
@@ -53,9 +69,12 @@ class Worker:
         return self._shards
 
     @contextmanager
-    def shard(self) -> Iterator[None]:
-        """A shard, in flight while the block runs."""
+    def shard(self, run: str) -> Iterator[None]:
+        """A shard of a run, in flight while the block works on it."""
         self._count(1)
+        self._run = run
+        if self._shards == 1:
+            self._forget()
         try:
             yield
         finally:
@@ -78,13 +97,35 @@ class Worker:
 
         return int(max(1, cpu_count() // max(1, claimed(WORKING))))
 
-    def once(self, key: Hashable, load: Callable[[], T]) -> T:
-        """What ``load`` returns, called once for each key; again where it raised."""
-        if key not in self._loaded:
+    def once(self, key: Hashable, load: Callable[[], T], stays: bool = False) -> T:
+        """What ``load`` returns, called once for each run and key; again where it raised.
+
+        Args:
+            key: what it is.
+            load: how it is made.
+            stays: whether the key says all that it is made of, so that other runs may use it too.
+        """
+        scoped = key if stays else (self._run, key)
+        loaded = self._loaded.get(scoped)
+        if loaded is None:
             with self._loading:
-                if key not in self._loaded:
-                    self._loaded[key] = load()
-        return cast(T, self._loaded[key])
+                loaded = self._loaded.get(scoped)
+                if loaded is None:
+                    loaded = self._loaded[scoped] = _Loaded(load(), self._run, 0)
+        loaded.run, loaded.used = self._run, time.monotonic()
+        return cast(T, loaded.value)
+
+    def _forget(self) -> None:
+        """Let go of what only other runs have used, if not of late; it is closed where it can be."""
+        with self._loading:
+            late = time.monotonic() - KEEP_SECONDS
+            gone = [key for key, loaded in self._loaded.items() if loaded.run != self._run and loaded.used < late]
+            for value in [self._loaded.pop(key).value for key in gone]:
+                if hasattr(value, "close"):
+                    value.close()
+        torch = sys.modules.get("torch")
+        if gone and torch and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # what networks took of a GPU
 
     def device(self, name: str) -> str:
         """A device of this machine; of several GPUs, ``cuda`` is the one that falls to this worker.

@@ -20,6 +20,7 @@ from controlmill.schemas.maps.planes import read_map
 from ..corpora.files import read_capped
 from ..corpora.folder import FolderCorpus
 from ..engine.rows import JobFault
+from ..engine.worker import this_worker
 from ..stages.columns import Column, messages_of, not_imported
 from ..stages.import_maps import Import
 from .source import Labels, MapSource, Parts
@@ -59,7 +60,8 @@ class MapsBeside(MapSource):
         fault = maps.explain(FileNotFoundError(base.name))
         if isinstance(fault, JobFault):
             raise fault
-        other = _others_in(str(base.parent), endings).get(base.stem)
+        others = this_worker().once("other files", lambda: functools.lru_cache(maxsize=8)(_others_in))
+        other = others(str(base.parent), endings).get(base.stem)
         there = f"; {other} is there" if other else ""
         name = f"{os.path.basename(self.place)}/{base.stem}"
         raise Refused("missing", f"no {name} with any of {', '.join(endings)}{there}")
@@ -73,7 +75,6 @@ class MapsBeside(MapSource):
         yield from messages_of(os.path.dirname(self.place), Column(self.condition, self.reading))
 
 
-@functools.lru_cache(maxsize=8)
 def _others_in(folder: str, endings: tuple[str, ...]) -> dict[str, str]:
     """Stem → name of the files in a folder that are not looked at, the first of them."""
     found: dict[str, str] = {}

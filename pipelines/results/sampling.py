@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -72,7 +71,8 @@ class Sampling:
         """
         worker = this_worker()
         with loading("what samples the pictures"):
-            return worker.once(("sampling", self), lambda: self._load(worker.prepare(self.place)))
+            key = ("sampling", self, _base_digest(self.base), *map(controlnet_digest, self.controlnets))
+            return worker.once(key, lambda: self._load(worker.prepare(self.place)), stays=True)
 
     def sample(
         self, prompts: Sequence[str], controls: np.ndarray, places: Sequence[Place], samples: Sequence[int]
@@ -114,12 +114,10 @@ class Sampling:
         return load_sampler(self.base, self.controlnets, self.settings, place.device, place.dtype, place.batch_size)
 
 
-@functools.cache
 def _base_digest(base: str) -> str:
-    return read_facts(base).fingerprint()
+    return this_worker().once(("base digest", base), lambda: read_facts(base).fingerprint())
 
 
-@functools.cache
 def controlnet_digest(controlnet: UsedControlNet) -> str:
     """sha256 of a ControlNet's files of weights, and of the denoiser's that was trained with it.
 

@@ -89,7 +89,7 @@ class AnnotateBatches(BatchStep):
         assert network is not None
         found, worker = tuple(self.weights.values()), this_worker()
         key = ("network", network, found, self.place)
-        return worker.once(key, lambda: load_network(network, self.weights, worker.prepare(self.place)))
+        return worker.once(key, lambda: load_network(network, self.weights, worker.prepare(self.place)), stays=True)
 
     def prepare(self, shape: tuple[int, int] | None = None) -> None:
         """Load the network: what is wrong with it is wrong for every row.
@@ -104,7 +104,8 @@ class AnnotateBatches(BatchStep):
         with loading(_named(self.group)):
             network = self.network()
             if shape:
-                this_worker().once(("compiled", network, shape), lambda: self._forward_black(network, shape))
+                key = ("compiled", network, shape)
+                this_worker().once(key, lambda: self._forward_black(network, shape), stays=True)
 
     def _forward_black(self, network: Network, shape: tuple[int, int]) -> None:
         black = network.preprocess(np.zeros((*shape, 3), np.uint8))

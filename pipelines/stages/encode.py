@@ -5,7 +5,6 @@ A stage like annotate's: the same steps, batches, bisection, commit and provenan
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +61,7 @@ class EncodeStep(BatchStep):
         """The encoder, loaded once per process, on this worker's device; the process is prepared for it."""
         worker = this_worker()
         key = ("encoder", self.table, self.base, self.sha256, self.place)
-        return worker.once(key, lambda: self.encoder_class()(self.base, worker.prepare(self.place)))
+        return worker.once(key, lambda: self.encoder_class()(self.base, worker.prepare(self.place)), stays=True)
 
     def prepare(self, elsewhere: Placement | None = None) -> None:
         """Load the encoder, to find out whether it can be; ``elsewhere`` it is let go of.
@@ -152,10 +151,9 @@ class EncodeCaptions(EncodeStep):
         return {self.table: columns if item else {**columns, **dict.fromkeys(output)}}
 
 
-@functools.cache
 def encoder_record(step: EncodeStep) -> Mapping[str, Any]:
     """What identifies the encoder of a step, read from the base's files here."""
-    return read_facts(step.base).encoder_record(step.table)
+    return this_worker().once(("encoder record", step), lambda: read_facts(step.base).encoder_record(step.table))
 
 
 @dataclass(frozen=True)

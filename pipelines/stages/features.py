@@ -50,7 +50,7 @@ class FeatureStep(BatchStep):
         network, worker = network_of(self.table), this_worker()
         found = tuple(self.weights[file.name] for file in network.weights)
         key = ("network", network, found, self.place)
-        return worker.once(key, lambda: load_network(network, self.weights, worker.prepare(self.place)))
+        return worker.once(key, lambda: load_network(network, self.weights, worker.prepare(self.place)), stays=True)
 
     def cost(self, row: Mapping[str, Any]) -> int:
         """Decoded pixels, and the floats that a network takes."""

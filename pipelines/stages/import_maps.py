@@ -34,7 +34,6 @@ class ImportStep(RowStep):
 
     sources: tuple[LabelSource, ...]
     limits: Limits
-    run: str
 
     def cost(self, row: Mapping[str, Any]) -> int:
         """A map of the original size, decoded and as what is made of it; a row's maps follow one another."""
@@ -55,7 +54,7 @@ class ImportStep(RowStep):
             return {**stored, "reason": failure.reason, "error": failure.error}
 
     def _labels(self, source: LabelSource) -> Labels:
-        return this_worker().once(("labels", source, self.run), source.open)
+        return this_worker().once(("labels", source), source.open)
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Import(Stage):
     def tasks(self, dataset: Dataset, run: Run, shard: int, missing: Mapping[str, Output]) -> Iterator[GroupTask]:
         """All missing tables together."""
         sources = tuple(source for source in self.sources if source.condition.table in missing)
-        step = ImportStep(sources, self.limits, run.id)
+        step = ImportStep(sources, self.limits)
         yield aligned_task(dataset, run, shard, missing, step, ROW_COLUMNS)
 
     def check_unchanged(self, dataset: Dataset, overwrite: Sequence[str]) -> None:

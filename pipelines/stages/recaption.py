@@ -68,9 +68,9 @@ class CaptionFiles:
         return self._texts[folder]
 
 
-def caption_files(corpus: FolderCorpus, run: str) -> CaptionFiles:
+def caption_files(corpus: FolderCorpus) -> CaptionFiles:
     """What is known of a folder, once for each run and process."""
-    return this_worker().once(("caption files", corpus, run), lambda: CaptionFiles(corpus))
+    return this_worker().once(("caption files", corpus), lambda: CaptionFiles(corpus))
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,6 @@ class RecaptionStep(RowStep):
     """One row of ``images`` and the files beside its source → one row of ``captions``."""
 
     corpus: FolderCorpus
-    run: str
 
     def cost(self, row: Mapping[str, Any]) -> int:
         """A caption at its largest."""
@@ -87,7 +86,7 @@ class RecaptionStep(RowStep):
     def do(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The caption, or why there is none."""
         try:
-            return {CAPTION.table: {"caption": caption_now(caption_files(self.corpus, self.run), row["source"])}}
+            return {CAPTION.table: {"caption": caption_now(caption_files(self.corpus), row["source"])}}
         except Exception as error:
             return {CAPTION.table: failure_of(error)}
 
@@ -135,7 +134,7 @@ class Recaption(Stage):
 
     def tasks(self, dataset: Dataset, run: Run, shard: int, missing: Mapping[str, Output]) -> Iterator[GroupTask]:
         """The shard's captions."""
-        step = RecaptionStep(self.corpus, run.id)
+        step = RecaptionStep(self.corpus)
         yield aligned_task(dataset, run, shard, missing, step, ("key", "source"))
 
     def check(self, dataset: Dataset) -> None:

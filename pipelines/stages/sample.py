@@ -85,7 +85,7 @@ class Captioner:
         assert kind is not None
         weights = {found.name: found for found in self.weights}
         key = ("captioner", self)
-        network = worker.once(key, lambda: load_network(kind, weights, worker.prepare(self.place)))
+        network = worker.once(key, lambda: load_network(kind, weights, worker.prepare(self.place)), stays=True)
         (annotator,) = self.group.annotators()
         outputs = network.forward([network.preprocess(picture) for picture in pictures])
         texts = []

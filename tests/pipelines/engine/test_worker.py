@@ -51,6 +51,36 @@ def test_what_could_not_be_loaded_is_tried_again() -> None:
     assert worker.once("network", lambda: 1) == 1
 
 
+def test_what_is_loaded_for_a_run_is_loaded_anew_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may find other files; networks, whose key says their bytes, stay as long as any run uses them."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    worker, files, loads = Worker(), [], []
+
+    def work(run: str, seconds: float) -> tuple[int, str]:
+        with worker.shard(run):
+            now[0] += seconds
+            network = worker.once("network", lambda: loads.append(run) or run, stays=True)
+            worker.once("files", lambda: files.append(File()) or files[-1])
+            return len(files), network
+
+    class File:
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    assert [work("a", 1), work("a", 10_000), work("b", 1), work("a", 1)] == [(1, "a"), (1, "a"), (2, "a"), (2, "a")]
+    assert work("b", 200) == (2, "a")
+    assert work("b", 200) == (2, "a")
+    assert work("b", 200) == (2, "a")  # 600 seconds since a used its file
+    assert [file.closed for file in files] == [True, False]
+    now[0] += 1000
+    assert work("c", 1) == (3, "c")
+    assert [file.closed for file in files] == [True, True, False]
+    assert loads == ["a", "c"]
+
+
 def test_a_process_is_one_worker() -> None:
     assert this_worker() is this_worker()
 
@@ -78,9 +108,9 @@ def test_cores_are_shared_by_the_workers_that_have_shards_in_flight(monkeypatch:
     monkeypatch.setattr(claims, "OURS", f"controlmill-test-{uuid.uuid4().hex}-")
     monkeypatch.setattr("dask.system.cpu_count", lambda: 9)
     one, other = Worker(), Worker()
-    with one.shard():
+    with one.shard("run"):
         assert one.threads() == 9
-        with one.shard(), other.shard():  # another shard of a process shares what falls to the process
+        with one.shard("run"), other.shard("another"):  # another shard of a process shares what falls to the process
             assert (one.threads(), one.shards) == (4, 2)
             assert (other.threads(), other.shards) == (4, 1)
         assert one.threads() == 9

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from controlmill.pipelines.engine.worker import this_worker
 from controlmill.pipelines.labels.layouts import find_source
 from controlmill.pipelines.labels.options import LabelOptions
 from controlmill.pipelines.labels.source import LabelSource
@@ -38,8 +39,9 @@ def label_of(
     row = {"key": "k", "source": picture, "width": width, "height": height}
     row |= {"original_width": original[0], "original_height": original[1]}
     row |= {"crop_x": x, "crop_y": y, "crop_w": w, "crop_h": h}
-    made: dict[str, Any] = ImportStep((source,), LIMITS, f"job {next(_jobs)}").do(row)[source.condition.table]
-    return made
+    with this_worker().shard(f"job {next(_jobs)}"):
+        made: dict[str, Any] = ImportStep((source,), LIMITS).do(row)[source.condition.table]
+        return made
 
 
 def map_of(source: LabelSource, picture: str, *geometry: Any, **named: Any) -> np.ndarray:
