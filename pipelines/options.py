@@ -150,6 +150,9 @@ class JobOptions:
     job_server_jar: Path | None = option(
         None, "Beam's job server for a Flink or Spark cluster.", shown="the one in ~/.apache_beam/cache/jars that fits"
     )
+    give_up_after: float = option(
+        600, "Seconds without a sign of any worker of a cluster after which a job ends; 0: never.", within=Range(0)
+    )
 
     def conflicts(self) -> Iterable[str]:
         """Runners that do not go with workers or a cluster, or do not work at all."""
@@ -171,12 +174,19 @@ class JobOptions:
 
     def resources(self) -> Resources:
         """The engine and its threads."""
-        from .engine.messages import Engine
+        from .engine.messages import Engine, Waits
         from .engine.process import Resources
 
         cluster = parse_cluster(self.cluster) if self.cluster else None
         jar = str(self.job_server_jar or "")
-        engine = Engine(self.runner, self.workers, self.beam_option, cluster, job_server_jar=jar)
+        engine = Engine(
+            self.runner,
+            self.workers,
+            self.beam_option,
+            cluster,
+            job_server_jar=jar,
+            waits=Waits(give_up=self.give_up_after),
+        )
         return Resources(engine, self.threads)
 
 

@@ -6,7 +6,7 @@ Whatever an engine reports, what counts is what is committed: it is compared wit
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
 from controlmill.schemas.dataset import Dataset
@@ -14,12 +14,13 @@ from controlmill.schemas.errors import Interrupted, MillError
 from controlmill.schemas.views import card
 
 from .mend import clear_aside, switch
-from .messages import ENGINE_FAILED, TOLD
+from .messages import ENGINE_FAILED, TOLD, Engine
 from .process import JobProcess, Resources
 from .progress import Progress
 from .run_folder import Run, ShardFailure, sweep
 from .shards import Job
 from .stage import Output, Stage
+from .watch import NothingMoves, Watch
 
 MAX_DEATHS = 5  # of the job's process, without a single commit between them
 GRACE_SECONDS = 30
@@ -133,7 +134,11 @@ def _supervise(job: Job, run: Run, todo: list[int], process: JobProcess, progres
     while True:
         before = progress.files
         try:
-            status = process.run(job, todo, progress.update)
+            status = process.run(job, todo, _waiting(process.engine, job, progress))
+        except NothingMoves as error:
+            run.stop("nothing moved")
+            process.end()
+            raise MillError(f"{error}\n{GO_ON}") from error
         except KeyboardInterrupt:
             progress.say("stopping after the rows at hand (press Ctrl-C again to stop at once)")
             run.stop("stopped by request")
@@ -154,6 +159,19 @@ def _supervise(job: Job, run: Run, todo: list[int], process: JobProcess, progres
             died = f"the job's process died {deaths} times in a row without a commit (exit status {status})"
             raise MillError(f"{process.told(died)}\n{GO_ON}")
         progress.say(f"the job's process died (exit status {status}); starting it again, with more care")
+
+
+def _waiting(engine: Engine, job: Job, progress: Progress) -> Callable[[], None]:
+    """What is done while a job runs: progress is shown, and workers elsewhere are watched."""
+    if not engine.elsewhere:
+        return progress.update
+    watch = Watch(engine, job.storage.local, progress.say)
+
+    def wait() -> None:
+        progress.update()
+        watch.look(progress.files, progress.attempts)
+
+    return wait
 
 
 @contextmanager

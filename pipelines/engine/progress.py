@@ -29,7 +29,7 @@ LOOK_SECONDS = {True: 0.0, False: 10.0}  # between two looks at least: in a fold
 
 
 class Progress:
-    """How far a stage is. ``files`` counts commits of its tables."""
+    """How far a stage is. ``files`` counts commits of its tables; ``attempts`` is what those under way note."""
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Progress:
         self._costs = Costs()
         before = {table: self._rows_of(shards) for table, shards in self._committed.items() if table != "rejected"}
         self._count = Count(sum(rows_of_shard), before, dict(before))
+        self.attempts: dict[int, dict[str, Any]] = {}
         self._refused = 0
         self._started = time.monotonic()
         self._work_began: float | None = None
@@ -110,14 +111,16 @@ class Progress:
             self._say_again = now + min(most, max(first, PLAIN_SHARE * (now - self._started)))
 
     def _look(self) -> None:
-        attempts = self._run.attempts() if self._run else {}  # before the commits: what ends meanwhile is seen there
+        self.attempts = (
+            self._run.attempts() if self._run else {}
+        )  # before the commits: what ends meanwhile is seen there
         for table, known in self._committed.items():
             new = self._new_commits(table, known)
             for _, footer in self._dataset.footers(table, new):
                 if table != "rejected":  # the images' footers say the same
                     self._reasons.update(footer.summary.reasons)
             known.update(new)
-        self._take_notes(attempts)
+        self._take_notes(self.attempts)
 
     def _new_commits(self, table: str, known: set[int]) -> set[int]:
         count = len(self._rows)
