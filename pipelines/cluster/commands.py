@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from controlmill.schemas.terminal.console import AsJson, output, print_json, with_messages
 from controlmill.schemas.terminal.options import with_options
+from controlmill.schemas.terminal.printing import printable
 
 from .options import WorkerOptions
 
@@ -23,6 +25,14 @@ Listen = Annotated[
 Scheduler = Annotated[
     str, typer.Argument(metavar="HOST:PORT", help="The scheduler, as `up` prints it.", show_default=False)
 ]
+Dataset = Annotated[
+    str | None, typer.Argument(help="The dataset's folder, which need not be there yet.", show_default=False)
+]
+Photos = Annotated[
+    str | None, typer.Argument(help="The pictures, as for build; a few of them are read.", show_default=False)
+]
+Conditions = Annotated[str, typer.Option(help="Look for the weights of these conditions.", show_default=False)]
+Weights = Annotated[Path | None, typer.Option(help="Folder with annotators' weight files.", show_default=False)]
 Cluster = Annotated[str, typer.Option(help="The scheduler: HOST:8786.", show_default="the one of this machine")]
 
 
@@ -30,7 +40,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     for serving in (up, join):
         cluster_app.command()(with_messages(with_options(serving)))
-    for command in (status, down):
+    for command in (status, down, check):
         cluster_app.command()(command)
     app.add_typer(cluster_app, name="cluster", rich_help_panel="Several machines")
 
@@ -62,6 +72,33 @@ def status(cluster: Cluster = "", json: AsJson = False) -> None:
         return
     for line in lines_of(state):
         typer.echo(line)
+
+
+def check(
+    dataset: Dataset = None,
+    photos: Photos = None,
+    conditions: Conditions = "",
+    weights: Weights = None,
+    cluster: Cluster = "",
+    json: AsJson = False,
+) -> None:
+    """Have every worker look whether it can do a job: versions, dataset, pictures, weights, device, memory, disk."""
+    from dataclasses import asdict
+
+    from ..engine.messages import Waits
+    from .check import check as ask
+    from .check import lines_of
+    from .status import address_of
+
+    address = address_of(cluster)
+    checked = ask(address, dataset, photos, conditions, str(weights) if weights else None, Waits())
+    if json:
+        print_json(asdict(checked))
+    else:
+        for line in lines_of(address, checked):
+            typer.echo(printable(line))
+    if checked.faults:
+        raise typer.Exit(1)
 
 
 def down(cluster: Cluster = "") -> None:

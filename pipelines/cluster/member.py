@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -79,6 +80,8 @@ def _end_with_supervisor(folder: str) -> None:
     while os.read(0, 1):
         pass
     shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # others are still in it
+        os.rmdir(os.path.dirname(folder))
     os._exit(0)
 
 

@@ -63,7 +63,7 @@ def lines_of(state: dict[str, Any]) -> Iterator[str]:
     for name, host in sorted(hosts.items()):
         late = f", {host['late']} of them silent" if host["late"] else ""
         yield (
-            f"  {name}: {workers(host['workers'])}, {host['threads']} shards at a time, {host['busy']} busy, "
+            f"  {name}: {workers(host['workers'])}, {host['busy']} busy, room for {host['threads']} shards at a time, "
             f"{host['bytes'] / GIGABYTE:.1f} GB{late}"
         )
 

@@ -174,6 +174,9 @@ def test_a_worker_of_another_version_is_refused(cluster: Cluster, ingested: Path
     with subprocess.Popen(worker, env=environment, stderr=subprocess.DEVNULL, cwd=tmp_path) as of_ones_own:
         try:
             wait_until(lambda: cluster.workers() == 3)
+            checked = command("cluster", "check")
+            assert checked.returncode == 1
+            assert "127.0.0.1 (1 worker): cloudpickle: 3" in checked.stdout
             with pytest.raises(MillError, match=r"(?s)workers of the cluster.*1 worker.*cloudpickle.*now 0\.1"):
                 annotate(shutil.copytree(ingested, tmp_path / "dataset"), cluster.engine)
         finally:
@@ -220,6 +223,15 @@ def test_a_cluster_without_workers_is_one_message(tmp_path: Path, ingested: Path
         address = parse_cluster(empty.scheduler_address)
         with connected(address, Waits()) as client, pytest.raises(MillError, match="has no workers: start some with"):
             check_workers(client, address, open_storage(str(ingested)), "0123456789ab", Waits(first_shard=0.1))
+
+
+def test_check_looks_with_every_worker_and_leaves_nothing(cluster: Cluster, photos: Path, ingested: Path) -> None:
+    before = sorted(ingested.rglob("*"))
+    done = command("cluster", "check", str(ingested), str(photos))
+    assert done.returncode == 0, done.stdout
+    assert "127.0.0.1 (" in done.stdout
+    assert f"every worker of {cluster.address} can do it" in done.stdout
+    assert sorted(ingested.rglob("*")) == before
 
 
 def test_down_ends_all_and_leaves_nothing(cluster: Cluster) -> None:
