@@ -62,8 +62,8 @@ def main() -> None:
     try:
         with dask.config.set(DASK_SETTINGS):
             if member.role == "worker":
-                import_beam()
                 _check(member)
+                import_beam()
             asyncio.run((_scheduler if member.role == "scheduler" else _worker)(member, say))
     except MillError as error:
         say(refused=str(error))

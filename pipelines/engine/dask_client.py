@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import queue
+import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +16,14 @@ from controlmill.schemas.files.storage import Storage
 
 from .cluster_address import ClusterAddress
 from .messages import Waits
+from .reach import CLUSTERS, check_reachable
 from .run_folder import unseen
 from .versions import version_faults, versions
 
 if TYPE_CHECKING:
     from distributed import Client
 
+GRACE = 1.0  # seconds that a client has beyond the time that it gives itself
 MOST_NAMED = 5  # workers in a message
 SAME_VERSIONS = "All machines of a cluster need the same versions."
 
@@ -57,21 +62,44 @@ def connected(address: ClusterAddress, waits: Waits) -> Iterator[Client]:
         MillError: none answers there, or there are no certificates for it.
     """
     check_certificates(address)
-    import distributed
-
+    check_reachable(address.host, address.port, CLUSTERS[address.kind], waits.reach)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is raised, or seen in the end
     try:
-        client = distributed.Client(address.dask_address, timeout=waits.reach, set_as_default=False)
+        client = _client(address, waits.reach)
     except (OSError, ValueError, TypeError) as error:
-        tls = "" if address.tls else "; if it listens with TLS, write tls://HOST:PORT"
+        other = "without TLS (HOST:PORT)" if address.tls else "with TLS (tls://HOST:PORT)"
         raise MillError(
-            f"no Dask scheduler answers at {address} ({error_text(error)}): start one there with "
-            f"`controlmill cluster up --listen {address}`, or look at its address and at firewalls{tls}"
+            f"what listens at {address} does not answer as a Dask scheduler ({error_text(error)}): look at the port, "
+            f"or is it one {other}?"
         ) from error
     try:
         yield client
     finally:
         client.close()
+
+
+def _client(address: ClusterAddress, seconds: float) -> Client:
+    """A client that has connected. Dask's own limit of time does not hold where what listens never says a word."""
+    import distributed
+
+    made: queue.SimpleQueue[Client | Exception] = queue.SimpleQueue()
+
+    def connect() -> None:
+        try:
+            made.put(distributed.Client(address.dask_address, timeout=seconds, set_as_default=False))
+        except Exception as error:
+            made.put(error)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other versions, of which more is told
+        threading.Thread(target=connect, daemon=True).start()
+        try:
+            client = made.get(timeout=seconds + GRACE)
+        except queue.Empty:
+            raise TimeoutError(f"no word within {seconds + GRACE:g} s") from None
+    if isinstance(client, Exception):
+        raise client
+    return client
 
 
 def check_scheduler(client: Client, address: ClusterAddress) -> None:

@@ -7,8 +7,10 @@ import os
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -198,12 +200,12 @@ def test_a_port_that_is_taken_is_one_message(cluster: Cluster) -> None:
     assert f"--listen {cluster.address}: this machine cannot listen there" in done.stderr
 
 
-def test_nobody_at_an_address_is_one_message_before_anything_is_listed(photos: Path, tmp_path: Path) -> None:
+def test_nobody_at_an_address_is_one_message() -> None:
     nowhere = f"127.0.0.1:{free_port()}"
     for words in (("status", "--cluster", nowhere), ("join", nowhere, "--workers", "1")):
         done = command("cluster", *words)
         assert done.returncode == 1
-        assert f"no Dask scheduler answers at {nowhere}" in done.stderr
+        assert f"the Dask scheduler at {nowhere} cannot be reached: nothing listens there" in done.stderr
 
 
 @pytest.mark.parametrize("words", [("status", "--cluster"), ("up", "--listen"), ("join",)])
@@ -212,6 +214,21 @@ def test_an_address_with_tls_and_no_certificates_is_one_message(words: tuple[str
     done = command("cluster", *words, address)
     assert done.returncode == 1
     assert f"{address} needs certificates: Dask's setting distributed.comm.tls.ca-file is not set" in done.stderr
+
+
+def test_what_is_no_scheduler_is_one_message() -> None:
+    class HangsUp(socketserver.BaseRequestHandler):
+        pass
+
+    with socketserver.TCPServer(("127.0.0.1", 0), HangsUp) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = parse_cluster(f"127.0.0.1:{server.server_address[1]}")
+        with (
+            pytest.raises(MillError, match=r"does not answer as a Dask scheduler.*or is it one with TLS"),
+            connected(address, Waits(reach=0.3)),
+        ):
+            pass
+        server.shutdown()
 
 
 def test_a_cluster_without_workers_is_one_message(tmp_path: Path, ingested: Path) -> None:
