@@ -75,7 +75,7 @@ def run_shard_if_seen(job: Job, shard: int) -> dict[str, Any]:
     Raises:
         MillError: this machine does not see the run that asks for it.
     """
-    this_worker().once(("seen", job.storage.address, job.run), lambda: _check_seen(job))
+    this_worker().once(("seen", job.storage.address, job.run), lambda: _check_seen(job), stays=True)
     return run_shard(job, shard)
 
 
