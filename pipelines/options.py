@@ -147,6 +147,9 @@ class JobOptions:
     runner: str = option("FnApiRunner", "Beam runner, e.g. PortableRunner, FlinkRunner or DataflowRunner.")
     beam_option: tuple[str, ...] = option((), "An option of the Beam runner, e.g. job_endpoint=HOST:PORT. Repeatable.")
     cluster: str = option("", f"Run on a cluster: {POSSIBLE}.", shown="this machine")
+    cluster_page: str = option(
+        "", "Page of a Spark master, e.g. http://HOST:8080.", shown="port 8080 of the master's host"
+    )
     job_server_jar: Path | None = option(
         None, "Beam's job server for a Flink or Spark cluster.", shown="the one in ~/.apache_beam/cache/jars that fits"
     )
@@ -165,6 +168,8 @@ class JobOptions:
                 yield "--workers is for this machine; a --cluster has workers of its own"
             if self.runner != "FnApiRunner":
                 yield f"--cluster and --runner {self.runner} both say what runs the job: give one of them"
+        if self.cluster_page and not self.cluster.startswith("spark://"):
+            yield "--cluster-page is for --cluster spark://…"
         if self.job_server_jar and not self.cluster.startswith(("flink://", "spark://")):
             yield "--job-server-jar is for --cluster flink://… or spark://…"
         if self.workers and self.runner != "FnApiRunner":
@@ -184,8 +189,9 @@ class JobOptions:
             self.workers,
             self.beam_option,
             cluster,
-            job_server_jar=jar,
-            waits=Waits(give_up=self.give_up_after),
+            self.cluster_page,
+            jar,
+            Waits(give_up=self.give_up_after),
         )
         return Resources(engine, self.threads)
 

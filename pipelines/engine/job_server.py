@@ -106,7 +106,7 @@ class JobServer:
 
     Args:
         jar: what Java runs.
-        words: what the job server's command line says of the cluster.
+        words: what the command line says of the cluster: settings as Java's properties (-D…), and the program's words.
         log: a file that takes what it prints.
         seconds: how long it may take to start.
     """
@@ -150,9 +150,10 @@ class JobServer:
             str(Path(home, "bin", "java")) if home else "java",
             *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED),
             f"-Djava.io.tmpdir={self._scratch}",
+            *(word for word in self.words if word.startswith("-D")),
             "-jar",
             str(self.jar),
-            *self.words,
+            *(word for word in self.words if not word.startswith("-D")),
             "--job-host=127.0.0.1",
             "--job-port=0",
             "--artifact-port=0",

@@ -21,6 +21,9 @@ PAGE_PORT = 8080
 MAJOR = "3"  # of the Spark that Beam has a job server for
 ARTIFACT = f"beam-runners-spark-{MAJOR}-job-server"
 EXECUTOR_MEGABYTES = 1024  # what Spark asks of a worker for its part of a job, unless spark.executor.memory is set
+TASKS_PER_CORE = 4  # so that a core which is slow, or comes later, leaves work to the others
+FAILURES = 100  # that a task may have: a shard which kills its worker is sorted out by its attempts, as on Dask
+KEEP_MILLISECONDS = 60_000  # a Python process that waits for its next task
 VERSION = re.compile(r'class="version"[^>]*>\s*([\d.]+)')
 ASK_FOR_PAGE = "Give the address of the master's page with --cluster-page, e.g. http://HOST:8080"
 
@@ -99,7 +102,7 @@ class SparkTranslator:
         return (f"{ARTIFACT}-*.jar",)
 
     def job_server(self, jar: Path, facts: ClusterFacts) -> list[str]:
-        """The word that tells it the master.
+        """The master, and Spark's settings: how a job is cut into tasks, and how often one is tried.
 
         Raises:
             MillError: the jar holds a Spark of another minor version, whose messages the cluster does not understand.
@@ -110,11 +113,18 @@ class SparkTranslator:
                 f"the job server {jar} is for Spark {_minor(held)}, and {self.address} is Spark {facts.version}: they "
                 f"do not understand each other. Give one for Spark {_minor(facts.version)} with --job-server-jar"
             )
-        return [f"--spark-master-url={self.address}"]
+        return [
+            f"--spark-master-url={self.address}",
+            f"-Dspark.default.parallelism={facts.workers * facts.slots_per_worker * TASKS_PER_CORE}",
+            f"-Dspark.task.maxFailures={FAILURES}",
+        ]
 
     def options(self, facts: ClusterFacts) -> tuple[str, ...]:
         """A Python process for each core: Spark has one executor a worker, with all of its free cores."""
-        return (f"sdk_worker_parallelism={facts.slots_per_worker}",)
+        return (
+            f"sdk_worker_parallelism={facts.slots_per_worker}",
+            f"environment_cache_millis={KEEP_MILLISECONDS}",
+        )
 
 
 def _minor(version: str) -> str:

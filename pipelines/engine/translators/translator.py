@@ -53,7 +53,7 @@ class Translator(Protocol):
         ...
 
     def job_server(self, jar: Path, facts: ClusterFacts) -> list[str]:
-        """The words that its command line needs besides its ports and folders.
+        """The words that its command line needs besides its ports and folders, with Java's properties (``-D…``).
 
         Raises:
             MillError: the jar is for another version of the engine.

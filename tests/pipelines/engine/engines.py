@@ -96,12 +96,15 @@ def jars(coordinates: str) -> Path:
     return folder
 
 
-def job_server(coordinates: str, main: str) -> Path:
-    """A job server in one jar, with the name that Beam gives it; made of a runner's jars, as Beam's own build does."""
+def job_server(coordinates: str, main: str, *more: str) -> Path:
+    """A job server in one jar, with the name that Beam gives it; made of a runner's jars, as Beam's own build does.
+
+    ``more`` are coordinates of what else goes into it.
+    """
     _, artifact, version = coordinates.split(":")
     jar = CACHE / f"{artifact}-job-server-{version}.jar"
     if not jar.exists():
-        parts = [*jars(coordinates).glob("*.jar"), *jars("org.slf4j:slf4j-jdk14:1.7.30").glob("*.jar")]
+        parts = [part for wanted in (coordinates, *more) for part in jars(wanted).glob("*.jar")]
         new = jar.with_suffix(f".new-{os.getpid()}")
         merge(sorted(parts, key=lambda part: (not part.name.startswith("beam-runners"), part.name)), new, main)
         new.rename(jar)
@@ -153,7 +156,17 @@ def flink() -> Path:
 def flink_job_server() -> Path:
     """Beam's job server for it."""
     coordinates = "org.apache.beam:beam-runners-flink-1.19:2.62.0"
-    return job_server(coordinates, "org.apache.beam.runners.flink.FlinkJobServerDriver")
+    logging = "org.slf4j:slf4j-jdk14:1.7.30"
+    return job_server(coordinates, "org.apache.beam.runners.flink.FlinkJobServerDriver", logging)
+
+
+def worker_on_path(folder: Path) -> dict[str, str]:
+    """An environment in which ``controlmill-worker`` is found, for where it is not installed beside this Python."""
+    program = folder / "bin" / "controlmill-worker"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(WORKER.format(python=sys.executable, root=str(Path(__file__).parents[3])))
+    program.chmod(0o755)
+    return {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def worker_on_path(folder: Path) -> dict[str, str]:

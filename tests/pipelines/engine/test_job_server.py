@@ -107,11 +107,14 @@ def test_a_property_is_read_from_a_jar_and_from_its_class_path(tmp_path: Path) -
 
 def test_a_job_server_takes_jobs_while_its_context_is_open(tmp_path: Path, java: Path) -> None:
     write_program(java, SERVER)
-    with JobServer(tmp_path / "the.jar", ["--spark-master-url=spark://host:7077"], tmp_path / "log") as server:
+    with JobServer(
+        tmp_path / "the.jar", ["--spark-master-url=spark://host:7077", "-Dspark.a=b"], tmp_path / "log"
+    ) as server:
         pid, group, *words = (tmp_path / "said").read_text().split()
         assert server.alive()
         assert server.endpoint.startswith("127.0.0.1:")
     assert int(group) == os.getpgrp()  # what ends the group of a job ends it too
+    assert "-Dspark.a=b" in words[: words.index("-jar")]  # Java's own, and so before the jar
     assert words[words.index("-jar") + 1 :][:2] == [str(tmp_path / "the.jar"), "--spark-master-url=spark://host:7077"]
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)

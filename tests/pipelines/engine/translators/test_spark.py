@@ -63,8 +63,11 @@ def test_the_page_tells_version_workers_and_cores(served: tuple[Master, str], en
 
 @pytest.mark.usefixtures("master")
 def test_every_core_gets_a_process(asked: Translator) -> None:
-    assert asked.options(asked.facts()) == ("sdk_worker_parallelism=4",)
-    assert asked.job_server(Path("missing.jar"), asked.facts()) == ["--spark-master-url=spark://host:7077"]
+    facts = asked.facts()
+    assert "sdk_worker_parallelism=4" in asked.options(facts)
+    words = asked.job_server(Path("missing.jar"), facts)
+    assert "--spark-master-url=spark://host:7077" in words
+    assert "-Dspark.default.parallelism=32" in words  # four tasks for each of twice four cores
 
 
 def test_the_usual_page_is_beside_the_master(monkeypatch: pytest.MonkeyPatch) -> None:
