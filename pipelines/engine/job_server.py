@@ -167,7 +167,7 @@ class JobServer:
         until = time.monotonic() + self.seconds
         while self._process.poll() is None and time.monotonic() < until:
             for port in _listening(self._process.pid):
-                if _takes_jobs(f"127.0.0.1:{port}"):
+                if takes_jobs(f"127.0.0.1:{port}"):
                     return f"127.0.0.1:{port}"
             time.sleep(POLL_SECONDS)
         status = self._process.poll()
@@ -200,7 +200,7 @@ def _listening(pid: int) -> list[int]:
     return []
 
 
-def _takes_jobs(address: str) -> bool:
+def takes_jobs(address: str) -> bool:
     """Whether a job server's job service answers at an address; its other services do not know the question."""
     import grpc
     from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc

@@ -58,7 +58,7 @@ OPENS = [
 
 
 def pinned(name: str) -> str:
-    """The sha256 that the lock file has for something."""
+    """The digest that the lock file has for something."""
     found = dict(line.split()[:2] for line in LOCK.read_text().splitlines() if line and not line.startswith("#"))
     return found[name]
 
@@ -69,12 +69,12 @@ def folder_digest(folder: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def fetched(words: list[str], **options: Any) -> None:
-    """Run a client of a registry; the test is skipped where it cannot have what it asks for."""
+def fetched(words: list[str], **options: Any) -> bytes:
+    """Run a client of a registry; what it says. The test is skipped where it cannot have what it asks for."""
     if not shutil.which(words[0]):
         pytest.skip(f"{words[0]} is not installed")
     try:
-        subprocess.run(words, check=True, capture_output=True, timeout=FETCH_SECONDS, **options)
+        return subprocess.run(words, check=True, capture_output=True, timeout=FETCH_SECONDS, **options).stdout
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         pytest.skip(f"{' '.join(words)}: {error}")
 
@@ -158,15 +158,6 @@ def flink_job_server() -> Path:
     coordinates = "org.apache.beam:beam-runners-flink-1.19:2.62.0"
     logging = "org.slf4j:slf4j-jdk14:1.7.30"
     return job_server(coordinates, "org.apache.beam.runners.flink.FlinkJobServerDriver", logging)
-
-
-def worker_on_path(folder: Path) -> dict[str, str]:
-    """An environment in which ``controlmill-worker`` is found, for where it is not installed beside this Python."""
-    program = folder / "bin" / "controlmill-worker"
-    program.parent.mkdir(exist_ok=True)
-    program.write_text(WORKER.format(python=sys.executable, root=str(Path(__file__).parents[3])))
-    program.chmod(0o755)
-    return {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def worker_on_path(folder: Path) -> dict[str, str]:

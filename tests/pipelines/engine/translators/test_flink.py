@@ -79,7 +79,7 @@ def test_before_anything_is_listed_a_user_is_told(say: Say, capsys: pytest.Captu
     engine = say(settings={})
     JobProcess(engine)
     assert f"note: {RESTART}" in capsys.readouterr().err
-    with pytest.raises(MillError, match="does not answer at"):
+    with pytest.raises(MillError, match="cannot be reached: nothing listens there"):
         JobProcess(replace(engine, cluster=ClusterAddress("flink", "127.0.0.1", 1)))
 
 
