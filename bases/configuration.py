@@ -8,7 +8,7 @@ from typing import Any, Literal
 from controlmill.schemas.errors import MillError, error_text
 from controlmill.schemas.fingerprint import sha256_file
 
-from .files import read_config, weights_of_network
+from .files import pinned, read_config, weights_of_network
 
 TINY = Path(__file__).parent / "tiny"
 
@@ -57,6 +57,30 @@ def configured_by(name: str) -> str:
     from . import single_file
 
     return single_file.configuration(Path(where))
+
+
+def pinned_base(name: str) -> str:
+    """The name of a base; of one on the hub with the commit that this process reads, ``owner/name@commit``.
+
+    Raises:
+        MillError: there is no such base.
+    """
+    try:
+        return name if Path(location(name)).exists() else pinned(name, "model_index.json")
+    except OSError as error:
+        raise MillError(f"--base {name}: it cannot be had ({error_text(error)})") from error
+
+
+def pinned_controlnet(address: str) -> str:
+    """A ControlNet's address; of one on the hub with the commit that this process reads, ``owner/name@commit``.
+
+    Raises:
+        MillError: it cannot be had.
+    """
+    try:
+        return pinned(address, "config.json")
+    except OSError as error:
+        raise MillError(f"{address}: no ControlNet that can be had ({error_text(error)})") from error
 
 
 def read_controlnet_config(folder: str, connection: Connection = "zero") -> dict[str, Any]:

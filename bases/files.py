@@ -27,6 +27,22 @@ def file_of(where: str, file: str) -> Path:
     return hub.file_of(repo, file, revision or "main")
 
 
+def pinned(where: str, file: str) -> str:
+    """A repository on the hub as ``owner/name@commit``, the commit that this process reads; a folder or file as it is.
+
+    Args:
+        where: as for :func:`file_of`.
+        file: that the repository has.
+
+    Raises:
+        OSError: it cannot be had.
+    """
+    if Path(where).exists():
+        return where
+    repo, _, revision = where.partition("@")
+    return f"{repo}@{hub.commit_of(repo, file, revision or 'main')}"
+
+
 def read_config(where: str, file: str) -> dict[str, Any]:
     """A configuration file; arguments as those of :func:`file_of`.
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from controlmill.annotators.options import device_option, license_option, weights_option
+from controlmill.bases.sampling import SamplerName, Weighting
+from controlmill.evaluation.sampling.settings import SamplingSettings
 from controlmill.pipelines.options import JobOptions
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.terminal.console import output, with_messages
-from controlmill.schemas.terminal.options import option, with_options
+from controlmill.schemas.terminal.options import Range, option, with_options
 
 PLACES = "[RUN|CONTROLNET] DATASET RESULTS"
 Places = Annotated[
@@ -68,12 +70,45 @@ class EvaluateOptions:
             yield "--pictures: another method made them, so there is no --base and no --self-test"
 
 
+def protocols(help: str, within: Range | None = None, panel: str = "") -> Any:
+    """A setting of the sampler, which is the protocol's where it is not given."""
+    return option(None, help, within=within, shown="the protocol's", panel=panel)
+
+
+NAMES = {"negative": "negative_prompt"}  # of flags whose setting is called otherwise
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """What is sampled otherwise than the protocol says; published values are not comparable then."""
+
+    sampler: SamplerName | None = protocols("Solver.", panel="Sampling otherwise than the protocol says")
+    steps: int | None = protocols("Steps.", Range(1))
+    guidance_scale: float | None = protocols("Guidance scale; 0: the base's default.")
+    guidance_weighting: Weighting | None = protocols("Weights of the connections, as for sample.")
+    strength: float | None = protocols("What every connection is multiplied by.")
+    control_start: float | None = protocols("Share of the steps after which control begins.", Range(0, 1))
+    control_end: float | None = protocols("Share of the steps after which it ends.", Range(0, 1))
+    negative: str | None = protocols("What the pictures do not show.")
+    added_prompt: str | None = protocols("Comes behind every prompt but the empty one.")
+    seed: int | None = protocols("Seed of the noise.", Range(0, 2**63, open_high=True))
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was asked for."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def over(self, settings: SamplingSettings) -> SamplingSettings:
+        """A protocol's settings with what was asked for."""
+        return replace(settings, **{NAMES.get(name, name): value for name, value in self.given.items()})
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(rich_help_panel="Train a ControlNet")(with_messages(with_options(evaluate)))
 
 
-def evaluate(places: Places, options: EvaluateOptions, job: JobOptions) -> None:
+def evaluate(places: Places, options: EvaluateOptions, sampling: SamplingOptions, job: JobOptions) -> None:
     """Measure a ControlNet on a dataset by a protocol: sample pictures, annotate them again, compare.
 
     The results are a dataset, with results.json beside its tables. Run it again to resume after a stop.
@@ -86,7 +121,7 @@ def evaluate(places: Places, options: EvaluateOptions, job: JobOptions) -> None:
 
         from .evaluate_request import make_request
 
-        request = make_request(controlnet, dataset, results, options)
+        request = make_request(controlnet, dataset, results, options, sampling)
         for line in request.messages():
             output.say(line)
         record = evaluate_all(request.asked, request.maker, results, resources)

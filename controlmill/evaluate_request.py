@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from controlmill.annotators.catalogue import Choice, check_licences, parse_condition, stored_choice
-from controlmill.annotators.plan import ForwardGroup, find_weights
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.torch_device import resolve_device
+from controlmill.bases.configuration import pinned_base
 from controlmill.bases.registry import read_facts
 from controlmill.evaluation.protocols.comparison import deviations, published_beside
 from controlmill.evaluation.protocols.protocol import Protocol, fitting, read_protocol
+from controlmill.evaluation.sampling.captioner import Captioner
 from controlmill.evaluation.sampling.prompts import DEFAULT_PROMPT, PROMPT_KINDS
-from controlmill.pipelines.evaluation import Evaluation, table_sha256
-from controlmill.pipelines.networks import Placements
-from controlmill.pipelines.options import NetworkOptions
+from controlmill.evaluation.sampling.settings import SamplingSettings
+from controlmill.pipelines.evaluation import Evaluation
 from controlmill.pipelines.results.listing import ChosenRows, Layout, other_places
 from controlmill.pipelines.results.makers import GivenPictures, Maker, SampledPictures
 from controlmill.pipelines.results.quality import find_quality
 from controlmill.pipelines.results.sampling import Sampling
 from controlmill.pipelines.results.summary import Published
-from controlmill.pipelines.stages.judge import Judge, drawn_columns, draws_differ
-from controlmill.pipelines.stages.sample import AUTO, Captioner
-from controlmill.schemas.conditions import CONDITIONS, Condition
+from controlmill.pipelines.stages.judge import Judge
+from controlmill.pipelines.stages.sample import AUTO
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.addresses import open_storage
@@ -35,13 +33,15 @@ from controlmill.schemas.fingerprint import fingerprint
 from controlmill.schemas.provenance import AnnotatorRecord
 from controlmill.schemas.snapshot import Snapshot
 from controlmill.schemas.tables import IMAGES
-from controlmill.schemas.views.lookup import Place
+from controlmill.schemas.terminal.options import flag_of
 from controlmill.training.data.selection import Filter, check_tables, segments_named, select
 from controlmill.training.run.controlnets import base_of, find_controlnet, published_name
 from controlmill.training.run.record import RunRecord
 
+from .evaluate_judge import find_judge
+
 if TYPE_CHECKING:
-    from .evaluate import EvaluateOptions
+    from .evaluate import EvaluateOptions, SamplingOptions
 
 BATCH = 8
 
@@ -72,8 +72,17 @@ class EvaluateRequest:
         yield from self.asked.quality.messages()
 
 
-def make_request(controlnet: str, address: str, results: str, options: EvaluateOptions) -> EvaluateRequest:
+def make_request(
+    controlnet: str, address: str, results: str, options: EvaluateOptions, sampling: SamplingOptions
+) -> EvaluateRequest:
     """Resolve and check everything; no network is loaded.
+
+    Args:
+        controlnet: a user's name for one; empty where there is none, or ``--self-test`` names it.
+        address: of the dataset.
+        results: where they are to be.
+        options: of the command.
+        sampling: settings of the sampler that are not to be the protocol's.
 
     Raises:
         MillError: the protocol does not fit the condition; the judge has no weights; a table is missing; the base takes
@@ -101,8 +110,12 @@ def make_request(controlnet: str, address: str, results: str, options: EvaluateO
         raise MillError(f"protocol {protocol.name} has no measure of {true_condition.name}: name a --truth of another")
     layout = Layout(_prompts(protocol, options), options.pictures_per_row or protocol.pictures_per_row)
     rows, shapes, captions = _rows(source, table, truth, record, controlnet, options)
-    judge = _judge(source, true_condition, results, protocol, options, rows.others) if measures else None
-    published = _published(protocol, source, truth, judge, layout, shapes, sampled=not options.pictures)
+    judge = find_judge(source, true_condition, results, protocol, options, rows.others) if measures else None
+    if sampling.given and (options.pictures or options.self_test):
+        whose = "--pictures: another method made them" if options.pictures else "--self-test: the protocol says how"
+        raise MillError(f"{whose}, so there is no {flag_of(next(iter(sampling.given)))}")
+    settings = sampling.over(protocol.sampling)
+    published = _published(protocol, source, truth, judge, layout, shapes, None if options.pictures else settings)
     asked = Evaluation(rows, table, truth, layout, protocol.name, judge, measures, quality, published)
     if options.pictures:
         return EvaluateRequest(asked, GivenPictures(options.pictures.name, str(options.pictures)), None, captions)
@@ -111,12 +124,14 @@ def make_request(controlnet: str, address: str, results: str, options: EvaluateO
     facts = read_facts(base)
     facts.check_sizes(shapes)
     facts.check_controlnet(used.address, controlnet, used.connection)
+    used, base = used.pinned(), pinned_base(base)
     place = Placement(device, options.precision, options.batch_size or _begun_with(results) or BATCH)
-    sampling = Sampling(base, published_name(base), (used,), protocol.sampling, place)
-    sampling.check()
-    captioner = _captioner(options, device) if AUTO in layout.prompts else None
+    sampler = Sampling(base, published_name(base), (used,), settings, place)
+    sampler.check()
+    speaks = Placement(device, "fp32", options.batch_size or BATCH)
+    captioner = Captioner.find(folder, speaks) if AUTO in layout.prompts else None
     texts: dict[str, str | None] = {"none": "", "default": DEFAULT_PROMPT, AUTO: None}
-    maker = SampledPictures(used.name, sampling, control, texts, DEFAULT_PROMPT, captioner)
+    maker = SampledPictures(used.name, sampler, control, texts, DEFAULT_PROMPT, captioner)
     return EvaluateRequest(asked, maker, (test.measure, test.method) if test else None, captions)
 
 
@@ -127,14 +142,13 @@ def _published(
     judge: Judge | None,
     layout: Layout,
     shapes: Sequence[tuple[int, int]],
-    sampled: bool,
+    settings: SamplingSettings | None,
 ) -> Published:
     """What values are printed beside, with all that is done otherwise than the protocol says."""
     index = source.index(truth)
     assert index is not None
     outputs = judge.outputs().values() if judge else ()
     judged_by = next((made_of(AnnotatorRecord, plain(made.provenance["annotator"])) for made in outputs), None)
-    settings = protocol.sampling if sampled else None
     found = deviations(protocol, settings, layout.pictures_per_row, index.provenance.made_by, judged_by)
     wanted = (protocol.size, protocol.size)
     if protocol.size and (others := [shape for shape in shapes if shape != wanted]):
@@ -151,65 +165,6 @@ def _prompts(protocol: Protocol, options: EvaluateOptions) -> tuple[str, ...]:
     if options.pictures and len(prompts) > 1:
         raise MillError("--pictures: say which one kind of prompt they were made with, --prompts user")
     return prompts
-
-
-def _judge(
-    source: Dataset,
-    truth: Condition,
-    results: str,
-    protocol: Protocol,
-    options: EvaluateOptions,
-    others: Mapping[Place, Place],
-) -> Judge:
-    """The annotator of the pictures, with its weights found.
-
-    Raises:
-        MillError: it makes maps of another condition, or is not here.
-    """
-    index = source.index(truth.table)
-    assert index is not None
-    made = index.provenance.made_by
-    word = options.judge or protocol.judge
-    known = None if made.is_from_files else made.params or {}
-    maker = None if known is None else stored_choice(truth.table, made.condition, made.variant, known)
-    choice: Choice | None
-    if word:
-        try:
-            choice = parse_condition(word)
-        except ValueError as error:
-            raise MillError(f"--judge {word}: {error}") from error
-    else:
-        choice = maker
-        if choice is None:
-            raise MillError(f"{truth.table} was made by no annotator that is here: name a judge, --judge NAME=VARIANT")
-    if choice.condition != truth.name:
-        raise MillError(f"the judge {word} makes {choice.condition}, the true maps of {truth.table} are {truth.name}")
-    reading = made.reading
-    if reading and reading.label_set and reading.label_set.name != truth.label_set:
-        raise MillError(f"{truth.table} has classes of {reading.label_set.name}, the judge those of {truth.label_set}")
-    x_channel = getattr(choice.build(), "x_channel", None)
-    if x_channel is not None and truth.x_channel not in (None, x_channel):
-        raise MillError(
-            f"the judge {word} stores x in channel {x_channel} of normals, {truth.table} in {truth.x_channel}"
-        )
-    choice = replace(choice, own_name="" if truth.table == CONDITIONS[choice.condition].table else truth.table)
-    check_licences([choice], options.accept_license)
-    folder = str(options.weights) if options.weights else None
-    weights = {found.name: found for found in find_weights([choice], folder)}
-    columns = source.footer(truth.table, 0).schema.names
-    drawn = drawn_columns(choice.build(), columns)
-    by_chance = f"{choice.table}_by_chance" if drawn and not (maker and not draws_differ(maker.build())) else ""
-    twice = (replace(choice, own_name=by_chance),) if by_chance else ()
-    groups = (ForwardGroup((choice, *twice)),)
-    network = choice.build().network
-    same = network is not None and made.network is not None and made.network.name == network.name
-    dtype = made.placement.dtype if same and made.placement else "fp32"
-    networks = NetworkOptions(options.weights, options.device, dtype, accept_license=options.accept_license)
-    places = Placements(networks, source.config.ingest.resolution, results)(groups, weights)
-    return Judge(
-        *(groups, weights, places, source.storage.address, truth.table, table_sha256(source, truth.table)),
-        *(drawn, by_chance, others),
-    )
 
 
 def _rows(
@@ -249,13 +204,6 @@ def _is_dataset_of(source: Snapshot, record: RunRecord) -> bool:
 def _has_segments(source: Snapshot, record: RunRecord) -> bool:
     last = record.config.segments.partition("..")[2] or record.config.segments or "0"
     return int(last) < len(source.config.segments)
-
-
-def _captioner(options: EvaluateOptions, device: str) -> Captioner:
-    choice = parse_condition("caption")
-    folder = str(options.weights) if options.weights else None
-    weights = tuple(find_weights([choice], folder))
-    return Captioner(ForwardGroup((choice,)), weights, Placement(device, "fp32", options.batch_size or BATCH))
 
 
 def _begun_with(results: str) -> int:

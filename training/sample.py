@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from controlmill.annotators.base import Annotator
-from controlmill.annotators.catalogue import parse_condition
-from controlmill.annotators.plan import find_weights
+from controlmill.annotators.runtime.placement import Placement
 from controlmill.bases.base import Facts
 from controlmill.bases.registry import read_facts
-from controlmill.evaluation.annotating import PictureAnnotator, load_network
 from controlmill.evaluation.sampling.batches import even_size
+from controlmill.evaluation.sampling.captioner import Captioner
 from controlmill.evaluation.sampling.prompts import DEFAULT_PROMPT
 from controlmill.evaluation.sampling.settings import SamplingSettings
 from controlmill.evaluation.sampling.used import UsedControlNet
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from .options import SampleOptions
 
 STEPS = SamplingSettings().steps
-Captioner = tuple[Annotator, dict[str, Path]]
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class SampleRequest:
         controlnets: what is added, and ``maps`` where the map of each comes from.
         shape: (height, width) of the pictures.
         settings: of the sampler; ``options`` are what a user said.
-        captioner: what says automatic prompts, and its weights' files; None where none is asked for.
+        captioner: what says automatic prompts; None where none is asked for.
     """
 
     base: str
@@ -95,7 +92,10 @@ def make_request(address: str, options: SampleOptions) -> SampleRequest:
         _check_mask(options.mask, options.image, shape)
     steps = records[0].config.sampling_steps if records[0] else STEPS
     request = SampleRequest(base, used, tuple(maps), shape, options.settings(steps), options)
-    return replace(request, captioner=_captioner(options, records[0])) if "auto" in options.kinds else request
+    if "auto" not in options.kinds:
+        return request
+    folder = str(options.weights or "") or (records[0].config.weights if records[0] else "")
+    return replace(request, captioner=Captioner.find(folder or None, Placement()))
 
 
 def draw_maps(request: SampleRequest, device: str) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -139,23 +139,11 @@ def draw(request: SampleRequest, images: Sequence[np.ndarray], device: str) -> I
     for kind in options.kinds:
         prompts = [texts.get(kind, DEFAULT_PROMPT)] * count
         if kind == "auto":
-            prompts = _captions(request, sampled(prompts), device)
+            assert request.captioner is not None
+            captioner = request.captioner.load(Placement(device, "fp32", batch))
+            prompts = captioner.captions(sampled(prompts))
         for number, (prompt, picture) in enumerate(zip(prompts, sampled(prompts), strict=True)):
             yield SampledPicture(kind, number, request.settings.whole(prompt), picture)
-
-
-def _captions(request: SampleRequest, pictures: Sequence[np.ndarray], device: str) -> list[str]:
-    """What BLIP says of pictures."""
-    assert request.captioner is not None
-    annotator, files = request.captioner
-    by = PictureAnnotator(annotator, load_network(annotator, files, device))
-    return [str(by.annotation(picture, {}).map) for picture in pictures]
-
-
-def _captioner(options: SampleOptions, record: RunRecord | None) -> Captioner:
-    choice = parse_condition("caption")
-    folder = str(options.weights or "") or (record.config.weights if record else "")
-    return choice.build(), {found.name: Path(found.path) for found in find_weights([choice], folder or None)}
 
 
 def _files(options: SampleOptions) -> Iterator[tuple[str, Path]]:

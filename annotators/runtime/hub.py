@@ -34,6 +34,18 @@ def file_of(repo: str, file: str, revision: str = "main") -> Path:
     return path
 
 
+def commit_of(repo: str, file: str, revision: str = "main") -> str:
+    """The commit that a branch stands for in this process, told by one of its files.
+
+    Raises:
+        OSError: as :func:`file_of`.
+    """
+    if COMMIT.fullmatch(revision):
+        return revision
+    file_of(repo, file, revision)
+    return _COMMITS[repo, revision]
+
+
 def cached(repo: str, file: str, revision: str) -> Path | None:
     """The file in the hub's cache, where it is there."""
     from huggingface_hub import try_to_load_from_cache

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from controlmill.bases.configuration import Connection
+from controlmill.bases.configuration import Connection, pinned_controlnet
 
 
 @dataclass(frozen=True)
@@ -24,3 +24,12 @@ class UsedControlNet:
     connection: Connection = "zero"
     unet: str = ""
     strength: float = 1.0
+
+    def pinned(self) -> UsedControlNet:
+        """The same at the commit that this process reads, where it is on the hub; the name says it too.
+
+        Raises:
+            MillError: it cannot be had.
+        """
+        address = pinned_controlnet(self.address)
+        return self if address == self.address else replace(self, address=address, name=address)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from controlmill.evaluation.sampling.captioner import Captioner
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.images.formats import Limits
@@ -18,7 +19,7 @@ from ..corpora.corpus import Source
 from ..corpora.folder import FolderCorpus
 from ..stages.ingest import Ingest, IngestConfig
 from ..stages.listed import ListedStage
-from ..stages.sample import Captioner, Sample
+from ..stages.sample import Sample
 from .listing import ChosenRows, Layout, sample_sources
 from .pictures import match
 from .sampling import Sampling

@@ -46,7 +46,7 @@ class Sampling:
         try:
             self.settings.check()
         except ValueError as error:
-            raise MillError(f"the protocol's sampling: {error}") from error
+            raise MillError(f"sampling: {error}") from error
 
     def described(self) -> dict[str, Any]:
         """As :class:`provenance.SamplerRecord`, from the files that are here."""

@@ -13,10 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from controlmill.annotators.loading import load_network, provenance
-from controlmill.annotators.plan import ForwardGroup
-from controlmill.annotators.runtime.placement import Placement
-from controlmill.annotators.runtime.weights import Found
+from controlmill.evaluation.sampling.captioner import Captioner, LoadedCaptioner
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.fingerprint import row_key, sha256_bytes
@@ -63,35 +60,6 @@ class Drawn(NamedTuple):
 
     picture: np.ndarray
     prompt: str
-
-
-@dataclass(frozen=True)
-class Captioner:
-    """What says the automatic prompts: an annotator of captions, alone in its group, with its weights and its place."""
-
-    group: ForwardGroup
-    weights: tuple[Found, ...]
-    place: Placement
-
-    def described(self) -> dict[str, Any]:
-        """As provenance says it."""
-        (annotator,) = self.group.annotators()
-        return provenance(annotator, {found.name: found for found in self.weights}, self.place)
-
-    def captions(self, pictures: Sequence[np.ndarray]) -> list[str]:
-        """Of pictures, as many as its batch."""
-        worker = this_worker()
-        kind = self.group.network()
-        assert kind is not None
-        weights = {found.name: found for found in self.weights}
-        key = ("captioner", self)
-        network = worker.once(key, lambda: load_network(kind, weights, worker.prepare(self.place)), stays=True)
-        (annotator,) = self.group.annotators()
-        outputs = network.forward([network.preprocess(picture) for picture in pictures])
-        texts = []
-        for picture, output in zip(pictures, outputs, strict=True):
-            texts.append(str(annotator.annotate(picture, network.postprocess(output, picture), {}).map))
-        return texts
 
 
 @dataclass(frozen=True)
@@ -148,9 +116,15 @@ class SampleStep(BatchStep):
             if rows[0].kind == AUTO:
                 assert self.captioner is not None
                 before = self.sampling.sample([self.default_prompt] * len(rows), controls, places, samples)
-                prompts = self.captioner.captions(before)
+                prompts = self._captioner(self.captioner).captions(before)
             pictures = self.sampling.sample(prompts, controls, places, samples)
         return [Drawn(picture, prompt) for picture, prompt in zip(pictures, prompts, strict=True)]
+
+    def _captioner(self, captioner: Captioner) -> LoadedCaptioner:
+        worker = this_worker()
+        return worker.once(
+            ("captioner", captioner), lambda: captioner.load(worker.prepare(captioner.place)), stays=True
+        )
 
     def finish(self, row: ToSample, item: Any, output: Drawn) -> dict[str, Any]:
         """The row of ``images``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import torch
 from huggingface_hub import constants
 
 from controlmill.annotators.runtime import hub
+from controlmill.bases.configuration import pinned_base, pinned_controlnet
 from controlmill.bases.files import file_of
 from controlmill.bases.registry import load_base, read_facts
+from controlmill.evaluation.sampling.used import UsedControlNet
 from controlmill.schemas.errors import MillError
 
 OLD, NEW = "0" * 39 + "1", "0" * 39 + "2"
@@ -79,6 +82,25 @@ def test_a_base_of_the_hub_is_of_one_commit_and_then_found_without_the_hub(
         read_facts("someone/base@newest")
     monkeypatch.setattr(hub, "answers", lambda: False)
     assert load_base(f"someone/base@{OLD}", torch.device("cpu")).fingerprint() == want
+
+
+def test_what_is_on_the_hub_is_named_with_the_commit_that_is_read(moved: Path, small_base: Path) -> None:
+    assert pinned_base("tiny") == "tiny"
+    assert pinned_base(str(small_base)) == pinned_controlnet(str(small_base)) == str(small_base)
+    unet = UsedControlNet("someone/base", "someone/base", strength=0.5)
+    assert pinned_base("someone/base") == f"someone/base@{OLD}"
+    moved.touch()
+    assert pinned_base("someone/base") == f"someone/base@{OLD}", "the process goes on reading what it began with"
+    assert pinned_base("someone/base@newest") == f"someone/base@{NEW}"
+    assert pinned_base(f"someone/base@{OLD}") == f"someone/base@{OLD}"
+    with pytest.raises(MillError, match=r"someone/base: no ControlNet that can be had"):
+        unet.pinned()
+    (small_base / "config.json").write_text("{}")
+    try:
+        used = unet.pinned()
+    finally:
+        (small_base / "config.json").unlink()
+    assert used == replace(unet, address=f"someone/base@{OLD}", name=f"someone/base@{OLD}")
 
 
 def test_a_file_that_a_folder_lacks_is_not_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

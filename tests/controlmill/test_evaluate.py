@@ -210,6 +210,20 @@ def test_other_results_are_not_mixed_with_what_is_there(
     assert digests(results) == before
 
 
+def test_what_is_sampled_otherwise_than_the_protocol_says_is_not_comparable(evaluate: Evaluate, tmp_path: Path) -> None:
+    options = ["--steps", "2", "--sampler", "unipc", "--guidance-scale", "3.5", "--seed", "5"]
+    ended = evaluate(tmp_path / "results", "--rows", "2", "--prompts", "none", *options)
+    assert ended.returncode == 0, ended.stderr
+    index = Dataset.open(tmp_path / "results").index("images")
+    assert index
+    assert index.provenance.samples
+    assert index.provenance.samples.sampler
+    settings = index.provenance.samples.sampler.settings
+    assert [settings[name] for name in ("steps", "sampler", "guidance_scale", "seed")] == [2, "unipc", 3.5, 5]
+    said = "not comparable: sampler 'unipc', not 'ddim'; steps 2, not 1; guidance_scale 3.5, not 2.0; seed 5, not 0"
+    assert said in ended.stderr
+
+
 def test_results_do_not_grow(results: Path, photos: Path) -> None:
     for words in (["extend", str(results), str(photos)], ["retry", str(results)]):
         ended = command(*words)
@@ -271,6 +285,11 @@ def test_pictures_of_another_method_have_the_same_measures(scenes_folder: Path, 
         ),
         ("DATASET NEW --self-test --condition canny", "the protocol controlmill names no published ControlNet"),
         ("--pictures EMPTY DATASET NEW --self-test", "--pictures: another method made them"),
+        (
+            "--pictures EMPTY DATASET NEW --condition canny --steps 3",
+            "another method made them, so there is no --steps",
+        ),
+        ("RUN DATASET NEW --control-start 0.6 --control-end 0.5", "sampling: control_start 0.6, control_end 0.5"),
     ],
 )
 def test_what_does_not_fit_is_told_before_anything_is_sampled(

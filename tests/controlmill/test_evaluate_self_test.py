@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from controlmill.schemas.dataset import Dataset
 from tests.helpers import command_in_new_process, rows
 
 COMMIT = "0" * 39 + "7"
@@ -92,5 +93,11 @@ def test_what_is_published_on_a_hub_is_evaluated_and_compared(
     ended = command_in_new_process(*published, env=environment)
     assert ended.returncode == 0, ended.stderr
     assert "self-test: reproduced (published f1 of theirs" in ended.stderr
+    index = Dataset.open(tmp_path / "published").index("images")
+    assert index
+    assert index.provenance.samples
+    sampler = index.provenance.samples.sampler
+    assert sampler
+    assert (sampler.base, sampler.controlnets[0].name) == (f"someone/base@{COMMIT}", f"someone/controlnet@{COMMIT}")
     pictures = [[row["image"]["bytes"] for row in rows(tmp_path / name, "images")] for name in ("here", "published")]
     assert pictures[0] == pictures[1]

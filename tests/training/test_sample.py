@@ -110,8 +110,8 @@ class Captions(Network):
 def test_an_automatic_prompt_is_said_of_the_default_prompts_picture(
     strong: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controlmill.training.sample.find_weights", lambda *_: [])
-    monkeypatch.setattr("controlmill.training.sample.load_network", lambda *_: Captions())
+    monkeypatch.setattr("controlmill.evaluation.sampling.captioner.find_weights", lambda *_: [])
+    monkeypatch.setattr("controlmill.evaluation.sampling.captioner.load_network", lambda *_: Captions())
     asked = options(image=photo, prompts="default,auto", count=2, steps=1, added_prompt="best")
     request = make_request(str(strong), asked)
     found = list(draw(request, [image for image, _ in draw_maps(request, "cpu")], "cpu"))

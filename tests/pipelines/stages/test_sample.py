@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from controlmill.annotators.catalogue import parse_condition
 from controlmill.annotators.runtime.placement import Placement
+from controlmill.evaluation.sampling.captioner import Captioner, LoadedCaptioner
 from controlmill.evaluation.sampling.settings import SamplingSettings
 from controlmill.pipelines.corpora.corpus import Source
 from controlmill.pipelines.engine.rows import Failure, JobFault, OutOfMemory, run_rows
@@ -17,7 +19,7 @@ from controlmill.pipelines.engine.shards import advice_on
 from controlmill.pipelines.results.listing import ChosenRows, Layout, columns_of, listed_columns
 from controlmill.pipelines.results.makers import SampledPictures
 from controlmill.pipelines.results.sampling import Sampling
-from controlmill.pipelines.stages.sample import Captioner, SampleStep, ToSample
+from controlmill.pipelines.stages.sample import SampleStep, ToSample
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.images.codecs import decode_image, encode_map
@@ -55,6 +57,14 @@ class Paints(Sampling):
 
 class Says(Captioner):
     """Says of which colour a picture is."""
+
+    def load(self, place: Placement) -> LoadedCaptioner:
+        """Nothing is loaded."""
+        return SaysColours.__new__(SaysColours)
+
+
+class SaysColours(LoadedCaptioner):
+    """See :class:`Says`."""
 
     def captions(self, pictures: Sequence[np.ndarray]) -> list[str]:
         """The first channel, that often."""
@@ -96,7 +106,7 @@ def test_memory_that_runs_out_stops_the_job_and_names_a_smaller_batch() -> None:
 
 
 def test_an_automatic_prompt_is_said_of_the_picture_that_the_default_prompt_gave() -> None:
-    captioner = Says.__new__(Says)
+    captioner = Says(parse_condition("caption"), (), Placement())
     step = SampleStep(PAINTS, CANNY, captioner, "default")
     listed = [to_sample(None, "auto"), to_sample("two"), to_sample(None, "auto", 1)]
     outcomes = list(run_rows(step, listed, 1, lambda: None))
