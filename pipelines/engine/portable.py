@@ -41,6 +41,7 @@ class PortableCluster(Graphs):
         self._opened = ExitStack()
         self._log = Path(tempfile.gettempdir(), "job-server.log")
         os.environ.update(worker_program.NO_PROXY)
+        self._slots = 1  # that the job before found free
         self._server = self._start(prepare(engine))
         import_beam()
 
@@ -49,10 +50,11 @@ class PortableCluster(Graphs):
 
     def run(self, job: Job, shards: Sequence[int]) -> None:
         """Run the graph on the slots that are free now."""
-        prepared = prepare(self.engine)
+        prepared = prepare(self.engine, self._slots)
         if not self._server.alive():
             self._server = self._start(prepared)
-        places = max(1, min(prepared.facts.free_slots, len(shards)))
+        self._slots = prepared.facts.free_slots
+        places = max(1, min(self._slots, len(shards)))
         options = (
             f"job_endpoint={self._server.endpoint}",
             *translator_of(self.engine).options(replace(prepared.facts, free_slots=places)),

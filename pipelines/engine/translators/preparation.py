@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from ..messages import Engine
 from .flink import FlinkTranslator
 from .spark import SparkTranslator
 from .translator import ClusterFacts, Translator
+
+SETTLE_SECONDS = 5.0  # a cluster frees the slots of a job some time after it has ended the job
+POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -39,20 +43,36 @@ def translator_of(engine: Engine) -> Translator:
     return FlinkTranslator(engine.cluster, engine.waits.reach)
 
 
-def prepare(engine: Engine) -> Prepared:
+def prepare(engine: Engine, slots: int = 1) -> Prepared:
     """Look at a cluster, and find the job server for it.
+
+    Args:
+        engine: whose cluster.
+        slots: how many are waited for, for seconds; they may have been those of a job that has just ended.
 
     Raises:
         MillError: it does not answer, it has no room for the job, or there is no job server for it.
     """
     assert engine.cluster
     translator = translator_of(engine)
-    facts = translator.facts()
     asked = given(engine.options, "parallelism")
-    _check_room(engine.cluster, translator.engine, facts, int(asked) if asked.isdecimal() else 1)
+    wanted = int(asked) if asked.isdecimal() else 1
+    facts = _settled(translator, max(wanted, slots))
+    _check_room(engine.cluster, translator.engine, facts, wanted)
     coordinates = translator.coordinates(facts.version)
     jar = find_jar(engine.job_server_jar, translator.jar_names(facts.version), coordinates)
     return Prepared(facts, jar, tuple(translator.job_server(jar, facts)))
+
+
+def _settled(translator: Translator, slots: int) -> ClusterFacts:
+    """What a cluster says once so many slots are free, or :data:`SETTLE_SECONDS` have passed."""
+    until = time.monotonic() + SETTLE_SECONDS
+    while True:
+        facts = translator.facts()
+        hopeless = slots > facts.workers * facts.slots_per_worker
+        if facts.queues or facts.free_slots >= slots or hopeless or time.monotonic() >= until:
+            return facts
+        time.sleep(POLL_SECONDS)
 
 
 def _check_room(cluster: ClusterAddress, name: str, facts: ClusterFacts, wanted: int) -> None:

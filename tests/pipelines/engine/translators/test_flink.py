@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 from controlmill.pipelines.engine.cluster_address import ClusterAddress
 from controlmill.pipelines.engine.messages import Engine
 from controlmill.pipelines.engine.process import JobProcess
+from controlmill.pipelines.engine.translators import preparation
 from controlmill.pipelines.engine.translators.flink import RESTART, FlinkTranslator
 from controlmill.pipelines.engine.translators.preparation import prepare
 from controlmill.pipelines.engine.translators.translator import ClusterFacts
@@ -89,13 +91,22 @@ def test_without_a_restart_strategy_a_user_is_warned(say: Say, settings: Mapping
     assert not prepare(say(settings={"restart-strategy": "exponential-delay"})).facts.problems
 
 
-def test_a_job_without_a_slot_is_not_sent(say: Say) -> None:
+def test_a_job_without_a_slot_is_not_sent(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "SETTLE_SECONDS", 0)
     assert "has no workers: start some" in refused(say([], taskmanagers=0, **{"slots-available": 0}))
     message = refused(say(**{"slots-available": 0}))
     assert "has 0 free slots on 2 workers with 4 each, and another job has them: wait" in message
     message = refused(say(options=("parallelism=2", "--parallelism=8")))
     assert "has 5 free slots on 2 workers with 4 each, and parallelism=8 asks for more" in message
     prepare(say(options=("parallelism=5",)))
+
+
+def test_slots_of_a_job_that_has_just_ended_are_waited_for(say: Say) -> None:
+    timer = threading.Timer(0.3, say)
+    engine = say(**{"slots-available": 0})
+    timer.start()
+    assert prepare(engine, slots=5).facts.free_slots == 5
+    timer.join()
 
 
 def test_a_cluster_that_starts_its_own_workers_needs_no_free_slot(say: Say) -> None:
