@@ -104,6 +104,7 @@ class Chain(Stage):
     def __init__(self, stages: Plan):
         self.stages = stages
         self.name = ", ".join(stage.name for stage in stages)
+        self._tables = [tuple(stage.outputs()) for stage in stages]  # which takes longer than to commit a small shard
 
     def outputs(self) -> dict[str, Output]:
         """Of all stages."""
@@ -111,8 +112,8 @@ class Chain(Stage):
 
     def tasks(self, dataset: Dataset, run: Run, shard: int, missing: Mapping[str, Output]) -> Iterator[GroupTask]:
         """A stage is asked for its tasks when those of the stages before it are done."""
-        for stage in self.stages:
-            lacking = {table: missing[table] for table in stage.outputs() if table in missing}
+        for stage, tables in zip(self.stages, self._tables, strict=True):
+            lacking = {table: missing[table] for table in tables if table in missing}
             if lacking:
                 yield from stage.tasks(dataset, run, shard, lacking)
 
