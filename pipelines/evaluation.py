@@ -22,8 +22,9 @@ from .annotation import annotate
 from .corpora.corpus import Source, write_listing
 from .engine.console import finish_tables, run_stage
 from .engine.mend import check_listing, look_at, mended
+from .engine.owners import require_alone
 from .engine.process import Resources
-from .engine.run_folder import Run, require_alone
+from .engine.run_folder import Run
 from .engine.stage import Stage
 from .ingestion import set_lost_aside
 from .results.listing import ChosenRows, Layout

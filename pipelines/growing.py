@@ -30,8 +30,9 @@ from .corpora.corpus import Corpus, PassedOver, Source, batched, write_listing
 from .corpora.download_options import DownloadOptions
 from .corpora.kinds import check_kind
 from .engine.mend import check_listing, mended
+from .engine.owners import require_alone
 from .engine.process import Resources
-from .engine.run_folder import Run, require_alone
+from .engine.run_folder import Run
 from .ingestion import corpus_of, make_images, require_pictures
 from .stages.ingest import IngestConfig
 

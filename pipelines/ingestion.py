@@ -26,8 +26,9 @@ from .corpora.hub import SCHEME, pinned
 from .corpora.kinds import absolute, check_kind, open_corpus
 from .engine.console import finish_tables, run_stage
 from .engine.mend import check_committed, check_listing, look_at, mended, set_aside, start_or_resume_redo
+from .engine.owners import require_alone
 from .engine.process import Resources
-from .engine.run_folder import Run, require_alone
+from .engine.run_folder import Run
 from .engine.stage import Chain, Plan
 from .stages.ingest import Ingest, IngestConfig
 from .stages.listed import ListedStage

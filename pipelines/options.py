@@ -16,6 +16,7 @@ from .corpora.download_options import DownloadOptions
 from .engine.cluster_address import POSSIBLE, parse_cluster
 
 if TYPE_CHECKING:
+    from .engine.messages import Engine
     from .engine.process import Resources
     from .stages.ingest import IngestConfig
 
@@ -177,23 +178,29 @@ class JobOptions:
         if self.runner == "DirectRunner":
             yield "--runner DirectRunner may download another runner and hang: use FnApiRunner"
 
-    def resources(self) -> Resources:
-        """The engine and its threads."""
+    def engine(self) -> Engine:
+        """What runs the job."""
         from .engine.messages import Engine, Waits
-        from .engine.process import Resources
 
-        cluster = parse_cluster(self.cluster) if self.cluster else None
-        jar = str(self.job_server_jar or "")
-        engine = Engine(
+        return Engine(
             self.runner,
             self.workers,
             self.beam_option,
-            cluster,
+            parse_cluster(self.cluster) if self.cluster else None,
             self.cluster_page,
-            jar,
+            str(self.job_server_jar or ""),
             Waits(give_up=self.give_up_after),
         )
-        return Resources(engine, self.threads)
+
+    def resources(self) -> Resources:
+        """The engine and its threads.
+
+        Raises:
+            MillError: the engine cannot take a job.
+        """
+        from .engine.process import Resources
+
+        return Resources(self.engine(), self.threads)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,15 @@ from contextlib import contextmanager, nullcontext
 
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import Interrupted, MillError
+from controlmill.schemas.terminal.console import output
 from controlmill.schemas.views import card
 
 from .mend import clear_aside, switch
 from .messages import ENGINE_FAILED, TOLD, Engine
+from .owners import also_made, sweep
 from .process import JobProcess, Resources
 from .progress import Progress
-from .run_folder import Run, ShardFailure, sweep
+from .run_folder import Run, ShardFailure
 from .shards import Job
 from .stage import Output, Stage
 from .watch import NothingMoves, Watch
@@ -91,7 +93,12 @@ def _do(
     todo: list[int],
 ) -> list[ShardFailure]:
     """Have shards done; what failed."""
-    run = Run.start(dataset.storage)
+    for other in also_made(dataset.storage, outputs):
+        output.say(
+            f"note: another command makes {other} of this dataset too: the first to do a shard keeps it, and what the "
+            "other does of it is lost; stop one of them, unless that is what you want"
+        )
+    run = Run.start(dataset.storage, outputs)
     threads, in_flight = resources.codec_threads(), resources.in_flight(stage)
     job = Job(dataset.storage, run.id, stage, outputs, threads, in_flight, dataset.redone)
     try:

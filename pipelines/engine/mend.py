@@ -21,7 +21,8 @@ from controlmill.schemas.provenance import Provenance
 from controlmill.schemas.records import Index
 from controlmill.schemas.tables import BASE_TABLES, CAPTIONS
 
-from .run_folder import Run, require_alone
+from .owners import require_alone
+from .run_folder import Run
 
 ASIDE = f"{redo.REDO}/_damaged"
 

@@ -16,40 +16,23 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from controlmill.schemas.bounds import Count
 from controlmill.schemas.errors import Gone, MillError, error_text
 from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.storage import Storage
-from controlmill.schemas.machine import is_dead, may_live, process_stamp
+from controlmill.schemas.machine import process_stamp
 
 from .attempts import Attempt
+from .owners import GONE_SECONDS, NEW, OLD, SIGN_SECONDS, Owner, remove_empty
 from .silence import Silence
 
 MAX_ATTEMPTS = 5
-NEW = ".new-"  # begins the name of a run's folder until its owner is in it: .new-ID-PID-HOST
-OLD = ".old-"  # begins it while the folder is removed: who has the old name finds nothing
 FOLDERS = ("attempts", "failed", "scratch")
-
-
-@dataclass(frozen=True)
-class Owner:
-    """``owner.json``: the process that a run is of; see :func:`machine.process_stamp`.
-
-    ``sign`` counts its signs of life; 0: it gives none, since its workers end with it.
-    """
-
-    host: str
-    pid: Annotated[int, Field(ge=1, lt=2**31)]
-    started: int | None = None
-    boot: str | None = None
-    sign: Count = 0
 
 
 @dataclass(frozen=True)
@@ -84,10 +67,7 @@ class Stopped(Exception):
     """The job was asked to stop, or another shard found that going on is pointless."""
 
 
-NEW_SECONDS = 60.0  # after which a run's folder that never got its name belongs to a dead process
 STOP_SECONDS = {True: 1.0, False: 10.0}  # between two looks whether a run is to stop: in a folder, on an object store
-SIGN_SECONDS = {True: 2.0, False: 15.0}  # between two signs of life of a run's owner
-GONE_SECONDS = {True: 15.0, False: 90.0}  # without one, after which it is taken to be gone
 OVER = "the run is over"
 
 
@@ -97,24 +77,28 @@ class Run:
 
     storage: Storage
     id: str
+    makes: tuple[str, ...] = ()
     _looked: float = field(default=-math.inf, compare=False)
     _over: str = field(default="", compare=False)
     _silence: Silence = field(default_factory=Silence, compare=False)
 
     @classmethod
-    def start(cls, storage: Storage) -> Run:
-        """A new run. Its folder is there with its owner in it, or not at all."""
-        run = cls(storage, uuid.uuid4().hex[:12])
+    def start(cls, storage: Storage, makes: Iterable[str] = ()) -> Run:
+        """A new run, which makes some tables. Its folder is there with its owner in it, or not at all."""
+        run = cls(storage, uuid.uuid4().hex[:12], tuple(makes))
+        stamp = run._stamp(0)
         if storage.local:
-            stamp = process_stamp()
             unnamed = f"_run/{NEW}{run.id}-{stamp['pid']}-{stamp['host']}"
             storage.write_json(f"{unnamed}/owner.json", stamp)
             for folder in FOLDERS:
                 os.mkdir(storage.path(f"{unnamed}/{folder}"))
             storage.move(unnamed, f"_run/{run.id}")
         else:
-            storage.write_json(run._name("owner.json"), process_stamp())
+            storage.write_json(run._name("owner.json"), stamp)
         return run
+
+    def _stamp(self, sign: int) -> dict[str, Any]:
+        return {**process_stamp(), "sign": sign, "makes": list(self.makes)}
 
     def _name(self, name: str) -> str:
         return f"_run/{self.id}/{name}"
@@ -134,11 +118,11 @@ class Run:
     @contextmanager
     def giving_signs(self) -> Iterator[None]:
         """While the block lasts, workers can see that this process lives: for those that do not end with it."""
-        stamp, ended = process_stamp(), threading.Event()
+        ended = threading.Event()
 
         def sign(number: int) -> None:
             with suppress(OSError, MillError, Stopped):  # a disk that is full, say: the next may pass
-                self._mark("owner.json", _json({**stamp, "sign": number}))
+                self._mark("owner.json", _json(self._stamp(number)))
 
         def signs() -> None:
             number = 1
@@ -164,7 +148,7 @@ class Run:
                 self.storage.move(f"_run/{self.id}", name)  # workers may write to it yet
         with suppress(OSError):
             self.storage.remove(name)
-            _remove_empty(self.storage)
+            remove_empty(self.storage)
 
     # stopping
 
@@ -177,8 +161,10 @@ class Run:
     def stopped(self) -> str | None:
         """Why the run is to stop, and on which machine that was found, if it is to."""
         stop = self.storage.read_json(self._name("stop.json"), Stop)
-        where = _elsewhere(stop.host).lstrip() if stop else ""
-        return f"{where}{': ' if where else ''}{stop.why}" if stop else None
+        if stop is None:
+            return None
+        where = _elsewhere(stop.host).lstrip()
+        return f"{where}: {stop.why}" if where and where not in stop.why else stop.why
 
     def check(self) -> None:
         """Look whether the run goes on, at most once in :data:`STOP_SECONDS`.
@@ -292,55 +278,3 @@ def unseen(storage: Storage, run: str) -> str:
         return "" if storage.has_file(f"_run/{run}/owner.json") else "nothing there, or another folder"
     except Exception as error:  # of any kind of storage
         return error_text(error)
-
-
-def sweep(storage: Storage) -> None:
-    """Remove what dead runs of this machine left behind."""
-    storage.sweep()
-    for other in storage.folders("_run"):
-        if other.startswith(NEW) and _may_get_its_name(storage, other):
-            continue
-        if not may_live(_owner(storage, other)):
-            storage.remove(f"_run/{other}")
-    _remove_empty(storage)
-
-
-def _may_get_its_name(storage: Storage, folder: str) -> bool:
-    """Whether the process that made a run's folder may be about to name it: it is not known to be dead, nor late."""
-    pid, _, host = folder.removeprefix(NEW).partition("-")[2].partition("-")
-    if pid.isdecimal() and is_dead(host, int(pid)):
-        return False
-    return storage.age(f"_run/{folder}") < NEW_SECONDS
-
-
-def _owner(storage: Storage, run: str) -> dict[str, Any]:
-    """Host and process of a run, empty where it does not say them (yet).
-
-    Raises:
-        MillError: what it says is malformed.
-    """
-    advice = f"if no job works on the dataset, remove {storage.path(f'_run/{run}')}"
-    owner = storage.read_json(f"_run/{run}/owner.json", Owner, advice)
-    return plain(owner) if owner else {}
-
-
-def _remove_empty(storage: Storage) -> None:
-    if storage.local:
-        with suppress(OSError):  # another run is live
-            os.rmdir(storage.path("_run"))
-
-
-def require_alone(storage: Storage) -> None:
-    """Before something is removed: make sure that no other job works on the dataset.
-
-    Raises:
-        MillError: one does, as far as can be seen from here.
-    """
-    for other in storage.folders("_run"):
-        owner = _owner(storage, other)
-        if may_live(owner):
-            raise MillError(
-                f"another job works on {storage.address} (process {owner.get('pid')} on {owner.get('host')}): wait for "
-                "it or stop it first; "
-                f"if it is long dead, remove {storage.path(f'_run/{other}')}"
-            )

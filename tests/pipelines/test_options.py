@@ -38,7 +38,7 @@ def test_options_that_are_not_given_are_the_defaults_of_the_jobs() -> None:
     assert IngestOptions(max_megapixels=0.5, max_megabytes=1, min_side=8, white_level=4095).config(
         DownloadOptions()
     ) == IngestConfig(limits=Limits(500_000, 1024 * 1024, 8), white=4095)
-    engine = JobOptions(beam_option=("a=1", "b=2")).resources().process.engine
+    engine = JobOptions(beam_option=("a=1", "b=2")).engine()
     assert (engine.runner, engine.workers, engine.options) == ("FnApiRunner", 0, ("a=1", "b=2"))
 
 
@@ -52,7 +52,7 @@ def test_a_cluster_goes_with_no_other_engine(photos: Path, tmp_path: Path) -> No
         "--workers is for this machine; a --cluster has workers of its own",
         "--cluster and --runner PortableRunner both say what runs the job: give one of them",
     ]
-    assert JobOptions(cluster="a:1").resources().process.engine.cluster == ClusterAddress("dask", "a", 1)
+    assert JobOptions(cluster="a:1").engine().cluster == ClusterAddress("dask", "a", 1)
 
 
 def test_a_condition_stands_for_its_table() -> None:

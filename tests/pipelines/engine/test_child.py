@@ -19,9 +19,10 @@ import pytest
 from controlmill.pipelines import ingestion
 from controlmill.pipelines.engine import process
 from controlmill.pipelines.engine.messages import Engine
+from controlmill.pipelines.engine.owners import require_alone, sweep
 from controlmill.pipelines.engine.process import JobProcess, Resources
 from controlmill.pipelines.engine.rows import OutOfMemory, failure_of
-from controlmill.pipelines.engine.run_folder import Run, require_alone, sweep
+from controlmill.pipelines.engine.run_folder import Run
 from controlmill.pipelines.engine.shards import advice_on
 from controlmill.schemas import machine
 from controlmill.schemas.errors import MillError

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import socket
 import time
@@ -14,13 +16,17 @@ import pytest
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import planning
-from controlmill.pipelines.engine import attempts, run_folder, shards
-from controlmill.pipelines.engine.run_folder import Run, ShardFailure, Stopped, sweep
+from controlmill.pipelines.engine import attempts, owners, run_folder, shards
+from controlmill.pipelines.engine.console import run_stage
+from controlmill.pipelines.engine.owners import also_made, require_alone, sweep
+from controlmill.pipelines.engine.process import JobProcess, Resources
+from controlmill.pipelines.engine.run_folder import Run, ShardFailure, Stopped
 from controlmill.pipelines.engine.shards import Job, run_shard
 from controlmill.pipelines.engine.silence import LOOKS, Silence
 from controlmill.pipelines.engine.stage import Stage
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.errors import Gone
+from controlmill.schemas.errors import Gone, MillError
+from controlmill.schemas.files.local_storage import LocalStorage
 
 
 @pytest.fixture
@@ -35,8 +41,8 @@ def images(dataset: Dataset, tmp_path: Path) -> Dataset:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(run_folder.STOP_SECONDS, True, 0.0)
-    monkeypatch.setitem(run_folder.SIGN_SECONDS, True, 0.02)
-    monkeypatch.setitem(run_folder.GONE_SECONDS, True, 0.5)
+    monkeypatch.setitem(owners.SIGN_SECONDS, True, 0.02)
+    monkeypatch.setitem(owners.GONE_SECONDS, True, 0.5)
 
 
 def stage_of(images: Dataset) -> Stage:
@@ -118,7 +124,7 @@ def test_without_a_sign_of_life_workers_stop_and_say_so(images: Dataset, quick: 
         while time.monotonic() < began + 20:
             worker.check()
             time.sleep(0.02)
-    assert time.monotonic() - began >= run_folder.GONE_SECONDS[True]
+    assert time.monotonic() - began >= owners.GONE_SECONDS[True]
     assert "gave no sign of life for 0.5 s" in str(run.stopped())  # what a command that was suspended tells
     with pytest.raises(Stopped, match="gave no sign"):
         other.check()
@@ -175,3 +181,52 @@ def test_what_is_left_of_a_run_that_was_being_removed_is_swept(images: Dataset) 
     (left / "owner.json").write_text(json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1}))
     sweep(images.storage)
     assert not left.parent.exists()
+
+
+def other_machine(images: Dataset, sign: int) -> Path:
+    """A run of a machine that cannot be looked at."""
+    there = Path(images.storage.path("_run/there"))
+    there.mkdir(parents=True)
+    owner = {"host": "node-7", "pid": 12, "sign": sign, "makes": ["canny", "hed"]}
+    (there / "owner.json").write_text(json.dumps(owner))
+    return there
+
+
+def test_a_run_of_another_machine_is_waited_for_while_it_gives_signs(images: Dataset, quick: None) -> None:
+    there = other_machine(images, sign=0)
+    with pytest.raises(MillError, match=r"another job works on .* \(process 12 on node-7\): wait for it"):
+        require_alone(images.storage)
+    shutil.rmtree(there)
+    there = other_machine(images, sign=9)
+    sweep(images.storage)
+    assert there.exists()
+    require_alone(images.storage)  # it gave none
+    assert not there.exists()
+
+
+def test_a_second_command_that_makes_the_same_table_is_told(
+    images: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other_machine(images, sign=0)
+    assert also_made(images.storage, ("normals",)) == []
+    monkeypatch.setattr(JobProcess, "run", lambda *_: 0)
+    with pytest.raises(MillError, match="ended without an error"):
+        run_stage(images, stage_of(images), Resources(), [4] * images.shards)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "another command makes canny (by process 12 on node-7) of this dataset too" in said
+
+
+def test_a_full_disk_of_one_machine_stops_all_and_is_said_of_that_machine(
+    images: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    run = Run.start(images.storage)
+    with monkeypatch.context() as there:
+        there.setattr(run_folder.socket, "gethostname", lambda: "node-7")
+        there.setattr(LocalStorage, "commit", full)
+        assert run_shard(job_of(images, run), 0)["status"] == "failed"
+    assert (run.stopped() or "").startswith("on node-7: the disk is full")
+    with pytest.raises(Stopped):
+        Run(images.storage, run.id).check()

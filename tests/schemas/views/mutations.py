@@ -23,7 +23,8 @@ from unittest import mock
 import pyarrow.parquet as pq
 
 from controlmill.__main__ import main as command_line
-from controlmill.pipelines.engine.run_folder import Run, require_alone, sweep
+from controlmill.pipelines.engine.owners import require_alone, sweep
+from controlmill.pipelines.engine.run_folder import Run
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.terminal.printing import CONTROLS

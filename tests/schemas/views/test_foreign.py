@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from controlmill.__main__ import main
-from controlmill.pipelines.engine.run_folder import require_alone, sweep
+from controlmill.pipelines.engine.owners import require_alone, sweep
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
