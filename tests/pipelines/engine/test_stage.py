@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from controlmill.pipelines.engine.rows import RowStep
 from controlmill.pipelines.engine.stage import Chain, GroupTask, Output, Stage
 
 
@@ -23,7 +22,8 @@ class Counted(Stage):
         return {self.table: Output(pa.schema([]), {})}
 
     def tasks(self, dataset: Any, run: Any, shard: int, missing: Mapping[str, Output]) -> Iterator[GroupTask]:
-        yield GroupTask(tuple(missing), RowStep(), (), list)
+        step: Any = None
+        yield GroupTask(tuple(missing), step, (), lambda _: None)
 
 
 def test_stages_are_not_asked_again_for_each_shard_what_they_make() -> None:
