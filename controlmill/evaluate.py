@@ -116,12 +116,14 @@ def evaluate(places: Places, options: EvaluateOptions, sampling: SamplingOptions
     started = time.monotonic()
     controlnet, dataset, results = named_places(places, options)
     with job.resources() as resources:
+        from controlmill.pipelines.engine.machines import machines_of
         from controlmill.pipelines.evaluation import evaluate as evaluate_all
         from controlmill.schemas.views.results_table import results_lines, results_table, self_test_line
 
         from .evaluate_request import make_request
 
-        request = make_request(controlnet, dataset, results, options, sampling)
+        machines = machines_of(resources.process.engine)
+        request = make_request(controlnet, dataset, results, options, sampling, machines)
         for line in request.messages():
             output.say(line)
         record = evaluate_all(request.asked, request.maker, results, resources)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from controlmill.annotators.catalogue import Choice, check_licences, parse_condition, stored_choice
 from controlmill.annotators.plan import ForwardGroup, find_weights
 from controlmill.evaluation.protocols.protocol import Protocol
+from controlmill.pipelines.engine.machines import Machines
 from controlmill.pipelines.evaluation import table_sha256
 from controlmill.pipelines.networks import Placements
 from controlmill.pipelines.options import NetworkOptions
@@ -29,8 +30,9 @@ def find_judge(
     protocol: Protocol,
     options: EvaluateOptions,
     others: Mapping[Place, Place],
+    machines: Machines,
 ) -> Judge:
-    """The annotator of the pictures, with its weights found.
+    """The annotator of the pictures, with its weights found, and where it runs of the ``machines`` that do the work.
 
     Raises:
         MillError: it makes maps of another condition, or is not here.
@@ -74,7 +76,7 @@ def find_judge(
     same = network is not None and made.network is not None and made.network.name == network.name
     dtype = made.placement.dtype if same and made.placement else "fp32"
     networks = NetworkOptions(options.weights, options.device, dtype, accept_license=options.accept_license)
-    places = Placements(networks, source.config.ingest.resolution, results)(groups, weights)
+    places = Placements(networks, source.config.ingest.resolution, results, (), machines)(groups, weights)
     return Judge(
         *(groups, weights, places, source.storage.address, truth.table, table_sha256(source, truth.table)),
         *(drawn, by_chance, others),

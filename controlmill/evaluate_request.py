@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from controlmill.annotators.runtime.placement import Placement
-from controlmill.annotators.runtime.torch_device import resolve_device
 from controlmill.bases.configuration import pinned_base
 from controlmill.bases.registry import read_facts
 from controlmill.evaluation.protocols.comparison import deviations, published_beside
@@ -17,6 +16,7 @@ from controlmill.evaluation.protocols.protocol import Protocol, fitting, read_pr
 from controlmill.evaluation.sampling.captioner import Captioner
 from controlmill.evaluation.sampling.prompts import DEFAULT_PROMPT, PROMPT_KINDS
 from controlmill.evaluation.sampling.settings import SamplingSettings
+from controlmill.pipelines.engine.machines import Machines
 from controlmill.pipelines.evaluation import Evaluation
 from controlmill.pipelines.results.listing import ChosenRows, Layout, other_places
 from controlmill.pipelines.results.makers import GivenPictures, Maker, SampledPictures
@@ -73,7 +73,12 @@ class EvaluateRequest:
 
 
 def make_request(
-    controlnet: str, address: str, results: str, options: EvaluateOptions, sampling: SamplingOptions
+    controlnet: str,
+    address: str,
+    results: str,
+    options: EvaluateOptions,
+    sampling: SamplingOptions,
+    machines: Machines,
 ) -> EvaluateRequest:
     """Resolve and check everything; no network is loaded.
 
@@ -83,6 +88,7 @@ def make_request(
         results: where they are to be.
         options: of the command.
         sampling: settings of the sampler that are not to be the protocol's.
+        machines: that do the work.
 
     Raises:
         MillError: the protocol does not fit the condition; the judge has no weights; a table is missing; the base takes
@@ -104,13 +110,14 @@ def make_request(
     truth = options.truth or table
     true_condition = check_tables(source, [truth])[truth]
     measures = tuple(measure.name for measure in fitting(protocol, true_condition))
-    device, folder = resolve_device(options.device), str(options.weights) if options.weights else None
+    device, _ = machines.settle(options.device, options.precision)
+    folder = str(options.weights) if options.weights else None
     quality = find_quality(protocol.measures_of_pictures(), folder, device, protocol.fid_of_groups)
     if not measures and not quality.measures:
         raise MillError(f"protocol {protocol.name} has no measure of {true_condition.name}: name a --truth of another")
     layout = Layout(_prompts(protocol, options), options.pictures_per_row or protocol.pictures_per_row)
     rows, shapes, captions = _rows(source, table, truth, record, controlnet, options)
-    judge = find_judge(source, true_condition, results, protocol, options, rows.others) if measures else None
+    judge = find_judge(source, true_condition, results, protocol, options, rows.others, machines) if measures else None
     if sampling.given and (options.pictures or options.self_test):
         whose = "--pictures: another method made them" if options.pictures else "--self-test: the protocol says how"
         raise MillError(f"{whose}, so there is no {flag_of(next(iter(sampling.given)))}")

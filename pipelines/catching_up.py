@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from controlmill.annotators.catalogue import Choice, check_licences, stored_choice
 from controlmill.annotators.plan import find_weights, forward_groups
 from controlmill.annotators.runtime.placement import Placement
-from controlmill.annotators.runtime.torch_device import resolve_device
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.provenance import PlacementRecord
 from controlmill.schemas.views.behind import behind_lines
 
+from .engine.machines import Machines
 from .engine.stage import Plan
 from .options import NetworkOptions
 from .stages.annotate import Annotate
 
 
-def plan_stored(dataset: Dataset, options: NetworkOptions, redo: Sequence[str] = ()) -> Plan:
+def plan_stored(dataset: Dataset, options: NetworkOptions, machines: Machines, redo: Sequence[str] = ()) -> Plan:
     """Stages that make what lacks of every finished table that annotators made; nothing where none lacks anything.
 
     Tables that are not finished, stale ones, and those from a user's files are not among them.
@@ -26,7 +26,7 @@ def plan_stored(dataset: Dataset, options: NetworkOptions, redo: Sequence[str] =
     Args:
         dataset: whose tables.
         options: where weights are and which licences are accepted; how networks run is as stored.
-
+        machines: that do the work.
         redo: tables that are made anew, which may be stale.
 
     Raises:
@@ -51,16 +51,17 @@ def plan_stored(dataset: Dataset, options: NetworkOptions, redo: Sequence[str] =
         lines = ["no finished table was made by an annotator: say what to make, --conditions canny,hed"]
         raise MillError("\n".join([*lines, *behind_lines(dataset)]))
     check_licences([choice for choices in made.values() for choice in choices], options.accept_license)
-    return tuple(_stage(place, choices, options) for place, choices in made.items())
+    return tuple(_stage(place, choices, options, machines) for place, choices in made.items())
 
 
-def _stage(stored: PlacementRecord | None, choices: Sequence[Choice], options: NetworkOptions) -> Annotate:
+def _stage(
+    stored: PlacementRecord | None, choices: Sequence[Choice], options: NetworkOptions, machines: Machines
+) -> Annotate:
     weights = {found.name: found for found in find_weights(choices, str(options.weights) if options.weights else None)}
     groups = tuple(forward_groups(choices))
     networks = [network.name for group in groups if (network := group.network())]
     if stored is None:
         return Annotate(groups, weights, {})
-    place = Placement(
-        *(resolve_device(options.device), stored.dtype, stored.batch_size, stored.threads, bool(stored.compile))
-    )
+    device, dtype = machines.settle(options.device, stored.dtype)
+    place = Placement(device, dtype, stored.batch_size, stored.threads, bool(stored.compile))
     return Annotate(groups, weights, dict.fromkeys(networks, place))

@@ -70,9 +70,11 @@ def build(
     if conditions is None:
         conditions = "" if maps.conditions_from else "canny"
     with _resources(job, dataset, starts=not dry_run) as resources:
+        from .engine.machines import machines_of
         from .request import parse_request
 
-        request = parse_request(dataset, pictures.config(downloads), redo, maps, networks, conditions)
+        config, machines = pictures.config(downloads), machines_of(resources.process.engine)
+        request = parse_request(dataset, config, redo, maps, networks, conditions, machines=machines)
         _print_unused_device(request)
         if dry_run:
             from .rehearsal import rehearse
@@ -152,6 +154,7 @@ def annotate(
     """
     from . import annotation
     from .catching_up import plan_stored
+    from .engine.machines import machines_of
     from .engine.mend import mended
     from .engine.stage import outputs_of
     from .request import parse_request
@@ -159,15 +162,16 @@ def annotate(
 
     started, redo = time.monotonic(), tables_to_redo(overwrite)
     config = IngestConfig.of(mended(dataset))
-    if conditions is None and maps.conditions_from is None and captions_from is None:
-        plan = plan_stored(mended(dataset), networks, redo)
-    else:
-        request = parse_request(dataset, config, redo, maps, networks, conditions or "", captions_from)
-        _print_unused_device(request)
-        plan = request.plan()
-    annotation.check_overwrite(redo, tuple(outputs_of(plan)))
-    _print_sources(plan)
     with job.resources() as resources:
+        machines = machines_of(resources.process.engine)
+        if conditions is None and maps.conditions_from is None and captions_from is None:
+            plan = plan_stored(mended(dataset), networks, machines, redo)
+        else:
+            request = parse_request(dataset, config, redo, maps, networks, conditions or "", captions_from, machines)
+            _print_unused_device(request)
+            plan = request.plan()
+        annotation.check_overwrite(redo, tuple(outputs_of(plan)))
+        _print_sources(plan)
         done = annotation.annotate(dataset, plan, resources, redo)
     print_summary(done, list(outputs_of(plan)), time.monotonic() - started)
 
@@ -200,20 +204,20 @@ def labels(
 def encode(dataset: Folder, caches: EncodeOptions, job: JobOptions, overwrite: Overwrite = None) -> None:
     """Cache pictures as a base's VAE latents (and captions as text embeddings), so that training encodes nothing."""
     from controlmill.annotators.runtime.placement import Placement
-    from controlmill.annotators.runtime.torch_device import resolve_device
     from controlmill.schemas.tables import CACHES, LATENTS
 
     from . import annotation
+    from .engine.machines import machines_of
     from .engine.stage import outputs_of
     from .stages.encode import check_encode, plan_encode
 
     started, redo = time.monotonic(), tables_to_redo(overwrite)
     annotation.check_overwrite(redo, CACHES if caches.text else (LATENTS,))
     check_encode(dataset, caches.base, caches.text)
-    place = Placement(resolve_device(caches.device), caches.dtype)
     stored = "fp16" if caches.half else "fp32"
-    plan = plan_encode(dataset, caches.base, place, caches.batch_size, caches.text, caches.flip, stored, redo)
     with job.resources() as resources:
+        place = Placement(*machines_of(resources.process.engine).settle(caches.device, caches.dtype))
+        plan = plan_encode(dataset, caches.base, place, caches.batch_size, caches.text, caches.flip, stored, redo)
         done = annotation.annotate(dataset, plan, resources, redo)
     print_summary(done, list(outputs_of(plan)), time.monotonic() - started)
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from controlmill.annotators.base import Network
 from controlmill.annotators.plan import ForwardGroup
 from controlmill.annotators.runtime.placement import Placement
-from controlmill.annotators.runtime.torch_device import resolve_device, resolve_dtype
 from controlmill.annotators.runtime.weights import Found
 from controlmill.schemas.provenance import PlacementRecord
 
 from .batching import best_batch, stored_placements
+from .engine.machines import HERE, Machines
 from .options import NetworkOptions
 
 
 @dataclass(frozen=True)
 class Placements:
-    """Chooses placements by the options, for pictures of a resolution.
+    """Chooses placements by the options, for pictures of a resolution and the machines that do the work.
 
     What ``auto`` meant when a table of the dataset was begun, it goes on to mean, except for tables that are redone.
     """
@@ -27,6 +28,7 @@ class Placements:
     resolution: int
     dataset: str
     redo: Sequence[str] = ()
+    machines: Machines = HERE
 
     def __call__(self, groups: Sequence[ForwardGroup], weights: Mapping[str, Found]) -> Mapping[str, Placement]:
         """Network name → where it runs."""
@@ -34,9 +36,11 @@ class Placements:
         if not tables:
             return {}
         options = self.options
-        device = resolve_device(options.device)
-        place = Placement(device=device, dtype=resolve_dtype(options.dtype, device), compile=options.compile)
         stored = stored_placements(self.dataset, tables, self.redo)
+        begun = stored.keys() >= {network.name for network in tables.values()}
+        asked = "fp32" if options.dtype == "auto" and begun else options.dtype  # which the stored one replaces
+        device, dtype = self.machines.settle(options.device, asked)
+        place = Placement(device=device, dtype=dtype, compile=options.compile)
         return {
             network.name: self._placement(network, weights, place, stored.get(network.name))
             for network in set(tables.values())
@@ -52,5 +56,12 @@ class Placements:
         elif stored:
             size = stored.batch_size
         else:
-            size = best_batch(network, weights, place, self.resolution)
+            size = self._best_batch(network, weights, place)
         return replace(place, batch_size=size)
+
+    def _best_batch(self, network: type[Network], weights: Mapping[str, Found], place: Placement) -> int:
+        """What ``auto`` means: the network's own figure on a CPU, else what is measured where it will run."""
+        if place.device == "cpu":
+            return network.cpu_batch
+        question = functools.partial(best_batch, network, weights, place, self.resolution)
+        return self.machines.ask(question, "--batch-size")

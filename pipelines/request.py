@@ -9,6 +9,7 @@ from pathlib import Path
 from controlmill.annotators.catalogue import Choice, check_licences, parse_conditions
 from controlmill.schemas.errors import MillError
 
+from .engine.machines import HERE, Machines
 from .engine.stage import Plan
 from .networks import Placements
 from .options import MapOptions, NetworkOptions
@@ -60,8 +61,11 @@ def parse_request(
     networks: NetworkOptions,
     conditions: str | None,
     captions_from: Path | None = None,
+    machines: Machines = HERE,
 ) -> Request:
     """What the options of a command ask for; ``conditions`` is None for a command that has no such option.
+
+    ``machines`` are those that do the work.
 
     Raises:
         MillError: nothing is asked for; a condition, a licence or a folder of maps is not as it must be.
@@ -76,7 +80,7 @@ def parse_request(
             raise MillError(f"--compile: {NETWORKLESS}")
     check_licences(choices, networks.accept_license)
     imports = parse_columns(maps) if maps.conditions_from else ()
-    placements = Placements(networks, config.resolution, dataset, redo)
+    placements = Placements(networks, config.resolution, dataset, redo, machines)
     return Request(config, placements, choices, imports, maps.conditions_from, captions_from)
 
 

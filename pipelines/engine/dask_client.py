@@ -121,8 +121,21 @@ def check_scheduler(client: Client, address: ClusterAddress) -> None:
         )
 
 
-def check_workers(client: Client, address: ClusterAddress, storage: Storage, run: str, waits: Waits) -> None:
-    """Make sure that a cluster has workers, that they have our versions, and that they see the dataset that we see.
+@contextmanager
+def ready_workers(address: ClusterAddress, waits: Waits) -> Iterator[Client]:
+    """A client of a scheduler, whose workers can be asked to run something of ours.
+
+    Raises:
+        MillError: no scheduler answers, or it has no workers, or some in other versions.
+    """
+    with connected(address, waits) as client:
+        check_scheduler(client, address)
+        check_versions_of_workers(client, address, waits)
+        yield client
+
+
+def check_versions_of_workers(client: Client, address: ClusterAddress, waits: Waits) -> None:
+    """Make sure that a cluster has workers, and that they have our versions.
 
     Raises:
         MillError: not so.
@@ -139,6 +152,15 @@ def check_workers(client: Client, address: ClusterAddress, storage: Storage, run
             _lines(f"workers of the cluster at {address} have other versions than this machine:", others)
             + f"\n{SAME_VERSIONS}"
         )
+
+
+def check_workers(client: Client, address: ClusterAddress, storage: Storage, run: str, waits: Waits) -> None:
+    """Make sure that a cluster has workers, that they have our versions, and that they see the dataset that we see.
+
+    Raises:
+        MillError: not so.
+    """
+    check_versions_of_workers(client, address, waits)
     blind = of_workers(client.run(unseen, storage, run, on_error="return"), lambda found: [found] if found else [])
     if blind:
         raise MillError(
