@@ -1,8 +1,9 @@
-"""What can run on this machine, as plain values: what ``doctor`` tells."""
+"""What can run on this machine, as plain values: what ``doctor`` tells of conditions."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from controlmill.schemas.conditions import CONDITIONS
@@ -37,7 +38,18 @@ def examine(folder: str | None = None) -> dict[str, Any]:
 
 def _variant(variant: Variant, folder: str | None) -> dict[str, Any]:
     network = None if variant.pattern else Choice(variant.condition, variant.name, variant.target).build().network
-    found, missing = find(network.weights, folder, download=False) if network else ([], [])
+    return {
+        "condition": variant.condition,
+        "variant": variant.name,
+        "summary": variant.summary,
+        "licence_gate": CONDITIONS[variant.condition].licence_gate or variant.licence_gate or None,
+        **weights_here(network.weights if network else (), folder),
+    }
+
+
+def weights_here(files: Sequence[WeightsFile], folder: str | None) -> dict[str, Any]:
+    """``ready``, whether all of some files are on this machine, and ``weights``: see :func:`examine`."""
+    found, missing = find(files, folder, download=False)
     here = {file.name: file for file in found}
     weights = [
         {
@@ -47,18 +59,11 @@ def _variant(variant: Variant, folder: str | None) -> dict[str, Any]:
             "path": str(here[file.name].path) if file.name in here else None,
             "from": source_of(file),
         }
-        for file in (network.weights if network else ())
+        for file in files
     ]
-    return {
-        "condition": variant.condition,
-        "variant": variant.name,
-        "summary": variant.summary,
-        "licence_gate": CONDITIONS[variant.condition].licence_gate or variant.licence_gate or None,
-        "ready": not missing,
-        "weights": weights,
-    }
+    return {"ready": not missing, "weights": weights}
 
 
 def source_of(file: WeightsFile) -> str:
     """Where a file comes from, in words."""
-    return f"{file.megabytes:.0f} MB from {file.repo}@{file.revision[:12]} ({file.licence})"
+    return f"{file.megabytes:.0f} MB from {file.url or f'{file.repo}@{file.revision[:12]}'} ({file.licence})"

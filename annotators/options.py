@@ -1,9 +1,7 @@
-"""Options about networks that several rooms' commands have: device, dtype, weights and licences; those of weights."""
+"""Options about networks that several rooms' commands have: device, dtype, weights and licences."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from controlmill.schemas.terminal.options import option
@@ -29,25 +27,3 @@ def license_option() -> Any:
     return option(
         (), "Accept the licence of some weights, e.g. openpose (`controlmill doctor` lists them). Repeatable."
     )
-
-
-def conditions_option() -> Any:
-    """The field ``conditions`` of an options dataclass about weights."""
-    return option("all", "Conditions, as for annotate. all: the default variant of each.")
-
-
-@dataclass(frozen=True)
-class ListOptions:
-    """Which weight files are listed."""
-
-    conditions: str = conditions_option()
-    weights: Path | None = weights_option()
-
-
-@dataclass(frozen=True)
-class FetchOptions:
-    """Which weight files are downloaded, and to where."""
-
-    conditions: str = conditions_option()
-    accept_license: tuple[str, ...] = license_option()
-    to: Path | None = option(None, "Copy the files into this folder, for --weights on other machines.")

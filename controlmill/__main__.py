@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from controlmill import __version__
-from controlmill.annotators import commands as annotator_commands
+from controlmill.evaluation import commands as machine_commands
 from controlmill.pipelines import commands as pipeline_commands
 from controlmill.pipelines.cluster import commands as cluster_commands
 from controlmill.schemas.errors import Interrupted, MillError, error_text
@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 for room in (
     *(pipeline_commands, schema_commands, export_commands),
-    *(training_commands, evaluate_command, compare_commands, annotator_commands, cluster_commands),
+    *(training_commands, evaluate_command, compare_commands, machine_commands, cluster_commands),
 ):
     room.register(app)
 

@@ -157,6 +157,8 @@ def _elsewhere(file: WeightsFile, sha256: str, looked: list[str]) -> Iterator[Pa
 def fetch(files: Iterable[WeightsFile]) -> list[Found]:
     """Bring files from the hub (or find them in its cache), all that can be had.
 
+    One that is not kept there is taken from an installed package that has it.
+
     Raises:
         MillError: some could not be brought, all of them listed; or one is not what it should be.
         OSError: the disk is full.
@@ -164,12 +166,17 @@ def fetch(files: Iterable[WeightsFile]) -> list[Found]:
     found, missing = [], []
     for file in files:
         path, why = _from_hub(file)
-        if path is None:
+        packaged = _in_package(file) if path is None and file.url else None
+        if packaged:
+            found.append(_identified(file, packaged, "package"))
+        elif path is None:
             missing.append(replace(file, why=why))
         else:
             found.append(_identified(file, path, "hub"))
     if missing:
-        names = "".join(f"\n  {file.hub_name} of {file.repo} at {file.revision}: {file.why}" for file in missing)
+        names = "".join(
+            f"\n  {file.url or f'{file.hub_name} of {file.repo} at {file.revision}'}: {file.why}" for file in missing
+        )
         raise MillError(f"{len(found)} files are here; the hub did not give these:{names}")
     return found
 
@@ -177,7 +184,7 @@ def fetch(files: Iterable[WeightsFile]) -> list[Found]:
 def _from_hub(file: WeightsFile) -> tuple[Path | None, str]:
     """(the file, of the hub's cache or fetched, or None; why there is none)."""
     if file.url:
-        return None, "its authors do not keep it there"
+        return None, f"its authors do not keep it there; fetch it by hand as FOLDER/{file.name}, for --weights FOLDER"
     try:
         return hub.file_of(file.repo, file.hub_name, file.revision), ""
     except hub.Unavailable as error:

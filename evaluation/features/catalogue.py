@@ -43,7 +43,7 @@ class PictureMeasure:
 
     @property
     def weights(self) -> tuple[WeightsFile, ...]:
-        """Every file that it needs."""
+        """Every file that it needs, once."""
         networks = [network_of(table) for table in (*self.tables, *self.of_source)]
         return tuple(dict.fromkeys([*(file for network in networks for file in network.weights), *self.files]))
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..dataset import Dataset
-from ..tables import CACHES, EMBEDDINGS, TABLES
+from ..tables import CACHES, EMBEDDINGS, MEASURED, TABLES
 
 
 def behind(dataset: Dataset) -> list[str]:
-    """Tables of conditions, captions and caches that were complete before the dataset grew."""
-    tables = [*dataset.condition_tables(), *(table for table in dataset.tables() if table in CACHES)]
+    """Tables of conditions, captions, caches and features that were complete before the dataset grew."""
+    tables = [*dataset.condition_tables(), *(table for table in dataset.tables() if table in (*CACHES, *MEASURED))]
     return [table for table in tables if dataset.state(table).status == "behind"]
 
 
@@ -37,6 +37,8 @@ def _command(dataset: Dataset, table: str, address: str) -> str:
             *(["--half"] if made.encoder.stored == "fp16" else []),
         ]
         return f"controlmill encode {address} {' '.join(['--base BASE', *options])}"
+    if made.features:
+        return f"controlmill evaluate RUN {address} RESULTS, with a measure that takes them"
     if made.made_by.layout:
         named = f" --table {table}" if table not in TABLES else ""
         return f"controlmill labels {address} KIND PLACE --layout {made.made_by.layout}{named}, as they came in first"

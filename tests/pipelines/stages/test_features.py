@@ -20,6 +20,7 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.images.codecs import decode_image
 from controlmill.schemas.names import index_file, shard_file
+from controlmill.schemas.views.behind import behind_lines
 from controlmill.schemas.views.verify import verify
 from tests.evaluation.features import random_weights
 from tests.evaluation.features.random_weights import loaded
@@ -88,6 +89,21 @@ def test_what_was_cut_off_goes_on_to_the_same_bytes(described: Path, weights: Pa
         (cut / shard_file(table, shard)).unlink()
     annotation.annotate(str(cut), (plan(cut, weights),), KeptResources())
     assert digests(cut) == digests(described)
+
+
+def test_features_that_are_behind_are_told_and_made_where_they_are_taken_next(
+    described: Path, weights: Path, tmp_path: Path
+) -> None:
+    grown = Path(shutil.copytree(described, tmp_path / "grown"))
+    ended = command("extend", str(grown), str(write_photos(tmp_path / "more" / "photos", 2)))
+    assert ended.returncode == 0, ended.stderr
+    line = f"clip, clip_text; bring up to date with: controlmill evaluate RUN {grown} RESULTS"
+    assert any(line in said for said in behind_lines(Dataset.open(grown)))
+    before = digests(grown)
+    annotation.annotate(str(grown), (plan(grown, weights),), KeptResources())
+    after = digests(grown)
+    assert not any(table in line for line in behind_lines(Dataset.open(grown)) for table in TABLES)
+    assert {name: after[name] for name in before if name.endswith(".parquet")}.items() <= before.items()
 
 
 def test_measures_that_lack_weights_are_known(weights: Path) -> None:
