@@ -138,4 +138,5 @@ def main() -> None:
     while True:
         status = _do(graphs, messages.get(), Path(folder, ANSWER))
         sys.stderr.flush()
-        os.write(answers, bytes([status]))
+        with suppress(BrokenPipeError):  # the console has gone: the other thread ends this process
+            os.write(answers, bytes([status]))

@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 
 from controlmill.pipelines import ingestion
 from controlmill.pipelines.engine import process
-from controlmill.pipelines.engine.messages import Engine
+from controlmill.pipelines.engine.messages import ANSWER, Engine
 from controlmill.pipelines.engine.owners import require_alone, sweep
 from controlmill.pipelines.engine.process import JobProcess, Resources
 from controlmill.pipelines.engine.rows import OutOfMemory, failure_of
@@ -52,6 +53,19 @@ def semaphores(group: int) -> set[str]:
         except OSError:
             continue
     return found
+
+
+def test_what_ends_after_its_console_has_gone_puts_its_things_away() -> None:
+    started = JobProcess(Engine())
+    process, folder = started.start(), started.folder
+    assert process.stdin and process.stdout and folder
+    process.stdout.close()
+    pickle.dump(b"no job", process.stdin)
+    assert wait_for((folder / ANSWER).exists)
+    time.sleep(0.2)  # for what it does when nobody takes its answer
+    process.stdin.close()
+    process.wait(60)
+    assert not folder.exists()
 
 
 @LINUX
