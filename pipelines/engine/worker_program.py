@@ -146,14 +146,32 @@ def refuse(worker: str, control: str, why: str) -> None:
     import grpc
     from apache_beam.portability.api import beam_fn_api_pb2 as messages
     from apache_beam.portability.api import beam_fn_api_pb2_grpc as services
+    from apache_beam.runners.worker.data_plane import GrpcClientDataChannelFactory
 
     answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    ports = GrpcClientDataChannelFactory(None, worker)
     with grpc.insecure_channel(control) as channel:
         stub = services.BeamFnControlStub(channel)
         try:
             for request in stub.Control(iter(answers.get, None), metadata=[("worker_id", worker)]):
+                bundle = request.process_bundle.process_bundle_descriptor_id
+                for port in _data_ports(stub, worker, bundle) if bundle else ():
+                    ports.create_data_channel_from_url(
+                        port
+                    )  # Java runners wait minutes for it before they read answers
                 answers.put(messages.InstructionResponse(instruction_id=request.instruction_id, error=why))
         except grpc.RpcError:  # it has gone
             return
         finally:
             answers.put(None)
+
+
+def _data_ports(control: Any, worker: str, bundle: str) -> set[str]:
+    """Where a bundle's input would come from."""
+    from apache_beam.portability.api import beam_fn_api_pb2 as messages
+    from apache_beam.runners.worker.bundle_processor import DATA_INPUT_URN
+
+    asked = messages.GetProcessBundleDescriptorRequest(process_bundle_descriptor_id=bundle)
+    described = control.GetProcessBundleDescriptor(asked, metadata=[("worker_id", worker)])
+    specs = [transform.spec for transform in described.transforms.values() if transform.spec.urn == DATA_INPUT_URN]
+    return {messages.RemoteGrpcPort.FromString(spec.payload).api_service_descriptor.url for spec in specs}

@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import subprocess
+import threading
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from apache_beam.portability.api import (
     beam_fn_api_pb2_grpc,
     beam_provision_api_pb2,
     beam_provision_api_pb2_grpc,
+    beam_runner_api_pb2,
     endpoints_pb2,
 )
 
@@ -29,10 +31,12 @@ from controlmill.schemas.machine import process_command
 
 
 class FakeEngine:
-    """Asks one worker for what it has measured, and then closes the connection."""
+    """Asks one worker to do a bundle of no steps, and then closes the connection."""
 
     def __init__(self) -> None:
         self.url = ""
+        self.input = False
+        self.connected = threading.Event()
         self.workers: list[str] = []
         self.answers: queue.Queue[Any] = queue.Queue()
         self.logged: queue.Queue[str] = queue.Queue()
@@ -44,7 +48,15 @@ class FakeEngine:
         return beam_provision_api_pb2.GetProvisionInfoResponse(info=info)
 
     def GetProcessBundleDescriptor(self, request: Any, context: Any) -> Any:
-        raise NotImplementedError
+        here = beam_fn_api_pb2.RemoteGrpcPort(api_service_descriptor=endpoints_pb2.ApiServiceDescriptor(url=self.url))
+        spec = beam_runner_api_pb2.FunctionSpec(urn="beam:runner:source:v1", payload=here.SerializeToString())
+        steps = {"input": beam_runner_api_pb2.PTransform(spec=spec)} if self.input else {}
+        return beam_fn_api_pb2.ProcessBundleDescriptor(id="bundle", transforms=steps)
+
+    def Data(self, requests: Any, context: Any) -> Iterator[Any]:
+        self._note(context)
+        self.connected.set()
+        yield from ()
 
     def Logging(self, requests: Any, context: Any) -> Iterator[Any]:
         self._note(context)
@@ -55,8 +67,9 @@ class FakeEngine:
 
     def Control(self, responses: Any, context: Any) -> Iterator[Any]:
         self._note(context)
-        asked = beam_fn_api_pb2.HarnessMonitoringInfosRequest()
-        yield beam_fn_api_pb2.InstructionRequest(instruction_id="1", harness_monitoring_infos=asked)
+        bundle = beam_fn_api_pb2.ProcessBundleRequest(process_bundle_descriptor_id="bundle")
+        yield beam_fn_api_pb2.InstructionRequest(instruction_id="1", process_bundle=bundle)
+        assert not self.input or self.connected.wait(10), "as Java runners do, it waits for the way of the input"
         self.answers.put(next(iter(responses)))
 
     def _note(self, context: Any) -> None:
@@ -68,6 +81,7 @@ def fake_engine() -> Iterator[FakeEngine]:
     server, engine = grpc.server(futures.ThreadPoolExecutor(8)), FakeEngine()
     beam_provision_api_pb2_grpc.add_ProvisionServiceServicer_to_server(engine, server)
     beam_fn_api_pb2_grpc.add_BeamFnControlServicer_to_server(engine, server)
+    beam_fn_api_pb2_grpc.add_BeamFnDataServicer_to_server(engine, server)
     beam_fn_api_pb2_grpc.add_BeamFnLoggingServicer_to_server(engine, server)
     engine.url = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
@@ -97,6 +111,7 @@ def test_a_worker_learns_where_to_work_and_ends_with_the_connection(tmp_path: Pa
 
 def test_a_worker_of_other_versions_says_so_to_the_engine(tmp_path: Path) -> None:
     with fake_engine() as engine:
+        engine.input = True
         start(engine, tmp_path, {**versions(), "apache-beam": "2.1.0"})
         said = engine.answers.get(timeout=5).error
     assert "has other versions than the machine where the job was started: apache-beam: 2.1.0, now " in said
