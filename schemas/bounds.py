@@ -10,6 +10,7 @@ from .kinds import KEPT_TYPES
 
 MAX_DEPTH = 32  # of values whose names are free
 MAX_SHARD_ROWS = 100_000
+MAX_SHARDS = 200_000  # of a dataset: the index of a table stays below documents.MAX_BYTES, whatever was refused
 MAX_NUMBER = 2**63
 
 

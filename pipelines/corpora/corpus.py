@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
+from controlmill.schemas.bounds import MAX_SHARDS
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.errors import Refused
+from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.files.shardfile import LISTED_GROUP_ROWS
 from controlmill.schemas.segments import PassedOverRecord, Segment
 from controlmill.schemas.tables import SOURCES, TABLES
@@ -259,6 +260,9 @@ def write_listing(
 
     Returns:
         The segment that it makes, without what was passed over.
+
+    Raises:
+        MillError: more shards than a dataset can have.
     """
     if shard_size is None:
         first = list(islice(sources, SHARDS * LARGEST_SHARD))
@@ -266,6 +270,11 @@ def write_listing(
         sources = chain(first, sources)
     shard, rows = first_shard, 0
     for part in batched(sources, shard_size):
+        if shard == MAX_SHARDS:
+            raise MillError(
+                f"a dataset has at most {MAX_SHARDS:,} shards and with {shard_size:,} pictures in each it has more: "
+                f"choose larger ones (--shard-size {4 * shard_size}), or make a dataset of each part of the corpus"
+            )
         with dataset.committing(run.id, SOURCES, shard, TABLES[SOURCES].schema, LISTING) as writer:
             for group in batched(part, LISTED_GROUP_ROWS):
                 writer.write_group([source._asdict() for source in group])

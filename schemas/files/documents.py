@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from ..errors import Damaged
 from ..terminal.printing import printable
 
-MAX_BYTES = 256 * 1024 * 1024  # of JSON: the index of a table of 400 million pictures
+MAX_BYTES = 256 * 1024 * 1024  # of JSON: the index of a table of bounds.MAX_SHARDS shards
 SHOWN = 60  # characters of a value in a message
 MOST_FAULTS = 3  # that a message tells
 TYPES = {

@@ -50,3 +50,14 @@ def test_the_size_of_shards_follows_from_the_listing_unless_it_is_given(tmp_path
     make(photos, tmp_path / "dataset", "canny", shard_size=None)
     with pytest.raises(MillError, match="shard_size: 16, now 8"):
         make(photos, tmp_path / "dataset", "canny", shard_size=8)
+
+
+def test_a_corpus_of_more_shards_than_an_index_can_hold_is_refused_and_larger_shards_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controlmill.pipelines.corpora.corpus.MAX_SHARDS", 2)
+    photos = write_photos(tmp_path / "photos", 5)
+    with pytest.raises(MillError, match=r"at most 2 shards and with 2 pictures .* \(--shard-size 8\)"):
+        make(photos, tmp_path / "dataset", "canny", shard_size=2)
+    make(photos, tmp_path / "dataset", "canny", shard_size=8)
+    assert Dataset.open(tmp_path / "dataset").shards == 1
