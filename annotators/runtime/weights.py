@@ -111,7 +111,7 @@ def find(
     return found, missing
 
 
-def on_this_machine(file: WeightsFile, found: Found) -> Path:
+def on_this_machine(file: WeightsFile, found: Found, download: bool = True) -> Path:
     """The file that was found where a job was started, on this machine: at the same path, or with the same sum in
     the folder that ``CONTROLMILL_WEIGHTS`` names, in the hub's cache, in a package, or fetched from the hub.
 
@@ -127,7 +127,7 @@ def on_this_machine(file: WeightsFile, found: Found) -> Path:
             raise MillError(f"the weights {path} on {host} are not those that the job was started with")
         return path
     looked = [str(path)]
-    for place in _elsewhere(file, found.sha256, looked):
+    for place in _elsewhere(file, found.sha256, looked, download):
         if sha256_file(place) == found.sha256:
             return place
     raise MillError(
@@ -136,7 +136,7 @@ def on_this_machine(file: WeightsFile, found: Found) -> Path:
     )
 
 
-def _elsewhere(file: WeightsFile, sha256: str, looked: list[str]) -> Iterator[Path]:
+def _elsewhere(file: WeightsFile, sha256: str, looked: list[str], download: bool) -> Iterator[Path]:
     """Files that may be the one with a sum; ``looked`` grows by what is said of those that are not there."""
     folder = os.environ.get(FOLDER)
     if folder:
@@ -148,7 +148,7 @@ def _elsewhere(file: WeightsFile, sha256: str, looked: list[str]) -> Iterator[Pa
         if packaged := _in_package(file):
             yield packaged
     elif sha256 == file.sha256 or not (file.sha256 or file.url):
-        path, why = _from_hub(file)
+        path, why = _from_hub(file) if download else (hub.cached(file.repo, file.hub_name, file.revision), "not asked")
         looked.append(f"{file.hub_name} of {file.repo} on the hub{f' ({why})' if why else ''}")
         if path:
             yield path

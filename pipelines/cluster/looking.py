@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from controlmill.annotators.runtime.torch_device import devices
-from controlmill.annotators.runtime.weights import Found, WeightsFile, find
-from controlmill.schemas.errors import error_text
+from controlmill.annotators.runtime.weights import Found, WeightsFile, find, on_this_machine
+from controlmill.schemas.errors import MillError, error_text
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.fingerprint import sha256_bytes
 
@@ -121,11 +121,10 @@ def read(corpus: Corpus, source: Source, largest: int) -> bytes:
 
 def _weights(file: WeightsFile, here: Found | None, folder: str | None) -> list[str]:
     try:
-        found, _ = find([file], folder, download=False)
+        if here:
+            on_this_machine(file, here, download=False)  # as a job looks for them
+        elif not find([file], folder, download=False)[0]:
+            return [f"weights {file.name} are neither here nor there (the hub gives them to a job, if it answers)"]
     except Exception as error:
-        return [f"weights {file.name}: {error_text(error)}"]
-    if not found:
-        return [f"weights {file.name} are not there (the hub gives them when a job needs them, if it can be reached)"]
-    if here and found[0].sha256 != here.sha256:
-        return [f"weights {file.name} are another file there ({found[0].path})"]
+        return [str(error) if isinstance(error, MillError) else f"weights {file.name}: {error_text(error)}"]
     return []

@@ -46,12 +46,12 @@ def test_pictures_must_be_there_and_the_same(photos: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "fault"), [(b"one", ""), (b"two", "are another file there"), (None, "are not there")]
+    ("content", "fault"), [(b"one", ""), (b"two", "are not those that the job was started with"), (None, "are not on")]
 )
 def test_weights_are_compared_by_their_sum(tmp_path: Path, content: bytes | None, fault: str) -> None:
     if content:
         (tmp_path / "net.pth").write_bytes(content)
-    here = Found("net.pth", "/elsewhere/net.pth", sha256_bytes(b"one"), "folder", "a licence")
+    here = Found("net.pth", str(tmp_path / "net.pth"), sha256_bytes(b"one"), "folder", "a licence")
     said = faults(Question(weights=((FILE, here),), folder=str(tmp_path)))
     assert fault in "".join(said) and bool(said) == bool(fault)
 
