@@ -22,7 +22,7 @@ MAJOR = "3"  # of the Spark that Beam has a job server for
 ARTIFACT = f"beam-runners-spark-{MAJOR}-job-server"
 EXECUTOR_MEGABYTES = 1024  # what Spark asks of a worker for its part of a job, unless spark.executor.memory is set
 TASKS_PER_CORE = 4  # so that a core which is slow, or comes later, leaves work to the others
-FAILURES = 100  # that a task may have: a shard which kills its worker is sorted out by its attempts, as on Dask
+FAILURES = 10  # of a task, until the job fails: Spark's 4 are few where several shards of a task kill a worker
 KEEP_MILLISECONDS = 60_000  # a Python process that waits for its next task
 VERSION = re.compile(r'class="version"[^>]*>\s*([\d.]+)')
 ASK_FOR_PAGE = "Give the address of the master's page with --cluster-page, e.g. http://HOST:8080"
