@@ -80,12 +80,12 @@ class DaskCluster(Graphs):
             check_workers(client, address, job.storage, job.run, waits)
             scheduler = client.scheduler_info()["id"]
             try:
-                _run_on(address.dask_address, job, shards, self.engine.options)
+                whole = _run_on(address.dask_address, job, shards, self.engine.options)
             except Exception as error:
                 if _scheduler_of(address, waits) != scheduler:
                     raise MillError(LOST.format(address)) from error
                 raise
-            if _scheduler_of(address, waits) != scheduler:  # Beam's runner takes lost work for work that is done
+            if not whole:
                 raise MillError(LOST.format(address))
 
 
@@ -98,14 +98,15 @@ def _scheduler_of(address: ClusterAddress, waits: Waits) -> str:
         return ""
 
 
-def _run_on(address: str, job: Job, shards: Sequence[int], beam_options: Sequence[str]) -> None:
+def _run_on(address: str, job: Job, shards: Sequence[int], beam_options: Sequence[str]) -> bool:
     """Run the graph on the workers of a scheduler, one partition a shard: each is a task of its own, done again
-    elsewhere if its worker dies.
+    elsewhere if its worker dies. Whether all was done: what is lost with its scheduler is done to Beam's runner.
     """
     options = (f"--dask_client_address={address}", f"--dask_npartitions={len(shards)}", *beam_options)
     result = start_graph(job, shards, DASK_RUNNER, options, longest=1)
     try:
         result.wait_until_finish()
+        return all(future.status == "finished" for future in result.futures)
     finally:
         result.client.close()  # the runner never does, and an open client logs errors for half a minute
 

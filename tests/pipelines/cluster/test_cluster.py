@@ -45,7 +45,7 @@ class Cluster:
 
     @property
     def engine(self) -> Engine:
-        return Engine(cluster=self.address, waits=Waits(first_shard=2, silence=2))
+        return Engine(cluster=self.address)
 
     def members(self) -> list[psutil.Process]:
         """The scheduler, then the workers."""
@@ -154,7 +154,7 @@ def test_a_lost_scheduler_is_told_and_the_job_run_again_ends_in_the_same_bytes(
     job = begin(made, cluster)
     cluster.members()[0].kill()
     with pytest.raises(MillError, match=f"the Dask scheduler at {cluster.address} was lost while the job ran"):
-        job.result(30)
+        job.result(120)
     end_meeting(cluster)
     wait_until(lambda: cluster.workers() == 2)
     annotate(made, cluster.engine)
