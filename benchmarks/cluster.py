@@ -1,7 +1,7 @@
 """`controlmill build` on clusters of two workers against `--workers 2`, all on this machine; memory of every process.
 
-Clusters are started for each build, and that is not timed. Flink is that of the long tests, and left out where it
-cannot be had. A job server that is kept is not started by the command, as it is with ``--cluster``.
+Clusters are started for each build, and that is not timed. Flink and Spark are those of the long tests, and left out
+where they cannot be had. A job server that is kept is not started by the command, as it is with ``--cluster``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -34,12 +35,14 @@ from controlmill.pipelines.engine.portable import environment
 from controlmill.pipelines.engine.translators.preparation import prepare, translator_of
 from controlmill.schemas.fingerprint import fingerprint, processor_name, sha256_file
 from tests.pipelines.engine import engines
+from tests.pipelines.engine.spark_cluster import SparkCluster, spark_job_server
 
 LOOK_SECONDS = 1.0
 READY_SECONDS = 120
 SMALLER = 4  # times: the corpus whose memory is compared
-ONE, TWO, DASK, FLINK, KEPT = "one worker", "two workers", "Dask", "Flink", "Flink with a kept job server"
-GOALS = {ONE: "at least 1.75", DASK: "at most 1.03", KEPT: "at most 1.15"}
+ONE, TWO, DASK, SPARK = "one worker", "two workers", "Dask", "Spark"
+FLINK, KEPT = "Flink", "Flink with a kept job server"
+GOALS = {ONE: "at least 1.75", DASK: "at most 1.03", KEPT: "at most 1.15", SPARK: "at most 1.4"}
 ROLES = {  # what a command line has → what the process is
     "controlmill build": "console",
     "StandaloneSessionClusterEntrypoint": "JobManager",
@@ -108,12 +111,23 @@ def flink_kept(home: Path) -> Iterator[list[str]]:
             yield ["--runner", "PortableRunner", *(word for option in options for word in ("--beam-option", option))]
 
 
+@contextmanager
+def spark(home: Path) -> Iterator[list[str]]:
+    """A Spark standalone cluster, by its address."""
+    jar, staged = spark_job_server(home)
+    cluster = SparkCluster(home / "spark", environment=engines.worker_on_path(home))
+    with cluster, mock.patch.dict(os.environ, cluster.environment):
+        page, files = ["--cluster-page", cluster.page], ["--beam-option", f"files_to_stage={staged}"]
+        yield ["--cluster", cluster.address, *page, "--job-server-jar", str(jar), *files]
+
+
 WAYS: dict[str, Way] = {
     ONE: lambda _: this_machine(),
     TWO: lambda _: this_machine("--workers", "2"),
     DASK: dask,
     FLINK: flink,
     KEPT: flink_kept,
+    SPARK: spark,
 }
 
 
@@ -206,6 +220,7 @@ def main() -> None:
     parser.add_argument("--way", action="append", choices=WAYS, help="one of them, beside --workers 2; repeatable")
     parser.add_argument("--no-memory", action="store_true", help="leave out the corpus a quarter as large")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that no cluster is left
     ways = {name: way for name, way in WAYS.items() if name == TWO or name in (arguments.way or WAYS)}
     photos = write_photographs(DATA / f"photographs-{arguments.count}", arguments.count)
     built: dict[str, list[Built]] = {}
