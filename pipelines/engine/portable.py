@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -42,8 +43,12 @@ class PortableCluster(Graphs):
         self._log = Path(tempfile.gettempdir(), "job-server.log")
         os.environ.update(worker_program.NO_PROXY)
         self._slots = 1  # that the job before found free
-        self._server = self._start(prepare(engine))
-        import_beam()
+        importing = threading.Thread(target=import_beam)  # while Java starts
+        importing.start()
+        try:
+            self._server = self._start(prepare(engine))
+        finally:
+            importing.join()
 
     def _start(self, prepared: Prepared) -> JobServer:
         return self._opened.enter_context(JobServer(prepared.jar, prepared.words, self._log))
