@@ -35,6 +35,8 @@ ADVICE = {  # what engines say, and what to do about it; the first that fits
     r"UNAVAILABLE|failed to connect to all addresses": "the job server has gone",
     r"FutureTimeoutError": "nothing answered at the address of the job server",
     r"docker": "the runner would start its workers in Docker: choose another way with --beam-option environment_type",
+    r"Cannot run program|IOException: error=2,": "a machine of the cluster has no controlmill-worker where this one "
+    "has it: install ControlMill there in the same place",
     r"Process died with exit code": "a machine of the cluster could not start a worker: is ControlMill installed "
     "there, with its packages?",
     r"No space left on device|ENOSPC": "a disk is full: make room there",

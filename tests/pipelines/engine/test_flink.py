@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -187,13 +186,27 @@ def test_a_job_that_is_stopped_leaves_the_cluster_free(cluster: FlinkCluster, co
     assert not console.left_behind()
 
 
+def with_worker(program: str, **variables: str) -> list[str]:
+    """Options for workers that are started in another way."""
+    config = json.dumps({"command": program, "env": variables})
+    return ["--beam-option", "environment_type=PROCESS", "--beam-option", f"environment_config={config}"]
+
+
 def test_a_worker_of_other_versions_is_named(cluster: FlinkCluster, ingested: Path, tmp_path: Path) -> None:
-    program = worker_on_path(tmp_path)["PATH"].split(os.pathsep)[0] + "/controlmill-worker"
-    config = {"command": program, "env": {"CONTROLMILL_VERSIONS": json.dumps({"Python": "2.7"})}}
-    options = ["--beam-option", "environment_type=PROCESS", "--beam-option", f"environment_config={json.dumps(config)}"]
+    program = shutil.which("controlmill-worker", path=worker_on_path(tmp_path)["PATH"])
+    assert program
+    options = with_worker(program, CONTROLMILL_VERSIONS=json.dumps({"Python": "2.7"}))
     console = Console(cluster, shutil.copytree(ingested, tmp_path / "dataset"), *options)
     assert console.end() == 1
     assert "has other versions than the machine where the job was started: Python: 2.7, now 3." in console.said()
+
+
+def test_a_machine_without_the_program_is_told_of(cluster: FlinkCluster, ingested: Path, tmp_path: Path) -> None:
+    options = with_worker("/nowhere/controlmill-worker")
+    console = Console(cluster, shutil.copytree(ingested, tmp_path / "dataset"), *options)
+    assert console.end() == 1
+    assert 'Cannot run program "/nowhere/controlmill-worker"' in console.said()
+    assert "a machine of the cluster has no controlmill-worker where this one has it" in console.said()
 
 
 def test_a_job_without_a_free_slot_is_not_sent(cluster: FlinkCluster, ingested: Path, tmp_path: Path) -> None:

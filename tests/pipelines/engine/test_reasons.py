@@ -73,6 +73,12 @@ Caused by: java.io.IOException: No space left on device
             "IllegalStateException: Process died with exit code 1",
             "is ControlMill installed there",
         ),
+        (
+            "RuntimeError: Pipeline x-1 failed in state FAILED: java.io.IOException: error=2, No such file or "
+            "directory\n",
+            "IOException: error=2, No such file or directory",
+            "has no controlmill-worker where this one has it",
+        ),
         ("ValueError: a list of what is wrong\n", "ValueError: a list of what is wrong", ""),
     ],
 )
