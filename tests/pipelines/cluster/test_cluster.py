@@ -28,7 +28,7 @@ from controlmill.pipelines.engine.process import Resources
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.addresses import open_storage
-from tests.helpers import SMALL, command, digests
+from tests.helpers import SMALL, KeptResources, command, command_in_new_process, digests
 from tests.pipelines.cluster.meeting import MEETING, PLACE, present, wait_until
 
 ROOT = Path(__file__).parents[3]
@@ -104,13 +104,13 @@ def ingested(cluster: Cluster, photos: Path, dataset: Path, tmp_path_factory: py
 def undisturbed(ingested: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Digests of the whole dataset, made without a cluster."""
     made = shutil.copytree(ingested, tmp_path_factory.mktemp("undisturbed") / "dataset")
-    annotate(made, Engine())
+    annotate(made, None)
     return digests(made)
 
 
-def annotate(dataset: Path, engine: Engine) -> Dataset:
+def annotate(dataset: Path, engine: Engine | None) -> Dataset:
     plan = planning.plan_conditions([MEETING], planning.everywhere(Placement()), None)
-    with Resources(engine, threads=1) as resources:
+    with Resources(engine, threads=1) if engine else KeptResources(threads=1) as resources:
         return annotation.annotate(str(dataset), plan, resources)
 
 
@@ -133,17 +133,27 @@ def end_meeting(cluster: Cluster) -> None:
     (cluster.meeting / "closed").unlink(missing_ok=True)
 
 
-def test_a_killed_worker_is_replaced_and_the_job_ends_in_the_same_bytes(
+def test_workers_may_join_and_die_in_mid_job_and_it_ends_in_the_same_bytes(
     cluster: Cluster, ingested: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
     made = shutil.copytree(ingested, tmp_path / "dataset")
     job = begin(made, cluster)
-    workers = present(cluster.meeting)
-    assert workers == {member.pid for member in cluster.members()[1:]}, "each worker has a shard"
-    os.kill(min(workers), signal.SIGKILL)
-    end_meeting(cluster)
+    try:
+        workers = present(cluster.meeting)
+        assert workers == {member.pid for member in cluster.members()[1:]}, "each worker has a shard"
+        joining = start(
+            *("join", str(cluster.address), "--workers", "1"), state=tmp_path / "state", meeting=cluster.meeting
+        )
+        wait_until(lambda: len(present(cluster.meeting)) == 3 or job.done())
+        os.kill(min(workers), signal.SIGKILL)
+    finally:
+        end_meeting(cluster)
     job.result(120)
     assert digests(made) == undisturbed
+    joining.terminate()
+    said = joining.communicate(timeout=60)[1].decode()
+    assert f"1 worker joined the cluster at {cluster.address}" in said
+    assert joining.returncode == 0
     wait_until(lambda: cluster.workers() == 2)
 
 
@@ -192,6 +202,39 @@ def test_workers_that_see_another_folder_are_refused(cluster: Cluster, ingested:
         pytest.raises(MillError, match=r"(?s)2 workers.*nothing there, or another folder.*the same folder"),
     ):
         check_workers(client, cluster.address, open_storage(str(ingested)), "0123456789ab", Waits())
+
+
+@pytest.mark.long
+def test_with_certificates_a_cluster_listens_with_tls(photos: Path, dataset: Path, tmp_path: Path) -> None:
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not here")
+    for words in (
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=cluster -keyout ca-key.pem -out ca.pem",
+        "req -newkey rsa:2048 -nodes -subj /CN=member -keyout key.pem -out request.pem",
+        "x509 -req -in request.pem -CA ca.pem -CAkey ca-key.pem -days 2 -out cert.pem",
+    ):
+        subprocess.run(["openssl", *words.split()], cwd=tmp_path, check=True, capture_output=True)
+    pair = {"cert": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
+    tls = {"ca-file": str(tmp_path / "ca.pem"), **dict.fromkeys(("scheduler", "worker", "client"), pair)}
+    (tmp_path / "tls.yaml").write_text(json.dumps({"distributed": {"comm": {"tls": tls}}}))
+    environment = {**os.environ, "DASK_CONFIG": str(tmp_path / "tls.yaml"), "XDG_STATE_HOME": str(tmp_path)}
+    address = f"tls://127.0.0.1:{free_port()}"
+
+    def controlmill(*words: str) -> str:
+        return command_in_new_process(*words, env=environment).stderr
+
+    try:
+        assert f"listens at {address}" in controlmill(
+            "cluster", "up", "--listen", address, "--workers", "1", "--detach"
+        )
+        plain = controlmill("cluster", "status", "--cluster", address.removeprefix("tls://"))
+        assert "does not answer as a Dask scheduler" in plain
+        words = ("--conditions", "canny,hough=lsd,cartoon=standard", "--resolution", "128", "--min-side", "16")
+        limits = ("--max-megapixels", "1", "--shard-size", "4", "--cluster", address)
+        said = controlmill("build", str(photos), str(tmp_path / "dataset"), *words, *limits)
+        assert digests(tmp_path / "dataset") == digests(dataset), said
+    finally:
+        assert f"ended: the scheduler at {address}" in controlmill("cluster", "down")
 
 
 def test_a_port_that_is_taken_is_one_message(cluster: Cluster) -> None:
