@@ -33,12 +33,17 @@ from .reasons import texts_of, without_step
 if TYPE_CHECKING:
     from .graphs import Graphs
     from .messages import Engine
+    from .shards import Job
 
+ENDED = "the command that this job is of has ended"
 TERMINATE_SECONDS = 2.0  # for what engines started (a job server) to end in order
 
 
-def _take_messages(messages: queue.Queue[Any]) -> None:
-    """Hand on what the console sends; end the process with the console, whatever it is at."""
+def _take_messages(messages: queue.Queue[Any], at_work: list[Job]) -> None:
+    """Hand on what the console sends; end the process with the console, whatever it is at.
+
+    Workers elsewhere stop at once where it is at a job, instead of when they miss the signs of life of its console.
+    """
     folder = ""
     try:
         paths, engine, folder = pickle.load(sys.stdin.buffer)  # noqa: S301 from our own console
@@ -47,6 +52,11 @@ def _take_messages(messages: queue.Queue[Any]) -> None:
             messages.put(pickle.load(sys.stdin.buffer))  # noqa: S301
     finally:  # the end of the input, or an input that was cut off
         try:
+            for job in at_work:
+                from .run_folder import Run  # which the job has brought along
+
+                with suppress(Exception):  # it may be over
+                    Run(job.storage, job.run).stop(ENDED)
             _put_away(folder)
         finally:
             if _leads_its_group():
@@ -101,8 +111,11 @@ def _open(engine: Engine) -> Graphs | Exception:
         return error
 
 
-def _do(graphs: Graphs | Exception, message: bytes, answer: Path) -> int:
-    """Do what one message asks for, a job or :class:`Loading`; its status. What went wrong goes to ``answer``."""
+def _do(graphs: Graphs | Exception, message: bytes, answer: Path, at_work: list[Job]) -> int:
+    """Do what one message asks for, a job or :class:`Loading`; its status. What went wrong goes to ``answer``.
+
+    A job whose workers do not end with this process is in ``at_work`` meanwhile.
+    """
     try:
         if isinstance(graphs, Exception):
             raise graphs
@@ -111,6 +124,7 @@ def _do(graphs: Graphs | Exception, message: bytes, answer: Path) -> int:
         if isinstance(job, Loading):
             job.stage.load(job.tables, job.here)
         else:
+            at_work += [job] if graphs.engine.elsewhere else []
             graphs.run(job, shards)
         return DONE
     except MillError as error:
@@ -120,6 +134,8 @@ def _do(graphs: Graphs | Exception, message: bytes, answer: Path) -> int:
         traceback.print_exc()
         answer.write_text(texts_of(error), "utf-8")
         return ENGINE_FAILED
+    finally:
+        at_work.clear()
 
 
 def main() -> None:
@@ -127,16 +143,17 @@ def main() -> None:
     answers = os.dup(1)
     os.dup2(2, 1)  # what engines print must not pass for an answer
     messages: queue.Queue[Any] = queue.Queue()
+    at_work: list[Job] = []
     if _leads_its_group():
         signal.signal(signal.SIGTERM, lambda *_: None)  # the console ends this process, and it ends its group
-    threading.Thread(target=_take_messages, args=(messages,), daemon=True).start()
+    threading.Thread(target=_take_messages, args=(messages, at_work), daemon=True).start()
     logging.getLogger("concurrent.futures").addHandler(EndWithThread())
     paths, engine, folder = messages.get()
     sys.path += [path for path in paths if path not in sys.path]  # behind our own: a folder must not shadow a module
     graphs = _open(engine)
     gc.freeze()  # what is imported stays, and is not looked through later
     while True:
-        status = _do(graphs, messages.get(), Path(folder, ANSWER))
+        status = _do(graphs, messages.get(), Path(folder, ANSWER), at_work)
         sys.stderr.flush()
         with suppress(BrokenPipeError):  # the console has gone: the other thread ends this process
             os.write(answers, bytes([status]))

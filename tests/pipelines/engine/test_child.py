@@ -107,7 +107,7 @@ class Starts(PipelineRunner):
 """
 
 
-def test_what_an_engine_started_ends_with_a_killed_console(tmp_path: Path) -> None:
+def test_what_an_engine_started_ends_with_a_killed_console_and_workers_elsewhere_are_told(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     (tmp_path / "starts_another.py").write_text(STARTS_ANOTHER.replace("sys.argv[-1]", repr(str(tmp_path))))
     photos = write_photos(tmp_path / "photos", 1)
@@ -118,6 +118,9 @@ def test_what_an_engine_started_ends_with_a_killed_console(tmp_path: Path) -> No
     console.send_signal(signal.SIGKILL)
     console.wait()
     assert wait_for(lambda: not machine.alive(int(note.read_text())), 20)
+    (left,) = tmp_path.glob("dataset/_run/*")
+    run = Run(open_storage(tmp_path / "dataset"), left.name)
+    assert run.stopped() == "the command that this job is of has ended"  # to workers of other machines
 
 
 def test_options_that_beam_refuses_are_one_message(tmp_path: Path) -> None:
