@@ -16,7 +16,7 @@ from controlmill.schemas.files.documents import plain
 from controlmill.schemas.fingerprint import differences, fingerprint
 from controlmill.schemas.provenance import NetworkRecord
 from controlmill.schemas.results import PICTURES, RESULTS, RESULTS_VERSION, SAMPLES, ResultsRecord
-from controlmill.schemas.tables import IMAGES, SOURCES
+from controlmill.schemas.tables import IMAGES, SOURCES, TRUE
 
 from .annotation import annotate
 from .corpora.corpus import Source, write_listing
@@ -29,7 +29,7 @@ from .engine.stage import Stage
 from .ingestion import set_lost_aside
 from .results.listing import ChosenRows, Layout
 from .results.makers import Maker, results_config
-from .results.quality import Quality, quality_records
+from .results.quality import Quality, made_otherwise, quality_records
 from .results.summary import Published, summarised
 from .stages.judge import Judge
 from .stages.listed import ListedStage
@@ -103,18 +103,17 @@ def evaluate(asked: Evaluation, maker: Maker, address: str, resources: Resources
     """
     stage = maker.stage(asked.source, asked.samples())
     results = _listed(asked, maker, stage, address)
-    described = asked.quality.features_of_source(asked.source)
-    if described:
-        _make(asked.source.storage.address, described, resources)
+    of_source, of_results = asked.quality.references(asked.source, len(asked.rows.places))
+    _make(asked.source.storage.address, asked.quality.stage(asked.source, of_source), resources)
     set_lost_aside(results, stage, range(results.shards))
     listed = results.whole_index(SOURCES)
     assert listed is not None
     run_stage(results, stage, resources, [entry.rows for entry in listed.shards])
     finish_tables(results, dict.fromkeys(MADE, ()))
     judged = _judge_and_score(asked, asked.judge, address, resources) if asked.judge else None
-    described = asked.quality.features_of_results(Dataset.open(address))
-    if described:
-        _make(address, described, resources)
+    _make(address, asked.quality.stage(Dataset.open(address), asked.quality.tables_of_pictures()), resources)
+    true = [f"{TRUE}{table}" for table in of_results]
+    _make(address, asked.quality.stage(Dataset.open(address), true, asked.source), resources)
     results, source = Dataset.open(address), Dataset.open(asked.source.storage.address)
     published = _with_notes(asked, results, judged) if judged else asked.published
     record = ResultsRecord(
@@ -129,7 +128,7 @@ def evaluate(asked: Evaluation, maker: Maker, address: str, resources: Resources
         prompt_kinds=asked.layout.prompts,
         measures=(
             *summarised(results, asked.measures, asked.layout.prompts, published),
-            *quality_records(asked.quality, results, source, asked.layout.prompts, published),
+            *quality_records(asked.quality, results, source, of_source, asked.layout.prompts, published),
         ),
     )
     results.storage.write_json(RESULTS, record)
@@ -207,15 +206,10 @@ def _listed(asked: Evaluation, maker: Maker, stage: ListedStage, address: str) -
     return dataset
 
 
-def _make(address: str, stage: Stage, resources: Resources) -> None:
-    """Make a stage's table; one that was made in another way, or from other maps, is made anew."""
-    dataset = mended(address)
-    anew = []
-    for table, output in stage.outputs().items():
-        found = look_at(dataset, table) if dataset.committed(table) else None
-        if found and (found.stale or any(differences(plain(made), output.provenance) for made, _ in found.made)):
-            anew.append(table)
-    annotate(address, (stage,), resources, anew)
+def _make(address: str, stage: Stage | None, resources: Resources) -> None:
+    """Make a stage's tables; one that was made in another way, or from other maps, is made anew."""
+    if stage:
+        annotate(address, (stage,), resources, made_otherwise(mended(address), stage))
 
 
 def _with_notes(asked: Evaluation, results: Dataset, judged: str) -> Published:

@@ -287,6 +287,7 @@ NEEDED: dict[str, str] = {  # kind of a table → what says how it was made
     **dict.fromkeys((*KINDS, "text"), "annotator"),
     "scores": "scored",
     **dict.fromkeys(("inception", "clip", "clip_336", "clip_text", "lpips"), "features"),
+    **dict.fromkeys(("true_inception", "true_clip_336", "true_clip_text"), "features"),
 }
 
 
@@ -313,6 +314,9 @@ class Provenance:
         "inception",
         "clip",
         "clip_336",
+        "true_inception",
+        "true_clip_336",
+        "true_clip_text",
         "clip_text",
         "lpips",
         Kind,

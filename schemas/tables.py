@@ -21,6 +21,9 @@ LATENTS, EMBEDDINGS = "latents", "embeddings"
 SCORES = "scores"
 INCEPTION, CLIP, CLIP_336, CLIP_TEXT, LPIPS = "inception", "clip", "clip_336", "clip_text", "lpips"
 
+TRUE = "true_"  # before the name of a table of features: those of the rows that results were made for
+OF_ROWS = {f"{TRUE}{table}": table for table in (INCEPTION, CLIP_336, CLIP_TEXT)}
+
 Role = Literal["base", "condition", "cache", "measure"]
 
 
@@ -161,6 +164,10 @@ TABLES: dict[str, Table] = {
         Table(CLIP, "measure", "CLIP's embeddings of the pictures", _FEATURES),
         Table(CLIP_336, "measure", "for CMMD: embeddings of the pictures by CLIP at 336 pixels", _FEATURES),
         Table(CLIP_TEXT, "measure", "CLIP's embeddings of the captions", _FEATURES),
+        *(
+            Table(name, "measure", f"of results: {table} of the rows that they were made for, a row once", _FEATURES)
+            for name, table in OF_ROWS.items()
+        ),
         Table(
             LPIPS,
             "measure",

@@ -175,7 +175,10 @@ def fetch(files: Iterable[WeightsFile]) -> list[Found]:
             found.append(_identified(file, path, "hub"))
     if missing:
         names = "".join(
-            f"\n  {file.url or f'{file.hub_name} of {file.repo} at {file.revision}'}: {file.why}" for file in missing
+            f"\n  {file.url}: {file.why}; fetch it by hand as FOLDER/{file.name}, for --weights FOLDER"
+            if file.url
+            else f"\n  {file.hub_name} of {file.repo} at {file.revision}: {file.why}"
+            for file in missing
         )
         raise MillError(f"{len(found)} files are here; the hub did not give these:{names}")
     return found
@@ -184,7 +187,7 @@ def fetch(files: Iterable[WeightsFile]) -> list[Found]:
 def _from_hub(file: WeightsFile) -> tuple[Path | None, str]:
     """(the file, of the hub's cache or fetched, or None; why there is none)."""
     if file.url:
-        return None, f"its authors do not keep it there; fetch it by hand as FOLDER/{file.name}, for --weights FOLDER"
+        return None, "its authors do not keep it there"
     try:
         return hub.file_of(file.repo, file.hub_name, file.revision), ""
     except hub.Unavailable as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from controlmill.annotators.base import Network
 from controlmill.annotators.runtime.weights import Found, WeightsFile, find
-from controlmill.schemas.tables import CLIP, CLIP_336, CLIP_TEXT, INCEPTION, LPIPS
+from controlmill.schemas.tables import CLIP, CLIP_336, CLIP_TEXT, INCEPTION, LPIPS, OF_ROWS
 
 from .aesthetic import AESTHETIC
 
@@ -63,8 +63,8 @@ PICTURE_MEASURES = {
 
 
 def network_of(table: str) -> type[Network]:
-    """The network that fills a table."""
-    module, _, name = NETWORKS[table].partition(":")
+    """The network that fills a table, of a dataset or of the rows that results were made for."""
+    module, _, name = NETWORKS[OF_ROWS.get(table, table)].partition(":")
     network: type[Network] = getattr(importlib.import_module(f".{module}", __package__), name)
     return network
 

@@ -16,11 +16,15 @@ from controlmill.evaluation.features.catalogue import PICTURE_MEASURES, find_fea
 from controlmill.evaluation.features.distances import clip_score, cmmd, fid, kid
 from controlmill.evaluation.measures.intervals import mean_interval
 from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.files.documents import plain
+from controlmill.schemas.fingerprint import differences
 from controlmill.schemas.results import CEILING, OF_ROW, OF_SHARD, PROMPT_KIND, SAMPLE, MeasureRecord, ValueRecord
-from controlmill.schemas.tables import CLIP_TEXT, IMAGES, LPIPS
+from controlmill.schemas.tables import CLIP_TEXT, IMAGES, LPIPS, TRUE
 from controlmill.schemas.views.lookup import Place, rows_at
 from controlmill.schemas.views.rows import aligned_groups
 
+from ..engine.mend import look_at
+from ..engine.stage import Stage
 from ..stages.features import Features, plan_features
 from .summary import Published
 
@@ -58,16 +62,40 @@ class Quality:
         """The measures that can be taken."""
         return [name for name in self.measures if name not in self.lacking]
 
-    def features_of_source(self, source: Dataset) -> Features | None:
-        """The stage that makes what they take of the dataset whose rows the pictures were made for."""
-        return self._stage(source, [table for name in self.taken for table in PICTURE_MEASURES[name].of_source])
+    def references(self, source: Dataset, rows: int) -> tuple[list[str], list[str]]:
+        """The tables of features that they take of the source's rows: (those of the source, those of the results).
 
-    def features_of_results(self, results: Dataset) -> Features | None:
-        """The stage that makes what they take of the results."""
-        return self._stage(results, [table for name in self.taken for table in PICTURE_MEASURES[name].tables])
+        A table of the source holds features of all its rows, for all evaluations. So it is used where it is there as it
+        would be made now, and made where at least half of the rows are evaluated; else the results have their own.
+        """
+        index = source.whole_index(IMAGES)
+        most = index is not None and 2 * rows >= sum(shard.rows for shard in index.shards)
+        tables = dict.fromkeys(table for name in self.taken for table in PICTURE_MEASURES[name].of_source)
+        whole = [table for table in tables if most or self._is_made(source, table)]
+        return whole, [table for table in tables if table not in whole]
 
-    def _stage(self, dataset: Dataset, tables: Sequence[str]) -> Features | None:
-        return plan_features(dataset, [*dict.fromkeys(tables)], self.weights or {}, self.device) if tables else None
+    def _is_made(self, source: Dataset, table: str) -> bool:
+        stage = self.stage(source, [table])
+        assert stage is not None
+        return source.state(table).status == "complete" and not made_otherwise(source, stage)
+
+    def tables_of_pictures(self) -> list[str]:
+        """The tables of features that they take of the pictures themselves."""
+        return [*dict.fromkeys(table for name in self.taken for table in PICTURE_MEASURES[name].tables)]
+
+    def stage(self, dataset: Dataset, tables: Sequence[str], source: Dataset | None = None) -> Features | None:
+        """The stage that makes tables, of a dataset or, with ``source``, of the rows that results were made for."""
+        return plan_features(dataset, tables, self.weights or {}, self.device, source=source) if tables else None
+
+
+def made_otherwise(dataset: Dataset, stage: Stage) -> list[str]:
+    """Tables that were made in another way than a stage makes them, or from other images."""
+    found = []
+    for table, output in stage.outputs().items():
+        seen = look_at(dataset, table) if dataset.committed(table) else None
+        if seen and (seen.stale or any(differences(plain(made), output.provenance) for made, _ in seen.made)):
+            found.append(table)
+    return found
 
 
 def find_quality(measures: Sequence[str], folder: str | None, device: str, of_groups: bool = False) -> Quality:
@@ -92,7 +120,12 @@ class Picture:
 
 
 def quality_records(
-    quality: Quality, results: Dataset, source: Dataset, prompts: Sequence[str], published: Published
+    quality: Quality,
+    results: Dataset,
+    source: Dataset,
+    references: Sequence[str],
+    prompts: Sequence[str],
+    published: Published,
 ) -> tuple[MeasureRecord, ...]:
     """Each measure's value for each kind of prompt; with a 95 % interval over rows where pictures have values.
 
@@ -100,13 +133,18 @@ def quality_records(
         quality: what is asked for; its tables are complete.
         results: whose pictures.
         source: the dataset that they were made for.
+        references: the tables of features of its rows that it has itself; the results have the others.
         prompts: kinds of prompt.
         published: what values are printed beside.
     """
     tables = dict.fromkeys(table for name in quality.taken for table in PICTURE_MEASURES[name].tables)
     pictures = _pictures(results, [*tables])
     of_source = dict.fromkeys(table for name in quality.taken for table in PICTURE_MEASURES[name].of_source)
-    true = _of_source(source, [*of_source], {picture.place for those in pictures.values() for picture in those})
+    places = {picture.place for those in pictures.values() for picture in those}
+    true: dict[str, Mapping[Place, np.ndarray]] = {
+        **_of_source(source, [table for table in of_source if table in references], places),
+        **_of_rows(results, [table for table in of_source if table not in references]),
+    }
     found = []
     for name in quality.measures:
         measure = PICTURE_MEASURES[name]
@@ -207,7 +245,7 @@ def _stored(column: pa.ChunkedArray) -> list[np.ndarray | float | None]:
 
 
 def _of_source(source: Dataset, tables: Sequence[str], places: set[Place]) -> OfSource:
-    """What rows have, of each table."""
+    """What rows have, of each table of the source."""
     found: dict[str, dict[Place, np.ndarray]] = {table: {} for table in tables}
     ordered = sorted(places)
     rows = rows_at(source, {table: ["features"] for table in tables}, ordered) if tables else iter(())
@@ -215,4 +253,18 @@ def _of_source(source: Dataset, tables: Sequence[str], places: set[Place]) -> Of
         for table in tables:
             if row[table]["features"] is not None:
                 found[table][place] = np.asarray(row[table]["features"], np.float32)
+    return found
+
+
+def _of_rows(results: Dataset, tables: Sequence[str]) -> OfSource:
+    """What rows have, of each table of the results that has features of them."""
+    found: dict[str, dict[Place, np.ndarray]] = {table: {} for table in tables}
+    wanted = {IMAGES: [OF_SHARD, OF_ROW], **{f"{TRUE}{table}": ["features"] for table in tables}}
+    for shard in range(results.shards if tables else 0):
+        for _, read in aligned_groups(results, shard, wanted):
+            places = [(row[OF_SHARD], row[OF_ROW]) for row in read[IMAGES].to_pylist()]
+            for table in tables:
+                for place, features in zip(places, _stored(read[f"{TRUE}{table}"].column("features")), strict=True):
+                    if isinstance(features, np.ndarray):
+                        found[table].setdefault(place, features)
     return found

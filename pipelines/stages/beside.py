@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.results import OF_ROW, OF_SHARD
+from controlmill.schemas.results import CEILING, OF_ROW, OF_SHARD, PROMPT_KIND
 from controlmill.schemas.views.lookup import Place, rows_at
 
 Columns = Mapping[str, Sequence[str]]  # table → its columns
@@ -44,6 +44,31 @@ def beside_others(
         if size not in read:
             read[size] = rows_at(source, columns, iter(queue.popleft, None))
         yield row, next(read[size])
+
+
+def once_a_row(
+    rows: Iterator[dict[str, Any]], source: Dataset, table: str, columns: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """What was read of each row that pictures of results were made for, once for all these.
+
+    ``key`` is the tuple of the pictures' keys. Pictures for the ceiling, which stand behind all others, are put to the
+    row before them: theirs have been read.
+    """
+
+    def groups() -> Iterator[list[dict[str, Any]]]:
+        group: list[dict[str, Any]] = []
+        for row in rows:
+            if group and row[PROMPT_KIND] != CEILING and place_of(row) != place_of(group[0]):
+                yield group
+                group = []
+            group.append(row)
+        if group:
+            yield group
+
+    found, ahead = itertools.tee(groups())
+    read = rows_at(source, {table: columns}, (place_of(group[0]) for group in ahead))
+    for group, row in zip(found, read, strict=True):
+        yield {**row[table], "key": tuple(one["key"] for one in group)}
 
 
 def place_of(row: Mapping[str, Any]) -> Place:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,10 @@ from controlmill.annotators.runtime.weights import Found
 from controlmill.evaluation.features.catalogue import network_of
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import Refused
-from controlmill.schemas.fingerprint import package_versions
+from controlmill.schemas.fingerprint import fingerprint, package_versions
 from controlmill.schemas.images.codecs import decode_image
 from controlmill.schemas.results import OF_ROW, OF_SHARD, PROMPT_KIND
-from controlmill.schemas.tables import CLIP_TEXT, LPIPS, TABLES
+from controlmill.schemas.tables import CLIP_TEXT, IMAGES, LPIPS, OF_ROWS, TABLES
 
 from ..engine.loading import loading
 from ..engine.rows import BatchStep
@@ -26,6 +26,7 @@ from ..engine.run_folder import Run
 from ..engine.stage import GroupTask, Output, Stage
 from ..engine.worker import this_worker
 from .aligned import ROW_COLUMNS, aligned_task
+from .beside import once_a_row
 
 VERSION = 1
 GPU_BATCH = 32
@@ -73,8 +74,10 @@ class FeatureStep(BatchStep):
         return outputs
 
     def finish(self, row: Mapping[str, Any], item: Any, output: Any) -> dict[str, Any]:
-        """The table's row."""
-        return {self.table: {"features": self.network().postprocess(output, item)}}
+        """The table's row; of a row of the source that several pictures share, the first has the features."""
+        made = {"features": self.network().postprocess(output, item)}
+        key = row.get("key")
+        return {self.table: [made, *[{}] * (len(key) - 1)] if isinstance(key, tuple) else made}
 
 
 @dataclass(frozen=True)
@@ -149,11 +152,15 @@ class Features(Stage):
         tables: those that are made, with where each one's network runs.
         weights: of all networks.
         captions: the table that has the captions.
+        captions_sha256: its fingerprint, where it is another dataset's.
+        source: address of the dataset whose rows they are of; "": of the dataset itself.
     """
 
     tables: Mapping[str, Placement]
     weights: Mapping[str, Found]
     captions: str
+    captions_sha256: str = ""
+    source: str = ""
 
     name = "features"
 
@@ -172,7 +179,10 @@ class Features(Stage):
             "placement": place.provenance(),
         }
         described: dict[str, Any] = {"table": table, "kind": table, "features": made}
-        return described | ({"captions": {"table": self.captions}} if table == CLIP_TEXT else {})
+        if kind_of(table) == CLIP_TEXT:
+            digest = {"sha256": self.captions_sha256} if self.captions_sha256 else {}
+            described["captions"] = {"table": self.captions, **digest}
+        return described
 
     def devices(self) -> list[str]:
         """Where its networks run."""
@@ -195,20 +205,37 @@ class Features(Stage):
                 with loading(f"the network of {table}"):
                     step.network()
                 task = dataset, run, shard, {table: missing[table]}, step
-                if table == CLIP_TEXT:
+                if self.source:
+                    yield aligned_task(*task, ("key", OF_SHARD, OF_ROW, PROMPT_KIND), completed=self._once_a_row(table))
+                elif table == CLIP_TEXT:
                     yield aligned_task(*task, ("key", "caption"), self.captions)
                 elif table == LPIPS:
                     yield aligned_task(*task, (*ROW_COLUMNS, OF_SHARD, OF_ROW, PROMPT_KIND), completed=grouped)
                 else:
                     yield aligned_task(*task, ROW_COLUMNS)
 
+    def _once_a_row(self, table: str) -> Callable[[Iterator[dict[str, Any]]], Iterator[dict[str, Any]]]:
+        source = Dataset.open(self.source)
+        read = (self.captions, ("caption",)) if kind_of(table) == CLIP_TEXT else (IMAGES, ("image", "width", "height"))
+        return lambda rows: once_a_row(rows, source, *read)
+
     def _step(self, table: str) -> FeatureStep:
-        step = {CLIP_TEXT: TextStep, LPIPS: DiversityStep}.get(table, FeatureStep)
+        step = {CLIP_TEXT: TextStep, LPIPS: DiversityStep}.get(kind_of(table), FeatureStep)
         return step(table, self.weights, self.tables[table])
 
 
+def kind_of(table: str) -> str:
+    """What is in a table of features, whoever's rows they are of."""
+    return OF_ROWS.get(table, table)
+
+
 def plan_features(
-    dataset: Dataset, tables: Sequence[str], weights: Mapping[str, Found], device: str, batch_size: int = 0
+    dataset: Dataset,
+    tables: Sequence[str],
+    weights: Mapping[str, Found],
+    device: str,
+    batch_size: int = 0,
+    source: Dataset | None = None,
 ) -> Features:
     """The stage that makes tables of features of a dataset, always at fp32; no network is loaded.
 
@@ -218,6 +245,7 @@ def plan_features(
         weights: of their networks.
         device: where they run.
         batch_size: pictures in a forward pass; 0 for what a table was begun with, else what suits the device.
+        source: where they are features of the rows that results were made for, the dataset of these.
 
     Raises:
         MillError: captions are asked for that are not complete, or stale.
@@ -226,7 +254,15 @@ def plan_features(
     for table in tables:
         usual = GPU_BATCH if device != "cpu" and table != LPIPS else network_of(table).cpu_batch
         places[table] = Placement(device, "fp32", batch_size or _begun_with(dataset, table) or usual)
-    return Features(places, weights, dataset.captions().table if CLIP_TEXT in tables else "")
+    if CLIP_TEXT not in map(kind_of, tables):
+        captions, digest = "", ""
+    elif source is None:
+        captions, digest = dataset.captions().table, ""
+    else:
+        captions = source.captions().table
+        index = source.whole_index(captions)
+        digest = fingerprint(index.digests) if index else ""
+    return Features(places, weights, captions, digest, source.storage.address if source else "")
 
 
 def _begun_with(dataset: Dataset, table: str) -> int:

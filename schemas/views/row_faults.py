@@ -16,7 +16,7 @@ from ..fingerprint import row_key
 from ..images.codecs import decode_image, decode_map
 from ..maps.user_maps import coverage
 from ..names import shard_file
-from ..tables import CACHES, IMAGES, LATENTS, REJECTED, SOURCES, WITHOUT_CONDITION
+from ..tables import CACHES, IMAGES, LATENTS, OF_ROWS, REJECTED, SOURCES, WITHOUT_CONDITION
 from ..terminal.printing import printable
 
 MAX_TEXT = 1000  # characters of a fault: what it quotes may be of any length
@@ -93,8 +93,8 @@ def alignment(dataset: Dataset, table: str, shard: int, pixels: bool) -> Iterato
                 faults = _map_faults(condition, image, row)
             elif table in CACHES:
                 faults = _cache_faults(table, arrays, footer, row)
-            else:
-                faults = _measure_faults(row)
+            else:  # of features of rows, one of several pictures has them
+                faults = iter(()) if table in OF_ROWS else _measure_faults(row)
             yield from (Fault(promise, name, f"{row['key']}: {found}") for promise, found in faults)
 
 

@@ -22,7 +22,7 @@ from controlmill.schemas.images.codecs import decode_image
 from controlmill.schemas.views.verify import verify
 from tests.evaluation.features import random_weights
 from tests.evaluation.features.random_weights import loaded
-from tests.helpers import command, digests, rows
+from tests.helpers import command, digests, places, rows
 
 PROTOCOL = """
 title = "quality alone"
@@ -144,6 +144,41 @@ def test_a_distance_of_groups_is_the_mean_over_the_pictures_of_a_row(
     )
     assert found["values"][0]["value"] == pytest.approx(expected, rel=1e-6)
     assert expected != pytest.approx(cmmd(embeddings, true), rel=1e-3)
+
+
+def test_of_few_rows_the_source_gets_no_features_and_the_numbers_are_the_same(
+    evaluated: tuple[Path, Path, list[str]], scenes_folder: Path, tmp_path: Path
+) -> None:
+    """The results have those of their rows, one of each; where the source has them all, these are taken."""
+    whole, _, words = evaluated
+    source, before = tmp_path / "source", digests(whole)
+    shutil.copytree(scenes_folder, source)
+    given = dict(zip(words, words, strict=True)) | {words[2]: str(source), words[3]: str(tmp_path / "own")}
+    ended = command("evaluate", *(given[word] for word in words), "--rows", "5")
+    assert ended.returncode == 0, ended.stderr
+    assert not {"clip_336", "clip_text"} & set(Dataset.open(source).tables())
+    assert list(verify(Dataset.open(tmp_path / "own"))) == []
+    images, true = rows(tmp_path / "own", "images"), rows(tmp_path / "own", "true_clip_336")
+    assert [row["features"] is not None for row in true] == [True, False] * 5
+    stored = {(row["shard"], row["row"]): row["features"] for row in with_places(whole, "clip_336")}
+    for image, row in zip(images[::2], true[::2], strict=True):
+        np.testing.assert_allclose(row["features"], stored[place(image)], atol=1e-5)
+    given |= {words[2]: str(whole), words[3]: str(tmp_path / "taken")}
+    ended = command("evaluate", *(given[word] for word in words), "--rows", "5")
+    assert ended.returncode == 0, ended.stderr
+    assert digests(whole) == before
+    assert "true_clip_336" not in Dataset.open(tmp_path / "taken").tables()
+    records = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("own", "taken")]
+    values = [[measure["values"][0].get("value") for measure in record["measures"]] for record in records]
+    assert values[0] == [None if value is None else pytest.approx(value, rel=1e-4) for value in values[1]]
+    assert len([value for value in values[0] if value is not None]) == 4
+
+
+def with_places(dataset: Path, table: str) -> list[dict[str, Any]]:
+    return [
+        {"shard": shard, "row": row, **stored}
+        for (shard, row), stored in zip(places(dataset), rows(dataset, table), strict=True)
+    ]
 
 
 def place(row: dict[str, Any]) -> tuple[int, int]:
