@@ -168,8 +168,10 @@ def common(answers: Mapping[str, Hardware | BaseException], address: ClusterAddr
     if len(found) == 1 and isinstance(one, Hardware) and not one.fault:
         return one.device, one.dtype
     lines = of_workers(answers, lambda answer: [answer.said])
+    able = all(isinstance(answer, Hardware) and not answer.fault for answer in found)
+    what = "differ in what they have for networks" if able else "cannot all run networks"
     raise MillError(
-        f"the workers of the cluster at {address} have not all the same for networks:"
+        f"the workers of the cluster at {address} {what}:"
         + "".join(f"\n  {line}" for line in lines)
         + "\nA table is made on one kind of device, with one --dtype: say which with --device and --dtype, or let "
         "only machines of one kind be in the cluster"

@@ -34,19 +34,21 @@ def test_workers_that_have_the_same_decide() -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("other", "what", "said"),
     [
-        (Hardware("cuda", "bf16", "NVIDIA H100"), "NVIDIA H100, bf16"),
-        (Hardware("cpu", "fp32", "cpu"), "cpu, fp32"),
-        (Hardware(fault="on C: --device cuda: this machine has 0 CUDA devices"), "has 0 CUDA devices"),
-        (ImportError("no module"), "cannot be asked: ImportError: no module"),
+        (Hardware("cuda", "bf16", "NVIDIA H100"), "differ in what they have for networks", "NVIDIA H100, bf16"),
+        (Hardware("cpu", "fp32", "cpu"), "differ in what they have for networks", "cpu, fp32"),
+        (Hardware(fault="--device cuda: this machine has 0 CUDA devices"), "cannot all run networks", "has 0 CUDA"),
+        (ImportError("no module"), "cannot all run networks", "cannot be asked: ImportError: no module"),
     ],
 )
-def test_workers_that_differ_are_named_before_there_is_a_job(other: Hardware | BaseException, said: str) -> None:
+def test_workers_that_differ_are_named_before_there_is_a_job(
+    other: Hardware | BaseException, what: str, said: str
+) -> None:
     with pytest.raises(MillError) as raised:
         common({"tcp://B:1": A100, "tcp://B:2": A100, "tcp://C:1": other}, ADDRESS)
     text = str(raised.value)
-    assert "the workers of the cluster at A:8786 have not all the same for networks:" in text
+    assert f"the workers of the cluster at A:8786 {what}:" in text
     assert "B (2 workers): NVIDIA A100, bf16" in text
     assert "C (1 worker): " in text
     assert said in text
