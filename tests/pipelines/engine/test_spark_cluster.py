@@ -1,51 +1,101 @@
-"""A real Spark: the bytes of any other engine, also where a part of it dies."""
+"""A real Spark: the bytes of any other engine, also where a part of it dies; what a user is told of a worker."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.helpers import digests, write_photos
+from tests.helpers import command, digests, write_photos
 from tests.pipelines.engine.engines import worker_on_path
 from tests.pipelines.engine.spark_cluster import SparkCluster, spark_job_server
 
-WORDS = ("--conditions", "canny,hough=lsd,cartoon=standard", "--shard-size", "2", "--resolution", "256")
-SECONDS = 240
+pytestmark = pytest.mark.long
+SECONDS = 300  # for one command
+BUILD = ["--conditions", "canny,hough=lsd,cartoon=standard", "--shard-size", "2", "--resolution", "256"]
 
 
-@pytest.mark.long
-def test_spark_makes_the_same_bytes_after_an_executor_was_killed(tmp_path: Path) -> None:
-    photos = write_photos(tmp_path / "photos", 60)
-    alone, dataset = tmp_path / "alone" / "dataset", tmp_path / "spark" / "dataset"
-    build = [sys.executable, "-m", "controlmill", "build", str(photos)]
-    subprocess.run([*build, str(alone), *WORDS, "--min-side", "16"], check=True, capture_output=True)
-    jar, staged = spark_job_server(tmp_path)
-    with SparkCluster(tmp_path / "cluster", cores=2, environment=worker_on_path(tmp_path)) as cluster:
-        words = ["--cluster", cluster.address, "--cluster-page", cluster.page, "--job-server-jar", str(jar)]
-        words += ["--beam-option", f"files_to_stage={staged}"]
-        log = tmp_path / "log"
-        with log.open("wb") as file:
-            job = subprocess.Popen(
-                [*build, str(dataset), *WORDS, "--min-side", "16", *words],
-                stdout=file,
-                stderr=file,
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("photos"), 60)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkCluster]:
+    folder = tmp_path_factory.mktemp("spark")
+    with SparkCluster(folder / "home", cores=2, environment=worker_on_path(folder)) as cluster:
+        yield cluster
+
+
+class Console:
+    """``controlmill build --cluster``, as a process; what it says is in a file."""
+
+    def __init__(self, cluster: SparkCluster, photos: Path, dataset: Path, *words: str) -> None:
+        jar, staged = spark_job_server(dataset.parent)
+        self.dataset = dataset
+        self._said = dataset.with_name("said")
+        words = (*words, "--cluster", cluster.address, "--cluster-page", cluster.page, "--job-server-jar", str(jar))
+        words = (*words, "--beam-option", f"files_to_stage={staged}")
+        with self._said.open("wb") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "controlmill", "build", str(photos), str(dataset), *BUILD, *words],
+                stdout=said,
+                stderr=said,
                 env=cluster.environment,
             )
-        try:
-            until = time.monotonic() + SECONDS
-            while len(list((dataset / "canny").rglob("*.parquet"))) < 3:
-                assert job.poll() is None, log.read_text()
-                assert time.monotonic() < until, log.read_text()
-                time.sleep(0.05)
-            before = cluster.executors()
-            before[0].kill()
-            assert job.wait(SECONDS) == 0, log.read_text()
-        finally:
-            job.terminate()
-            job.wait()
-        assert len(before) == 2
+
+    def begin(self) -> None:
+        """Wait until the job is at work."""
+        until = time.monotonic() + SECONDS
+        while len(list((self.dataset / "canny").rglob("*.parquet"))) < 3:
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < until, self.said()
+            time.sleep(0.05)
+
+    def said(self) -> str:
+        return self._said.read_text()
+
+    def __enter__(self) -> Console:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+def test_an_executor_that_dies_is_replaced(cluster: SparkCluster, photos: Path, tmp_path: Path) -> None:
+    alone, dataset = tmp_path / "alone" / "dataset", tmp_path / "spark" / "dataset"
+    dataset.parent.mkdir()
+    assert command("build", str(photos), str(alone), *BUILD).returncode == 0
+    with Console(cluster, photos, dataset) as console:
+        console.begin()
+        executors = cluster.executors()
+        executors[0].kill()
+        assert console.process.wait(SECONDS) == 0, console.said()
+    assert len(executors) == 2
     assert digests(dataset) == digests(alone)
+
+
+def test_where_the_console_dies_the_job_ends(cluster: SparkCluster, photos: Path, tmp_path: Path) -> None:
+    with Console(cluster, photos, tmp_path / "dataset") as console:
+        console.begin()
+        family = psutil.Process(console.process.pid).children(recursive=True)
+        console.process.kill()
+        family += [part for executor in cluster.executors() for part in (executor, *executor.children())]
+        _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive
+
+
+def test_a_worker_of_other_versions_is_named(cluster: SparkCluster, photos: Path, tmp_path: Path) -> None:
+    program = worker_on_path(tmp_path)["PATH"].split(":")[0] + "/controlmill-worker"
+    config = {"command": program, "env": {"CONTROLMILL_VERSIONS": json.dumps({"Python": "2.7"})}}
+    options = ["--beam-option", "environment_type=PROCESS", "--beam-option", f"environment_config={json.dumps(config)}"]
+    with Console(cluster, photos, tmp_path / "dataset", *options) as console:
+        assert console.process.wait(SECONDS) == 1
+    assert "has other versions than the machine where the job was started: Python: 2.7, now 3." in console.said()
