@@ -39,6 +39,9 @@ ADVICE = {  # what engines say, and what to do about it; the first that fits
     "has it: install ControlMill there in the same place",
     r"Process died with exit code": "a machine of the cluster could not start a worker: is ControlMill installed "
     "there, with its packages?",
+    r"stopped SparkContext|removed our application": "Spark could not start its part of the job on its workers: their "
+    "logs, and the page of the master, say why",
+    r"masters are unresponsive": "Spark's master does not understand the job server: is it of another version?",
     r"No space left on device|ENOSPC": "a disk is full: make room there",
 }
 

@@ -79,6 +79,12 @@ Caused by: java.io.IOException: No space left on device
             "IOException: error=2, No such file or directory",
             "has no controlmill-worker where this one has it",
         ),
+        (
+            "RuntimeError: Pipeline x-1 failed in state FAILED: java.lang.IllegalStateException: Cannot call methods "
+            "on a stopped SparkContext.\nThis stopped SparkContext was created at:\n",
+            "java.lang.IllegalStateException: Cannot call methods on a stopped SparkContext.",
+            "the page of the master",
+        ),
         ("ValueError: a list of what is wrong\n", "ValueError: a list of what is wrong", ""),
     ],
 )
