@@ -58,7 +58,7 @@ def check_versions(console: Mapping[str, str]) -> None:
 def main() -> None:
     """Work for the engine that started this process, until it closes the connection.
 
-    What this process says is in ``controlmill-worker-PID.log`` in the folder for temporary files; the file goes where
+    What this process says is in ``controlmill-worker-PID-….log`` in the folder for temporary files; the file goes where
     the process ends in order.
     """
     parser = argparse.ArgumentParser(
@@ -81,13 +81,12 @@ def main() -> None:
 
 def _write_log() -> Path:
     """Have all that this process says, in whatever language, in a file."""
-    path = Path(tempfile.gettempdir(), f"controlmill-worker-{os.getpid()}.log")
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    file, name = tempfile.mkstemp(".log", f"controlmill-worker-{os.getpid()}-")
     os.dup2(file, 1)
     os.dup2(file, 2)
     faulthandler.enable()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    return path
+    return Path(name)
 
 
 def _leave(log_file: Path) -> None:
