@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dask.system import cpu_count
+from dask.system import CPU_COUNT
 
 from controlmill.annotators.examination import source_of
 from controlmill.annotators.plan import files_of
@@ -61,7 +61,7 @@ def rehearse(
                 for name, place in stage.places.items()
             ]
     engine = resources.process.engine
-    threads = resources.codec_threads() or (cpu_count() if engine.here else "as many as cores fall to each:")
+    threads = resources.codec_threads() or (CPU_COUNT if engine.here else "as many as cores fall to each:")
     lines += [f"to be fetched: {file.name}, {source_of(file)}" for file in missing]
     return [*lines, f"by {engine.title}, {threads} codec threads"]
 
