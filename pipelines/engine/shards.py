@@ -3,7 +3,7 @@
     skip what is committed → mark the attempt → rows through the step → write → commit → unmark
 
 A step that fails on a row gives a row that says so. A worker that dies leaves its mark, and whoever does the shard
-next keeps each row in a process of its own (``quarantine``).
+next keeps each row of what it was at in a process of its own (``quarantine``).
 """
 
 from __future__ import annotations
@@ -109,6 +109,8 @@ def _do(job: Job, run: Run, shard: int) -> list[str]:
             else:
                 outcomes = run_rows(task.step, task.rows, threads, run.check, lambda: worker.shards)
             task.write(attempt.count(task.tables, outcomes))
+            if attempt.deaths:  # of this task, the first that was not done
+                attempt.outlive()
         attempt.end()
     return sorted(missing)
 

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,18 @@ from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.weights import Found, WeightsFile
 from controlmill.pipelines import ingestion
 from controlmill.pipelines.corpora.folder import FolderCorpus
+from controlmill.pipelines.engine import shards
 from controlmill.pipelines.engine.rows import JobFault
 from controlmill.pipelines.engine.run_folder import Run
 from controlmill.pipelines.engine.shards import Job, check_devices, run_shard
-from controlmill.pipelines.stages.annotate import Annotate
+from controlmill.pipelines.engine.stage import Chain
+from controlmill.pipelines.stages.annotate import Annotate, AnnotateRows
 from controlmill.pipelines.stages.ingest import Ingest
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files import shardfile
 from controlmill.schemas.files.local_storage import LocalStorage
+from controlmill.schemas.names import shard_file
 from controlmill.schemas.views.verify import verify
 from tests.helpers import FRAGILE, SMALL, Halves, KeptResources, digests, make, rows, scene, write_hostile, write_photos
 
@@ -43,9 +47,33 @@ def images(photos: Path, tmp_path: Path) -> Dataset:
         return ingestion.ingest(str(photos), str(tmp_path / "dataset"), SMALL, resources, 4)
 
 
+def stage_of(conditions: str) -> Annotate:
+    return Annotate(tuple(forward_groups(parse_conditions(conditions))), {}, {})
+
+
 def canny_job(dataset: Dataset, run: Run) -> Job:
-    stage = Annotate(tuple(forward_groups(parse_conditions("canny"))), {}, {})
+    stage = stage_of("canny")
     return Job(dataset.storage, run.id, stage, stage.outputs(), 1)
+
+
+def test_rows_are_kept_apart_where_a_worker_died_and_not_in_what_follows(
+    images: Dataset, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, apart = Run.start(images.storage), list[str]()
+
+    def kept_apart(step: AnnotateRows, rows: Iterable[Any], check: Callable[[], None]) -> Iterator[Any]:
+        apart.extend(choice.table for choice in step.group.choices)
+        return (step.do(row) for row in rows)
+
+    monkeypatch.setattr(shards, "run_rows_apart", kept_apart)
+    run.begin(0)  # its worker dies
+    stage = Chain((stage_of("canny"), stage_of("hough=lsd,cartoon=standard")))
+    assert run_shard(Job(images.storage, run.id, stage, stage.outputs(), 1), 0)["status"] == "done"
+    assert apart == ["canny"]
+    assert not images.storage.files(f"_run/{run.id}/attempts")
+    made = Path(images.storage.path())
+    tables = [shard_file(table, 0) for table in ("canny", "hough", "cartoon")]
+    assert [digests(made)[table] for table in tables] == [digests(dataset)[table] for table in tables]
 
 
 def test_a_shard_waits_for_the_disk_once_for_each_of_its_files(
