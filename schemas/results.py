@@ -83,7 +83,8 @@ class MeasureRecord:
         measure: its name.
         lower_is_better: whether a smaller value is a better one.
         values: one for each prompt kind.
-        column: of the table ``scores``; None: a single picture has no such value (FID).
+        column: where single pictures' values are; None: they have none (FID), or none that is kept.
+        table: which the column is of; None: ``scores``.
         published: what it is printed beside.
         note: what is to be known of it, such as that judge and annotator are the same model.
     """
@@ -96,6 +97,7 @@ class MeasureRecord:
     column: Word | None = None
     published: tuple[PublishedRecord, ...] = ()
     note: str = ""
+    table: Word | None = None
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,13 @@ def quality_records(
             note = measure.note
         notes = "; ".join(filter(None, (note, published.notes.get(name, ""))))
         beside = tuple(published.values.get(name, ()))
-        found.append(MeasureRecord(name, measure.lower_is_better, values, None, beside, notes))
+        kept = name == LPIPS and name not in quality.lacking
+        found.append(
+            MeasureRecord(
+                *(name, measure.lower_is_better, values, "distance" if kept else None, beside, notes),
+                table=LPIPS if kept else None,
+            )
+        )
     return tuple(found)
 
 

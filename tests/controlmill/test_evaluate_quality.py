@@ -23,6 +23,7 @@ from controlmill.schemas.views.verify import verify
 from tests.evaluation.features import random_weights
 from tests.evaluation.features.random_weights import loaded
 from tests.helpers import command, digests, places, rows
+from tests.schemas.views.compare.test_build import page_data
 
 PROTOCOL = """
 title = "quality alone"
@@ -120,6 +121,22 @@ def test_each_number_is_that_of_an_independent_computation(
     assert values["lpips"] == pytest.approx(np.mean(distances), rel=1e-3)
     value = found["lpips"]["values"][0]
     assert value["low"] <= value["value"] <= value["high"]
+
+
+def test_pictures_can_be_sorted_by_what_is_kept_of_them(
+    evaluated: tuple[Path, Path, list[str]], tmp_path: Path
+) -> None:
+    ended = command("compare", str(evaluated[1]), "--out", str(tmp_path / "page"))
+    assert ended.returncode == 0, ended.stderr
+    data = page_data(tmp_path / "page")
+    assert {measure["name"]: measure["why"] for measure in data["measures"]} == {
+        **dict.fromkeys(("fid", "cmmd"), "no single picture has one"),
+        **dict.fromkeys(("clip_score", "clip_aesthetic"), "not kept for single pictures"),
+        "lpips": "",
+    }
+    assert [data["measures"][column]["name"] for column in data["columns"]] == ["lpips"]
+    distances = [row["distance"] for row in rows(evaluated[1], "lpips")]
+    assert [cells[0][2][0] for _, _, _, cells in data["slots"]] == distances
 
 
 def test_a_distance_of_groups_is_the_mean_over_the_pictures_of_a_row(

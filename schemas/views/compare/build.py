@@ -57,7 +57,12 @@ def build_page(results: Sequence[Result], source: Dataset, out: str, rows: int) 
         data = {
             "results": [_described(result) for result in results],
             "measures": [
-                {"name": name, "lower": measure.lower_is_better, "single": bool(measure.column)}
+                {
+                    "name": name,
+                    "lower": measure.lower_is_better,
+                    "single": bool(measure.column),
+                    "why": why_not(measure),
+                }
                 for name, measure in measures.items()
             ],
             "notes": _notes(results),
@@ -87,6 +92,14 @@ def measures_of(results: Sequence[Result]) -> dict[str, MeasureRecord]:
             if measure.column and not known.column:
                 found[measure.measure] = measure
     return found
+
+
+def why_not(measure: MeasureRecord) -> str:
+    """Why pictures cannot be sorted by a measure; "" where they can."""
+    if measure.column:
+        return ""
+    of_rows = any(value.low is not None for value in measure.values)
+    return "not kept for single pictures" if of_rows else "no single picture has one"
 
 
 def map_tables(results: Sequence[Result]) -> dict[str, str]:
@@ -150,9 +163,10 @@ def _cells(
 ) -> dict[Slot, list[Any]]:
     """Of each picture of a result: file, file of the judge's map, scores, prompt, and what is wrong."""
     judged = result.record.judged
-    known = {measure.measure: measure.column for measure in result.record.measures}
-    about = {judged: ["map", "reason", "error"], SCORES: ["reason", "error", *result.columns]}
-    columns = {IMAGES: ["image", "caption"], **{table: about[table] for table in result.tables}}
+    known = {measure.measure: (measure.table or SCORES, measure.column) for measure in result.record.measures}
+    columns = {IMAGES: ["image", "caption"], **({judged: ["map", "reason", "error"]} if judged else {})}
+    columns |= {table: ["reason", "error", *names] for table, names in result.columns.items()}
+    compared = [table for table in result.tables if table in (judged, SCORES)]
     found: dict[Slot, list[Any]] = {}
     for slot, row in rows_of(result, columns):
         at = numbers.get(slot.place)
@@ -161,9 +175,10 @@ def _cells(
         name = f"{number}/{at:06d}-{len(found):06d}"
         picture = folder.save_picture(name, stored_bytes(row[IMAGES]["image"]))
         judge_map = folder.save_picture(f"{name}-judged", stored_bytes(row[judged]["map"])) if judged else None
-        scores = [finite(row.get(SCORES, {}).get(known.get(measure) or "")) for measure in measures]
+        places = [known.get(measure, (SCORES, None)) for measure in measures]
+        scores = [finite(row.get(table, {}).get(column or "")) for table, column in places]
         faults = [f"the picture {NO_PICTURE}"] if picture is None else []
-        faults += [f"{row[t]['reason']}: {row[t]['error']}" for t in result.tables if row[t]["reason"]]
+        faults += [f"{row[t]['reason']}: {row[t]['error']}" for t in compared if row[t]["reason"]]
         found[slot] = [picture, judge_map, scores, row[IMAGES]["caption"], "; ".join(dict.fromkeys(faults))]
     return found
 

@@ -41,15 +41,19 @@ class Result:
     record: ResultsRecord
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """Of ``scores``, those that measures have."""
-        return tuple(dict.fromkeys(measure.column for measure in self.record.measures if measure.column))
+    def columns(self) -> dict[str, list[str]]:
+        """Table → those of its columns that have measures of single pictures."""
+        found: dict[str, list[str]] = {}
+        for measure in self.record.measures:
+            if measure.column:
+                found.setdefault(measure.table or SCORES, []).append(measure.column)
+        return found
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """Beside the images: the judge's maps and the scores, where there are any."""
+        """Beside the images: the judge's maps, and what :attr:`columns` are of."""
         judged = [self.record.judged] if self.record.judged else []
-        return (*judged, *([SCORES] if self.columns else []))
+        return (*judged, *self.columns)
 
 
 def open_results(addresses: Sequence[str]) -> list[Result]:

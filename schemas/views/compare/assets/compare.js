@@ -95,7 +95,7 @@ function drawMeasures() {
 // the grid
 
 function options(select, entries, value) {
-  select.replaceChildren(...entries.map(([key, text]) => make("option", { value: key, selected: key === value }, text)));
+  select.replaceChildren(...entries.map(([key, text, disabled = false]) => make("option", { value: key, selected: key === value, disabled }, text)));
 }
 
 function drawControls() {
@@ -104,7 +104,9 @@ function drawControls() {
   const samples = [...new Set(slots.map((slot) => slot[2]))].sort((a, b) => a - b);
   options(byId("sample"), [["", "all"], ...samples.map((sample) => [String(sample), String(sample + 1)])], state.sample);
   byId("sample-label").hidden = samples.length < 2;
-  options(byId("measure"), columns.length ? columns.map((at, number) => [String(number), measures[at].name]) : [["-1", "none"]], String(state.measure));
+  const sortable = columns.length ? columns.map((at, number) => [String(number), measures[at].name]) : [["-1", "none"]];
+  const others = measures.filter((measure) => !measure.single).map((measure) => ["", `${measure.name}: ${measure.why}`, true]);
+  options(byId("measure"), [...sortable, ...others], String(state.measure));
   options(byId("base"), [["-1", "nothing"], ...results.map((result, r) => [String(r), result.name])], String(state.base));
   byId("maps-label").hidden = !results.some((result) => result.judged);
 }

@@ -70,6 +70,7 @@ def test_a_page_has_every_row_with_its_pictures_and_scores(
     assert (folder / canny).read_bytes() == rows(dataset, "canny")[3]["map"]["bytes"]
     assert data["published"][0]["values"] == [[0.3465, 0.01], None, None]
     assert [measure["single"] for measure in data["measures"]] == [True, True, False]  # no picture has a FID
+    assert [measure["why"] for measure in data["measures"]] == ["", "", "no single picture has one"]
     values = [one["value"] for one in json.loads((compared[1] / "results.json").read_text())["measures"][0]["values"]]
     assert [kind[0][0] for kind in data["values"][1]] == values
     assert [kind[0][4:] for kind in data["values"][1]] == [[0.1, 0.95]] * 2
