@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .shards import Job
 
 ENDED = "the command that this job is of has ended"
+TRACKER_SECONDS = 2.0  # for the tracker of what is in shared memory to end
 TERMINATE_SECONDS = 2.0  # for what engines started (a job server) to end in order
 
 
@@ -83,12 +84,15 @@ def _leads_its_group() -> bool:
 
 def _put_away(folder: str) -> None:
     """End what this process started, let go of what it has in shared memory, and remove its temporary folder."""
-    children = multiprocessing.active_children()
-    for child in children:
-        child.kill()
-    for child in children:
-        child.join()
-    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]  # it removes what nobody holds any more
+    _kill_children()
+    # the tracker removes what nobody holds any more; it ends when its pipe closes, which a process holds too that is
+    # being started just now, in the place of one that was killed
+    tracker = threading.Thread(target=resource_tracker._resource_tracker._stop, daemon=True)  # type: ignore[attr-defined]
+    tracker.start()
+    until = time.monotonic() + TRACKER_SECONDS
+    while tracker.is_alive() and time.monotonic() < until:
+        tracker.join(0.02)
+        _kill_children()
     if _leads_its_group():
         os.killpg(0, signal.SIGTERM)  # this process takes no notice of it
         until = time.monotonic() + TERMINATE_SECONDS
@@ -98,6 +102,14 @@ def _put_away(folder: str) -> None:
                     time.sleep(0.01)
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kill_children() -> None:
+    children = multiprocessing.active_children()
+    for child in children:
+        child.kill()
+    for child in children:
+        child.join(TERMINATE_SECONDS)
 
 
 def _open(engine: Engine) -> Graphs | Exception:

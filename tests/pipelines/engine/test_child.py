@@ -96,6 +96,42 @@ def test_the_folder_of_a_job_goes_with_a_killed_console(tmp_path: Path) -> None:
     assert wait_for(lambda: not list(tmp_path.iterdir()))
 
 
+STARTS_AGAIN = """
+import multiprocessing, threading, time
+from controlmill.pipelines.engine import child
+started = threading.Event()
+def keep():
+    while True:  # as what looks after Dask's workers does
+        worker = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+        worker.start()
+        started.set()
+        worker.join()
+threading.Thread(target=keep, daemon=True).start()
+started.wait()
+child.main()
+"""
+
+
+def test_workers_that_are_started_again_while_the_process_ends_do_not_keep_it() -> None:
+    words = [sys.executable, "-c", STARTS_AGAIN]
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        process.wait(30)
+        assert wait_for(lambda: not group_is_there(process.pid), 10)
+    finally:
+        if group_is_there(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def group_is_there(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 STARTS_ANOTHER = """
 import subprocess, sys
 from apache_beam.runners.runner import PipelineRunner
