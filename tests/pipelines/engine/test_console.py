@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -20,6 +22,7 @@ from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import ingestion
 from controlmill.pipelines.engine import process
 from controlmill.pipelines.engine.messages import Engine
+from controlmill.pipelines.engine.owners import GONE_SECONDS
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.views.verify import verify
@@ -45,9 +48,9 @@ def test_another_working_directory_and_codec_threads_make_the_same_bytes(
     assert digests(tmp_path / "here") == digests(dataset)
 
 
-def test_the_portable_runner_with_an_external_worker_makes_the_same_bytes(
-    photos: Path, dataset: Path, tmp_path: Path
-) -> None:
+@contextlib.contextmanager
+def portable_services() -> Iterator[tuple[str, ...]]:
+    """A job server and a pool of workers, which end with no job; Beam's options for them."""
     job_port, pool_port = free_port(), free_port()
     # the pool starts plain `python`
     env = {
@@ -65,16 +68,51 @@ def test_the_portable_runner_with_an_external_worker_makes_the_same_bytes(
     try:
         for port in (job_port, pool_port):
             wait_for(port)
-        options = (
+        yield (
             f"job_endpoint=localhost:{job_port}",
             "environment_type=EXTERNAL",
             f"environment_config=localhost:{pool_port}",
         )
-        make(photos, tmp_path / "dataset", engine=Engine("PortableRunner", options=options))
     finally:
         for service in services:
             kill_tree(service.pid)
+
+
+def test_the_portable_runner_with_an_external_worker_makes_the_same_bytes(
+    photos: Path, dataset: Path, tmp_path: Path
+) -> None:
+    with portable_services() as options:
+        make(photos, tmp_path / "dataset", engine=Engine("PortableRunner", options=options))
     assert digests(tmp_path / "dataset") == digests(dataset)
+
+
+@pytest.mark.long
+def test_workers_elsewhere_stop_where_the_machine_of_the_console_goes_down(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 1500)
+    words = [sys.executable, "-m", "controlmill", "build", str(photos), str(tmp_path / "dataset"), *WORDS, *LIMITS]
+
+    def committed() -> int:
+        return len(list(tmp_path.glob("dataset/images/*/*.parquet")))
+
+    with portable_services() as options:
+        for option in options:
+            words += ["--beam-option", option]
+        console = subprocess.Popen([*words, "--runner", "PortableRunner"], stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 120
+        while committed() < 3 and time.monotonic() < until:
+            time.sleep(0.05)
+        kill_tree(console.pid)  # all at once: nobody is left to tell the workers
+        console.wait()
+        died = time.monotonic()
+        last, at = committed(), died
+        while time.monotonic() - at < GONE_SECONDS[True] and time.monotonic() - died < 120:
+            time.sleep(0.2)
+            if committed() != last:
+                last, at = committed(), time.monotonic()
+        assert last < 375, "they did all of it"
+        assert at - died < GONE_SECONDS[True] + 15
+        (left,) = (tmp_path / "dataset/_run").iterdir()
+        assert "gave no sign of life" in (left / "stop.json").read_text()
 
 
 def test_killed_at_random_and_run_again_ends_in_the_same_bytes(tmp_path: Path) -> None:
