@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ from .tables import BASE_TABLES, CAPTIONS, IMAGES, TABLES, WITHOUT_CONDITION
 from .terminal.printing import printable
 
 VERSION = 4
+DESCRIBED = 1_000  # files that are read at a time for an index
 
 
 class Dataset:
@@ -275,12 +277,13 @@ class Dataset:
             with self.storage.open(self.file(table, shard)) as file:
                 return describe_file(file)
 
-        with ThreadPoolExecutor(4) as pool:
-            described = list(pool.map(describe, range(self.shards)))
         # what ingest refused is made again from the images' files, and the listing with the images
         redo = f"--overwrite {IMAGES if table in BASE_TABLES else table} redoes it"
         starts = [segment.first_shard for segment in self.config.segments] if table in BASE_TABLES else []
-        index = table_index(table, described, redo, starts)
+        with ThreadPoolExecutor(4) as pool:
+            parts = (range(first, min(first + DESCRIBED, self.shards)) for first in range(0, self.shards, DESCRIBED))
+            described = chain.from_iterable(pool.map(describe, part) for part in parts)
+            index = table_index(table, described, redo, starts)
         self.storage.write_json(index_file(table, table in self.redone), index)
         return index
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -66,29 +66,35 @@ def describe_file(file: BinaryIO) -> tuple[Provenance, Entry]:
 
 
 def table_index(
-    table: str, described: Sequence[tuple[Provenance, Entry]], redo: str, starts: Collection[int] = ()
+    table: str, described: Iterable[tuple[Provenance, Entry]], redo: str, starts: Collection[int] = ()
 ) -> Index:
     """The index of a table.
 
     Args:
         table: which.
-        described: what :func:`describe_file` says of each file.
+        described: what :func:`describe_file` says of each file. How a file was made is held of two at a time: of many
+            files it would take more memory than all else.
         redo: how to make the table anew.
         starts: shards from which on it may have been made in another way than before.
 
     Raises:
         MillError: its files were made in different ways.
     """
-    first = last = described[0][0]
-    changes = []
-    for shard, (provenance, _) in enumerate(described):
-        if provenance != last and shard in starts:
+    first: Provenance | None = None
+    last: Provenance | None = None
+    changes, entries = [], []
+    for shard, (provenance, entry) in enumerate(described):
+        entries.append(entry)
+        if last is None:
+            first = last = provenance
+        elif provenance != last and shard in starts:
             changes.append(Change(shard, provenance))
             last = provenance
         elif provenance != last:
             changed = differences(plain(last), plain(provenance))[0]
             raise MillError(f"{table} is mixed: shard {shard} differs from those before it in {changed}; {redo}")
-    return Index(table, first, tuple(entry for _, entry in described), tuple(changes))
+    assert first is not None
+    return Index(table, first, tuple(entries), tuple(changes))
 
 
 def stale_shards(index: Index, images: Index | None, captions: Index | None = None) -> list[int]:
