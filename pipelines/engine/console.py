@@ -19,6 +19,7 @@ from .messages import ENGINE_FAILED, TOLD, Engine
 from .owners import also_made, sweep
 from .process import JobProcess, Resources
 from .progress import Progress
+from .reach import gone
 from .run_folder import Run, ShardFailure
 from .shards import Job
 from .stage import Output, Stage
@@ -57,7 +58,7 @@ def run_stage(
     done = set.intersection(*committed.values())
     todo = sorted(set(range(dataset.shards) if shards is None else shards) - done)
     failures = _do(dataset, stage, outputs, resources, rows_of_shard, committed, todo) if todo else []
-    fault = _account(dataset, todo, outputs, failures)
+    fault = _account(dataset, todo, outputs, failures, resources.process.engine)
     finish_tables(dataset, {table: set(todo) - shards for table, shards in committed.items()})
     if fault:
         raise fault
@@ -118,7 +119,7 @@ def _do(
 
 
 def _account(
-    dataset: Dataset, todo: list[int], tables: Iterable[str], failures: list[ShardFailure]
+    dataset: Dataset, todo: list[int], tables: Iterable[str], failures: list[ShardFailure], engine: Engine
 ) -> MillError | None:
     """Compare what is committed with the shard list: shards failed, or an engine lost work without a word."""
     if failures:
@@ -130,7 +131,7 @@ def _account(
         if lost:
             return MillError(
                 f"the engine ended without an error, but {len(lost)} of {dataset.shards} shards of {table} are not "
-                f"committed (the first is {lost[0]}). {GO_ON}"
+                f"committed (the first is {lost[0]}).{gone(engine)}\n{GO_ON}"
             )
     return None
 

@@ -144,8 +144,8 @@ class Run:
         name = f"_run/{self.id}"
         with suppress(OSError, Gone):  # it must not hide what the job ended with
             if self.storage.local:
+                self.storage.move(name, f"_run/{OLD}{self.id}")  # workers may write to it yet
                 name = f"_run/{OLD}{self.id}"
-                self.storage.move(f"_run/{self.id}", name)  # workers may write to it yet
         with suppress(OSError):
             self.storage.remove(name)
             remove_empty(self.storage)

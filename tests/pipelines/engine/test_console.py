@@ -309,6 +309,22 @@ def test_work_that_an_engine_loses_silently_is_an_error(
         ingestion.ingest(str(photos), str(tmp_path / "dataset"), SMALL, process.Resources(), 4)
 
 
+def test_work_that_is_lost_with_a_part_of_the_cluster_names_that_part(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def lose(*_: object) -> int:
+            server.close()
+            return 0
+
+        monkeypatch.setattr(process.JobProcess, "run", lose)
+        resources = process.Resources(Engine("PortableRunner", options=(f"job_endpoint={place}",)))
+        with pytest.raises(MillError, match=rf"(?s)ended without an error, .*\nthe job server at {place} cannot be"):
+            ingestion.ingest(str(photos), str(tmp_path / "dataset"), SMALL, resources, 4)
+
+
 def test_an_engine_that_fails_is_reported_in_its_own_words(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(MillError, match="NoSuchRunner failed"):
         make(photos, tmp_path / "dataset", engine=Engine("NoSuchRunner"))

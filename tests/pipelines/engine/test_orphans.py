@@ -104,6 +104,13 @@ def test_nothing_is_written_for_a_run_that_is_over(images: Dataset) -> None:
     assert run_folders(images) == []
 
 
+def test_a_run_ends_where_the_dataset_has_lost_its_description(images: Dataset) -> None:
+    run = Run.start(images.storage)
+    Path(images.storage.path("dataset.json")).unlink()
+    run.end()
+    assert not Path(images.storage.path("_run")).exists()
+
+
 def test_signs_of_life_keep_workers_at_it(images: Dataset, quick: None) -> None:
     run = Run.start(images.storage)
     worker = Run(images.storage, run.id)
