@@ -205,7 +205,7 @@ def test_a_machine_without_the_program_is_told_of(cluster: FlinkCluster, ingeste
     options = with_worker("/nowhere/controlmill-worker")
     console = Console(cluster, shutil.copytree(ingested, tmp_path / "dataset"), *options)
     assert console.end() == 1
-    assert 'Cannot run program "/nowhere/controlmill-worker"' in console.said()
+    assert "IOException: error=2, No such file or directory" in console.said()
     assert "a machine of the cluster has no controlmill-worker where this one has it" in console.said()
 
 
