@@ -213,3 +213,19 @@ def test_a_job_without_a_free_slot_is_not_sent(cluster: FlinkCluster, ingested: 
     console = Console(cluster, shutil.copytree(ingested, tmp_path / "dataset"), "--beam-option", "parallelism=3")
     assert console.end() == 1
     assert "has 2 free slots on 2 workers with 1 each, and parallelism=3 asks for more" in console.said()
+
+
+def test_where_the_job_manager_dies_the_command_ends_and_says_so(
+    cluster: FlinkCluster, ingested: Path, tmp_path: Path
+) -> None:
+    """The last of them: the cluster is gone."""
+    console = Console(cluster, shutil.copytree(ingested, tmp_path / "dataset"))
+    try:
+        console.begin()
+        cluster.kill("jobmanager")
+        assert console.end() == 1
+    finally:
+        console.process.kill()
+    assert f"Flink's JobManager at 127.0.0.1:{cluster.rest} cannot be reached" in console.said()
+    assert GO_ON in console.said()
+    assert not list((console.dataset / "_run").glob("*"))
