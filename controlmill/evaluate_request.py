@@ -25,12 +25,12 @@ from controlmill.pipelines.results.sampling import Sampling
 from controlmill.pipelines.results.summary import Published
 from controlmill.pipelines.stages.judge import Judge
 from controlmill.pipelines.stages.sample import AUTO
+from controlmill.schemas.annotator_records import AnnotatorRecord
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.documents import made_of, plain
 from controlmill.schemas.fingerprint import fingerprint
-from controlmill.schemas.provenance import AnnotatorRecord
 from controlmill.schemas.snapshot import Snapshot
 from controlmill.schemas.tables import IMAGES
 from controlmill.schemas.terminal.options import flag_of

@@ -12,9 +12,10 @@ import numpy as np
 from controlmill.annotators.base import Annotator
 from controlmill.annotators.catalogue import annotator_class
 from controlmill.annotators.runtime.weights import find
+from controlmill.schemas.annotator_records import AnnotatorRecord
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.errors import MillError, error_text
-from controlmill.schemas.provenance import AnnotatorRecord, Provenance
+from controlmill.schemas.provenance import Provenance
 
 from .annotating import PictureAnnotator, load_network
 from .convergence import Estimate, fraction, other_rows

@@ -13,9 +13,9 @@ from controlmill.annotators.base import Network
 from controlmill.annotators.loading import load_network
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.weights import Found
+from controlmill.schemas.annotator_records import PlacementRecord
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.addresses import open_storage
-from controlmill.schemas.provenance import PlacementRecord
 
 from .engine.rows import is_out_of_memory
 

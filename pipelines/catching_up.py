@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from controlmill.annotators.catalogue import Choice, check_licences, stored_choice
 from controlmill.annotators.plan import find_weights, forward_groups
 from controlmill.annotators.runtime.placement import Placement
+from controlmill.schemas.annotator_records import PlacementRecord
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.provenance import PlacementRecord
 from controlmill.schemas.views.behind import behind_lines
 
 from .engine.machines import Machines

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from controlmill.schemas.annotator_records import NetworkRecord
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.documents import plain
 from controlmill.schemas.fingerprint import differences, fingerprint
-from controlmill.schemas.provenance import NetworkRecord
 from controlmill.schemas.results import PICTURES, RESULTS, RESULTS_VERSION, SAMPLES, ResultsRecord
 from controlmill.schemas.tables import IMAGES, SOURCES, TRUE
 
@@ -71,7 +71,7 @@ class Evaluation:
         return self.rows.dataset
 
     def samples(self) -> dict[str, object]:
-        """What the pictures are, as :class:`provenance.SamplesRecord` without what made them."""
+        """What the pictures are, as :class:`result_records.SamplesRecord` without what made them."""
         return {
             "source_sha256": table_sha256(self.source, IMAGES),
             "condition": self.control,

@@ -10,7 +10,7 @@ from controlmill.annotators.base import Network
 from controlmill.annotators.plan import ForwardGroup
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.weights import Found
-from controlmill.schemas.provenance import PlacementRecord
+from controlmill.schemas.annotator_records import PlacementRecord
 
 from .batching import best_batch, stored_placements
 from .engine.machines import HERE, Machines

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from .kinds import Kind
 
 if TYPE_CHECKING:
-    from .provenance import ReadingRecord
+    from .annotator_records import ReadingRecord
 
 Resize = Literal["nearest", "area", "none"]
 Mirror = Literal["pixels", "negate-x", "swap-limbs", "none"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from .annotator_records import ReadingRecord
 from .conditions import CONDITIONS, Condition, imported
 from .errors import MillError
 from .maps.label_files import named_set
 from .maps.labels import LabelSet, label_palette
-from .provenance import Provenance, ReadingRecord
+from .provenance import Provenance
 
 
 def stored_condition(provenance: Provenance) -> Condition:

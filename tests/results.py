@@ -11,7 +11,8 @@ import numpy as np
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.fingerprint import fingerprint, row_key, sha256_bytes
 from controlmill.schemas.images.codecs import decode_image, encode_map
-from controlmill.schemas.provenance import IngestRecord, LimitsRecord, Provenance, SamplesRecord, ScoredRecord
+from controlmill.schemas.provenance import IngestRecord, LimitsRecord, Provenance
+from controlmill.schemas.result_records import SamplesRecord, ScoredRecord
 from controlmill.schemas.results import (
     RESULT_COLUMNS,
     RESULTS,

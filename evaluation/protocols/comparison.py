@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from controlmill.annotators.catalogue import load_class, parse_condition, stored_choice
-from controlmill.schemas.provenance import AnnotatorRecord
+from controlmill.schemas.annotator_records import AnnotatorRecord
 from controlmill.schemas.results import PublishedRecord
 
 from ..sampling.settings import SamplingSettings

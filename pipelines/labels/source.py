@@ -79,7 +79,7 @@ class LabelSource(ABC):
 
     @abstractmethod
     def made_by(self) -> dict[str, Any]:
-        """All that decides values, as a table says it; see :class:`schemas.provenance.AnnotatorRecord`."""
+        """All that decides values, as a table says it; see :class:`schemas.annotator_records.AnnotatorRecord`."""
 
     @abstractmethod
     def open(self) -> Labels:

@@ -49,7 +49,7 @@ class Sampling:
             raise MillError(f"sampling: {error}") from error
 
     def described(self) -> dict[str, Any]:
-        """As :class:`provenance.SamplerRecord`, from the files that are here."""
+        """As :class:`result_records.SamplerRecord`, from the files that are here."""
         return {
             "version": VERSION,
             "base": self.base_name,

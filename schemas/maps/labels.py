@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ..annotator_records import LabelSetRecord
 from ..errors import MillError, Refused
 from ..fingerprint import fingerprint
-from ..provenance import LabelSetRecord
 
 VOID = 255
 MOST_CLASSES = 254  # 8 bits, without void and one number for what is in no set

@@ -10,10 +10,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from ..annotator_records import PlacementRecord
 from ..dataset import Dataset, TableState
 from ..files.shardfile import read_rows
 from ..maps.meaning import Reading
-from ..provenance import PlacementRecord, Provenance, SamplesRecord
+from ..provenance import Provenance
+from ..result_records import SamplesRecord
 from ..retries import refused_pictures, retried_rejects
 from ..segments import Segment
 from ..stored import stored_condition

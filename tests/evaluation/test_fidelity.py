@@ -19,8 +19,9 @@ from controlmill.annotators.runtime.placement import Placement
 from controlmill.evaluation.fidelity import FidelityMetric, make_fidelity_metric, measure_fidelity
 from controlmill.evaluation.measures.measure import Measure
 from controlmill.evaluation.rows import Sample
+from controlmill.schemas.annotator_records import AnnotatorRecord
 from controlmill.schemas.conditions import CONDITIONS
-from controlmill.schemas.provenance import AnnotatorRecord, Provenance
+from controlmill.schemas.provenance import Provenance
 
 
 class Placed(Network):

@@ -14,11 +14,12 @@ from PIL import Image
 from controlmill.annotators.hed import SoftHED
 from controlmill.evaluation.fidelity import find_annotator, make_fidelity_metric, stored_columns
 from controlmill.evaluation.user_pictures import given_map, nearest_shape, user_samples
+from controlmill.schemas.annotator_records import AnnotatorRecord, NetworkRecord, WeightsRecord
 from controlmill.schemas.conditions import CONDITIONS, Condition
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import made_of
 from controlmill.schemas.maps.label_files import named_set
-from controlmill.schemas.provenance import AnnotatorRecord, NetworkRecord, Provenance, WeightsRecord
+from controlmill.schemas.provenance import Provenance
 from controlmill.schemas.stored import stored_condition
 from controlmill.training import start
 from controlmill.training.options import SampleOptions

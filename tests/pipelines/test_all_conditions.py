@@ -9,10 +9,10 @@ import pytest
 import controlmill
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.plan import forward_groups
+from controlmill.schemas.annotator_records import PlacementRecord
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.images.codecs import LAYOUTS
-from controlmill.schemas.provenance import PlacementRecord
 from controlmill.schemas.views.verify import verify
 from tests.annotators import random_weights
 from tests.helpers import command, command_in_new_process, rows, write_photos

@@ -16,13 +16,14 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from controlmill.pipelines.stages.ingest import IngestConfig
 from controlmill.schemas import redo
+from controlmill.schemas.annotator_records import AnnotatorRecord
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.local_storage import LocalStorage
 from controlmill.schemas.files.object_store import ObjectStore
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.names import index_file, shard_file
-from controlmill.schemas.provenance import AnnotatorRecord, Provenance
+from controlmill.schemas.provenance import Provenance
 from controlmill.schemas.records import Entry, Index
 from controlmill.schemas.segments import Segment
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Discriminator, Tag
 
+from controlmill.schemas.bounds import Count
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import FORBID, parse
-from controlmill.schemas.provenance import Count
 
 METRICS = "metrics.jsonl"
 LARGEST = 2.0**1023  # a curve of larger numbers cannot be drawn

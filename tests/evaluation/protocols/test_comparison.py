@@ -9,7 +9,7 @@ from controlmill.annotators.depth import DPTLargeDepth
 from controlmill.annotators.hed import SoftHED
 from controlmill.evaluation.protocols.comparison import deviations, published_beside
 from controlmill.evaluation.protocols.protocol import Protocol, read_protocol
-from controlmill.schemas.provenance import AnnotatorRecord, NetworkRecord, WeightsRecord
+from controlmill.schemas.annotator_records import AnnotatorRecord, NetworkRecord, WeightsRecord
 
 CANNY, DEPTH, HED = (read_protocol(f"controlnet++/{name}") for name in ("canny", "depth", "hed"))
 KORNIA = AnnotatorRecord("canny", "kornia", 1, {"low": 0.1, "high": 0.2})

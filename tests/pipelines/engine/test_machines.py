@@ -20,8 +20,8 @@ from controlmill.pipelines.engine.machines import HERE, Hardware, Machines, comm
 from controlmill.pipelines.engine.messages import Engine, Waits
 from controlmill.pipelines.networks import Placements
 from controlmill.pipelines.options import NetworkOptions
+from controlmill.schemas.annotator_records import PlacementRecord
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.provenance import PlacementRecord
 from tests.helpers import FRAGILE
 
 ADDRESS = ClusterAddress("dask", "A", 8786)

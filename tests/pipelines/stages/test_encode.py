@@ -24,13 +24,13 @@ from controlmill.pipelines.engine.rows import Failure, JobFault, run_rows
 from controlmill.pipelines.engine.shards import check_outputs
 from controlmill.pipelines.engine.worker import this_worker
 from controlmill.pipelines.stages.encode import plan_encode
+from controlmill.schemas.annotator_records import PlacementRecord
 from controlmill.schemas.caches import cache_schema, fault, pack, unpack
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer
 from controlmill.schemas.images.codecs import decode_image, encode_map
 from controlmill.schemas.names import index_file, shard_file
-from controlmill.schemas.provenance import PlacementRecord
 from controlmill.schemas.views.verify import verify
 from tests.helpers import KeptResources, command, digests, make, rows, write_photos
 from tests.schemas.views.test_verify import write_captions

@@ -11,11 +11,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from controlmill.schemas.annotator_records import NetworkRecord, WeightsRecord
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.exports import publish as publishing
 from controlmill.schemas.exports.publish import made_by, published_tables
 from controlmill.schemas.names import shard_file
-from controlmill.schemas.provenance import NetworkRecord, WeightsRecord
 from controlmill.schemas.views.verify import verify
 from tests.helpers import command, scene
 from tests.schemas.views.test_verify import edit, rewrite

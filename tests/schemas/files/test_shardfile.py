@@ -15,13 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from controlmill.schemas.annotator_records import AnnotatorRecord
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.layout import check_layout
 from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer, read_rows, read_table
 from controlmill.schemas.fingerprint import differences, row_key, row_seed, sha256_file
-from controlmill.schemas.provenance import AnnotatorRecord, Provenance
+from controlmill.schemas.provenance import Provenance
 from controlmill.schemas.records import Summary
 from controlmill.schemas.tables import TABLES, condition_schema
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from controlmill.schemas.annotator_records import LabelSetRecord
 from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.files.documents import made_of
 from controlmill.schemas.maps.label_files import NAMED, find_set, named_set
 from controlmill.schemas.maps.labels import VOID, LabelSet, label_palette
-from controlmill.schemas.provenance import LabelSetRecord, Provenance
+from controlmill.schemas.provenance import Provenance
 from controlmill.schemas.stored import stored_condition
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from controlmill.schemas.annotator_records import ReadingRecord
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.errors import Refused
 from controlmill.schemas.files.documents import made_of
@@ -19,7 +20,6 @@ from controlmill.schemas.maps.label_files import named_set
 from controlmill.schemas.maps.meaning import Reading
 from controlmill.schemas.maps.planes import read_map
 from controlmill.schemas.maps.user_maps import coverage, scaled_map
-from controlmill.schemas.provenance import ReadingRecord
 
 LIMITS = Limits(min_side=1)
 INVERTED, BINARY, GRAY8, GRAY16, RGB = (

@@ -14,13 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from controlmill.schemas.annotator_records import AnnotatorRecord
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer, read_table
 from controlmill.schemas.images.codecs import encode_map
 from controlmill.schemas.names import index_file, shard_file
-from controlmill.schemas.provenance import AnnotatorRecord, Provenance
+from controlmill.schemas.provenance import Provenance
 from controlmill.schemas.tables import condition_schema
 from controlmill.schemas.views import card, row_faults
 from controlmill.schemas.views.sheet import contact_sheet
