@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -53,6 +54,19 @@ def test_a_cluster_goes_with_no_other_engine(photos: Path, tmp_path: Path) -> No
         "--cluster and --runner PortableRunner both say what runs the job: give one of them",
     ]
     assert JobOptions(cluster="a:1").engine().cluster == ClusterAddress("dask", "a", 1)
+
+
+def test_options_of_one_kind_of_cluster_go_with_no_other() -> None:
+    options = JobOptions(cluster="flink://a", cluster_page="http://b:8090", job_server_jar=Path("c.jar"))
+    assert [*options.conflicts()] == ["--cluster-page is for --cluster spark://…"]
+    assert [*replace(options, cluster="a").conflicts()] == [
+        "--cluster-page is for --cluster spark://…",
+        "--job-server-jar is for --cluster flink://… or spark://…",
+    ]
+    engine = replace(options, cluster="spark://a").engine()
+    assert engine.cluster == ClusterAddress("spark", "a", 7077)
+    assert (engine.page, engine.job_server_jar) == ("http://b:8090", "c.jar")
+    assert not [*replace(options, cluster="spark://a").conflicts()]
 
 
 def test_a_condition_stands_for_its_table() -> None:

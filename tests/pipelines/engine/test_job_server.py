@@ -30,9 +30,11 @@ pathlib.Path("said").write_text(f"{{os.getpid()}} {{os.getpgrp()}} {{' '.join(sy
 pathlib.Path(scratch, "left").write_text("left")
 artifacts = grpc.server(futures.ThreadPoolExecutor(1))  # a service beside it, which takes no jobs
 artifacts.add_insecure_port("127.0.0.1:0")
+artifacts.start()
+time.sleep(0.5)
 jobs = grpc.server(futures.ThreadPoolExecutor(1), [Jobs()])
-jobs.add_insecure_port("127.0.0.1:0")
-artifacts.start(), jobs.start()
+pathlib.Path("port").write_text(str(jobs.add_insecure_port("127.0.0.1:0")))
+jobs.start()
 jobs.wait_for_termination()
 """
 
@@ -112,7 +114,7 @@ def test_a_job_server_takes_jobs_while_its_context_is_open(tmp_path: Path, java:
     ) as server:
         pid, group, *words = (tmp_path / "said").read_text().split()
         assert server.alive()
-        assert server.endpoint.startswith("127.0.0.1:")
+        assert server.endpoint == f"127.0.0.1:{(tmp_path / 'port').read_text()}"
     assert int(group) == os.getpgrp()  # what ends the group of a job ends it too
     assert "-Dspark.a=b" in words[: words.index("-jar")]  # Java's own, and so before the jar
     assert words[words.index("-jar") + 1 :][:2] == [str(tmp_path / "the.jar"), "--spark-master-url=spark://host:7077"]
