@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import tempfile
 import threading
@@ -66,6 +67,7 @@ class DaskCluster(Graphs):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
         import_beam()
+        importlib.import_module("distributed")  # while the console works
 
     def run(self, job: Job, shards: Sequence[int]) -> None:
         """Run the graph on all workers that the cluster has, and on those that join it meanwhile.
