@@ -6,6 +6,7 @@ import importlib
 import logging
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from .messages import Engine, Waits
 from .shards import Job
 
 DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
+SHARDS_AT_ONCE = 1024
 DASK_SETTINGS = {
     "distributed.scheduler.allowed-failures": 100,  # a shard that kills its worker is sorted out by its attempts
     "distributed.comm.timeouts.connect": "60s",
@@ -103,9 +105,26 @@ def _scheduler_of(address: ClusterAddress, waits: Waits) -> str:
 def _run_on(address: str, job: Job, shards: Sequence[int], beam_options: Sequence[str]) -> bool:
     """Run the graph on the workers of a scheduler, one partition a shard: each is a task of its own, done again
     elsewhere if its worker dies. Whether all was done: what is lost with its scheduler is done to Beam's runner.
+
+    A graph of many shards takes long to be made (3 ms a shard) and much room, so that it is made of
+    :data:`SHARDS_AT_ONCE` and the next one while the last is worked on.
     """
-    options = (f"--dask_client_address={address}", f"--dask_npartitions={len(shards)}", *beam_options)
-    result = start_graph(job, shards, DASK_RUNNER, options, longest=1)
+    running: deque[Any] = deque()
+    try:
+        for first in range(0, len(shards), SHARDS_AT_ONCE):
+            part = shards[first : first + SHARDS_AT_ONCE]
+            options = (f"--dask_client_address={address}", f"--dask_npartitions={len(part)}", *beam_options)
+            running.append(start_graph(job, part, DASK_RUNNER, options, longest=1))
+            if len(running) > 1 and not _end(running.popleft()):
+                return False
+        return all(_end(running.popleft()) for _ in range(len(running)))
+    finally:
+        for result in running:
+            result.client.close()
+
+
+def _end(result: Any) -> bool:
+    """Wait for a graph; whether all of it was done."""
     try:
         result.wait_until_finish()
         return all(future.status == "finished" for future in result.futures)

@@ -23,8 +23,11 @@ from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import annotation, ingestion, planning
 from controlmill.pipelines.engine.cluster_address import ClusterAddress, parse_cluster
 from controlmill.pipelines.engine.dask_client import check_workers, connected
+from controlmill.pipelines.engine.engines import open_engine
 from controlmill.pipelines.engine.messages import Engine, Waits
 from controlmill.pipelines.engine.process import Resources
+from controlmill.pipelines.engine.run_folder import Run
+from controlmill.pipelines.engine.shards import Job
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.addresses import open_storage
@@ -155,6 +158,19 @@ def test_workers_may_join_and_die_in_mid_job_and_it_ends_in_the_same_bytes(
     assert f"1 worker joined the cluster at {cluster.address}" in said
     assert joining.returncode == 0
     wait_until(lambda: cluster.workers() == 2)
+
+
+def test_a_long_job_is_sent_in_parts(
+    cluster: Cluster, ingested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controlmill.pipelines.engine.dask.SHARDS_AT_ONCE", 2)
+    made = Dataset.open(shutil.copytree(ingested, tmp_path / "dataset"))
+    (stage,) = planning.plan_conditions([MEETING], planning.everywhere(Placement()), None)
+    run = Run.start(made.storage)
+    with open_engine(cluster.engine) as graphs:
+        graphs.run(Job(made.storage, run.id, stage, stage.outputs(), 1), range(made.shards))
+    assert made.shards > 5
+    assert made.committed("cartoon") == set(range(made.shards))
 
 
 def test_a_lost_scheduler_is_told_and_the_job_run_again_ends_in_the_same_bytes(
