@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from controlmill.pipelines.corpora.corpus import LARGEST_SHARD
+from controlmill.pipelines.engine.dask import SHARDS_AT_ONCE
 from controlmill.schemas.bounds import MAX_SHARDS
 from controlmill.schemas.names import SHARDS_PER_FOLDER
 
@@ -29,7 +30,7 @@ LISTING_SECONDS = 8e-6  # of a core for each picture, one after another: docs/be
 LISTED_BYTES = 22  # of `sources`, a picture of a crawl: benchmarks/shards.py --listing
 INDEX_BYTES = 235  # of an index, a shard: 200,000 of them were 47 MB, read in 2 s and 256 MB of memory
 SCHEDULER_BYTES = (
-    23_000  # of memory that Dask's scheduler and its client take for each shard of a job: 4,000 took 90 MB
+    23_000  # of memory that Dask's scheduler and its client take for each shard that they know: 4,000 took 90 MB
 )
 # requests to a store: (reads, writes) for each shard; tests/pipelines/test_object_store.py counts them. DELETE is free
 INGEST_REQUESTS = (13, 4)  # beside one read for each picture that is on the store
@@ -189,9 +190,7 @@ def page(found: Sequence[Estimate], workers: int) -> str:
             f"{-(-one.shards // SHARDS_PER_FOLDER):,}" for one in found
         ],
         "a table's index, in each dataset": [size(one.index_bytes) for one in found],
-        "memory of Dask's scheduler, for each dataset": [
-            size(min(one.shards, MAX_SHARDS) * SCHEDULER_BYTES) for one in found
-        ],
+        "memory of Dask's scheduler": [size(min(one.shards, 2 * SHARDS_AT_ONCE) * SCHEDULER_BYTES) for one in found],
         "reads from a store": [f"{one.reads:,}" for one in found],
         "writes to a store": [f"{one.writes:,}" for one in found],
     }
