@@ -11,6 +11,7 @@
 # It matters for whoever wants a job to outlive a worker: it must be set where the cluster is configured.
 set -euo pipefail
 folder=$(mktemp -d)
+export TMPDIR="$folder" # Beam leaves files there
 server=
 trap 'if [ -n "$server" ]; then kill "$server" 2>/dev/null || true; fi; rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
