@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.5
 END_SECONDS = 5  # for the job's process to put its things away
+LAST_LINES = 15  # of what it said, which tell whether the machine lacked something
 LOG_END = 1_000_000  # bytes of what it said that are looked through for why it failed
 NO_MEMORY = ("MemoryError", "failed to map segment", "Cannot allocate memory", "error return without exception set")
 
@@ -153,7 +154,8 @@ class JobProcess:
         """A message about what happened: the lines that say why, what to do, and where all that was said is kept."""
         log = self._said()
         why = reason(self.answer) if self.answer and not self.answer.startswith("SystemExit") else reason_in_log(log)
-        lines = [f"{what}{meaning_of(log)}:", why, advice(why), *gone(self.engine).splitlines(), self._kept(log, why)]
+        end = "\n".join([why, *log.splitlines()[-LAST_LINES:]])
+        lines = [f"{what}{meaning_of(end)}:", why, advice(why), *gone(self.engine).splitlines(), self._kept(log, why)]
         return "\n".join(filter(None, lines))
 
     def _said(self) -> str:
