@@ -100,7 +100,8 @@ def _put_away(folder: str) -> None:
             while time.monotonic() < until:
                 if os.waitpid(-1, os.WNOHANG) == (0, 0):
                     time.sleep(0.01)
-    if folder:
+    until = time.monotonic() + TERMINATE_SECONDS
+    while folder and os.path.exists(folder) and time.monotonic() < until:  # what was just ended may write to it yet
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -140,14 +141,22 @@ def _do(graphs: Graphs | Exception, message: bytes, answer: Path, at_work: list[
             graphs.run(job, shards)
         return DONE
     except MillError as error:
-        answer.write_text(without_step(str(error)), "utf-8")
+        _tell(answer, without_step(str(error)))
         return TOLD
     except (Exception, SystemExit) as error:  # Beam's parser of options exits
         traceback.print_exc()
-        answer.write_text(texts_of(error), "utf-8")
+        _tell(answer, texts_of(error))
         return ENGINE_FAILED
     finally:
         at_work.clear()
+
+
+def _tell(answer: Path, text: str) -> None:
+    """Write what went wrong; where that cannot be done, it is in the log at least."""
+    try:
+        answer.write_text(text, "utf-8")
+    except OSError:  # the disk is full, or this process is about to end
+        print(text, file=sys.stderr)
 
 
 def main() -> None:

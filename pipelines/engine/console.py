@@ -158,10 +158,11 @@ def _supervise(job: Job, run: Run, todo: list[int], process: JobProcess, progres
             raise MillError(f"{why}\n{GO_ON}")
         if status == 0:
             return
+        failed = f"{process.engine.title} failed"
         if status == TOLD:
-            raise MillError(f"{process.answer}\n{GO_ON}")
+            raise MillError(f"{process.answer or process.told(failed)}\n{GO_ON}")
         if status == ENGINE_FAILED:
-            raise MillError(f"{process.told(f'{process.engine.title} failed')}\n{GO_ON}")
+            raise MillError(f"{process.told(failed)}\n{GO_ON}")
         deaths = 1 if progress.files > before else deaths + 1
         if deaths >= MAX_DEATHS:
             died = f"the job's process died {deaths} times in a row without a commit (exit status {status})"

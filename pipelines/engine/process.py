@@ -101,7 +101,7 @@ class JobProcess:
         self.start()
         status = self._ask(Loading(stage, tuple(tables), self.engine.here), [], lambda: None)
         if status == TOLD:
-            raise MillError(self.answer)
+            raise MillError(self.answer or self.told("the networks cannot be loaded"))
         if status:
             raise MillError(self.told(f"the job's process ended as it loaded networks (status {status})"))
         self._loaded.append((stage, tables))
@@ -117,7 +117,8 @@ class JobProcess:
         status = process.stdout.read(1)
         if status:
             if status[0] in (ENGINE_FAILED, TOLD):
-                self.answer = (self.folder / ANSWER).read_text("utf-8")
+                with suppress(FileNotFoundError):  # the disk is full: it is in the log
+                    self.answer = (self.folder / ANSWER).read_text("utf-8")
             return status[0]
         self.end()
         return process.returncode

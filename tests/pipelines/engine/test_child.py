@@ -148,12 +148,16 @@ def test_what_an_engine_started_ends_with_a_killed_console_and_workers_elsewhere
     (tmp_path / "starts_another.py").write_text(STARTS_ANOTHER.replace("sys.argv[-1]", repr(str(tmp_path))))
     photos = write_photos(tmp_path / "photos", 1)
     words = ["-m", "controlmill", "ingest", str(photos), str(tmp_path / "dataset"), "--runner", "starts_another.Starts"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(temporary)}
     console = subprocess.Popen([sys.executable, *words], env=environment, stderr=subprocess.DEVNULL)
     assert wait_for(lambda: note.exists() and note.read_text().isdecimal())
     console.send_signal(signal.SIGKILL)
     console.wait()
     assert wait_for(lambda: not machine.alive(int(note.read_text())), 20)
+    assert wait_for(lambda: not list(temporary.iterdir()))
     (left,) = tmp_path.glob("dataset/_run/*")
     run = Run(open_storage(tmp_path / "dataset"), left.name)
     assert run.stopped() == "the command that this job is of has ended"  # to workers of other machines
