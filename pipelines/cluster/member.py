@@ -91,12 +91,16 @@ def _check(member: Member) -> None:
         check_scheduler(client, address)
 
 
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
 async def _scheduler(member: Member, say: Any) -> None:
     import distributed
 
     address = parse_cluster(member.scheduler)
     async with distributed.Scheduler(
-        host=member.host,
+        host=_bracketed(member.host),
         port=address.port,
         protocol="tls" if address.tls else "tcp",
         dashboard=False,
@@ -111,7 +115,7 @@ async def _worker(member: Member, say: Any) -> None:
 
     async with distributed.Worker(
         parse_cluster(member.scheduler).dask_address,
-        host=member.host,
+        host=_bracketed(member.host),
         nthreads=member.threads,
         memory_limit=0,
         local_directory=member.folder,

@@ -18,7 +18,7 @@ from .options import WorkerOptions
 from .record import new_record
 from .supervise import Watched, running, scratch, until_told_to_end, watch, workers_of
 
-EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 compared with
+EVERYWHERE = {"0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}  # noqa: S104 and a machine elsewhere (RFC 5737, RFC 3849)
 LOG = "supervisor.log"
 
 
@@ -31,27 +31,20 @@ def up(listen: str, options: WorkerOptions, begun: Begun) -> None:
     address = _dask(listen, "--listen")
     check_free(address)
     check_certificates(address, ("scheduler", "worker", "client"))
-    reached = replace(address, host=socket.gethostname()) if address.host in EVERYWHERE else address
-    local = replace(address, host="127.0.0.1") if address.host == EVERYWHERE[0] else address
-    local = replace(local, host="::1") if local.host == EVERYWHERE[1] else local
+    reached = replace(address, host=own_address(address)) if address.host in EVERYWHERE else address
     with until_told_to_end(), scratch() as folder:
-        _serve(address, local, reached, options, folder, begun)
+        _serve(address, reached, options, folder, begun)
 
 
 def _serve(
-    address: ClusterAddress,
-    local: ClusterAddress,
-    reached: ClusterAddress,
-    options: WorkerOptions,
-    folder: Path,
-    begun: Begun,
+    address: ClusterAddress, reached: ClusterAddress, options: WorkerOptions, folder: Path, begun: Begun
 ) -> None:
     count = _count(options)
     record = new_record(str(reached), True, count)
     try:
         member = Member("scheduler", str(address), address.host, str(folder / "scheduler"), options.in_flight)
         scheduler = Watched("the scheduler", member, record.folder / "scheduler.log")
-        worker = replace(member, scheduler=str(local), host=address_towards(local))
+        worker = replace(member, scheduler=str(reached), host=address_towards(reached))
         members = workers_of(worker, count, folder, record.folder)
         with running([scheduler]), running(members):
             begun(_started(reached, address, count), record.folder / LOG)
@@ -102,7 +95,7 @@ def _started(reached: ClusterAddress, address: ClusterAddress, count: int) -> li
     """What `up` prints."""
     alone = is_loopback(address)
     join_line = (
-        "other machines can join where it listens for them: --listen HOST:8786"
+        "only this machine reaches it; for others: --listen with an address that they reach"
         if alone
         else f"other machines join it with   controlmill cluster join {reached}"
     )
@@ -120,8 +113,9 @@ def _started(reached: ClusterAddress, address: ClusterAddress, count: int) -> li
 
 
 def is_loopback(address: ClusterAddress) -> bool:
-    """Whether only this machine reaches an address."""
-    return address.host in ("localhost", "::1") or address.host.startswith("127.")
+    """Whether only this machine reaches an address; its own name often stands for such a one."""
+    found = {where[0] for *_, where in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)}
+    return all(str(host).startswith("127.") or host == "::1" for host in found)
 
 
 def check_free(address: ClusterAddress) -> None:
@@ -143,6 +137,14 @@ def check_free(address: ClusterAddress) -> None:
             f"--listen {address}: this machine cannot listen there ({error_text(error)}): choose another port, or end "
             "what has it (`controlmill cluster down`, if it is a cluster of yours)"
         ) from error
+
+
+def own_address(address: ClusterAddress) -> str:
+    """The address by which others reach a scheduler that listens everywhere: that of the way out of this machine."""
+    try:
+        return address_towards(replace(address, host=EVERYWHERE[address.host]))
+    except MillError:  # there is none
+        return socket.gethostname()
 
 
 def address_towards(address: ClusterAddress) -> str:
