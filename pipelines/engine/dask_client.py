@@ -66,7 +66,7 @@ def connected(address: ClusterAddress, waits: Waits) -> Iterator[Client]:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is raised, or seen in the end
     try:
         client = _client(address, waits.reach)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # whatever Dask makes of bytes that are not its own
         other = "without TLS (HOST:PORT)" if address.tls else "with TLS (tls://HOST:PORT)"
         raise MillError(
             f"what listens at {address} does not answer as a Dask scheduler ({error_text(error)}): look at the port, "

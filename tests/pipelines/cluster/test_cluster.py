@@ -290,6 +290,22 @@ def test_what_is_no_scheduler_is_one_message() -> None:
         server.shutdown()
 
 
+def test_what_answers_in_another_language_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask takes the first bytes of an answer for a length, and asks for as much memory."""
+
+    def read_a_length(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate 3 EiB")
+
+    monkeypatch.setattr("distributed.Client", read_a_length)
+    with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as server:
+        address = parse_cluster(f"127.0.0.1:{server.server_address[1]}")
+        with (
+            pytest.raises(MillError, match="does not answer as a Dask scheduler"),
+            connected(address, Waits(reach=0.3)),
+        ):
+            pass
+
+
 def test_a_cluster_without_workers_is_one_message(tmp_path: Path, ingested: Path) -> None:
     import distributed
 
