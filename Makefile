@@ -37,6 +37,8 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.trainer
 	$(BIN)/python -m benchmarks.export
 	$(BIN)/python -m benchmarks.sampling
+	$(BIN)/python -m benchmarks.shards
+	$(BIN)/python -m benchmarks.cluster
 
 # make gpu PART=annotators|training|jobs: at most 8 minutes each; results in gpu/, of all parts together in gpu/gpu.md.
 gpu:
