@@ -135,22 +135,27 @@ def _left_out(name: str) -> bool:
     return name.endswith(("/", "module-info.class")) or name == "META-INF/MANIFEST.MF" or bool(signature)
 
 
-def flink() -> Path:
-    """The folder of a Flink 1.19.3: its jars in ``lib``."""
+def distribution(folder_name: str, package: str) -> Path:
+    """The folder of an engine's own files, as a pinned source distribution on PyPI has them in ``deps``."""
     if not shutil.which("java"):
         pytest.skip("java is not installed")
-    folder, name = CACHE / "flink-1.19.3", "apache-flink-libraries==1.19.3"
+    folder = CACHE / folder_name
     if not folder.is_dir():
         new = folder.with_name(f"{folder.name}.new-{os.getpid()}")
-        fetched([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(new), name])
+        fetched([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(new), package])
         (archive,) = new.iterdir()
-        assert sha256_file(archive) == pinned(name), f"{archive} is not what {LOCK.name} says"
+        assert sha256_file(archive) == pinned(package), f"{archive} is not what {LOCK.name} says"
         with tarfile.open(archive) as tar:
             tar.extractall(new, filter="data")
         (unpacked,) = new.glob("*/deps")
         unpacked.rename(folder)
         shutil.rmtree(new)
     return folder
+
+
+def flink() -> Path:
+    """The folder of a Flink 1.19.3: its jars in ``lib``."""
+    return distribution("flink-1.19.3", "apache-flink-libraries==1.19.3")
 
 
 def flink_job_server() -> Path:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
-import sys
-import tarfile
 import time
 import urllib.request
 import zipfile
@@ -19,10 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
-from controlmill.schemas.fingerprint import sha256_file
-from tests.pipelines.engine.engines import CACHE, LOCK, OPENS, START_SECONDS, fetched, job_server, pinned
+from tests.pipelines.engine.engines import OPENS, START_SECONDS, distribution, job_server
 
 RUNNER = "org.apache.beam:beam-runners-spark-3:2.62.0"
 MAIN = "org.apache.beam.runners.spark.SparkJobServerDriver"
@@ -31,20 +26,7 @@ MANIFEST_LINE = 70
 
 def spark() -> Path:
     """The folder of a Spark 3.5.9: its jars in ``jars``."""
-    if not shutil.which("java"):
-        pytest.skip("java is not installed")
-    folder, name = CACHE / "spark-3.5.9", "pyspark==3.5.9"
-    if not folder.is_dir():
-        new = folder.with_name(f"{folder.name}.new-{os.getpid()}")
-        fetched([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(new), name])
-        (archive,) = new.iterdir()
-        assert sha256_file(archive) == pinned(name), f"{archive} is not what {LOCK.name} says"
-        with tarfile.open(archive) as tar:
-            tar.extractall(new, filter="data")
-        (unpacked,) = new.glob("*/deps")
-        unpacked.rename(folder)
-        shutil.rmtree(new)
-    return folder
+    return distribution("spark-3.5.9", "pyspark==3.5.9")
 
 
 def spark_job_server(folder: Path) -> tuple[Path, Path]:
