@@ -6,7 +6,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from controlmill.annotators.runtime.torch_device import device_kind, resolve_device, resolve_dtype
 from controlmill.schemas.errors import MillError, error_text
@@ -14,9 +14,6 @@ from controlmill.schemas.errors import MillError, error_text
 from .cluster_address import ClusterAddress
 from .messages import Engine, Waits
 from .worker import this_worker
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from .worker import RUN
+
 
 class Inline:
     """An executor that works at once, in the caller's thread."""
@@ -25,7 +27,12 @@ class Inline:
 
 def codec_pool(threads: int) -> ThreadPoolExecutor | Inline:
     """Threads for decoding and encoding; with one thread they take turns with the network in the caller's."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="codec") if threads > 1 else Inline()
+    return _codec_threads(threads) if threads > 1 else Inline()
+
+
+def _codec_threads(threads: int) -> ThreadPoolExecutor:
+    """Threads of the shard that the caller works on."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="codec", initializer=RUN.set, initargs=(RUN.get(),))
 
 
 class Fetching:
@@ -40,7 +47,7 @@ class Fetching:
     def __init__(self, fetch: Callable[[Any], Future[Any]], use: Callable[[Any, Any], Any], threads: int) -> None:
         self.fetch = fetch
         self.use = use
-        self.codecs = ThreadPoolExecutor(threads, thread_name_prefix="codec")
+        self.codecs = _codec_threads(threads)
         self._fetched: set[Future[Any]] = set()
 
     def submit(self, _: Callable[..., Any], /, *args: Any) -> Future[Any]:

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
@@ -23,6 +24,9 @@ from .claims import claim, claimed, first_of
 T = TypeVar("T")
 KEEP_SECONDS = 300.0  # that something is kept which the run at hand has not used
 WORKING = "working-"  # begins the names of processes that have shards in flight
+RUN: ContextVar[str] = ContextVar(
+    "run", default=""
+)  # of the shard that a thread works on; threads may be of several runs
 MOST_WORKERS = 256  # of a machine, among which its GPUs are dealt out
 
 
@@ -51,7 +55,6 @@ class Worker:
         self._loading = threading.RLock()  # what is loaded may need something else that is loaded
         self._counting = threading.Lock()
         self._shards = 0
-        self._run = ""
         self._working: socket.socket | None = None
 
     @functools.cached_property
@@ -71,14 +74,15 @@ class Worker:
     @contextmanager
     def shard(self, run: str) -> Iterator[None]:
         """A shard of a run, in flight while the block works on it."""
+        before = RUN.set(run)
         self._count(1)
-        self._run = run
-        if self._shards == 1:
-            self._forget()
         try:
+            if self._shards == 1:
+                self._forget(run)
             yield
         finally:
             self._count(-1)
+            RUN.reset(before)
 
     def _count(self, change: int) -> None:
         with self._counting:
@@ -105,21 +109,22 @@ class Worker:
             load: how it is made.
             stays: whether the key says all that it is made of, so that other runs may use it too.
         """
-        scoped = key if stays else (self._run, key)
+        run = RUN.get()
+        scoped = key if stays else (run, key)
         loaded = self._loaded.get(scoped)
         if loaded is None:
             with self._loading:
                 loaded = self._loaded.get(scoped)
                 if loaded is None:
-                    loaded = self._loaded[scoped] = _Loaded(load(), self._run, 0)
-        loaded.run, loaded.used = self._run, time.monotonic()
+                    loaded = self._loaded[scoped] = _Loaded(load(), run, 0)
+        loaded.run, loaded.used = run, time.monotonic()
         return cast(T, loaded.value)
 
-    def _forget(self) -> None:
+    def _forget(self, run: str) -> None:
         """Let go of what only other runs have used, if not of late; it is closed where it can be."""
         with self._loading:
             late = time.monotonic() - KEEP_SECONDS
-            gone = [key for key, loaded in self._loaded.items() if loaded.run != self._run and loaded.used < late]
+            gone = [key for key, loaded in self._loaded.items() if loaded.run != run and loaded.used < late]
             for value in [self._loaded.pop(key).value for key in gone]:
                 if hasattr(value, "close"):
                     value.close()

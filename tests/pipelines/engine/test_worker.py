@@ -16,6 +16,7 @@ from dask.system import CPU_COUNT
 
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines.engine import claims
+from controlmill.pipelines.engine.pools import codec_pool
 from controlmill.pipelines.engine.worker import Worker, this_worker
 from controlmill.schemas.errors import MillError
 
@@ -123,3 +124,26 @@ def test_a_device_that_a_worker_lacks_is_said_with_its_machine() -> None:
     with pytest.raises(MillError, match=rf"^on {re.escape(socket.gethostname())}: --device cuda:99: this machine has"):
         this_worker().prepare(Placement("cuda:99"))
     assert this_worker().prepare(Placement()) == Placement()
+
+
+def test_shards_of_two_runs_at_once_have_each_what_is_of_its_own_run() -> None:
+    """As where two commands share a cluster whose workers do two shards at a time; codec threads are of their shard."""
+    both = threading.Barrier(2)
+    found: dict[str, list[str]] = {}
+
+    def work(run: str) -> None:
+        with this_worker().shard(run):
+            both.wait(10)
+            here = this_worker().once("whose", lambda: run)
+            pool = codec_pool(2)
+            there = pool.submit(this_worker().once, "whose too", lambda: run).result()
+            pool.shutdown()
+            both.wait(10)
+            found[run] = [here, there]
+
+    threads = [threading.Thread(target=work, args=(run,)) for run in ("one", "other")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {"one": ["one", "one"], "other": ["other", "other"]}
