@@ -14,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from controlmill.pipelines.engine.cluster_address import parse_cluster
 from controlmill.pipelines.engine.job_server import JobServer
 from controlmill.pipelines.engine.messages import Engine
 from controlmill.pipelines.engine.portable import environment
+from controlmill.pipelines.engine.repeating import repeating
 from controlmill.pipelines.engine.translators.preparation import prepare, translator_of
 from controlmill.schemas.fingerprint import fingerprint, processor_name, sha256_file
 from tests.pipelines.engine import engines
@@ -149,23 +149,6 @@ class Peaks:
                 total += mebibytes
         self.total = max(self.total, total)
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Look again and again."""
-        ended = threading.Event()
-
-        def watch() -> None:
-            while not ended.wait(LOOK_SECONDS):
-                self.look()
-
-        thread = threading.Thread(target=watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
-
     def largest(self) -> dict[str, float]:
         """Role → MiB of its largest process."""
         return {role: max(peaks.values()) for role, peaks in sorted(self.of.items())}
@@ -200,7 +183,7 @@ def run(way: Way, photos: Path) -> Built:
     peaks = Peaks()
     with tempfile.TemporaryDirectory() as home, way(Path(home)) as options, build(photos, *options) as words:
         log = Path(home, "build.log")
-        with peaks.watching(), log.open("wb") as file:
+        with repeating(peaks.look, LOOK_SECONDS), log.open("wb") as file:
             started = time.monotonic()
             status = subprocess.run([sys.executable, *words], stdout=file, stderr=file, check=False).returncode
             seconds = time.monotonic() - started

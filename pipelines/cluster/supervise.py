@@ -20,6 +20,7 @@ from controlmill.schemas.errors import MillError, error_text
 from controlmill.schemas.machine import MORE_PROCESSES, process_command
 from controlmill.schemas.terminal.console import output
 
+from ..engine.reasons import last_lines
 from .member import Member
 
 READY_SECONDS = 120.0
@@ -113,7 +114,7 @@ class Watched:
                 said = (
                     f"ended (exit status {status})" if status is not None else f"is not ready after {READY_SECONDS} s"
                 )
-                raise MillError(f"{self.title} {said}:\n{last_lines(self.log)}")
+                raise MillError(f"{self.title} {said}:\n{last_lines(self.log, LINES)}")
 
     def ask_to_end(self) -> None:
         """Close the pipe that keeps the process."""
@@ -210,10 +211,3 @@ def until_told_to_end() -> Iterator[None]:
         output.say("ended")
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def last_lines(log: Path) -> str:
-    """The end of a log."""
-    with suppress(OSError):
-        return "\n".join(log.read_text("utf-8", errors="replace").strip().splitlines()[-LINES:])
-    return ""

@@ -8,12 +8,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from controlmill.schemas.files.storage import Storage
 
+from .repeating import repeating
 from .rows import Failure
 
 NOTE_SECONDS = {True: 0.5, False: 30.0}  # between two notes of an attempt: in a folder, on an object store
@@ -36,22 +37,18 @@ class Attempt:
     _noted: float = field(default_factory=time.monotonic)
     _notes: int = 0
     _noting: threading.Lock = field(default_factory=threading.Lock)
-    _ended: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
+    _living: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Attempt:
-        self._thread = threading.Thread(target=self._live, daemon=True)
-        self._thread.start()
+        self._living.enter_context(repeating(self._note_when_due, NOTE_SECONDS[self.storage.local] or 1.0))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        if self._thread:
-            self._thread.join()
+        self._living.close()
 
     def end(self) -> None:
         """The shard is done: the marks go."""
-        self.__exit__()
+        self._living.close()
         for mark in self.marks:
             self.storage.remove_file(mark)
 
@@ -73,18 +70,14 @@ class Attempt:
         said: dict[str, Any] = {"tables": list(tables), "rows": 0, "refused": 0, "seconds": 0.0}
         self.works.append(said)
         for outcome in outcomes:
-            now = time.monotonic()
             said["rows"] += 1
             said["refused"] += _refused(outcome, len(tables))
-            said["seconds"] = round(now - started, 6)
-            self._note_when_due(now)
+            said["seconds"] = round(time.monotonic() - started, 6)
+            self._note_when_due()
             yield outcome
 
-    def _live(self) -> None:
-        while not self._ended.wait(NOTE_SECONDS[self.storage.local] or 1.0):
-            self._note_when_due(time.monotonic())
-
-    def _note_when_due(self, now: float) -> None:
+    def _note_when_due(self) -> None:
+        now = time.monotonic()
         if now - self._noted >= NOTE_SECONDS[self.storage.local]:
             with self._noting:
                 self._noted = now

@@ -20,6 +20,8 @@ from urllib.parse import unquote, urlparse
 
 from controlmill.schemas.errors import MillError, error_text
 
+from .reasons import last_lines
+
 JARS = Path("~/.apache_beam/cache/jars")  # where Beam's own runners keep theirs
 START_SECONDS = 60
 END_SECONDS = 5
@@ -172,8 +174,9 @@ class JobServer:
             time.sleep(POLL_SECONDS)
         status = self._process.poll()
         what = f"did not start within {self.seconds:g} s" if status is None else f"ended at once (exit status {status})"
-        last = "\n".join(self.log.read_text("utf-8", "replace").strip().splitlines()[-LAST_LINES:])
-        raise MillError(f"the job server {self.jar} {what}; what it printed is in {self.log}:\n{last}")
+        raise MillError(
+            f"the job server {self.jar} {what}; what it printed is in {self.log}:\n{last_lines(self.log, LAST_LINES)}"
+        )
 
     def alive(self) -> bool:
         """Whether it runs."""

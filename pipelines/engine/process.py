@@ -126,7 +126,7 @@ class JobProcess:
     def start(self) -> subprocess.Popen[bytes]:
         """Start the process, if it is not there yet; it gets ready while the console does other things."""
         if self._process is None:
-            self._log = tempfile.TemporaryFile()  # noqa: SIM115 kept for last_lines
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 kept for told
             self.folder = Path(tempfile.mkdtemp(prefix="controlmill-"))
             try:
                 self._process = self._started(self._log, self.folder)

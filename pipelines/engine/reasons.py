@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import traceback
+from contextlib import suppress
+from pathlib import Path
 
 FRAME = re.compile(r"\s*(at [\w.$/<>@ -]+\(.*|\.\.\. \d+ (more|common frames omitted).*)")
 STATEMENT = re.compile(
@@ -77,6 +79,13 @@ def reason(text: str) -> str:
     others = [line for match, line in said if not match["cause"]]
     shown = list(dict.fromkeys([*others[:1], *others[1:2], *causes[-1:]]))
     return "\n".join(map(_short, shown or map(_bare, lines[-LAST_LINES:])))
+
+
+def last_lines(log: Path, count: int) -> str:
+    """The end of a log file; '' where it cannot be read."""
+    with suppress(OSError):
+        return "\n".join(log.read_text("utf-8", "replace").strip().splitlines()[-count:])
+    return ""
 
 
 def advice(reason: str) -> str:

@@ -9,11 +9,11 @@ gives signs of life, and it gives none. A folder that is gone is not made again.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -29,6 +29,7 @@ from controlmill.schemas.machine import process_stamp
 
 from .attempts import Attempt
 from .owners import GONE_SECONDS, NEW, OLD, SIGN_SECONDS, Owner, remove_empty
+from .repeating import repeating
 from .silence import Silence
 
 MAX_ATTEMPTS = 5
@@ -118,26 +119,15 @@ class Run:
     @contextmanager
     def giving_signs(self) -> Iterator[None]:
         """While the block lasts, workers can see that this process lives: for those that do not end with it."""
-        ended = threading.Event()
+        numbers = itertools.count(1)
 
-        def sign(number: int) -> None:
+        def sign() -> None:
             with suppress(OSError, MillError, Stopped):  # a disk that is full, say: the next may pass
-                self._mark("owner.json", _json(self._stamp(number)))
+                self._mark("owner.json", _json(self._stamp(next(numbers))))
 
-        def signs() -> None:
-            number = 1
-            while not ended.wait(SIGN_SECONDS[self.storage.local]):
-                number += 1
-                sign(number)
-
-        sign(1)
-        thread = threading.Thread(target=signs, daemon=True)
-        thread.start()
-        try:
+        sign()
+        with repeating(sign, SIGN_SECONDS[self.storage.local]):
             yield
-        finally:
-            ended.set()
-            thread.join()
 
     def end(self) -> None:
         """Remove the run folder; on a disk that became read-only it stays, until the next run sweeps it."""
