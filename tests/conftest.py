@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # what only a few tests need is not imported for all
 for library in ("OMP", "MKL", "OPENBLAS"):  # tests run side by side: a thread for each, and for what they start
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the real hub; its client reads it once, so it is the same for all
+
 gc.set_threshold(100_000)  # looking for garbage among all that is imported takes an eighth of the time of the tests
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # timings decide nothing

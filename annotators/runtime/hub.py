@@ -65,8 +65,7 @@ def fetch(repo: str, file: str, revision: str) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     if not answers():
-        offline = constants.HF_HUB_OFFLINE
-        raise Unavailable("HF_HUB_OFFLINE is set" if offline else f"{constants.ENDPOINT} could not be reached")
+        raise Unavailable("HF_HUB_OFFLINE is set" if offline() else f"{constants.ENDPOINT} could not be reached")
     try:
         return Path(hf_hub_download(repo, file, revision=revision, etag_timeout=TIMEOUT_SECONDS))
     except Exception as error:  # each way of transport has errors of its own; all are told
@@ -75,6 +74,13 @@ def fetch(repo: str, file: str, revision: str) -> Path:
         # this one says "check your connection" of a 403 too
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None
         raise Unavailable(error_text(cause or error)) from error
+
+
+def offline() -> bool:
+    """Whether HF_HUB_OFFLINE is set, as the hub's own client reads it: once, when it is imported."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
 
 
 def answers() -> bool:
@@ -89,7 +95,7 @@ def _answers(_when: int) -> bool:
 
     from huggingface_hub import constants
 
-    if constants.HF_HUB_OFFLINE:
+    if offline():
         return False
     request = urllib.request.Request(constants.ENDPOINT, method="HEAD")  # noqa: S310 the hub that the user configured
     try:

@@ -210,7 +210,7 @@ def missing_message(missing: Sequence[tuple[str, WeightsFile]], folder: str | No
             )
     if looked := folder or os.environ.get(FOLDER):
         lines.append(f"looked in {looked}")
-    if os.environ.get("HF_HUB_OFFLINE"):
+    if hub.offline():
         lines.append("HF_HUB_OFFLINE is set, so the hub was not asked")
     return "\n".join(lines)
 

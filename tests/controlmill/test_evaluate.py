@@ -316,11 +316,9 @@ def test_what_does_not_fit_is_told_before_anything_is_sampled(
     trained_once: Path,
     scenes_folder: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     options: str,
     said: str,
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "empty").mkdir()
     named = {"RUN": trained_once, "DATASET": scenes_folder, "NEW": tmp_path / "new", "EMPTY": tmp_path / "empty"}
     ended = command("evaluate", *(str(named.get(word, word)) for word in options.split()), "--device", "cpu")

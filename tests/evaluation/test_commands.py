@@ -74,10 +74,7 @@ def test_a_listing_says_who_needs_a_file_and_where_it_is_published() -> None:
     assert any(line.startswith("judge hed=soft: ControlNetHED.pth") for line in lines)
 
 
-def test_what_is_not_kept_on_the_hub_is_taken_from_its_package_or_named_with_its_address(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_what_is_not_kept_on_the_hub_is_taken_from_its_package_or_named_with_its_address() -> None:
     (found,) = weights.fetch([LAYER_WEIGHTS])
     assert found.origin.startswith(LAYER_WEIGHTS.repo)
     with pytest.raises(MillError, match=r"1 files are here.*\n  https://.*alexnet.*by hand as FOLDER/alexnet"):

@@ -95,7 +95,6 @@ def test_missing_weights_are_all_listed_with_how_to_get_them(
 ) -> None:
     from controlmill.annotators.runtime import weights
 
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(weights, "_in_package", lambda _: None)
     monkeypatch.setattr("controlmill.annotators.runtime.hub.answers", lambda: False)
     from controlmill.annotators.plan import find_weights
