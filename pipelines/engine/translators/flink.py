@@ -51,13 +51,15 @@ class FlinkTranslator:
             overview = self._ask("overview")
             managers = self._ask("taskmanagers")["taskmanagers"]
             settings = {entry["key"]: str(entry["value"]) for entry in self._ask("jobmanager/config")}
+            slots = [int(manager["slotsNumber"]) for manager in managers]
             return ClusterFacts(
                 version=str(overview["flink-version"]),
                 workers=len(managers),
-                slots_per_worker=max((int(manager["slotsNumber"]) for manager in managers), default=1),
+                slots_per_worker=max(slots, default=1),
                 free_slots=int(overview["slots-available"]),
                 problems=tuple(_problems(settings)),
                 queues=settings.get("execution.target", "").startswith(ELASTIC),
+                starting=slots.count(0),  # a TaskManager is listed before its report of slots has come
             )
         except (KeyError, TypeError, ValueError) as error:
             raise MillError(

@@ -65,12 +65,12 @@ def prepare(engine: Engine, slots: int = 1) -> Prepared:
 
 
 def _settled(translator: Translator, slots: int) -> ClusterFacts:
-    """What a cluster says once so many slots are free, or :data:`SETTLE_SECONDS` have passed."""
+    """What a cluster says once so many slots are free and no worker is starting, or after :data:`SETTLE_SECONDS`."""
     until = time.monotonic() + SETTLE_SECONDS
     while True:
         facts = translator.facts()
-        hopeless = slots > facts.workers * facts.slots_per_worker
-        if facts.queues or facts.free_slots >= slots or hopeless or time.monotonic() >= until:
+        enough = facts.free_slots >= slots or slots > facts.workers * facts.slots_per_worker
+        if facts.queues or (enough and not facts.starting) or time.monotonic() >= until:
             return facts
         time.sleep(POLL_SECONDS)
 

@@ -18,6 +18,7 @@ class ClusterFacts:
         free_slots: how many shards it would begin at once.
         problems: what a user should know of its settings, in sentences.
         queues: whether a job may be sent that finds no free slot: it waits, or more workers are started for it.
+        starting: workers of these that have not said yet how many slots they have.
     """
 
     version: str
@@ -26,6 +27,7 @@ class ClusterFacts:
     free_slots: int
     problems: tuple[str, ...] = ()
     queues: bool = False
+    starting: int = 0
 
 
 class Translator(Protocol):

@@ -194,7 +194,7 @@ class FlinkCluster:
         self.rest = free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._flink = flink()
-        self._managers = managers
+        self._managers, self._slots = managers, slots
         self._settings = {
             "jobmanager.rpc.address": "127.0.0.1",
             "jobmanager.rpc.port": free_port(),
@@ -233,7 +233,7 @@ class FlinkCluster:
             self._start("jobmanager", "runtime.entrypoint.StandaloneSessionClusterEntrypoint", "GET_JM_RESOURCE_PARAMS")
             for number in range(self._managers):
                 self.start_manager(f"taskmanager{number}")
-            self.wait_for("taskmanagers", self._managers)
+            self.wait_for("slots-total", self._managers * self._slots)  # told last
         except BaseException:
             self.__exit__()
             raise

@@ -109,6 +109,14 @@ def test_slots_of_a_job_that_has_just_ended_are_waited_for(say: Say) -> None:
     timer.join()
 
 
+def test_a_worker_that_has_just_come_is_used_too(say: Say) -> None:
+    timer = threading.Timer(0.3, say)
+    engine = say([{"id": "a", "slotsNumber": 4}, {"id": "b", "slotsNumber": 0}], **{"slots-available": 4})
+    timer.start()
+    assert prepare(engine).facts.free_slots == 5
+    timer.join()
+
+
 def test_a_cluster_that_starts_its_own_workers_needs_no_free_slot(say: Say) -> None:
     engine = say([], {"execution.target": "kubernetes-session"}, taskmanagers=0, **{"slots-available": 0})
     assert prepare(engine).facts.slots_per_worker == 1
