@@ -16,6 +16,7 @@ DEPENDENCIES = [
     "apache-beam>=2.76",  # before 2.76 the SDK leaks memory on errors (apache/beam#39406)
     "pyarrow>=21",
     "pillow>=11.3",
+    "cykooz-resizer>=4.0.1",  # without a wheel, as for Linux on ARM, pip builds it: that needs Rust
     "timm>=1.0",
     "numpy>=2.0",
     "scipy>=1.13,<2",  # controlnet-aux imports scipy.ndimage.filters, gone in 2.0

@@ -173,7 +173,7 @@ class Ingest(ListedStage):
             "table": IMAGES,
             "kind": IMAGES,
             "ingest": self.config.provenance(),
-            "packages": package_versions("pillow", "numpy"),
+            "packages": package_versions("pillow", "cykooz-resizer", "numpy"),
         }
 
     def step(self) -> IngestStep:

@@ -18,6 +18,7 @@ from ..maps.labels import label_palette
 from .colour import to_srgb
 from .formats import STORED_FORMATS, Limits
 from .pictures import Opened, check_size, open_picture
+from .scaling import scaled
 
 PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
 BILEVEL = (*PNG, cv2.IMWRITE_PNG_BILEVEL, 1)
@@ -153,7 +154,7 @@ def cut(image: Image.Image, original: tuple[int, int], box: Box, size: tuple[int
         return image
     fx, fy = image.width / original[0], image.height / original[1]
     window = (x * fx, y * fy, min((x + w) * fx, image.width), min((y + h) * fy, image.height))
-    return image.resize(size, Image.Resampling.LANCZOS, box=window)
+    return scaled(image, window, size)
 
 
 def map_picture(kind: Kind, data: bytes, size: tuple[int, int] | None = None) -> Image.Image:
