@@ -1,4 +1,4 @@
-"""`controlmill build` against a bare loop over the same OpenCV and Pillow calls, and its memory on a larger corpus.
+"""`controlmill build` against a bare loop over the same calls of libraries, and its memory on a larger corpus.
 
 The loop does what the tables hold and nothing else: decode, fit, JPEG; then from the stored pixels canny, line segments
 and the line drawing, each to PNG. One thread everywhere; `build` is a whole command, with its start-up.
@@ -21,6 +21,7 @@ import psutil
 
 from benchmarks.corpus import repeat, square, write_photographs
 from controlmill.schemas.fingerprint import processor_name
+from controlmill.schemas.images.scaling import scaled
 
 DATA = Path(__file__).parent / "data"
 CONDITIONS = "canny,hough=lsd,cartoon=standard"
@@ -39,7 +40,7 @@ def bare_loop(folder: Path) -> None:
     for path in sorted(folder.rglob("*.jpg")):
         picture = Image.open(io.BytesIO(path.read_bytes()))
         out = io.BytesIO()
-        square(picture).save(out, "JPEG", quality=95, subsampling=0)
+        square(picture, scaled).save(out, "JPEG", quality=95, subsampling=0)
         pixels = np.asarray(Image.open(io.BytesIO(out.getvalue())).convert("RGB"))
         cv2.imencode(".png", cv2.Canny(pixels, 100, 200), bilevel)
         segments = cv2.createLineSegmentDetector().detect(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))[0]

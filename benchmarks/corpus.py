@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from controlmill.schemas.images.scaling import Window
 from recipes.demo import PHOTOGRAPHS
 
 
@@ -34,15 +36,23 @@ def write_photographs(folder: Path, count: int, long_side: int = 1500) -> Path:
     return folder
 
 
-def square(picture: Image.Image) -> Image.Image:
-    """The middle of a picture, 512 by 512 by the calls that ingest makes: a JPEG is decoded at reduced scale."""
+def by_pillow(picture: Image.Image, box: Window, size: tuple[int, int]) -> Image.Image:
+    """As most programs scale down."""
+    return picture.resize(size, Image.Resampling.LANCZOS, box=box)
+
+
+def square(
+    picture: Image.Image, scale_to: Callable[[Image.Image, Window, tuple[int, int]], Image.Image] = by_pillow
+) -> Image.Image:
+    """The middle of a picture, 512 by 512, cut as ingest does: a JPEG is decoded at reduced scale."""
     w, h = picture.size
     side = min(w, h)
     picture.draft("RGB", (w * 768 // side + 1, h * 768 // side + 1))
     scale = picture.width / w
     x, y = (w - side) // 2 * scale, (h - side) // 2 * scale
     box = (x, y, min(x + side * scale, picture.width), min(y + side * scale, picture.height))
-    return picture.resize((512, 512), Image.Resampling.LANCZOS, box=box)
+    picture.load()
+    return scale_to(picture, box, (512, 512))
 
 
 def repeat(folder: Path, target: Path, times: int) -> Path:
