@@ -42,6 +42,7 @@ TURNS = {
 PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, **dict.fromkeys(SIXTEEN, 2)}  # as Pillow holds them; 4 else
 DECODER_BYTES = {"WEBP": 12, "AVIF": 12, "HEIF": 12}  # of a pixel, in the decoder beside Pillow's picture
 PROGRESSIVE_BYTES = 6  # a progressive JPEG's coefficients
+SCALING_BYTES = 6  # of a pixel, beside Pillow's picture, while it is scaled
 DARK = 32  # of 255: where nothing is brighter, 16 bits are not all used
 
 # Blocks above 32 MB go back to the system when they are freed; smaller ones glibc keeps, for each thread of its own.
@@ -69,10 +70,11 @@ class Opened:
 
     @property
     def memory(self) -> int:
-        """About how many bytes decoding takes at its most, by the header."""
+        """About how many bytes decoding and scaling take at their most, by the header."""
         held = PIXEL_BYTES.get(self.image.mode, 4)
         turned = self.turn != 1 or ORIENTATION in getattr(self.image, "tag_v2", ())
-        sample = held * (2 if turned else 1) + DECODER_BYTES.get(str(self.image.format), 0)
+        beside = max(DECODER_BYTES.get(str(self.image.format), 0), SCALING_BYTES)
+        sample = held * (2 if turned else 1) + beside
         if self.image.has_transparency_data or self.image.mode in SIXTEEN:
             sample += 4
         most = self.image.width * self.image.height * sample

@@ -238,7 +238,7 @@ class TestBeforeAnyDecode:
 
     def test_memory_is_known(self) -> None:
         found = open_picture(ALPHA, LIMITS)
-        assert found.memory == 8 * found.size[0] * found.size[1]
+        assert found.memory == (4 + 4 + 6) * found.size[0] * found.size[1]  # held, its alpha, copies to scale
         assert open_picture(FOREIGN[4], LIMITS).memory > found.memory
 
     def test_other_formats_are_refused_as_photographs(self) -> None:
