@@ -16,7 +16,7 @@ from controlmill.annotators.pose_decode import LIMBS, PARTS, find_peaks, find_pe
 from controlmill.annotators.runtime.upstream import controlnet_aux
 from controlmill.annotators.skeletons import draw_skeletons
 from tests.annotators.conftest import LoadNetwork, Photos
-from tests.annotators.running import annotate, on_same_scores, outputs
+from tests.annotators.running import annotate, assert_near, on_same_scores, outputs
 
 # Standing, arms a little out: COCO-18 as fractions of the person's box.
 SKELETON = np.array(
@@ -135,6 +135,18 @@ def test_drawing_equals_reference(load_network: LoadNetwork, photos_of_size: Pho
         assert ((np.array(found.columns["scores"]) > 0) == seen).all()
 
 
+class HandScores(torch.nn.Module):
+    """Scores of 22 maps at an eighth of a hand's size, in the place of a network that takes seconds a hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.weights = torch.nn.Parameter(torch.randn(22, 3, 8, 8, generator=generator) / 40)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.conv2d(pixels, self.weights, stride=8) + 0.1
+
+
 @pytest.mark.parametrize(
     ("annotator", "options", "side"),  # sides at which a face, and a hand, is found
     [(FacePose(), {"include_face": True}, 128), (HandPose(), {"include_face": True, "include_hand": True}, 256)],
@@ -147,9 +159,14 @@ def test_faces_and_hands_equal_reference(
     annotator: Annotator,
     options: dict[str, Any],
     side: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     network = load_network(annotator.network)
     image = photos_of_size(side)[0]
+    if annotator.network is OpenPoseHands:
+        scores = HandScores()
+        for hands in (network._detector.hand_estimation, reference.hand_estimation):
+            monkeypatch.setattr(hands, "model", scores)
     estimators = ("face_estimation", "hand_estimation")[: len(options)]
     (found,), expected = on_same_scores(
         partial(annotate, annotator, network, [image]),
@@ -160,6 +177,13 @@ def test_faces_and_hands_equal_reference(
     assert np.array_equal(found.map, expected)
     for column in set(annotator.columns) - set(BodyPose.columns):
         assert len(found.columns[column]) > 0
+
+
+def test_the_network_of_hands_is_upstreams(load_network: LoadNetwork, reference: Any) -> None:
+    ours, theirs = load_network(OpenPoseHands)._detector.hand_estimation.model, reference.hand_estimation.model
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)) - 0.5
+    with torch.inference_mode():
+        assert_near(ours(pixels), theirs(pixels))
 
 
 def test_nobody(load_network: LoadNetwork) -> None:
