@@ -21,6 +21,7 @@ COMMON = {  # distribution → what is imported of it
     "numpy": "numpy",
     "pillow": "PIL",
     "opencv-python-headless": "cv2",
+    "cykooz-resizer": "cykooz_resizer",
     "safetensors": "safetensors",
     "huggingface-hub": "huggingface_hub",
     "pyyaml": "yaml",
