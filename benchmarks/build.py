@@ -74,7 +74,7 @@ def peak_megabytes(words: list[str]) -> float:
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     peak = 0.0
     while process.poll() is None:
         time.sleep(0.2)
@@ -126,9 +126,9 @@ def main() -> None:
     if arguments.no_memory:
         return
     with build(photos) as words:
-        once = peak_megabytes(words)
+        once = peak_megabytes([sys.executable, *words])
     with build(repeat(photos, DATA / f"photographs-{arguments.count}-times-4", 4)) as words:
-        larger = peak_megabytes(words)
+        larger = peak_megabytes([sys.executable, *words])
     print(
         f"peak memory, {arguments.count * 4} and {arguments.count} photographs: {larger:.0f} / {once:.0f} MiB = "
         f"{larger / once:.2f} (goal: within 10 %)"

@@ -22,10 +22,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from benchmarks.build import peak_megabytes
 from benchmarks.corpus import write_photographs
 from controlmill.schemas.fingerprint import processor_name
 
 DATA = Path(__file__).parent / "data"
+FEW = 32  # URLs that take no more memory than starting does
 SERVER = """
 import sys
 from aiohttp import web
@@ -68,6 +70,14 @@ def measure(words: list[str]) -> tuple[float, float]:
     return time.monotonic() - started, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def peak_of(words: list[str], target: Path) -> float:
+    """Peak memory of a command that begins anew, in MiB."""
+    shutil.rmtree(target, ignore_errors=True)
+    peak = peak_megabytes(words)
+    shutil.rmtree(target)
+    return peak
+
+
 def rows(folder: Path) -> int:
     """Pictures that were stored."""
     return sum(
@@ -88,7 +98,10 @@ def main() -> None:
     photos = write_photographs(DATA / f"photographs-{arguments.count}-1000", arguments.count, long_side=1000)
     urls, target, together = DATA / "urls.txt", DATA / "downloaded", str(arguments.connections)
     names = (path.relative_to(photos) for path in sorted(photos.rglob("*.jpg")))
-    urls.write_text("".join(f"http://127.0.0.1:{arguments.port}/{name}\n" for name in names))
+    lines = [f"http://127.0.0.1:{arguments.port}/{name}\n" for name in names]
+    urls.write_text("".join(lines))
+    few_urls = DATA / "few-urls.txt"
+    few_urls.write_text("".join(lines[:FEW]))
     shard = str(min(512, -(-arguments.count // 4)))
     own = [sys.executable, "-m", "controlmill", "ingest", str(urls), str(target), "--allow-private-hosts", "--threads"]
     own += ["1", "--shard-size", shard, "--connections", together, "--connections-per-host", together]
@@ -104,13 +117,20 @@ def main() -> None:
             found = rows(target / "images" if name == "controlmill" else target)
             if found != arguments.count:
                 raise SystemExit(f"{name} stored {found} of {arguments.count} pictures")
-    shutil.rmtree(target)
+        peaks = {}
+        for name, words in commands.items():
+            fewer = [str(few_urls) if word == str(urls) else word for word in words]
+            peaks[name] = [peak_of(command, target) for command in (fewer, words)]
     print(f"{processor_name()}, {os.cpu_count()} cores; {arguments.count} URLs, medians of {arguments.rounds}")
     median = {
         name: [statistics.median(figures) for figures in zip(*found, strict=True)] for name, found in runs.items()
     }
     for name, (wall, processor) in median.items():
-        print(f"{name:12} {wall:7.1f} s {arguments.count / wall:7.1f} images/s, processor {processor:7.1f} s")
+        few, many = peaks[name]
+        print(
+            f"{name:12} {wall:7.1f} s {arguments.count / wall:7.1f} images/s, processor {processor:7.1f} s; "
+            f"peak memory {many:.0f} MiB, {many - few:.0f} of it beyond {FEW} URLs"
+        )
     if "img2dataset" in median:
         wall, processor = (peer / own for peer, own in zip(median["img2dataset"], median["controlmill"], strict=True))
         print(f"controlmill / img2dataset: {wall:.2f} x images/s, {processor:.2f} x per processor second (goal: 1.5)")

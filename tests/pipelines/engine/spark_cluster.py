@@ -99,6 +99,11 @@ class SparkCluster:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
+    @property
+    def master(self) -> subprocess.Popen[bytes]:
+        """What jobs are sent to."""
+        return self._started[0]
+
     def executors(self) -> list[psutil.Process]:
         """Spark's parts of jobs that run now."""
         return [

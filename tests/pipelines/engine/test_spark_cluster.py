@@ -27,6 +27,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def alone(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Digests of the dataset as this machine makes it."""
+    dataset = tmp_path_factory.mktemp("alone") / "dataset"
+    assert command("build", str(photos), str(dataset), *BUILD).returncode == 0
+    return digests(dataset)
+
+
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkCluster]:
     folder = tmp_path_factory.mktemp("spark")
     with SparkCluster(folder / "home", cores=2, environment=worker_on_path(folder)) as cluster:
@@ -69,17 +77,43 @@ class Console:
         self.process.wait()
 
 
-def test_an_executor_that_dies_is_replaced(cluster: SparkCluster, photos: Path, tmp_path: Path) -> None:
-    alone, dataset = tmp_path / "alone" / "dataset", tmp_path / "spark" / "dataset"
-    dataset.parent.mkdir()
-    assert command("build", str(photos), str(alone), *BUILD).returncode == 0
-    with Console(cluster, photos, dataset) as console:
+def test_an_executor_that_dies_is_replaced(
+    cluster: SparkCluster, photos: Path, alone: dict[str, str], tmp_path: Path
+) -> None:
+    with Console(cluster, photos, tmp_path / "dataset") as console:
         console.begin()
         executors = cluster.executors()
         executors[0].kill()
         assert console.process.wait(SECONDS) == 0, console.said()
     assert len(executors) == 2
-    assert digests(dataset) == digests(alone)
+    assert digests(tmp_path / "dataset") == alone
+
+
+def test_where_the_job_server_dies_the_same_command_goes_on(
+    cluster: SparkCluster, photos: Path, alone: dict[str, str], tmp_path: Path
+) -> None:
+    with Console(cluster, photos, tmp_path / "dataset") as console:
+        console.begin()
+        family = psutil.Process(console.process.pid).children(recursive=True)
+        (server,) = (part for part in family if "job-server" in " ".join(part.cmdline()))
+        server.kill()
+        assert console.process.wait(SECONDS) == 1
+    assert "the job server has gone" in console.said()
+    with Console(cluster, photos, tmp_path / "dataset") as console:
+        assert console.process.wait(SECONDS) == 0, console.said()
+    assert digests(tmp_path / "dataset") == alone
+
+
+def test_a_job_goes_on_without_its_master(photos: Path, alone: dict[str, str], tmp_path: Path) -> None:
+    own = SparkCluster(tmp_path / "home", cores=2, environment=worker_on_path(tmp_path))
+    with own, Console(own, photos, tmp_path / "dataset") as console:
+        console.begin()
+        own.master.kill()
+        assert console.process.wait(SECONDS) == 0, console.said()
+        with Console(own, photos, tmp_path / "another") as refused:
+            assert refused.process.wait(SECONDS) == 1
+    assert digests(tmp_path / "dataset") == alone
+    assert "cannot be reached" in refused.said()
 
 
 def test_where_the_console_dies_the_job_ends(cluster: SparkCluster, photos: Path, tmp_path: Path) -> None:
