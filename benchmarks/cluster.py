@@ -1,7 +1,8 @@
 """`controlmill build` on clusters of two workers against `--workers 2`, all on this machine; memory of every process.
 
 Clusters are started for each build, and that is not timed. Flink and Spark are those of the long tests, and left out
-where they cannot be had. A job server that is kept is not started by the command, as it is with ``--cluster``.
+where they cannot be had. A job server that is kept is not started by the command, as it is with ``--cluster``, and it and
+its cluster have done a small job before.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from tests.pipelines.engine.spark_cluster import SparkCluster, spark_job_server
 LOOK_SECONDS = 1.0
 READY_SECONDS = 120
 SMALLER = 4  # times: the corpus whose memory is compared
+FIRST = 8  # photographs of the job that a kept job server has done before
 ONE, TWO, DASK, SPARK = "one worker", "two workers", "Dask", "Spark"
 FLINK, KEPT = "Flink", "Flink with a kept job server"
 GOALS = {ONE: "at least 1.75", DASK: "at most 1.03", KEPT: "at most 1.15", SPARK: "at most 1.4"}
@@ -108,7 +110,11 @@ def flink_kept(home: Path) -> Iterator[list[str]]:
         with JobServer(prepared.jar, prepared.words, home / "job-server.log") as server:
             endpoint = f"job_endpoint={server.endpoint}"
             options = (endpoint, *translator_of(engine).options(prepared.facts), *environment(()))
-            yield ["--runner", "PortableRunner", *(word for option in options for word in ("--beam-option", option))]
+            words = ["--runner", "PortableRunner", *(word for option in options for word in ("--beam-option", option))]
+            with build(write_photographs(DATA / f"photographs-{FIRST}", FIRST), *words) as first:
+                subprocess.run([sys.executable, *first], capture_output=True, check=True)
+            prepare(engine, prepared.facts.free_slots)
+            yield words
 
 
 @contextmanager

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .messages import Engine
 
 SHARDS_PER_RANGE = 256
+# else Beam lists the packages of this machine for each job, for whoever reads its log, which takes a second
+NO_LIST_OF_PACKAGES = "--experiments=disable_logging_submission_environment"
 
 
 def ranges(shards: Sequence[int], longest: int) -> list[tuple[int, int]]:
@@ -77,7 +79,11 @@ def start_graph(
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    flags = [f"--runner={runner}", *(option if option.startswith("--") else f"--{option}" for option in options)]
+    flags = [
+        f"--runner={runner}",
+        NO_LIST_OF_PACKAGES,
+        *(option if option.startswith("--") else f"--{option}" for option in options),
+    ]
     pipeline = beam.Pipeline(options=PipelineOptions(flags))
     numbers = pipeline | "Ranges" >> beam.Create(ranges(shards, longest)) | "Shards" >> beam.FlatMap(expand)
     if spread:
