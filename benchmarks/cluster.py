@@ -1,8 +1,8 @@
 """`controlmill build` on clusters of two workers against `--workers 2`, all on this machine; memory of every process.
 
 Clusters are started for each build, and that is not timed. Flink and Spark are those of the long tests, and left out
-where they cannot be had. A job server that is kept is not started by the command, as it is with ``--cluster``; it and its
-cluster have done a small job before.
+where they cannot be had. A job server that is kept is not started by the command, as it is with ``--cluster``, and has
+done a small job before, as has its cluster.
 """
 
 from __future__ import annotations
