@@ -1,6 +1,6 @@
 """What a corpus of a million, a hundred million or five billion pictures takes: plain arithmetic on measured figures.
 
-    python -m benchmarks.scale --conditions canny,hed,depth --device bf16 --workers 64
+    python -m benchmarks.scale --conditions canny,hed,depth --dtype bf16 --workers 64
 
 Every figure that goes in stands in this file with where it comes from; `docs/scale.md` shows what comes out. Of GPUs
 none is known: `make gpu PART=annotators` measures one, and ``--gpu gpu/annotators.json`` takes what it found.
@@ -24,8 +24,8 @@ PICTURES = (1_000_000, 100_000_000, 5_000_000_000)
 DTYPES = ("fp32", "bf16")
 BY_HOUR, BY_DAY = 3_600, 86_400
 UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
-INGEST_SECONDS = 0.0163  # of a core for a photograph of 1,000 pixels: docs/benchmarks.md, "Where the time goes"
-SHARD_SECONDS = 0.004  # of a core beyond the work, for each file of a shard: benchmarks/shards.py
+INGEST_SECONDS = 0.0104  # of a core for a photograph of 1,000 pixels: docs/benchmarks.md, "Where the time goes"
+SHARD_SECONDS = 0.0032  # of a core beyond the work, for each file of a shard: benchmarks/shards.py
 LISTING_SECONDS = 8e-6  # of a core for each picture, one after another: docs/benchmarks.md, "Listing"
 LISTED_BYTES = 22  # of `sources`, a picture of a crawl: benchmarks/shards.py --listing
 INDEX_BYTES = 235  # of an index, a shard: 200,000 of them were 47 MB, read in 2 s and 256 MB of memory
