@@ -40,7 +40,7 @@ TRACKER_SECONDS = 2.0  # for the tracker of what is in shared memory to end
 TERMINATE_SECONDS = 2.0  # for what engines started (a job server) to end in order
 
 
-def _take_messages(messages: queue.Queue[Any], at_work: list[Job]) -> None:
+def _take_messages(messages: queue.Queue[Any], at_work: list[Job], opened: list[Graphs]) -> None:
     """Hand on what the console sends; end the process with the console, whatever it is at.
 
     Workers elsewhere stop at once where it is at a job, instead of when they miss the signs of life of its console.
@@ -58,6 +58,8 @@ def _take_messages(messages: queue.Queue[Any], at_work: list[Job]) -> None:
 
                 with suppress(Exception):  # it may be over
                     Run(job.storage, job.run).stop(ENDED)
+            for graphs in opened:
+                graphs.ending()
             _put_away(folder)
         finally:
             if _leads_its_group():
@@ -165,13 +167,15 @@ def main() -> None:
     os.dup2(2, 1)  # what engines print must not pass for an answer
     messages: queue.Queue[Any] = queue.Queue()
     at_work: list[Job] = []
+    opened: list[Graphs] = []
     if _leads_its_group():
         signal.signal(signal.SIGTERM, lambda *_: None)  # the console ends this process, and it ends its group
-    threading.Thread(target=_take_messages, args=(messages, at_work), daemon=True).start()
+    threading.Thread(target=_take_messages, args=(messages, at_work, opened), daemon=True).start()
     logging.getLogger("concurrent.futures").addHandler(EndWithThread())
     paths, engine, folder = messages.get()
     sys.path += [path for path in paths if path not in sys.path]  # behind our own: a folder must not shadow a module
     graphs = _open(engine)
+    opened += [] if isinstance(graphs, Exception) else [graphs]
     gc.freeze()  # what is imported stays, and is not looked through later
     while True:
         status = _do(graphs, messages.get(), Path(folder, ANSWER), at_work)

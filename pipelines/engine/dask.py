@@ -48,7 +48,7 @@ class DaskWorkers(Graphs):
 
     def _start(self, threads: int) -> None:
         self._opened.close()
-        self._address = self._opened.enter_context(_local_cluster(self.engine.workers, threads))
+        self._cluster = self._opened.enter_context(_local_cluster(self.engine.workers, threads))
         self._threads = threads
 
     def run(self, job: Job, shards: Sequence[int]) -> None:
@@ -57,7 +57,14 @@ class DaskWorkers(Graphs):
         """
         if job.in_flight != self._threads:
             self._start(job.in_flight)
-        _run_on(self._address, job, shards, self.engine.options)
+        _run_on(self._cluster.scheduler_address, job, shards, self.engine.options)
+
+    def ending(self) -> None:
+        """Have Dask start no workers in the place of those that are killed."""
+        from distributed.core import Status
+
+        for nanny in list(self._cluster.workers.values()):
+            nanny.status = Status.closing
 
     def __exit__(self, *_: object) -> None:
         self._opened.close()
@@ -133,8 +140,8 @@ def _end(result: Any) -> bool:
 
 
 @contextmanager
-def _local_cluster(workers: int, threads: int) -> Iterator[str]:
-    """A scheduler and ``workers`` processes, without a limit of memory or a dashboard; its address.
+def _local_cluster(workers: int, threads: int) -> Iterator[Any]:
+    """A scheduler and ``workers`` processes, without a limit of memory or a dashboard.
 
     ``threads`` are the tasks, which are shards, that a process does at a time.
     """
@@ -154,7 +161,7 @@ def _local_cluster(workers: int, threads: int) -> Iterator[str]:
             host="127.0.0.1",
         ) as cluster,
     ):
-        yield cluster.scheduler_address
+        yield cluster
 
 
 def dask_setup(_worker: Any) -> None:

@@ -49,6 +49,10 @@ class Graphs(ABC):
     def run(self, job: Job, shards: Sequence[int]) -> None:
         """Run the graph to its end for some shards of a job."""
 
+    def ending(self) -> None:
+        """Start no more processes: those that there are will be killed. Called from another thread, also in a run."""
+        return
+
     def __enter__(self) -> Graphs:
         return self
 
