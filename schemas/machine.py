@@ -13,7 +13,7 @@ from typing import Any
 from .errors import MillError
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
-START_FIELD = 22  # of /proc/PID/stat, see proc(5)
+NAME_FIELD, START_FIELD = 2, 22  # of /proc/PID/stat, see proc(5)
 SHARED = "/dev/shm"  # noqa: S108 named in a message alone
 NO_MORE = "can't start new thread"  # what CPython says, also where it is processes that are used up
 MORE_PROCESSES = "free some memory, or raise the limit (ulimit -u, a container's limit of processes)"
@@ -88,10 +88,29 @@ def _boot() -> str | None:
 
 def started_at(pid: int) -> int | None:
     """When a process started, in clock ticks since the machine did; None where the system does not tell."""
-    with suppress(OSError, ValueError, IndexError):
-        after_name = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        return int(after_name[START_FIELD - 3])
+    with suppress(ValueError, IndexError):
+        return int(_stat(Path(f"/proc/{pid}/stat"))[START_FIELD - NAME_FIELD - 1])
     return None
+
+
+def group_runs(group: int) -> bool:
+    """Whether a process of a group runs. One that has ended stays listed until its parent takes notice of it, which the
+    first process of a container may never do.
+    """
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    found = [_stat(stat) for stat in Path("/proc").glob("[0-9]*/stat")]  # none where a system has no such files
+    states = {state for state, _, its_group, *_ in filter(None, found) if its_group == str(group)}
+    return not found or not states <= set("ZX")
+
+
+def _stat(path: Path) -> list[str]:
+    """What /proc/PID/stat says behind the name: state, parent, group …; nothing where the process has gone."""
+    with suppress(OSError):
+        return path.read_text(errors="replace").rpartition(")")[2].split()
+    return []
 
 
 def check_semaphores(option: str) -> None:

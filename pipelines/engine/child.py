@@ -87,24 +87,37 @@ def _leads_its_group() -> bool:
 def _put_away(folder: str) -> None:
     """End what this process started, let go of what it has in shared memory, and remove its temporary folder."""
     _kill_children()
-    # the tracker removes what nobody holds any more; it ends when its pipe closes, which a process holds too that is
-    # being started just now, in the place of one that was killed
-    tracker = threading.Thread(target=resource_tracker._resource_tracker._stop, daemon=True)  # type: ignore[attr-defined]
-    tracker.start()
-    until = time.monotonic() + TRACKER_SECONDS
-    while tracker.is_alive() and time.monotonic() < until:
-        tracker.join(0.02)
-        _kill_children()
+    _end_tracker()
     if _leads_its_group():
         os.killpg(0, signal.SIGTERM)  # this process takes no notice of it
         until = time.monotonic() + TERMINATE_SECONDS
         with suppress(ChildProcessError):  # there is none any more
             while time.monotonic() < until:
                 if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                    _end_tracker()  # another one may be there: what lets go of shared memory starts it again
                     time.sleep(0.01)
     until = time.monotonic() + TERMINATE_SECONDS
     while folder and os.path.exists(folder) and time.monotonic() < until:  # what was just ended may write to it yet
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_tracker() -> None:
+    """Have Python's tracker of shared memory remove what nobody holds any more, and end.
+
+    It ends when its pipe closes, which a process holds too that is being started just now, in the place of one that was
+    killed: such processes are killed meanwhile.
+    """
+
+    def stop() -> None:
+        with suppress(ChildProcessError):  # somebody else has waited for it
+            resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
+
+    tracker = threading.Thread(target=stop, daemon=True)
+    tracker.start()
+    until = time.monotonic() + TRACKER_SECONDS
+    while tracker.is_alive() and time.monotonic() < until:
+        tracker.join(0.02)
+        _kill_children()
 
 
 def _kill_children() -> None:

@@ -26,6 +26,7 @@ from controlmill.schemas.machine import (
     MORE_THREADS,
     NO_MORE,
     check_semaphores,
+    group_runs,
     process_command,
 )
 from controlmill.schemas.terminal.console import output
@@ -195,22 +196,15 @@ class JobProcess:
                 process.stdin.close()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(END_SECONDS)
-                _wait_for_group(process.pid, END_SECONDS)
+                until = time.monotonic() + END_SECONDS
+                while group_runs(process.pid) and time.monotonic() < until:
+                    time.sleep(0.01)
         with suppress(ProcessLookupError, PermissionError):  # all of it has ended, or is waiting to be reaped
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _wait_for_group(leader: int, seconds: float) -> None:
-    """Wait until no process of a group is left, or so long."""
-    until = time.monotonic() + seconds
-    with suppress(ProcessLookupError, PermissionError):
-        while time.monotonic() < until:
-            os.killpg(leader, 0)
-            time.sleep(0.01)
 
 
 class Resources:

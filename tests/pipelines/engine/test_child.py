@@ -78,8 +78,7 @@ def test_workers_leave_nothing_in_shared_memory() -> None:
     process.end()
     assert not [name for name in used if Path("/dev/shm", name).exists()]
     assert not folder.exists()
-    with pytest.raises(ProcessLookupError):
-        os.killpg(group, 0)
+    assert not machine.group_runs(group)
 
 
 def test_the_folder_of_a_job_goes_with_a_killed_console(tmp_path: Path) -> None:
@@ -117,19 +116,11 @@ def test_workers_that_are_started_again_while_the_process_ends_do_not_keep_it() 
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         process.wait(30)
-        assert wait_for(lambda: not group_is_there(process.pid), 10)
+        assert wait_for(lambda: not machine.group_runs(process.pid), 10)
     finally:
-        if group_is_there(process.pid):
+        if machine.group_runs(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def group_is_there(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 STARTS_ANOTHER = """
@@ -141,6 +132,26 @@ class Starts(PipelineRunner):
         open(sys.argv[-1] + "/pid", "w").write(str(other.pid))
         other.wait()
 """
+
+
+KILLS_ITS_WORKER = """
+import multiprocessing, os, time
+from controlmill.pipelines.engine.engines import open_engine
+from controlmill.pipelines.engine.messages import Engine
+workers = open_engine(Engine(workers=1))
+workers.ending()
+(worker,) = multiprocessing.active_children()
+worker.kill()
+worker.join()
+time.sleep(1)
+print([child.pid for child in multiprocessing.active_children()])
+os._exit(0)
+"""
+
+
+def test_workers_that_are_killed_at_the_end_are_not_replaced() -> None:
+    ended = subprocess.run([sys.executable, "-c", KILLS_ITS_WORKER], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"
 
 
 def test_what_an_engine_started_ends_with_a_killed_console_and_workers_elsewhere_are_told(tmp_path: Path) -> None:
