@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -54,44 +55,53 @@ class Watched:
         self._said = ""
 
     def start(self) -> None:
-        """Start the process.
+        """Start the process for the first time.
 
         Raises:
             MillError: this machine has no room for one more.
         """
+        try:
+            self._start()
+        except OSError as error:
+            raise MillError(f"{self.title} {_not_started(error)}") from error
+
+    def _start(self) -> None:
         shutil.rmtree(self.member.folder, ignore_errors=True)
         os.makedirs(self.member.folder)
         self._started, self.ready, self.refused = time.monotonic(), False, ""
-        try:
-            with self.log.open("ab") as log:
-                self._process = subprocess.Popen(
-                    [*process_command(f"{__package__}.member"), self.member.text()],
-                    stdin=subprocess.PIPE,  # it ends when this closes
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    env={**os.environ, **ONE_THREAD, "TMPDIR": self.member.folder},
-                    start_new_session=True,  # Ctrl-C is for the supervisor
-                )
-        except OSError as error:
-            raise MillError(f"{self.title} cannot be started ({error_text(error)}): {MORE_PROCESSES}") from error
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*process_command(f"{__package__}.member"), self.member.text()],
+                stdin=subprocess.PIPE,  # it ends when this closes
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, **ONE_THREAD, "TMPDIR": self.member.folder},
+                start_new_session=True,  # Ctrl-C is for the supervisor
+            )
 
     def look(self) -> None:
         """Take in what the process says; say that it died, and start it again when its time has come."""
         if self._process is None:
             if time.monotonic() >= self._again:
-                self.start()
+                try:
+                    self._start()
+                except OSError as error:  # there may be room later
+                    self._put_off(_not_started(error))
             return
         status = self._process.poll()
         self._hear(self._process)
         if status is None:
             return
         self._close()
+        self._put_off(self.refused or f"ended (exit status {status}; log: {self.log})")
+
+    def _put_off(self, why: str) -> None:
+        """Have the process started again at once, or after a pause where it does not live long; say so."""
         quick = time.monotonic() - self._started < QUICK
         self._deaths = self._deaths + 1 if quick else 1
         pause = 0.0 if self._deaths == 1 else min(LONGEST_PAUSE, 2.0 ** (self._deaths - 2))
         self._again = time.monotonic() + pause
         when = f"in {pause:.0f} s" if pause else "now"
-        why = self.refused or f"ended (exit status {status}; log: {self.log})"
         if why != self._said:
             output.say(f"{self.title}: {why}; it is started again {when}")
         self._said = why
@@ -153,6 +163,11 @@ class Watched:
                 with suppress(BrokenPipeError):
                     pipe.close()
         self._process = None
+
+
+def _not_started(error: OSError) -> str:
+    advice = f": {MORE_PROCESSES}" if error.errno in (errno.EAGAIN, errno.ENOMEM) else ""
+    return f"cannot be started ({error_text(error)}){advice}"
 
 
 def workers_of(member: Member, count: int, folder: Path, logs: Path) -> list[Watched]:
