@@ -42,6 +42,7 @@ def state_of(address: ClusterAddress, waits: Waits) -> dict[str, Any]:
     """
     with connected(address, waits) as client:
         found, at_work = client.scheduler_info()["workers"], client.processing()
+        now = client.run_on_scheduler(time.time)  # clocks of machines differ
     hosts: dict[str, dict[str, Any]] = defaultdict(
         lambda: dict.fromkeys(("workers", "threads", "busy", "bytes", "late"), 0)
     )
@@ -51,7 +52,7 @@ def state_of(address: ClusterAddress, waits: Waits) -> dict[str, Any]:
         host["threads"] += worker["nthreads"]
         host["busy"] += bool(at_work.get(name))
         host["bytes"] += int(worker["metrics"].get("memory", 0))
-        host["late"] += time.time() - worker["last_seen"] > LATE
+        host["late"] += now - worker["last_seen"] > LATE
     return {"cluster": str(address), "hosts": dict(hosts)}
 
 
