@@ -76,9 +76,11 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.update(last=True)
-        if self._bar:
-            self._bar.stop()
+        try:
+            self.update(last=True)
+        finally:
+            if self._bar:
+                self._bar.stop()
 
     @property
     def files(self) -> int:

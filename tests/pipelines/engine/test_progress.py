@@ -118,3 +118,20 @@ def test_costs_add_up_over_looks_and_begin_anew_with_an_attempt() -> None:
         costs.take({0: {"works": [{"tables": ["a", "b"], "rows": rows, "seconds": 4.0 * rows}]}})
     assert costs.by_table() == {"a": 2.0, "b": 2.0}
     assert costs.spent["a"] == (5, 10.0)
+
+
+def test_the_bar_ends_also_where_the_last_look_fails(images: Dataset) -> None:
+    out = Output()
+    out.console = Console(file=io.StringIO(), force_terminal=True)
+    progress = Progress(images, "annotate", [1], {"depth": set()}, None, out)
+    with pytest.raises(OSError, match="no disk"), progress:
+        raise_at_looks(progress)
+    assert progress._bar is not None
+    assert not progress._bar.live.is_started
+
+
+def raise_at_looks(progress: Progress) -> None:
+    def look() -> None:
+        raise OSError("no disk")
+
+    progress._look = look  # type: ignore[method-assign]
