@@ -148,20 +148,22 @@ def hardware(device: str, dtype: str) -> Hardware:
     try:
         found = resolve_device(device)
         return Hardware(found, resolve_dtype(dtype, found), device_kind(this_worker().device(found)))
-    except MillError as error:
-        return Hardware(fault=str(error))
+    except Exception as error:  # also of a PyTorch that lacks a library
+        return Hardware(fault=str(error) if isinstance(error, MillError) else error_text(error))
 
 
 def common(answers: Mapping[str, Hardware | BaseException], address: ClusterAddress) -> tuple[str, str]:
     """The device and dtype that all workers, by address, have answered.
 
     Raises:
-        MillError: one lacks what was asked for, or they differ.
+        MillError: one lacks what was asked for, they differ, or none is there any more.
     """
     from .dask_client import of_workers
 
     found = {answer for answer in answers.values() if not isinstance(answer, OSError)}  # of those that are still there
-    one = next(iter(found), None)
+    if not found:
+        raise MillError(f"the workers of the cluster at {address} have gone: run the same command again")
+    one = next(iter(found))
     if len(found) == 1 and isinstance(one, Hardware) and not one.fault:
         return one.device, one.dtype
     lines = of_workers(answers, lambda answer: [answer.said])

@@ -15,6 +15,7 @@ from distributed import LocalCluster
 from controlmill.annotators.plan import forward_groups
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import batching, networks
+from controlmill.pipelines.engine import machines
 from controlmill.pipelines.engine.cluster_address import ClusterAddress, parse_cluster
 from controlmill.pipelines.engine.machines import HERE, Hardware, Machines, common, machines_of
 from controlmill.pipelines.engine.messages import Engine, Waits
@@ -53,6 +54,20 @@ def test_workers_that_differ_are_named_before_there_is_a_job(
     assert "C (1 worker): " in text
     assert said in text
     assert "--device and --dtype" in text
+
+
+def test_networks_that_cannot_be_used_on_a_worker_are_its_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: str) -> str:
+        raise OSError("libcublas.so.12: cannot open shared object file")
+
+    monkeypatch.setattr(machines, "resolve_device", broken)
+    with pytest.raises(MillError, match=r"cannot all run networks:\n  B .*libcublas\.so\.12: cannot open"):
+        common({"tcp://B:1": machines.hardware("auto", "auto")}, ADDRESS)
+
+
+def test_workers_that_have_all_left_are_no_workers() -> None:
+    with pytest.raises(MillError, match="the workers of the cluster at A:8786 have gone"):
+        common({"tcp://B:1": OSError("closed")}, ADDRESS)
 
 
 def test_where_no_worker_has_the_device_that_is_said() -> None:
