@@ -183,7 +183,7 @@ class JobProcess:
         """Let a job go on for ``grace`` seconds at most, then end the process and all that it started.
 
         It is told to end, so that it puts away what it has in shared memory and in its folder; what is still there
-        after :data:`END_SECONDS` is killed.
+        after :data:`END_SECONDS` is killed. Ctrl-C ends the time of grace, and then these seconds.
         """
         process, self._process = self._process, None
         if process is None:
@@ -192,6 +192,7 @@ class JobProcess:
         with suppress(KeyboardInterrupt):
             if grace:
                 select.select([process.stdout], [], [], grace)
+        with suppress(KeyboardInterrupt):
             with suppress(BrokenPipeError):
                 process.stdin.close()
             with suppress(subprocess.TimeoutExpired):

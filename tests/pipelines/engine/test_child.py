@@ -69,13 +69,19 @@ def test_what_ends_after_its_console_has_gone_puts_its_things_away() -> None:
 
 
 @LINUX
-def test_workers_leave_nothing_in_shared_memory() -> None:
-    process = JobProcess(Engine(workers=1))
-    group, folder = process.start().pid, process.folder
+@pytest.mark.parametrize("twice", [False, True], ids=["once", "Ctrl-C twice"])
+def test_workers_leave_nothing_in_shared_memory(twice: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    started = JobProcess(Engine(workers=1))
+    group, folder = started.start().pid, started.folder
     assert folder
     used: set[str] = set()
     assert wait_for(lambda: used.update(semaphores(group)) or len(used) >= 4)
-    process.end()
+    if twice:
+        monkeypatch.setattr(process.select, "select", interrupt)
+    started.end(grace=600 if twice else 0)
     assert not [name for name in used if Path("/dev/shm", name).exists()]
     assert not folder.exists()
     assert not machine.group_runs(group)
