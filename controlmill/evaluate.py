@@ -46,7 +46,7 @@ class EvaluateOptions:
         False, "Evaluate the protocol's published ControlNet, and say whether its published value comes out."
     )
 
-    rows: int = option(0, "Evaluate so many rows, those of the smallest hash.", shown="all", panel="Rows")
+    rows: int = option(0, "Evaluate this many rows, those of the smallest hash.", shown="all", panel="Rows")
     all_rows: bool = option(False, "Evaluate rows too that the run was trained on.")
     condition: str = option("", "Table of the maps that are followed.", shown="that of the run")
     truth: str = option("", "Table of the maps that the judge's are compared with.", shown="the maps that are followed")
@@ -105,7 +105,7 @@ class SamplingOptions:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(rich_help_panel="Train a ControlNet")(with_messages(with_options(evaluate)))
+    app.command(rich_help_panel="Train and evaluate a ControlNet")(with_messages(with_options(evaluate)))
 
 
 def evaluate(places: Places, options: EvaluateOptions, sampling: SamplingOptions, job: JobOptions) -> None:

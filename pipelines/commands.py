@@ -150,7 +150,7 @@ def annotate(
 ) -> None:
     """Add condition tables to a dataset, or make them again. The images are not touched.
 
-    Without --conditions, what lacks of the finished tables is made: as after extend or retry.
+    Without --conditions, finished tables are brought up to date: the shards that extend or retry added are made.
     """
     from . import annotation
     from .catching_up import plan_stored

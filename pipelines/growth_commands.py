@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from controlmill.schemas.errors import MillError
 from controlmill.schemas.terminal.console import output
-from controlmill.schemas.terminal.options import Given, option
+from controlmill.schemas.terminal.options import Given, flag_of, option
 from controlmill.schemas.views.commands import Folder
 
 from .corpora.download_options import DownloadOptions
@@ -32,7 +33,7 @@ More = Annotated[
 class ExtendOptions:
     """How much is added."""
 
-    limit: int = option(0, "Add at most so many new pictures of each corpus; 0: all.")
+    limit: int = option(0, "Add at most this many new pictures of each corpus; 0: all.")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,11 @@ def extend(
     downloads: DownloadOptions,
     job: JobOptions,
 ) -> None:
-    """Add pictures to a dataset, as new shards. What is there is not touched; `annotate` brings the other tables up."""
+    """Add pictures to a dataset, as new shards. Run `annotate` afterwards to make their maps.
+
+    Nothing that is there is changed. Settings of pictures that are not given are the dataset's; --resolution, --fit and
+    --keep-columns are the same for all of it.
+    """
     from controlmill.schemas.views.duplicates import duplicates
 
     from .corpora.columns import Columns
@@ -82,11 +87,18 @@ def retry(
     downloads: DownloadOptions,
     job: JobOptions,
 ) -> None:
-    """Take pictures again that were refused and may have changed, as new shards. What is there is not touched."""
+    """Try refused pictures again that may be readable now. They become new shards; run `annotate` afterwards.
+
+    Nothing that is there is changed. Settings of pictures that are not given are as they were; --resolution, --fit,
+    --shard-size and the columns cannot be changed.
+    """
     from .engine.mend import mended
     from .growing import retry as append
 
     started, opened = time.monotonic(), mended(dataset)
+    for name in ("shard_size", "image_column", "caption_column"):
+        if name in pictures:
+            raise MillError(f"{flag_of(name)}: a retry takes shards and columns as they were listed")
     config = _settings(opened, pictures) if pictures else None
     with job.resources() as resources:
         growth = append(dataset, resources, which.reason, config, downloads)
@@ -102,8 +114,6 @@ def _settings(dataset: Dataset, given: Mapping[str, Any]) -> IngestConfig:
     Raises:
         MillError: one was given that all pictures of a dataset share.
     """
-    from controlmill.schemas.errors import MillError
-
     from .stages.ingest import IngestConfig
 
     begun = IngestConfig.of(dataset)

@@ -23,7 +23,7 @@ from .options import ExportOptions, SampleOptions
 if TYPE_CHECKING:
     from .run.prepare import Prepared
 
-PANEL = "Train a ControlNet"
+PANEL = "Train and evaluate a ControlNet"
 PACKAGES = ("accelerate", "tensorboard", "matplotlib")  # of the extra ``train``
 RunFolder = Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)]
 Recipe = Annotated[
@@ -33,7 +33,7 @@ Recipe = Annotated[
         "--no-FLAG turns one off."
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint, with its settings.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the run's last checkpoint, with its settings.")]
 Estimate = Annotated[bool, typer.Option("--estimate", help="Estimate memory and time, and train nothing.")]
 
 
@@ -53,8 +53,8 @@ def train(
 ) -> None:
     """Train a ControlNet on one condition of a dataset.
 
-    Ctrl-C stops it with a checkpoint; --resume goes on exactly. Below, (paper) marks what the ControlNet paper does,
-    (repo) what its authors' tutorial does.
+    Ctrl-C writes a checkpoint and stops; --resume continues exactly there. Below, (paper) marks what the ControlNet
+    paper does, (repo) what its authors' tutorial does.
     """
     if estimate:
         _estimate(dataset, _config(dataset, recipe, settings))

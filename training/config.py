@@ -61,7 +61,7 @@ class TrainConfig:
         "fine-tuning with the map on the input channels.",
     )
     only_mid_control: bool = option(
-        False, "Connect the middle block only (paper: small-scale training; 4 % faster, not 1.6 times)."
+        False, "Connect the middle block only (paper: small-scale training). About 4 % faster."
     )
     unlock: Unlock = option(
         "none", "Part of the base to train too. decoder: the UNet's decoder (repo). base: the whole UNet (paper)."

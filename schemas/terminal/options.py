@@ -214,6 +214,7 @@ def from_values(options: type[T], values: Mapping[str, Any], source: str) -> T:
 def _parameters(options: Any, negatable: bool) -> list[inspect.Parameter]:
     """What Typer makes flags of. Where they are ``negatable``, a bool has a second flag that help does not list."""
     import typer
+    from rich.markup import escape
 
     parameters, panel = [], None
     for field in dataclasses.fields(options):
@@ -222,7 +223,7 @@ def _parameters(options: Any, negatable: bool) -> list[inspect.Parameter]:
         plain, choices = value_type(kind), get_args(kind) if get_origin(kind) is Literal else ()
         shown = typer.Option(
             *([flag_of(field.name)] if plain is bool else []),
-            help=_help(kind, flag),
+            help=escape(_help(kind, flag)),  # [words] in brackets are no styles
             rich_help_panel=panel,
             show_default=True if flag.shown is None else flag.shown,
             metavar="|".join(choices) or None,

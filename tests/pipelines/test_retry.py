@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from controlmill.__main__ import app
 from controlmill.pipelines import growing, ingestion
 from controlmill.pipelines.engine import console
 from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.local_storage import LocalStorage
 from controlmill.schemas.retries import refused_pictures
 from controlmill.schemas.views.accounting import accounting
@@ -77,6 +80,12 @@ def test_a_retry_with_other_limits_takes_what_they_let_in(dataset: Path, photos:
     assert not [fault for fault in verify(opened) if "behind" not in fault.found]
     refused = command("extend", str(dataset), str(small), "--resolution", "64")
     assert "all pictures of this dataset have 128" in refused.stderr
+
+
+@pytest.mark.parametrize("flag", ["--shard-size=16", "--image-column=photo", "--caption-column=alt"])
+def test_a_retry_refuses_what_it_cannot_change(dataset: Path, flag: str) -> None:
+    with pytest.raises(MillError, match=f"^{flag.split('=', maxsplit=1)[0]}: a retry takes"):
+        CliRunner().invoke(app, ["retry", str(dataset), flag], catch_exceptions=False)
 
 
 def test_verify_finds_retries_that_contradict_what_was_refused(photos: Path, dataset: Path) -> None:

@@ -15,8 +15,11 @@ Results = Annotated[
     list[str], typer.Argument(help="Folders of results that evaluate made, of one source dataset.", show_default=False)
 ]
 Answers = Annotated[list[Path], typer.Argument(help="The files that participants saved.", show_default=False)]
-PANEL = "Inspect a dataset"
-study_app = typer.Typer(help="Let people rank the pictures of results blindly.", no_args_is_help=True)
+PANEL = "Train and evaluate a ControlNet"
+study_app = typer.Typer(
+    help="Make a page on which people rank the pictures of several results blindly, and score their answers.",
+    no_args_is_help=True,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +38,7 @@ class CompareOptions:
 
 
 def compare(results: Results, options: CompareOptions) -> None:
-    """Write one HTML page of results side by side: measures, and a grid of pictures, sorted by their differences.
+    """Show results of evaluate side by side on an HTML page: measures, and pictures sorted by their differences.
 
     Open index.html in a browser. Pictures lie beside it as they are stored; nothing is loaded from a network.
     """

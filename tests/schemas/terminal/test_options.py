@@ -26,7 +26,7 @@ class Shape:
     fit: Literal["crop", "none"] = option("crop", "Fit.")
     name: str = option("", "Name.", pattern="[a-z]*", possible="lower case", panel="Names")
     folder: Path | None = option(None, "Folder.")
-    tags: tuple[str, ...] = option((), "Tags.")
+    tags: tuple[str, ...] = option((), "Tags, in [brackets].")
     lines: list[str] = option([], "Lines.")
     fast: bool = option(False, "Fast.")
 
@@ -96,6 +96,7 @@ def test_help_has_panels_defaults_and_bounds() -> None:
     assert shown.index("Sizes") < shown.index("--side") < shown.index("Names") < shown.index("--name")
     assert "Side in pixels. From 64 to 8192, in multiples of 8. [default: 512]" in shown
     assert "crop|none" in shown
+    assert "Tags, in [brackets]." in shown
 
 
 @pytest.mark.parametrize(
