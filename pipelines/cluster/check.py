@@ -22,7 +22,7 @@ from controlmill.schemas.images.formats import Limits
 
 from ..corpora.kinds import absolute, open_corpus
 from ..engine.cluster_address import ClusterAddress
-from ..engine.dask_client import check_scheduler, connected, workers
+from ..engine.dask_client import check_scheduler, connected, known_workers, workers
 from ..engine.messages import Waits
 from ..engine.versions import version_faults, versions
 from .looking import Question, answer_of, look, read
@@ -63,7 +63,7 @@ def check(
     question = _about_weights(_about_pictures(Question(), photos), conditions, weights)
     with connected(address, waits) as client:
         check_scheduler(client, address)
-        hosts = {worker: of["host"] for worker, of in client.scheduler_info()["workers"].items()}
+        hosts = {worker: of["host"] for worker, of in known_workers(client).items()}
         if not hosts:
             raise MillError(f"the cluster at {address} has no workers")
         checked = Checked()

@@ -10,7 +10,7 @@ from typing import Any
 from controlmill.schemas.errors import MillError
 
 from ..engine.cluster_address import ClusterAddress, parse_cluster
-from ..engine.dask_client import connected, workers
+from ..engine.dask_client import connected, known_workers, workers
 from ..engine.messages import Waits
 from .record import Record, supervisors
 
@@ -41,7 +41,7 @@ def state_of(address: ClusterAddress, waits: Waits) -> dict[str, Any]:
         MillError: it does not answer.
     """
     with connected(address, waits) as client:
-        found, at_work = client.scheduler_info()["workers"], client.processing()
+        found, at_work = known_workers(client), client.processing()
         now = client.run_on_scheduler(time.time)  # clocks of machines differ
     hosts: dict[str, dict[str, Any]] = defaultdict(
         lambda: dict.fromkeys(("workers", "threads", "busy", "bytes", "late"), 0)

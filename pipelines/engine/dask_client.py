@@ -102,6 +102,16 @@ def _client(address: ClusterAddress, seconds: float) -> Client:
     return client
 
 
+def known_workers(client: Client) -> dict[str, Any]:
+    """What a scheduler knows of each of its workers, by their addresses.
+
+    It is asked itself: ``Client.scheduler_info`` tells of five workers, unless it is told otherwise, in some versions.
+    """
+    assert client.scheduler
+    found: dict[str, Any] = client.sync(client.scheduler.identity)["workers"]
+    return found
+
+
 def check_scheduler(client: Client, address: ClusterAddress) -> None:
     """Compare the versions of a scheduler with ours: it unpacks the graphs that it is sent.
 
