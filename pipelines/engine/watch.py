@@ -5,6 +5,7 @@ Engines wait without a word, some of them for ever, for workers that never come 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -64,13 +65,13 @@ class Watch:
             self._last = {shard: str(said.get("worker", "")) for shard, said in attempts.items()}
         begun = bool(self._last) or commits > self._started_with
         patience = self._patience if begun else self._engine.waits.first_shard
-        if quiet < max(patience, self._said_at + patience if self._said_at else 0.0):
+        give_up = self._engine.waits.give_up or math.inf
+        if quiet < max(patience, min(self._said_at + patience, give_up)):
             return
         lost = gone(self._engine)
         if lost:
             raise NothingMoves(f"{self._told(begun, quiet)}{lost}")
-        give_up = self._engine.waits.give_up
-        if give_up and quiet >= give_up:
+        if quiet >= give_up:
             raise NothingMoves(f"{self._told(begun, quiet)}\nThe job waited as long as --give-up-after says")
         if not self._said_at:
             self._say(self._told(begun, quiet))

@@ -98,6 +98,10 @@ def test_a_job_waits_no_longer_than_it_is_told_to(monkeypatch: pytest.MonkeyPatc
         for _ in range(100):
             job.go_on(10)
     assert 600 <= job.now < 700
+    hasty = Job(monkeypatch, Engine("SomeRunner", waits=Waits(give_up=70)))  # no multiple of what it is looked after
+    hasty.note()
+    with pytest.raises(NothingMoves, match="no worker has given a sign for 7"):
+        hasty.go_on(200)
     patient = Job(monkeypatch, Engine("SomeRunner", waits=Waits(give_up=0)))
     for _ in range(100):
         patient.go_on(100)
