@@ -33,6 +33,7 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.views.verify import verify
 from tests.helpers import SMALL, KeptResources, command, digests, rows, scene, write_hostile, write_photos
+from tests.pipelines.cluster.test_cluster import start
 from tests.pipelines.corpora.hostile_server import plain, serving
 from tests.pipelines.engine.test_console import free_port, wait_for
 
@@ -207,6 +208,41 @@ def test_a_dataset_on_a_store_is_exported_and_published_as_one_in_a_folder(
     assert digests(tmp_path / "store") == digests(tmp_path / "folder")
 
 
+def train(dataset: str, run: Path, base: Path) -> None:
+    """Two steps on a dataset."""
+    words = (
+        "train",
+        dataset,
+        str(run),
+        "--condition",
+        "canny",
+        "--base",
+        str(base),
+        "--steps",
+        "2",
+        "--batch-size",
+        "2",
+    )
+    done = command(*words, "--held-out", "0", "--evaluation-samples", "0", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.long
+def test_training_reads_what_a_cluster_wrote_to_a_store(bucket: Bucket, small_base: Path, tmp_path: Path) -> None:
+    photos, address = bucket.put("for-a-cluster", 6), f"127.0.0.1:{free_port()}"
+    cluster = start("up", "--listen", address, "--workers", "2", state=tmp_path)
+    try:
+        assert cluster.stderr
+        assert "with 2 workers" in cluster.stderr.readline().decode()
+        done = command("build", photos, "s3://bucket/by-a-cluster", *WORDS, "--cluster", address)
+        assert done.returncode == 0, done.stderr
+    finally:
+        cluster.kill()  # its processes end with it
+    assert command("build", photos, "s3://bucket/alone", *WORDS).returncode == 0
+    assert bucket.digests("by-a-cluster") == bucket.digests("alone")
+    train("s3://bucket/by-a-cluster", tmp_path / "run", small_base)
+
+
 @pytest.mark.long
 def test_a_dataset_on_a_store_has_the_tables_of_one_in_a_folder(
     bucket: Bucket, small_base: Path, tmp_path: Path
@@ -223,10 +259,7 @@ def test_a_dataset_on_a_store_has_the_tables_of_one_in_a_folder(
         assert there and here
         assert there.digests == here.digests
     assert len(select(made, ["canny"], held_out=0.2).train) == len(select(local, ["canny"], held_out=0.2).train)
-    words = ("train", "s3://bucket/dataset", tmp_path / "run", "--condition", "canny", "--base", small_base)
-    limits = ("--steps", "2", "--batch-size", "2", "--held-out", "0", "--evaluation-samples", "0", "--device", "cpu")
-    done = command(*map(str, (*words, *limits)))
-    assert done.returncode == 0, done.stderr
+    train("s3://bucket/dataset", tmp_path / "run", small_base)
     bucket.put("photos", 9)
     corpora = [open_corpus("s3://bucket/photos")]
     with KeptResources(threads=1) as resources:
