@@ -11,6 +11,8 @@ REASONS: dict[str, str] = {
     "too_small": "a side below `--min-side`",
     "missing": "gone since it was listed; of a map or label: the picture has none",
     "unreadable": "the file cannot be read, or its name is not UTF-8",
+    "bad_name": "its name in an archive or table leads out of the corpus",
+    "duplicate": "an earlier member of its sample in a tar has this name",
     "changed": "its size, or what a store says of it, is not what was listed",
     "timeout": "a download did not end in time",
     "http_error": "a server answered with an error, or not at all",

@@ -24,6 +24,8 @@ def named(tree: ast.AST) -> Iterator[str]:
         given: list[ast.expr] = []
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("Refused", "Failure"):
             given = node.args[:1]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "refused":
+            given = [value for value in node.args[1:2] if not isinstance(value, ast.Starred)]
         elif isinstance(node, ast.keyword) and node.arg == "reason":
             given = [node.value]
         for value in given:
