@@ -148,4 +148,4 @@ def named_places(places: Sequence[str], options: EvaluateOptions) -> tuple[str, 
         return controlnet, dataset, results
     named = "DATASET RESULTS" if without else PLACES.replace("[RUN|CONTROLNET]", "RUN|CONTROLNET")
     why = " with --pictures" if options.pictures else " with --self-test" if options.self_test else ""
-    raise MillError(f"give {named}{why}: {wanted} places, not {len(places)}")
+    raise MillError(f"give {named}{why}: {wanted} arguments, not {len(places)}")

@@ -287,7 +287,7 @@ def test_pictures_of_the_right_kind_that_ignore_their_maps_are_at_chance(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("RUN DATASET", "give RUN|CONTROLNET DATASET RESULTS: 3 places, not 2"),
+        ("RUN DATASET", "give RUN|CONTROLNET DATASET RESULTS: 3 arguments, not 2"),
         ("RUN DATASET NEW --protocol paper-table2", "protocol paper-table2 is for segmentation, not for canny"),
         ("RUN DATASET NEW --protocol none", "no protocol is called 'none'"),
         ("RUN DATASET NEW --judge canny=nope", "canny has no variant 'nope'"),
