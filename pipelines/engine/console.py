@@ -99,23 +99,24 @@ def _do(
             f"note: another command makes {other} of this dataset too: the first to do a shard keeps it, and what the "
             "other does of it is lost; stop one of them, unless that is what you want"
         )
-    run = Run.start(dataset.storage, outputs)
     threads, in_flight = resources.codec_threads(), resources.in_flight(stage)
-    job = Job(dataset.storage, run.id, stage, outputs, threads, in_flight, dataset.redone)
-    try:
-        signs = run.giving_signs() if resources.process.engine.elsewhere else nullcontext()
-        with Progress(dataset, stage.name, rows_of_shard, committed, run) as progress, _terminable(), signs:
-            _supervise(job, run, todo, resources.process, progress)
-        return run.failures()
-    except FileNotFoundError:
-        dataset.storage.require()
-        raise
-    except OSError as error:
-        if dataset.storage.local:
+    with _terminable():
+        run = Run.start(dataset.storage, outputs)
+        job = Job(dataset.storage, run.id, stage, outputs, threads, in_flight, dataset.redone)
+        try:
+            signs = run.giving_signs() if resources.process.engine.elsewhere else nullcontext()
+            with Progress(dataset, stage.name, rows_of_shard, committed, run) as progress, signs:
+                _supervise(job, run, todo, resources.process, progress)
+            return run.failures()
+        except FileNotFoundError:
+            dataset.storage.require()
             raise
-        raise MillError(f"{error.strerror or error}\n{GO_ON}") from error
-    finally:
-        run.end()
+        except OSError as error:
+            if dataset.storage.local:
+                raise
+            raise MillError(f"{error.strerror or error}\n{GO_ON}") from error
+        finally:
+            run.end()
 
 
 def _account(

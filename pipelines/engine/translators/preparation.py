@@ -80,6 +80,11 @@ def _check_room(cluster: ClusterAddress, name: str, facts: ClusterFacts, wanted:
         return
     if not facts.workers:
         raise MillError(f"{name} at {cluster} has no workers: start some, then run the same command again")
+    if facts.starting:
+        raise MillError(
+            f"{facts.starting} of {facts.workers} workers of {name} at {cluster} have not said yet how many slots they "
+            "have: run the same command again in a moment, or look at their logs"
+        )
     free = f"{facts.free_slots} free slot{'' if facts.free_slots == 1 else 's'}"
     asked = f"parallelism={wanted} asks for more" if wanted > 1 else "another job has them"
     raise MillError(

@@ -94,6 +94,8 @@ def test_without_a_restart_strategy_a_user_is_warned(say: Say, settings: Mapping
 def test_a_job_without_a_slot_is_not_sent(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparation, "SETTLE_SECONDS", 0)
     assert "has no workers: start some" in refused(say([], taskmanagers=0, **{"slots-available": 0}))
+    starting = say([{"id": "a", "slotsNumber": 0}], **{"slots-available": 0})
+    assert "1 of 1 workers of Flink at flink://" in refused(starting)
     message = refused(say(**{"slots-available": 0}))
     assert "has 0 free slots on 2 workers with 4 each, and another job has them: wait" in message
     message = refused(say(options=("parallelism=2", "--parallelism=8")))
