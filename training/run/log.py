@@ -62,7 +62,8 @@ class RunLog:
         kept = [record for record in read_metrics(run) if record.step <= step] if step else []
         write_whole(self.path, "".join(map(line_of, kept)).encode())
         self._file = self.path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step or None)
+        # what was written from purge_step on is hidden
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1 if step else None)
         self._wandb = Wandb(run, wandb, settings or {}) if wandb else None
         self._progress = StepProgress(step, total)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from controlmill.schemas.errors import MillError
 from controlmill.training import start
@@ -36,6 +37,16 @@ def test_a_disk_that_is_full_when_a_run_goes_on_takes_no_history(
     assert read_metrics(tmp_path) == records
     RunLog(tmp_path, 3).close()
     assert read_metrics(tmp_path) == [record for record in records if record.step <= 3]
+
+
+def test_a_run_that_goes_on_keeps_its_last_step_on_tensorboard(tmp_path: Path) -> None:
+    for first, steps in ((0, (1, 2, 3)), (2, (3, 4))):  # the first was killed after the checkpoint of step 2
+        log = RunLog(tmp_path, first)
+        for step in steps:
+            log.write(StepRecord(step, 0.5 + first, 1.0, 1e-5, 0.1))
+        log.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 0.5), (2, 0.5), (3, 2.5), (4, 2.5)]
 
 
 class FakeWandb(types.ModuleType):
