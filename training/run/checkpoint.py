@@ -69,7 +69,7 @@ def save(run: Path, step: int, trained: Trained, base: str, keep: int) -> Path:
         raise MillError(f"{folder}: the checkpoint could not be written ({error_text(error)}). {then}") from error
     for old in steps_saved(run)[:-keep]:
         os.replace(folder_of(run, old), _left(folder_of(run, old)))  # one that is half removed is none
-        shutil.rmtree(_left(folder_of(run, old)))
+        shutil.rmtree(_left(folder_of(run, old)), ignore_errors=True)  # somebody reads it: the next save removes it
     return folder
 
 

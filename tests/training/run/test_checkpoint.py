@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,6 +46,28 @@ def test_a_checkpoint_that_does_not_fit_leaves_nothing_and_the_one_before(
     (run / "checkpoints" / "00000001.partial").mkdir()  # of a process that was killed
     trainer.save_checkpoint()
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["00000002", "00000003"]
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_costs_no_run(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, unlink, held = tmp_path / "run", os.unlink, []
+    trainer = train_run(run, short_config(steps=2, checkpoint_every=2, keep_checkpoints=1))
+
+    def busy(path: str, **where: Any) -> None:
+        if str(path).endswith("state.json") and not held:  # as a file that another process reads, on a network's disk
+            held.append(path)
+            raise OSError(16, "Device or resource busy")
+        unlink(path, **where)
+
+    monkeypatch.setattr(os, "unlink", busy)
+    trainer.step = 3
+    trainer.save_checkpoint()
+    assert held
+    assert checkpoint.steps_saved(run) == [3]
+    trainer.step = 4
+    trainer.save_checkpoint()
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["00000004"]
 
 
 def test_processes_end_when_the_first_cannot_write(
