@@ -102,7 +102,7 @@ class Trainer:
                     log.step(self.step, result.loss, result.norm, rate, seconds)
                 if last or stop or self.step % config.checkpoint_interval == 0:
                     self.save_checkpoint()
-                if evaluations:
+                if evaluations and (last or not stop):  # a run that goes on begins with one
                     evaluations.evaluate_if_due(self.step, self.trained, last=last)
 
     def train_step(self, batch: list[Drawn], stop: bool = False) -> StepResult:

@@ -14,9 +14,11 @@ import pytest
 from controlmill.evaluation.rows import Sample
 from controlmill.training import start
 from controlmill.training.run import checkpoint
+from controlmill.training.run.metrics import evaluations
 from controlmill.training.step import Drawn
-from controlmill.training.trainer import Trainer
+from controlmill.training.trainer import StepResult, Trainer
 from tests.training_runs import (
+    EVALUATED,
     MakeConfig,
     TrainRun,
     equal,
@@ -46,6 +48,23 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on_exactly(
     config, prepared = start.resume(tmp_path / "cut", {})
     Trainer(tmp_path / "cut", config, prepared, resume=True).train()
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+def test_no_evaluation_begins_once_a_run_is_told_to_stop(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, run = Trainer.train_step, tmp_path / "run"
+
+    def told(trainer: Trainer, batch: list[Drawn], stop: bool = False) -> StepResult:
+        return step(trainer, batch, trainer.step == 1)
+
+    monkeypatch.setattr(Trainer, "train_step", told)
+    train_run(run, short_config(**{**EVALUATED, "steps": 6}))
+    assert checkpoint.steps_saved(run) == [2]
+    assert [record.step for record in evaluations(run)] == [0]
+    monkeypatch.undo()
+    Trainer(run, *start.resume(run, {}), resume=True).train()
+    assert [record.step for record in evaluations(run)] == [0, 2, 4, 6]
 
 
 def test_ctrl_c_that_reaches_reader_processes_too_writes_a_checkpoint(
