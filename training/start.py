@@ -20,6 +20,8 @@ from .run.prepare import Prepared, prepare
 from .run.record import RunRecord, published, read_run, write_run
 from .run.saved import read_state, steps_saved
 
+SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
+
 
 def begin(address: str, run: Path, config: TrainConfig) -> Prepared:
     """Check everything and write ``run.json``.
@@ -72,7 +74,18 @@ def resume(run: Path, changes: dict[str, Any], address: str | None = None) -> tu
     return config, prepared
 
 
+def _check_sharding() -> None:
+    """Raise MillError where accelerate would spread weights over processes: the first writes checkpoints alone."""
+    for name in SHARDING:
+        if os.environ.get(name, "").lower() == "true":
+            raise MillError(
+                f"{name} is true in the environment (accelerate config), but here every process holds all weights: "
+                "accelerate launch --multi_gpu …"
+            )
+
+
 def _check_extras(config: TrainConfig, prepared: Prepared) -> None:
+    _check_sharding()
     check_wandb(config.wandb_project)
     if config.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
         raise MillError("--optimizer adamw8bit needs the package bitsandbytes, which is not installed")

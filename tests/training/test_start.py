@@ -79,6 +79,14 @@ def test_the_index_of_a_gpu(refused: Callable[..., None]) -> None:
     refused("--device cuda:1: training takes no index.*CUDA_VISIBLE_DEVICES=1 and --device cuda", device="cuda:1")
 
 
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+def test_weights_that_accelerate_would_shard(
+    name: str, refused: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    refused(f"ACCELERATE_USE_{name}.*every process holds all weights.*--multi_gpu")
+
+
 def test_a_folder_of_weights_that_is_not_there(refused: Callable[..., None]) -> None:
     refused("--weights /no/weights: no such folder", weights="/no/weights")
 
