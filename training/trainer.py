@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.utils import GradientAccumulationPlugin
 
 from controlmill.bases.base import Prompt
 from controlmill.evaluation.rows import Sample
@@ -58,7 +59,12 @@ class Trainer:
         self.run, self.config, self.prepared = run, config, prepared
         precision = {"fp32": "no"}.get(config.precision, config.precision)
         waits = InitProcessGroupKwargs(timeout=LONGEST_EVALUATION)  # the other processes, while the first one evaluates
-        self.accelerator = Accelerator(mixed_precision=precision, cpu=config.device == "cpu", kwargs_handlers=[waits])
+        self.accelerator = Accelerator(
+            mixed_precision=precision,
+            cpu=config.device == "cpu",
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # micro-batches are summed here
+            kwargs_handlers=[waits],
+        )
         self.share = config.share(self.accelerator.num_processes)
         self.micro = config.micro_batch_size or self.share
         scaler = self.accelerator.scaler

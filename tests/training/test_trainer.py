@@ -100,6 +100,17 @@ def test_micro_batches_give_the_gradient_of_the_batch(
     np.testing.assert_allclose(losses(tmp_path / "parts"), losses(tmp_path / "whole"), atol=1e-5)
 
 
+def test_accumulation_that_the_environment_asks_of_accelerate_changes_no_gradient(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_run(tmp_path / "plain", short_config(steps=2))
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    train_run(tmp_path / "asked", short_config(steps=2))
+    plain, asked = (of_kind(read_metrics(tmp_path / name), StepRecord) for name in ("plain", "asked"))
+    assert [record.norm for record in asked] == [record.norm for record in plain]
+    assert equal(weights(tmp_path / "asked"), weights(tmp_path / "plain"))
+
+
 @pytest.mark.parametrize("condition", ALL_MAPS)
 def test_every_condition_trains(condition: str, train_run: TrainRun, short_config: MakeConfig, tmp_path: Path) -> None:
     mirror = condition not in ("normals", "pose")  # whose x, and whose left, are not known of imported ones
