@@ -120,13 +120,14 @@ class Loader:
 
         One thread reads ahead, ``threads`` decode.
         """
-        rows = self.reader(self.turns(reader, readers))
+        rows, firsts = self.reader(self.turns(reader, readers)), self.first_samples(first_step)
         reading = ThreadPoolExecutor(1, thread_name_prefix="read")
         decoding = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
 
         def start(step: int) -> list[Future[Sample]]:
             stream = self.schedule.stream(step) if len(self.streams) > 1 else 0
-            now = self.first_samples(step)
+            now = tuple(firsts)
+            firsts[stream] += self.config.batch_size  # counted on: to count anew takes as long as all steps before
             samples = enumerate(self.orders[stream].samples(now[stream], self.config.batch_size), now[stream])
             futures = []
             for number, (epoch, index) in share(list(samples), reader, readers):
