@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from controlmill.annotators.runtime.torch_device import resolve_device
+from controlmill.bases.configuration import pinned_base, pinned_controlnet
 from controlmill.evaluation.user_pictures import check_user_pictures
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.machine import check_semaphores
@@ -17,7 +18,7 @@ from .config import TrainConfig, check_same
 from .data.selection import common_shapes
 from .run.log import check_wandb
 from .run.prepare import Prepared, prepare
-from .run.record import RunRecord, published, read_run, write_run
+from .run.record import DECISIVE, RunRecord, as_recorded, is_path, published, read_run, write_run
 from .run.saved import read_state, steps_saved
 
 SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
@@ -38,12 +39,12 @@ def begin(address: str, run: Path, config: TrainConfig) -> Prepared:
     prepared = prepare(address, config)
     prepared.facts.start_reading()  # read while libraries are imported
     _check_extras(config, prepared)
+    named = _at_commits(replace(config, segments=prepared.segments))
     if before is not None:
-        named = replace(config, segments=prepared.segments)
         check_same(asdict(published(before.config)), published(named), str(run))
         if saved := steps_saved(run):
             raise MillError(f"{run} is a run of {saved[-1]} steps: go on with --resume")
-    write_run(run, _record(prepared, config))
+    write_run(run, _record(prepared, named))
     return prepared
 
 
@@ -56,7 +57,9 @@ def resume(run: Path, changes: dict[str, Any], address: str | None = None) -> tu
     before = read_run(run)
     if before is None:
         raise MillError(f"{run} is not a run (no run.json)")
-    config = replace(before.config, **{name: value for name, value in changes.items() if value is not None})
+    given = {name: value for name, value in changes.items() if value is not None}
+    same = {name: as_recorded(given[name], getattr(before.config, name)) for name in DECISIVE if name in given}
+    config = replace(before.config, **{**given, **same})
     check_same(asdict(published(before.config)), published(config), str(run))
     read_state(run)
     prepared = prepare(address or before.dataset, config, before.caches)
@@ -102,6 +105,16 @@ def _check_extras(config: TrainConfig, prepared: Prepared) -> None:
 def _is_first_process() -> bool:
     """Of a run by ``accelerate launch`` or ``torchrun``."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _at_commits(config: TrainConfig) -> TrainConfig:
+    """With what is on the hub named at the commit that this process reads."""
+    start = config.start_from
+    return replace(
+        config,
+        base=pinned_base(config.base),
+        start_from=pinned_controlnet(start) if start and not is_path(start) else start,
+    )
 
 
 def _record(prepared: Prepared, config: TrainConfig) -> RunRecord:

@@ -19,6 +19,11 @@ from controlmill.bases.files import file_of
 from controlmill.bases.registry import load_base, read_facts
 from controlmill.evaluation.sampling.used import UsedControlNet
 from controlmill.schemas.errors import MillError
+from controlmill.training import start
+from controlmill.training.run.controlnets import base_of, find_controlnet
+from controlmill.training.run.record import read_run
+from controlmill.training.trainer import Trainer
+from tests.training_runs import MakeConfig
 
 OLD, NEW = "0" * 39 + "1", "0" * 39 + "2"
 
@@ -101,6 +106,26 @@ def test_what_is_on_the_hub_is_named_with_the_commit_that_is_read(moved: Path, s
     finally:
         (small_base / "config.json").unlink()
     assert used == replace(unet, address=f"someone/base@{OLD}", name=f"someone/base@{OLD}")
+
+
+def test_a_run_names_its_base_with_the_commit_that_it_read(
+    moved: Path, scenes_folder: Path, short_config: MakeConfig, tmp_path: Path
+) -> None:
+    run, config = tmp_path / "run", short_config(base="someone/base", steps=1, unlock="decoder")
+    Trainer(run, config, start.begin(str(scenes_folder), run, config), resume=False).train()
+    record = read_run(run)
+    assert record is not None
+    assert record.config.base == f"someone/base@{OLD}"
+    assert 'from_pretrained(\n    "someone/base", ' in (card := (run / "README.md").read_text())
+    assert f'revision="{OLD}"' in card
+    moved.touch()
+    assert start.resume(run, {"base": "someone/base"})[0] == start.resume(run, {})[0]
+    used, _ = find_controlnet(str(run))
+    assert base_of("someone/base", str(run), [used], [record]) == base_of("", str(run), [used], [record])
+    with pytest.raises(MillError, match="nor moved to another --base"):
+        base_of(f"someone/base@{NEW}", str(run), [used], [record])
+    with pytest.raises(MillError, match=f"base: .*{OLD}.*now .*{NEW}"):
+        start.resume(run, {"base": f"someone/base@{NEW}"})
 
 
 def test_a_file_that_a_folder_lacks_is_not_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from controlmill.evaluation.sampling.used import UsedControlNet
 from controlmill.schemas.errors import MillError
 
-from .record import RunRecord, read_run
+from .record import RunRecord, as_recorded, read_run
 from .saved import controlnet_folder, steps_saved
 
 
@@ -50,7 +50,8 @@ def base_of(
     Raises:
         MillError: it is not known; another one is asked for than a ControlNet was trained together with.
     """
-    base = asked or next((record.config.base for record in records if record), "")
+    recorded = next((record.config.base for record in records if record), "")
+    base = as_recorded(asked, recorded) if asked else recorded
     if not base:
         raise MillError(f"--base: say which base model {address} was trained for")
     for i, (one, record) in enumerate(zip(controlnets, records, strict=True)):

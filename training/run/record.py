@@ -86,6 +86,11 @@ def is_path(name: str) -> bool:
     return name not in ("", "tiny") and (name.startswith((".", "/", "~")) or os.path.exists(os.path.expanduser(name)))
 
 
+def as_recorded(asked: str, recorded: str) -> str:
+    """``recorded`` where it is ``asked``, a name on the hub, at the commit that a run read; else ``asked``."""
+    return recorded if not is_path(recorded) and recorded.partition("@")[0] == asked else asked
+
+
 def read_run(run: Path) -> RunRecord | None:
     """What a run was begun with; None where there is no ``run.json``.
 
