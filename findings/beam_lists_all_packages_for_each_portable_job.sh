@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # apache-beam 2.77.0
 #
-# What: a job that is sent to a portable runner (Flink, Spark, Prism, Dataflow) and asks for no packages still runs
+# What: a job that is sent to a portable runner (by job_endpoint) and asks for no packages still runs
 #   "python -m pip freeze" and stages its output, submission_environment_dependencies.txt, for whoever reads the
 #   workers' logs. It is waited for before the job is sent.
 # Seen: without options one file is staged, and pip is run once; with
@@ -14,7 +14,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check apache-beam==2.77.0
-"$folder/venv/bin/python" - "$folder" 2>/dev/null <<'PY'
+"$folder/venv/bin/python" - "$folder" <<'PY'
 import subprocess
 import sys
 from pathlib import Path

@@ -16,6 +16,7 @@ from unittest import mock
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 
 from controlmill.__main__ import main
@@ -31,6 +32,7 @@ from controlmill.schemas.fingerprint import sha256_file
 from controlmill.schemas.images.formats import Limits
 from controlmill.schemas.terminal.console import output
 
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc, which other systems lack")
 SMALL = IngestConfig(resolution=128, limits=Limits(max_pixels=1_000_000, min_side=16))
 RED, GREEN = (250, 10, 10), (10, 250, 10)
 

@@ -24,9 +24,8 @@ from .claims import claim, claimed, first_of
 T = TypeVar("T")
 KEEP_SECONDS = 300.0  # that something is kept which the run at hand has not used
 WORKING = "working-"  # begins the names of processes that have shards in flight
-RUN: ContextVar[str] = ContextVar(
-    "run", default=""
-)  # of the shard that a thread works on; threads may be of several runs
+# of the shard that a thread works on; threads may be of several runs
+RUN: ContextVar[str] = ContextVar("run", default="")
 MOST_WORKERS = 256  # of a machine, among which its GPUs are dealt out
 
 

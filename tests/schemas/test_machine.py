@@ -6,12 +6,11 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from controlmill.schemas.machine import group_runs
+from tests.helpers import LINUX
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+@LINUX
 def test_a_process_that_has_ended_does_not_run_though_nobody_took_notice() -> None:
     words = [sys.executable, "-c", "input()"]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)

@@ -29,9 +29,7 @@ from controlmill.schemas import machine
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.storage import Storage
-from tests.helpers import SMALL, write_photos
-
-LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+from tests.helpers import LINUX, SMALL, write_photos
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 60) -> bool:
