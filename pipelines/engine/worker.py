@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 import cv2
 
 from controlmill.annotators.runtime.placement import Placement
+from controlmill.annotators.runtime.torch_device import keep_freed_memory
 from controlmill.schemas.errors import MillError
 
 from .claims import claim, claimed, first_of
@@ -49,6 +50,7 @@ class Worker:
 
     def __init__(self) -> None:
         cv2.setNumThreads(1)  # codec threads are the parallelism
+        keep_freed_memory()
         self.forward_lock = threading.Lock()
         self._loaded: dict[Hashable, _Loaded] = {}
         self._loading = threading.RLock()  # what is loaded may need something else that is loaded

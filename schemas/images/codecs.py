@@ -171,8 +171,9 @@ def map_picture(kind: Kind, data: bytes, size: tuple[int, int] | None = None) ->
 
 def encode_image(picture: Image.Image) -> bytes:
     """An RGB picture as JPEG, quality 95, 4:4:4, without metadata."""
-    out = io.BytesIO()
-    Image.fromarray(np.asarray(picture)).save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    out, bare = io.BytesIO(), picture.copy()
+    bare.info.clear()
+    bare.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return out.getvalue()
 
 

@@ -6,10 +6,9 @@ without vector instructions. Nearly all values of a photograph are those of Pill
 
 from __future__ import annotations
 
-from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
+from cykooz_resizer import CropBox, FilterType, ResizeAlg, ResizeOptions, Resizer
 from PIL import Image
 
-PIXELS = {"L": PixelType.U8, "RGB": PixelType.U8x3, "CMYK": PixelType.U8x4}
 LANCZOS = ResizeAlg.convolution(FilterType.lanczos3)
 Window = tuple[float, float, float, float]  # left, upper, right and lower edge, in pixels
 
@@ -18,14 +17,12 @@ def scaled(image: Image.Image, window: Window, size: tuple[int, int]) -> Image.I
     """A window of a picture, scaled to ``size`` (width, height).
 
     Args:
-        image: of mode L, RGB or CMYK; copied twice meanwhile.
+        image: of mode L, RGB or CMYK. It is read where Pillow holds it.
         window: within the picture; edges need not lie between pixels.
         size: (width, height), at least 1.
     """
     left, upper, right, lower = window
-    box = CropBox(left, upper, right - left, lower - upper)
-    pixels = PIXELS[image.mode]
-    target = ImageData(*size, pixels)
-    source = ImageData(*image.size, pixels, image.tobytes())
-    Resizer().resize(source, target, ResizeOptions(LANCZOS, crop_box=box, use_alpha=False))
-    return Image.frombytes(image.mode, size, target.get_buffer())
+    options = ResizeOptions(LANCZOS, crop_box=CropBox(left, upper, right - left, lower - upper), use_alpha=False)
+    target = Image.new(image.mode, size)
+    Resizer().resize_pil(image, target, options)
+    return target
