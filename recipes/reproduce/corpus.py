@@ -10,6 +10,7 @@ import numpy as np
 
 from controlmill.annotators.canny import Canny, RandomCanny
 from controlmill.schemas.conditions import Condition
+from controlmill.schemas.errors import MillError
 from controlmill.schemas.maps.transforms import control_image
 from recipes.tiny_base.scenes import Scene, draw_scene, write_corpus
 
@@ -20,12 +21,19 @@ USUAL = 0.8  # of the pictures in which shapes have their usual colours
 
 
 def build(folder: Path, scenes: int, base: str) -> None:
-    """Draw the corpus, build the dataset ``folder/dataset``, encode it. What is done already is left."""
+    """Draw the corpus, build the dataset ``folder/dataset``, encode it. What is done already is left.
+
+    Raises:
+        MillError: a command failed, or the corpus that is there has another number of scenes.
+    """
     corpus, dataset = folder / "corpus", folder / "dataset"
     drawn = corpus / "drawn"
     if not drawn.exists():
         write_corpus(corpus, scenes, CORPUS, usual=USUAL)
         drawn.touch()
+    there = len(list((corpus / "photos").glob("*.png")))
+    if there != scenes:
+        raise MillError(f"{corpus} has {there:,} scenes, not {scenes:,}: choose another folder")
     words = ["build", corpus / "photos", dataset, "--resolution", 64, "--conditions", "canny", "--batch-size", 16]
     controlmill([*words, "--conditions-from", corpus / "maps"], folder / "build.log")
     controlmill(["encode", dataset, "--base", base, "--text", "--device", "cpu"], folder / "encode.log")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from controlmill.evaluation.plots import picture_grid, save_picture
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.fingerprint import package_versions, processor_name
+from controlmill.schemas.fingerprint import differences, package_versions, processor_name
+from controlmill.training.config import make_config
 from controlmill.training.run.metrics import EvaluationRecord, StepRecord, of_kind, read_metrics
-from controlmill.training.run.record import RunRecord, read_run
+from controlmill.training.run.record import RunRecord, as_recorded, read_run
 from controlmill.training.run.saved import controlnet_folder, steps_saved
 
 from .commands import controlmill
@@ -99,23 +100,36 @@ def run_of(folder: Path, name: str) -> Path:
 
 
 def train(folder: Path, training: Training, scale: Scale) -> Path:
-    """Run the command, with ``--resume`` where a checkpoint is there; returns the run folder."""
+    """Run the command, with ``--resume`` where a checkpoint is there; returns the run folder.
+
+    Raises:
+        MillError: it failed, or the run that is there was begun with other settings.
+    """
     run = run_of(folder, training.name)
-    saved, log = steps_saved(run), run.with_name(f"{run.name}.log")
-    if saved and saved[-1] >= training.steps:
-        return run
+    saved, log, flags = steps_saved(run), run.with_name(f"{run.name}.log"), flags_of(training, scale)
     if saved:
-        controlmill(["train", folder / "dataset", run, "--resume"], log)
+        _check_settings(run, flags)
+        if saved[-1] < training.steps:
+            controlmill(["train", folder / "dataset", run, "--resume"], log)
         return run
     shutil.rmtree(run, ignore_errors=True)
-    flags = flags_of(training, scale)
     controlmill(["train", folder / "dataset", run, *(f"--{name}={value}" for name, value in flags.items())], log)
     return run
 
 
-def flags_of(training: Training, scale: Scale) -> dict[str, object]:
+def _check_settings(run: Path, flags: dict[str, Any]) -> None:
+    """Raise MillError where a run was begun with other settings than these, which its name does not tell."""
+    before = _record(run).config
+    given = {name.replace("-", "_"): value for name, value in flags.items() if name != "recipe"}
+    config = make_config(flags["recipe"], given)
+    asked = replace(config, segments=before.segments, base=as_recorded(config.base, before.base))
+    if changed := differences(asdict(before), asdict(asked)):
+        raise MillError(f"{run} was trained with other settings ({'; '.join(changed)}): remove it, and it is made anew")
+
+
+def flags_of(training: Training, scale: Scale) -> dict[str, Any]:
     """Flags of ``controlmill train``."""
-    flags = {
+    flags: dict[str, Any] = {
         "recipe": "toy",
         "base": scale.base,
         "condition": training.condition,
@@ -129,7 +143,7 @@ def flags_of(training: Training, scale: Scale) -> dict[str, object]:
         "held-out": scale.held_out,
         "evaluation-rows": scale.evaluation_rows,
         "evaluation-samples": 0,  # pictures are measured at the end, with every kind of prompt
-        "evaluation-budget": 0,
+        "evaluation-budget": 0.0,
         "keep-checkpoints": 1,
         "device": "cpu",
     }
