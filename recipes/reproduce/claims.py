@@ -185,19 +185,19 @@ def claims() -> list[Claim]:
     for connection, title in OTHERS.items():
         found += [
             Claim(
-                f"without a prompt, it gives shapes their usual colours more often than {title}",
+                f"without a prompt, the paper's ControlNet gives shapes their usual colours more often than {title}",
                 ABLATION[connection],
                 "difference of the shares",
                 _against(connection, "none", "usual colours"),
             ),
             Claim(
-                f"with an insufficient prompt, it follows the map better than {title}",
+                f"with an insufficient prompt, the paper's ControlNet follows the map better than {title}",
                 ABLATION[connection],
                 "difference of agreement",
                 _against(connection, "insufficient", "agreement"),
             ),
             Claim(
-                f"with a conflicting prompt, it follows the map better than {title}",
+                f"with a conflicting prompt, the paper's ControlNet follows the map better than {title}",
                 ABLATION[connection],
                 "difference of agreement",
                 _against(connection, "conflicting", "agreement"),
@@ -206,7 +206,7 @@ def claims() -> list[Claim]:
     follows = measured("prompts", "full: followed", less=MOST)
     found += [
         Claim("training does not collapse on 1,000 rows", "4.5, figure 10", "share − .5", [(size(1_000), follows)]),
-        Claim("… nor on 100 rows", "", "share − .5", [(size(100), follows)]),
+        Claim("training does not collapse on 100 rows", "", "share − .5", [(size(100), follows)]),
         Claim(
             "10,000 rows are better than 1,000, held out",
             "4.5, figure 10",
@@ -268,7 +268,7 @@ def claims() -> list[Claim]:
             [(main(), measured("masked", "edited", less=MOST))],
         ),
         Claim(
-            "… and nothing outside the mask",
+            "a masked edit changes nothing outside the mask",
             "first version",
             "1.5 levels − the largest difference to the picture through the VAE",
             [(main(), measured("masked", "outside", -1, less=-1.5))],

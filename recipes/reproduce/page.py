@@ -106,15 +106,19 @@ def _series(training: Training) -> str:
 
 
 def _verdicts(results: Sequence[Result]) -> str:
-    lines = [_verdict(claim, results) for claim in claims()]
+    """A row for each claim that a training tells of; the others are named below."""
+    of_seeds = [(claim, claim.seeds(results)) for claim in claims()]
+    rows = [_verdict(claim, seeds) for claim, seeds in of_seeds if seeds]
+    unknown = [claim.text for claim, seeds in of_seeds if not seeds]
     heading = (
         "| claim | where the paper says so | quantity, above 0 where it is so | seeds | mean, 95 % interval | verdict |"
     )
-    return "\n".join(["## Verdicts", "", heading, "|---|---|---|---|---|---|", *lines, ""])
+    table = [heading, "|---|---|---|---|---|---|", *rows, ""] if rows else []
+    missing = [f"No result yet: {'; '.join(unknown)}.", ""] if unknown else []
+    return "\n".join(["## Verdicts", "", *table, *missing])
 
 
-def _verdict(claim: Claim, results: Sequence[Result]) -> str:
-    seeds = claim.seeds(results)
+def _verdict(claim: Claim, seeds: Mapping[int, float]) -> str:
     interval = interval_of(seeds)
     cells = [claim.text, claim.source or "–", claim.quantity, str(len(seeds)), _interval(interval)]
     return f"| {' | '.join(cells)} | **{verdict_of(interval)}** |"

@@ -48,7 +48,7 @@ def test_a_training_that_never_follows_its_maps_says_nothing_of_suddenness() -> 
 
 
 def test_differences_are_taken_of_seeds_that_both_have() -> None:
-    claim = the_claim("without a prompt, it gives shapes their usual colours more often than lite")
+    claim = the_claim("without a prompt, the paper's ControlNet gives shapes their usual colours more often than lite")
     shares = {"zero": 0.9, "lite": 0.4}
     results = [
         result_of(training, {"prompts": {"none: usual colours": shares[training.connection] + 0.01 * training.seed}})

@@ -132,4 +132,4 @@ def test_the_page_alone_begins_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("recipes.reproduce.__main__.build", pytest.fail)
     page = tmp_path / "reproduce.md"
     assert reproduce(tmp_path / "work", page, trainings(), Scale(), minutes=0) == 0
-    assert "undecided" in page.read_text()
+    assert "No result yet: " in page.read_text()
