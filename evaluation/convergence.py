@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TIMES = (50, 250, 450, 650, 850, 950)  # of 1,000: the loss is dominated by the first, the condition acts on the later
+TIMES = (
+    0.05,
+    0.25,
+    0.45,
+    0.65,
+    0.85,
+    0.95,
+)  # of the base's: the first dominates the loss, the others show the condition
 HELD_FOR = 2  # evaluations
 CLEAR = 3.0  # standard errors that a gain is above zero
 

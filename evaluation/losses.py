@@ -55,10 +55,10 @@ def losses_at_times(
     """Plain losses at ``TIMES``, float64 (rows, times); ``control`` is float32 (rows, 3, H, W) in 0 to 1."""
     denoiser = base.controlled(controlnet).eval()
     losses = np.zeros((len(inputs.latents), len(TIMES)))
-    for i, time in enumerate(TIMES):
+    for i, share in enumerate(TIMES):
         for rows in parts(len(losses), batch_size):
             latents, noise = inputs.latents[rows], inputs.noise[rows, i]
-            t = torch.full((len(latents),), time, device=base.device)
+            t = torch.full((len(latents),), int(share * base.times), device=base.device)
             noisy = base.add_noise(latents, noise, t)
             maps = None if control is None else torch.from_numpy(control[rows]).to(base.device)
             with torch.autocast(base.device.type, base.dtype, base.dtype != torch.float32):

@@ -12,7 +12,8 @@ import torch
 from diffusers import ControlNetModel
 
 from controlmill.bases.base import Base
-from controlmill.bases.registry import load_base
+from controlmill.bases.registry import load_base, read_facts
+from controlmill.bases.stable_diffusion import StableDiffusionFacts
 from controlmill.evaluation import evaluate as module
 from controlmill.evaluation.evaluate import EvaluationSamples, EvaluationSettings, evaluate, measure_baseline
 from controlmill.evaluation.fidelity import FidelityMetric, make_fidelity_metric, stored_columns
@@ -79,6 +80,14 @@ def test_measurements_do_not_depend_on_how_many_go_at_once(
     np.testing.assert_allclose(many.losses, one.losses, rtol=1e-4)
     a, b = (np.stack(baseline.pictures).astype(int) for baseline in (many, one))
     assert np.abs(a - b).max() <= 1
+
+
+def test_times_are_those_of_the_base(small_base: Path, rows: list[Sample], settings: EvaluationSettings) -> None:
+    facts = read_facts(str(small_base))
+    assert isinstance(facts, StableDiffusionFacts)
+    few = replace(facts, scheduler={**facts.scheduler, "num_train_timesteps": 100}).load(torch.device("cpu"))
+    assert few.times == 100
+    assert np.isfinite(measure_baseline(few, EvaluationSamples(rows[:2]), settings).losses).all()
 
 
 @pytest.mark.parametrize("prompt", ["", None])
