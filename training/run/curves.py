@@ -12,20 +12,28 @@ from controlmill.evaluation.plots import axes, save_figure
 from controlmill.evaluation.rise import Rise
 
 from .converged import Convergence
-from .metrics import EvaluationRecord, Record, StepRecord, of_kind
+from .metrics import EvaluationRecord
 
 LABELS = {"gain": "gain", "benefit": "benefit", "deranged_benefit": "benefit of other rows' maps"}
 SMOOTHED = 50  # points of the curve of training losses
 
 
-def draw_curves(records: Sequence[Record], convergence: Convergence, path: Path) -> None:
-    """Loss, gain and benefit, and fidelity of one run; the rise of the gain is marked."""
-    steps, evaluations = of_kind(records, StepRecord), of_kind(records, EvaluationRecord)
+def draw_curves(
+    steps: Sequence[int],
+    losses: Sequence[float],
+    evaluations: Sequence[EvaluationRecord],
+    convergence: Convergence,
+    path: Path,
+) -> None:
+    """Loss, gain and benefit, and fidelity of one run; the rise of the gain is marked.
+
+    ``losses`` are of the training ``steps``; the means of about ``SMOOTHED`` equal parts of them are drawn.
+    """
     figure, (loss, gain, fidelity) = axes(("loss", "condition gain and benefit", "fidelity"))
     if steps:
         width = max(1, len(steps) // SMOOTHED)
-        smooth = np.convolve([record.loss for record in steps], np.ones(width) / width, mode="valid")
-        loss.plot([record.step for record in steps[width - 1 :]], smooth, lw=1, label="training, smoothed")
+        means = np.asarray(losses)[len(steps) % width :].reshape(-1, width).mean(axis=1)
+        loss.plot(steps[len(steps) % width + width - 1 :: width], means, lw=1, label="training, smoothed")
     at = np.array([record.step for record in evaluations])
     loss.plot(at, [record.held_out_loss for record in evaluations], "o-", ms=3, label="held out")
     loss.plot(at, [record.base_loss for record in evaluations], "--", color="grey", label="base alone")

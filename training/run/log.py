@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.whole import write_whole
 
-from .metrics import METRICS, Record, StepRecord, line_of, read_metrics, scalars
+from .metrics import METRICS, Record, StepRecord, line_of, of_kind, read_metrics, scalars
 from .progress import StepProgress
 
 
@@ -53,6 +54,7 @@ class RunLog:
     """Appends to the run's log; what was logged after ``step``, before a stop, is forgotten: it will be said again.
 
     ``total`` is the last step; ``wandb`` is a project on Weights & Biases, or nothing; ``settings`` are shown there.
+    ``steps`` and ``losses`` are those of all steps in the log.
     """
 
     def __init__(self, run: Path, step: int, total: int = 0, wandb: str = "", settings: dict[str, Any] | None = None):
@@ -61,6 +63,8 @@ class RunLog:
         self.path = run / METRICS
         kept = [record for record in read_metrics(run) if record.step <= step] if step else []
         write_whole(self.path, "".join(map(line_of, kept)).encode())
+        self.steps = array("q", [record.step for record in of_kind(kept, StepRecord)])
+        self.losses = array("d", [record.loss for record in of_kind(kept, StepRecord)])
         self._file = self.path.open("a", encoding="utf-8")
         # what was written from purge_step on is hidden
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1 if step else None)
@@ -70,6 +74,8 @@ class RunLog:
     def step(self, step: int, loss: float, norm: float, rate: float, seconds: float) -> None:
         """One optimiser step."""
         self.write(StepRecord(step, loss, norm, rate, round(seconds, 4)))
+        self.steps.append(step)
+        self.losses.append(loss)
         self._progress.step(step, loss, rate, seconds)
 
     def write(self, record: Record) -> None:

@@ -132,8 +132,8 @@ def scalars(record: Record) -> dict[str, float]:
     return {name: value for name, value in values.items() if isinstance(value, (int, float))}
 
 
-def read_metrics(run: Path) -> list[Record]:
-    """All whole lines of a run's log.
+def read_metrics(run: Path, steps: bool = True) -> list[Record]:
+    """All whole lines of a run's log, or without those of ``steps``, which are by far the most.
 
     Raises:
         MillError: it is damaged, but for a last line that was cut off while it was written.
@@ -143,6 +143,8 @@ def read_metrics(run: Path) -> list[Record]:
     lines = data.splitlines()
     records: list[Record] = []
     for number, line in enumerate(lines, 1):
+        if not steps and b'"loss"' in line:
+            continue
         try:
             records.append(parse(line, LINE))
         except ValueError as error:
@@ -162,4 +164,4 @@ def of_kind(records: Iterable[Record], kind: type[R]) -> list[R]:
 
 def evaluations(run: Path) -> list[EvaluationRecord]:
     """The evaluations of a run, in order; raises as :func:`read_metrics`."""
-    return of_kind(read_metrics(run), EvaluationRecord)
+    return of_kind(read_metrics(run, steps=False), EvaluationRecord)

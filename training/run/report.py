@@ -14,7 +14,7 @@ from .card import SAMPLES
 from .converged import convergence_of, write_convergence
 from .curves import draw_curves
 from .log import RunLog
-from .metrics import EvaluationRecord, FidelityRecord, of_kind, read_metrics
+from .metrics import EvaluationRecord, FidelityRecord, evaluations
 
 
 def write_evaluation(
@@ -31,10 +31,10 @@ def write_evaluation(
         _write_samples(run, log, step, condition, samples, baseline, measured)
     record = record_of(step, measured)
     log.write(record)
-    records = read_metrics(run)
-    convergence = convergence_of(of_kind(records, EvaluationRecord))
+    evaluated = evaluations(run)
+    convergence = convergence_of(evaluated)
     write_convergence(run, convergence)
-    draw_curves(records, convergence, run / "curves.png")
+    draw_curves(log.steps, log.losses, evaluated, convergence, run / "curves.png")
     card.write(run)
     log.say(f"step {step}, held out: {_numbers(record)}")
 

@@ -35,8 +35,12 @@ def test_a_disk_that_is_full_when_a_run_goes_on_takes_no_history(
         patch.setattr("pathlib.Path.write_bytes", full)
         RunLog(tmp_path, 3)
     assert read_metrics(tmp_path) == records
-    RunLog(tmp_path, 3).close()
-    assert read_metrics(tmp_path) == [record for record in records if record.step <= 3]
+    log = RunLog(tmp_path, 3)
+    log.step(4, 0.25, 1.0, 1e-5, 0.1)
+    log.close()
+    kept = [record for record in records if record.step <= 3]
+    assert read_metrics(tmp_path) == [*kept, StepRecord(4, 0.25, 1.0, 1e-5, 0.1)]
+    assert (list(log.steps), list(log.losses)) == ([1, 2, 3, 4], [0.5, 0.5, 0.5, 0.25])
 
 
 def test_a_run_that_goes_on_keeps_its_last_step_on_tensorboard(tmp_path: Path) -> None:

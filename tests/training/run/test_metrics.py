@@ -98,6 +98,13 @@ def test_a_line_that_is_no_record_is_named(line: bytes, tmp_path: Path) -> None:
     assert len(str(found.value)) < 1_000
 
 
+def test_evaluations_are_found_without_reading_what_each_step_says(tmp_path: Path) -> None:
+    failed = FailedEvaluation(1, 'a "loss"')
+    (tmp_path / METRICS).write_text('{"loss": []}\n' + line_of(EVALUATION) + line_of(failed))
+    assert evaluations(tmp_path) == [EVALUATION]
+    assert read_metrics(tmp_path, steps=False) == [EVALUATION, failed]
+
+
 @pytest.mark.parametrize("end", [12, -3, -2])
 def test_a_last_line_that_was_cut_off_is_left_out(end: int, tmp_path: Path) -> None:
     line = line_of(EVALUATION).encode()
