@@ -72,12 +72,11 @@ def export(dataset: Folder, out: Out, options: ExportOptions) -> None:
 class PublishOptions:
     """How a dataset is published."""
 
-    license: str | None = option(
-        None,
+    license: str = option(
+        ...,
         "Licence of the pictures, as the Hub names it: cc-by-4.0, other, unknown and others.",
         pattern=r"[a-z0-9][a-z0-9.-]{0,40}",
         possible="a licence as the Hub names it, such as cc-by-4.0, other or unknown",
-        shown="must be given",
     )
     conditions: str = option("", "Tables of maps to make pairs of, separated by commas.", shown="all")
     threads: int = option(2, "Threads that encode 16-bit maps.", within=Range(1, 256))
@@ -96,8 +95,6 @@ def publish(dataset: Folder, out: Out, repository: Repository, options: PublishO
 
     if not re.fullmatch(REPOSITORY, repository):
         raise MillError(f"{repository}: must be OWNER/NAME, as on the Hub")
-    if not options.license:
-        raise MillError("say under which licence the pictures are: --license cc-by-4.0, other, unknown…")
     opened, folder = _opened(dataset, out)
     publication = plan_publication(opened, repository, options.license, _names(options.conditions), folder)
     state = write(opened, publication, folder, options.threads, output.say)

@@ -96,7 +96,7 @@ def option(
     """A field of an options dataclass.
 
     Args:
-        default: its value where the flag is not given.
+        default: its value where the flag is not given; ``...`` where it must be given.
         help: what it does, as ``--help`` shows it.
         within: bounds of a number; without them 0 or more.
         pattern: what the whole of a text must match.
@@ -106,9 +106,17 @@ def option(
         metadata: more for the field's metadata.
     """
     metadata["flag"] = _Flag(help, within or Range(), pattern, possible, panel, shown)
+    if default is ...:
+        return dataclasses.field(metadata=metadata)
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def unset(options: Any, name: str, **shown: str) -> Any:
+    """A field like one of another options dataclass, but None where its flag is not given, ``shown`` otherwise."""
+    flag = dataclasses.replace(options.__dataclass_fields__[name].metadata["flag"], **shown)
+    return dataclasses.field(default=None, metadata={"flag": flag})
 
 
 def flag_of(name: str) -> str:
@@ -230,6 +238,8 @@ def _parameters(options: Any, negatable: bool) -> list[inspect.Parameter]:
             autocompletion=_completion(choices) if choices else None,
         )
         default = None if field.default in (dataclasses.MISSING, "") else field.default
+        if field.default is field.default_factory:  # it has neither
+            default = inspect.Parameter.empty
         kind = list[str] if plain in (list, tuple) else plain
         parameters.append(_parameter(field.name, default, Annotated[kind | None, shown]))
         if plain is bool and negatable:

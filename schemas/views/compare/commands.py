@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 class CompareOptions:
     """What is shown, and where."""
 
-    out: str = option("", "Folder for the page, or that of an earlier one.", shown="must be given")
+    out: str = option(..., "Folder for the page, or that of an earlier one.", pattern=".+", possible="a folder")
     source: str = option("", "The source dataset's address.", shown="as the results know it")
     rows: int = option(2000, "Rows of the source to show at most; 0: all.")
 
@@ -42,12 +42,9 @@ def compare(results: Results, options: CompareOptions) -> None:
 
     Open index.html in a browser. Pictures lie beside it as they are stored; nothing is loaded from a network.
     """
-    from ...errors import MillError
     from .build import build_page
     from .results import open_results, source_of
 
-    if not options.out:
-        raise MillError("say where the page is to be: --out FOLDER")
     opened = open_results(results)
     built = build_page(opened, source_of(opened, options.source), options.out, options.rows)
     output.say(f"{options.out}/index.html: {len(opened)} results, {built.slots:,} places of {built.rows:,} rows")
@@ -57,7 +54,7 @@ def compare(results: Results, options: CompareOptions) -> None:
 class StudyOptions:
     """What is asked, and where the study is."""
 
-    out: str = option("", "New folder for the study.", shown="must be given")
+    out: str = option(..., "New folder for the study.", pattern=".+", possible="a folder")
     questions: int = option(20, "Rows whose pictures are ranked, as many as in the paper.", within=Range(1, 1000))
     prompts: str = option("", "Kind of prompt whose pictures are ranked.", shown="the first that all have")
     source: str = option("", "The source dataset's address.", shown="as the results know it")
@@ -69,12 +66,9 @@ def make(results: Results, options: StudyOptions) -> None:
 
     The folder page goes to the participants, each of whom saves a file of answers; key.json stays with you.
     """
-    from ...errors import MillError
     from .results import open_results, source_of
     from .study import make_study
 
-    if not options.out:
-        raise MillError("say where the study is to be: --out FOLDER")
     opened = open_results(results)
     source = source_of(opened, options.source)
     key = make_study(opened, source, options.out, options.questions, options.prompts, options.seed)

@@ -112,8 +112,7 @@ def test_a_damaged_dataset_is_not_published(copy: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out/README.md").exists()
 
 
-def test_what_must_be_given_is_asked_for(dataset: Path, tmp_path: Path) -> None:
-    assert "say under which licence the pictures are" in publish(dataset, tmp_path / "out", "--conditions", "canny")[1]
+def test_a_repository_must_have_its_name_and_the_folder_lies_elsewhere(dataset: Path, tmp_path: Path) -> None:
     ended = command("publish", str(dataset), str(tmp_path / "out"), "photos", *WORDS)
     assert "must be OWNER/NAME" in ended.stderr
     assert "lies in the dataset" in publish(dataset, dataset / "out")[1]

@@ -35,6 +35,14 @@ class Shape:
             yield "--fast needs --fit crop"
 
 
+@dataclass(frozen=True)
+class Target:
+    """A field that has no default, and one that has."""
+
+    out: str = option(..., "Folder.", pattern=".+", possible="a folder")
+    count: int = option(1, "Count.")
+
+
 @dataclass
 class Ran:
     """What the command of :func:`app` was called with."""
@@ -97,6 +105,22 @@ def test_help_has_panels_defaults_and_bounds() -> None:
     assert "Side in pixels. From 64 to 8192, in multiples of 8. [default: 512]" in shown
     assert "crop|none" in shown
     assert "Tags, in [brackets]." in shown
+
+
+def test_what_has_no_default_must_be_given() -> None:
+    found: list[Target] = []
+
+    def write(target: Target) -> None:
+        found.append(target)
+
+    made = typer.Typer()
+    made.command()(with_options(write))
+    assert "[required]" in CliRunner().invoke(made, ["--help"]).stdout
+    assert "Missing option '--out'" in CliRunner().invoke(made, []).stderr
+    assert str(CliRunner().invoke(made, ["--out", ""]).exception) == "--out : must be a folder"
+    assert not found
+    CliRunner().invoke(made, ["--out", "there"])
+    assert found == [Target("there")]
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_what_cannot_be_compared_is_told_and_nothing_is_written(
     for words, said in (
         ((one, str(dataset), "--out", "OUT"), "has no results.json"),
         ((one, one, "--out", "OUT"), "the same results are named twice"),
-        ((one, two), "say where the page is to be: --out FOLDER"),
+        ((one, two, "--out", ""), "--out : must be a folder"),
         ((one, two, "--out", str(tmp_path / "full")), "is not empty"),
         ((one, two, "--out", "OUT", "--source", str(tmp_path)), "is not a dataset"),
         ((one, two, "--out", "OUT", "--source", one), "does not have the pictures that the results were made for"),
