@@ -34,6 +34,7 @@ from .engine.owners import require_alone
 from .engine.process import Resources
 from .engine.run_folder import Run
 from .ingestion import corpus_of, make_images, require_pictures
+from .options import LimitOptions
 from .stages.ingest import IngestConfig
 
 LOOKED_UP = 4096  # names at a time
@@ -116,7 +117,7 @@ def retry(
     address: str,
     resources: Resources,
     reasons: Sequence[str] = (),
-    config: IngestConfig | None = None,
+    limits: LimitOptions = LimitOptions(),  # noqa: B008 it is frozen
     downloads: DownloadOptions = DownloadOptions(),  # noqa: B008 it is frozen
 ) -> Growth:
     """Take again what was refused: a segment for each one that has such pictures, with just these.
@@ -125,14 +126,14 @@ def retry(
         address: of the dataset.
         resources: what works.
         reasons: take what was refused for these; none: for :data:`AGAIN`, but for files that are seen to be unchanged.
-        config: how pictures are taken in; None: as they were.
+        limits: how pictures are taken in otherwise than before.
         downloads: how pictures of URL lists are fetched.
 
     Raises:
         MillError: there is no dataset, or it is not known where its pictures are; see :func:`ingestion.make_images`.
     """
     dataset = _dataset_to_grow(address)
-    aim = {"retry": sorted(reasons), "ingest": plain(config.record()) if config else None}
+    aim = {"retry": sorted(reasons), "ingest": vars(limits)}
 
     def listing(run: Run) -> list[tuple[Segment, str]]:
         appended: list[tuple[Segment, str]] = []
@@ -144,7 +145,7 @@ def retry(
             sources = _refused(dataset, number, reasons, retried)
             new = write_listing(dataset, run, sources, segment.corpus, first_shard, segment.shard_size)
             if new.rows:
-                settings = _other_settings(dataset, config) if config else segment.ingest
+                settings = _other_settings(dataset, limits.changed(IngestConfig.of(dataset, number)))
                 new = replace(new, listed_with=segment.listed_with, ingest=settings, retries=number)
                 new = replace(new, retried=dict(sorted(retried.items())))
                 appended.append((new, dataset.corpora[number]))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from controlmill.annotators.options import AutoDtype, device_option, license_option, weights_option
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.images.formats import Fit
-from controlmill.schemas.terminal.options import Range, flag_of, option
+from controlmill.schemas.terminal.options import Range, flag_of, option, unset
 
 from .corpora.download_options import DownloadOptions
 from .engine.cluster_address import POSSIBLE, parse_cluster
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .stages.ingest import IngestConfig
 
 MEGABYTE = 1024 * 1024
+AS_BEFORE = "as before"
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,36 @@ class IngestOptions:
         limits = Limits(round(self.max_megapixels * 1e6), round(self.max_megabytes * MEGABYTE), self.min_side)
         columns = parse_columns(self.image_column or None, self.caption_column or None, self.keep_columns)
         return IngestConfig(self.resolution, self.fit, limits, self.white_level, columns, downloads)
+
+
+@dataclass(frozen=True)
+class LimitOptions:
+    """What may differ where pictures are added to a dataset, or taken again; None: as before."""
+
+    max_megapixels: float | None = unset(IngestOptions, "max_megapixels", shown=AS_BEFORE, panel="Pictures")
+    max_megabytes: float | None = unset(IngestOptions, "max_megabytes", shown=AS_BEFORE)
+    min_side: int | None = unset(IngestOptions, "min_side", shown=AS_BEFORE)
+    white_level: int | None = unset(IngestOptions, "white_level", shown=AS_BEFORE)
+
+    def changed(self, before: IngestConfig) -> IngestConfig:
+        """The settings with what was given."""
+        limits = before.limits
+        if self.max_megapixels is not None:
+            limits = replace(limits, max_pixels=round(self.max_megapixels * 1e6))
+        if self.max_megabytes is not None:
+            limits = replace(limits, max_bytes=round(self.max_megabytes * MEGABYTE))
+        if self.min_side is not None:
+            limits = replace(limits, min_side=self.min_side)
+        return replace(before, limits=limits, white=before.white if self.white_level is None else self.white_level)
+
+
+@dataclass(frozen=True)
+class AddedOptions(LimitOptions):
+    """How pictures are added to a dataset."""
+
+    shard_size: int | None = unset(IngestOptions, "shard_size")
+    image_column: str | None = unset(IngestOptions, "image_column", panel="Columns")
+    caption_column: str | None = unset(IngestOptions, "caption_column")
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ def grow(dataset: Path, *photos: Path, config: IngestConfig = SMALL, **settings:
         return extend(str(dataset), corpora, resources, config, **{"shard_size": 2, **settings})
 
 
-def take_again(dataset: Path, *reasons: str, config: IngestConfig | None = None) -> Growth:
+def take_again(dataset: Path, *reasons: str) -> Growth:
     with KeptResources(threads=1) as resources:
-        return retry(str(dataset), resources, reasons, config)
+        return retry(str(dataset), resources, reasons)
 
 
 def begin(folder: Path) -> Path:
