@@ -35,6 +35,7 @@ from .run import card, checkpoint
 from .run.log import RunLog
 from .run.prepare import Prepared
 from .run.record import published
+from .run.report import go_back
 from .run.saved import check
 from .schedules import ema_decay, learning_rate
 from .step import Drawn, draw, encode, sample_losses, upload
@@ -92,6 +93,8 @@ class Trainer:
 
     def _train(self, log: RunLog | None) -> None:
         config = self.config
+        if log:
+            go_back(self.run, log, self.step)
         evaluations = begin_evaluations(self.base, self.prepared, config, self.run, log, self.micro) if log else None
         source = self._batches(log)
         with contextlib.closing(source), stop_on_signals() as interrupt, self._saving_on_error(log):

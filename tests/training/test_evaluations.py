@@ -168,12 +168,12 @@ def test_a_run_without_time_for_evaluation_does_not_read_its_log_at_each_step(
 
     monkeypatch.setattr(module, "measure_baseline", slow)
     monkeypatch.setattr(module, "EvaluationSchedule", functools.partial(EvaluationSchedule, clock=lambda: clock[0]))
-    for name, read in (("evaluations.evaluations", evaluations), ("run.report.read_metrics", read_metrics)):
-        monkeypatch.setattr(f"controlmill.training.{name}", lambda run, read=read: calls.append(1) or read(run))
+    for name in ("evaluations", "run.report"):
+        monkeypatch.setattr(f"controlmill.training.{name}.evaluations", lambda run: calls.append(1) or evaluations(run))
     config = short_config(**{**EVALUATED, "steps": 6, "evaluate_every": 1, "evaluation_budget": 0.01})
     train_run(tmp_path / "run", config)
     assert steps_evaluated(tmp_path / "run") == [0, 6]
-    assert len(calls) == 3  # at the beginning, and for the curves of each evaluation
+    assert len(calls) == 4  # twice at the beginning, and for the curves of each evaluation
     Trainer(tmp_path / "run", *start.resume(tmp_path / "run", {}), resume=True).train()
     assert steps_evaluated(tmp_path / "run") == [0, 6]
 

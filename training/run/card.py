@@ -28,7 +28,7 @@ pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
 image = pipeline("a prompt", image=load_image("map.png"), num_inference_steps={steps}).images[0]"""
 UNET = f'unet = UNet2DConditionModel.from_pretrained("{HERE}/unet", dtype=torch.float32)  # it is trained as well\n'
 OWN = "from controlmill.bases.ablations import {}\n"
-CARD, SAMPLES = "README.md", "samples"
+CARD, SAMPLES, CURVES = "README.md", "samples", "curves.png"
 SHOWN = {  # a number, and the name of its standard error
     "held_out_loss": "",
     "base_loss": "",
@@ -58,11 +58,16 @@ def write(run: Path) -> None:
     assert record is not None
     evaluated = evaluations(run)
     saved = steps_saved(run)
-    grids = sorted(path.name for path in (run / SAMPLES).glob("*.png"))
+    samples = grids(run)
     shown = next((each for each in reversed(evaluated) if each.fidelity), evaluated[-1] if evaluated else None)
-    convergence, step, grid = read_convergence(run), saved[-1] if saved else 0, grids[-1] if grids else ""
+    convergence, step, grid = read_convergence(run), saved[-1] if saved else 0, samples[-1].name if samples else ""
     text = card_text(record, shown, convergence, step, grid)
     write_whole(run / CARD, text.encode())
+
+
+def grids(run: Path) -> list[Path]:
+    """Sampled pictures of each evaluation, whose names are its step, in order."""
+    return sorted((run / SAMPLES).glob(f"{'[0-9]' * 8}.png"))
 
 
 def call_text(config: TrainConfig) -> str:
@@ -122,7 +127,7 @@ def card_text(
                 tail = f" ± {values[error]:.4f}" if error else ""
                 lines.append(f"| {TITLES.get(name, name.replace('_', ' '))} | {values[name]:.4f}{tail} |")
         lines += ["", f"Fidelity is {fidelity.measure}."] if fidelity else []
-        lines += ["", *_convergence_text(convergence, fidelity is not None), "", "![curves](curves.png)", ""]
+        lines += ["", *_convergence_text(convergence, fidelity is not None), "", f"![curves]({CURVES})", ""]
     settings = json.dumps(asdict(published(config)), indent=1, sort_keys=True)
     lines += ["## Settings", "", "```json", settings, "```", ""]
     return "\n".join(lines)

@@ -10,8 +10,8 @@ from controlmill.schemas.conditions import Condition
 from controlmill.schemas.maps.transforms import control_picture
 
 from . import card
-from .card import SAMPLES
-from .converged import convergence_of, write_convergence
+from .card import CURVES, SAMPLES
+from .converged import CONVERGENCE, convergence_of, write_convergence
 from .curves import draw_curves
 from .log import RunLog
 from .metrics import EvaluationRecord, FidelityRecord, evaluations
@@ -31,12 +31,32 @@ def write_evaluation(
         _write_samples(run, log, step, condition, samples, baseline, measured)
     record = record_of(step, measured)
     log.write(record)
-    evaluated = evaluations(run)
-    convergence = convergence_of(evaluated)
-    write_convergence(run, convergence)
-    draw_curves(log.steps, log.losses, evaluated, convergence, run / "curves.png")
-    card.write(run)
+    _write_summary(run, log)
     log.say(f"step {step}, held out: {_numbers(record)}")
+
+
+def go_back(run: Path, log: RunLog, step: int) -> None:
+    """Leave nothing in the folder of a run that tells of what came after ``step``, from which it goes on.
+
+    ``log`` has forgotten it.
+    """
+    for grid in card.grids(run):
+        if int(grid.stem) > step:
+            grid.unlink()
+    _write_summary(run, log)
+
+
+def _write_summary(run: Path, log: RunLog) -> None:
+    """Curves, convergence and the model card, of what is logged."""
+    evaluated = evaluations(run)
+    if evaluated:
+        convergence = convergence_of(evaluated)
+        write_convergence(run, convergence)
+        draw_curves(log.steps, log.losses, evaluated, convergence, run / CURVES)
+    else:
+        for name in (CONVERGENCE, CURVES):
+            (run / name).unlink(missing_ok=True)
+    card.write(run)
 
 
 def _numbers(record: EvaluationRecord) -> str:

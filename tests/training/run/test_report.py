@@ -22,9 +22,11 @@ from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.errors import MillError
 from controlmill.training.config import TrainConfig
 from controlmill.training.divergence import DivergenceCheck
+from controlmill.training.run.converged import Convergence, write_convergence
 from controlmill.training.run.log import RunLog
 from controlmill.training.run.metrics import evaluations
 from controlmill.training.run.report import write_evaluation
+from tests.training_runs import resumed
 
 PICTURE = np.zeros((64, 64, 3), np.uint8)
 WRITTEN = ("samples/00000003.png", "curves.png", "convergence.json", "README.md")
@@ -77,6 +79,19 @@ def test_what_cannot_be_written_stays_as_it_was(name: str, finished_run: Path, m
     assert evaluations(finished_run)[-1].gain == 1.5
     if name != "convergence.json":
         assert (finished_run / name).read_bytes() != before
+
+
+def test_a_run_that_goes_back_keeps_nothing_of_what_came_after(finished_run: Path) -> None:
+    def told() -> dict[str, bytes]:
+        names = (*(f"samples/{path.name}" for path in (finished_run / "samples").iterdir()), *WRITTEN[1:])
+        return {name: (finished_run / name).read_bytes() for name in names}
+
+    before = told()
+    write(finished_run, 0.5)
+    write_convergence(finished_run, Convergence(3))
+    assert all(told()[name] != before.get(name) for name in WRITTEN)
+    resumed(finished_run).train()
+    assert told() == before
 
 
 def test_the_rows_of_a_step_that_diverged_are_noted_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
