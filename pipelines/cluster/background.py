@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from controlmill.schemas.errors import MillError
+from controlmill.schemas.errors import Interrupted, MillError
 from controlmill.schemas.terminal.console import output
 
 Begun = Callable[[list[str], Path], None]
@@ -22,14 +24,16 @@ def run(serve: Callable[[Begun], None], detach: bool) -> None:
 
     Raises:
         MillError: what ``serve`` raised before that.
+        Interrupted: Ctrl-C came before that.
     """
     if not detach:
         serve(lambda lines, _: _say(lines))
         return
     hear, tell = os.pipe()
-    if os.fork():
+    child = os.fork()
+    if child:
         os.close(tell)
-        with open(hear, encoding="utf-8") as answer:
+        with open(hear, encoding="utf-8") as answer, _ended_with_this(child):
             said = json.loads(answer.read() or '{"failed": "the process in the background died"}')
         if "failed" in said:
             raise MillError(said["failed"])
@@ -47,6 +51,17 @@ def run(serve: Callable[[Begun], None], detach: bool) -> None:
     finally:
         sys.stderr.flush()
         os._exit(status)
+
+
+@contextmanager
+def _ended_with_this(child: int) -> Iterator[None]:
+    """Ctrl-C ends the process in the background too, and with it all that it has started."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        os.kill(child, signal.SIGTERM)  # nobody has waited for it: there is none other of its number
+        os.waitpid(child, 0)
+        raise Interrupted("stopped; nothing is left running") from None
 
 
 def _serve(serve: Callable[[Begun], None], answer: object) -> None:

@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 
 from controlmill.annotators.runtime.torch_device import device_kind, resolve_device, resolve_dtype
 from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.terminal.console import output
 
 from .cluster_address import ClusterAddress
 from .messages import Engine, Waits
 from .worker import this_worker
 
 T = TypeVar("T")
+ASK_SECONDS = 10.0  # without a word while a worker is asked
 
 
 @dataclass(frozen=True)
@@ -96,15 +98,26 @@ class DaskMachines(Machines):
         return common(answers, self._address)
 
     def ask(self, question: Callable[[], T], unless: str) -> T:
-        """The answer of the first worker that is free."""
+        """The answer of the first worker that is free; where it takes long, that is said."""
         with self._client() as client:
+            asked = client.submit(question, pure=False)
             try:
-                answer: T = client.submit(question, pure=False).result()
+                answer: T = self._answer(asked, unless)
             except MillError:
                 raise
             except Exception as error:
                 raise MillError(f"a worker of the cluster at {self._address} failed: {error_text(error)}") from error
             return answer
+
+    def _answer(self, asked: Any, unless: str) -> Any:
+        try:
+            return asked.result(ASK_SECONDS)
+        except TimeoutError:
+            output.say(
+                f"waiting for the first free worker of the cluster at {self._address}, which finds out {unless} "
+                "(nothing waits where that is given)"
+            )
+            return asked.result()
 
     def _client(self) -> Any:
         from .dask_client import ready_workers

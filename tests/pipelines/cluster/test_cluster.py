@@ -259,6 +259,18 @@ def test_a_port_that_is_taken_is_one_message(cluster: Cluster) -> None:
     assert f"--listen {cluster.address}: this machine cannot listen there" in done.stderr
 
 
+def test_ctrl_c_before_a_cluster_is_in_the_background_leaves_nothing(tmp_path: Path) -> None:
+    command = start("up", "--listen", f"127.0.0.1:{free_port()}", "--workers", "0", "--detach", state=tmp_path)
+    started = psutil.Process(command.pid)
+    wait_until(lambda: len(started.children(recursive=True)) == 2)  # the one in the background, and its scheduler
+    children = started.children(recursive=True)
+    command.send_signal(signal.SIGINT)
+    said = command.communicate(timeout=60)[1].decode()
+    assert command.returncode == 130, said
+    assert said.splitlines() == ["ended", "controlmill: stopped; nothing is left running"]
+    assert not [child for child in children if child.is_running()]
+
+
 def test_nobody_at_an_address_is_one_message() -> None:
     nowhere = f"127.0.0.1:{free_port()}"
     for words in (("status", "--cluster", nowhere), ("join", nowhere, "--workers", "1")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -96,6 +97,18 @@ def test_workers_of_a_cluster_are_asked(cluster: Machines, monkeypatch: pytest.M
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100")
     assert cluster.settle("cuda", "fp16") == ("cuda", "fp16")
+
+
+def test_what_an_answer_is_waited_for_is_said_once(
+    cluster: Machines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.ask(partial(time.sleep, 0.5), "--batch-size")
+    assert "waiting" not in capsys.readouterr().err
+    monkeypatch.setattr(machines, "ASK_SECONDS", 0.1)
+    cluster.ask(partial(time.sleep, 0.5), "--batch-size")
+    said = capsys.readouterr().err
+    assert said.count("waiting for the first free worker of the cluster at 127.0.0.1:") == 1
+    assert "which finds out --batch-size" in said
 
 
 def test_what_is_not_known_of_flinks_workers_is_to_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
