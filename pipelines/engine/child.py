@@ -20,6 +20,7 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,15 @@ TRACKER_SECONDS = 2.0  # for the tracker of what is in shared memory to end
 TERMINATE_SECONDS = 2.0  # for what engines started (a job server) to end in order
 
 
-def _take_messages(messages: queue.Queue[Any], at_work: list[Job], opened: list[Graphs]) -> None:
+@dataclass
+class AtWork:
+    """What ends with this process though it is elsewhere: what an engine started, and the workers of a job."""
+
+    graphs: Graphs | None = None
+    job: Job | None = None
+
+
+def _take_messages(messages: queue.Queue[Any], at_work: AtWork) -> None:
     """Hand on what the console sends; end the process with the console, whatever it is at.
 
     Workers elsewhere stop at once where it is at a job, instead of when they miss the signs of life of its console.
@@ -53,13 +62,13 @@ def _take_messages(messages: queue.Queue[Any], at_work: list[Job], opened: list[
             messages.put(pickle.load(sys.stdin.buffer))  # noqa: S301
     finally:  # the end of the input, or an input that was cut off
         try:
-            for job in at_work:
+            if job := at_work.job:
                 from .run_folder import Run  # which the job has brought along
 
                 with suppress(Exception):  # it may be over
                     Run(job.storage, job.run).stop(ENDED)
-            for graphs in opened:
-                graphs.ending()
+            if at_work.graphs:
+                at_work.graphs.ending()
             _put_away(folder)
         finally:
             if _leads_its_group():
@@ -139,11 +148,8 @@ def _open(engine: Engine) -> Graphs | Exception:
         return error
 
 
-def _do(graphs: Graphs | Exception, message: bytes, answer: Path, at_work: list[Job]) -> int:
-    """Do what one message asks for, a job or :class:`Loading`; its status. What went wrong goes to ``answer``.
-
-    A job whose workers do not end with this process is in ``at_work`` meanwhile.
-    """
+def _do(graphs: Graphs | Exception, message: bytes, answer: Path, at_work: AtWork) -> int:
+    """Do what one message asks for, a job or :class:`Loading`; its status. What went wrong goes to ``answer``."""
     try:
         if isinstance(graphs, Exception):
             raise graphs
@@ -152,7 +158,7 @@ def _do(graphs: Graphs | Exception, message: bytes, answer: Path, at_work: list[
         if isinstance(job, Loading):
             job.stage.load(job.tables, job.here)
         else:
-            at_work += [job] if graphs.engine.elsewhere else []
+            at_work.job = job if graphs.engine.elsewhere else None
             graphs.run(job, shards)
         return DONE
     except MillError as error:
@@ -163,7 +169,7 @@ def _do(graphs: Graphs | Exception, message: bytes, answer: Path, at_work: list[
         _tell(answer, texts_of(error))
         return ENGINE_FAILED
     finally:
-        at_work.clear()
+        at_work.job = None
 
 
 def _tell(answer: Path, text: str) -> None:
@@ -179,16 +185,15 @@ def main() -> None:
     answers = os.dup(1)
     os.dup2(2, 1)  # what engines print must not pass for an answer
     messages: queue.Queue[Any] = queue.Queue()
-    at_work: list[Job] = []
-    opened: list[Graphs] = []
+    at_work = AtWork()
     if _leads_its_group():
         signal.signal(signal.SIGTERM, lambda *_: None)  # the console ends this process, and it ends its group
-    threading.Thread(target=_take_messages, args=(messages, at_work, opened), daemon=True).start()
+    threading.Thread(target=_take_messages, args=(messages, at_work), daemon=True).start()
     logging.getLogger("concurrent.futures").addHandler(EndWithThread())
     paths, engine, folder = messages.get()
     sys.path += [path for path in paths if path not in sys.path]  # behind our own: a folder must not shadow a module
     graphs = _open(engine)
-    opened += [] if isinstance(graphs, Exception) else [graphs]
+    at_work.graphs = None if isinstance(graphs, Exception) else graphs
     gc.freeze()  # what is imported stays, and is not looked through later
     while True:
         status = _do(graphs, messages.get(), Path(folder, ANSWER), at_work)

@@ -54,7 +54,7 @@ class Worker:
         self.forward_lock = threading.Lock()
         self._loaded: dict[Hashable, _Loaded] = {}
         self._loading = threading.RLock()  # what is loaded may need something else that is loaded
-        self._counting = threading.Lock()
+        self._counting = threading.RLock()
         self._shards = 0
         self._working: socket.socket | None = None
 
@@ -76,10 +76,11 @@ class Worker:
     def shard(self, run: str) -> Iterator[None]:
         """A shard of a run, in flight while the block works on it."""
         before = RUN.set(run)
-        self._count(1)
         try:
-            if self._shards == 1:
-                self._forget(run)
+            with self._counting:  # no other shard begins meanwhile, which might just take what is let go of
+                self._count(1)
+                if self._shards == 1:
+                    self._forget(run)
             yield
         finally:
             self._count(-1)

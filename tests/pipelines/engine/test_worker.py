@@ -16,6 +16,7 @@ from dask.system import CPU_COUNT
 
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines.engine import claims
+from controlmill.pipelines.engine import worker as worker_module
 from controlmill.pipelines.engine.pools import codec_pool
 from controlmill.pipelines.engine.worker import Worker, this_worker
 from controlmill.schemas.errors import MillError
@@ -82,6 +83,34 @@ def test_what_is_loaded_for_a_run_is_loaded_anew_for_the_next_one(monkeypatch: p
     assert work("c", 1) == (3, "c")
     assert [file.closed for file in files] == [True, True, False]
     assert loads == ["a", "c"]
+
+
+def test_no_shard_begins_while_something_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It might take what is being closed."""
+    monkeypatch.setattr(worker_module, "KEEP_SECONDS", -1)  # whatever another run has used
+    worker, closing, go_on, begun = Worker(), threading.Event(), threading.Event(), threading.Event()
+
+    class File:
+        def close(self) -> None:
+            closing.set()
+            assert go_on.wait(10)
+
+    def work(run: str) -> None:
+        with worker.shard(run):
+            if run == "c":
+                begun.set()
+
+    with worker.shard("a"):
+        worker.once("file", File, stays=True)
+    threads = [threading.Thread(target=work, args=(run,)) for run in "bc"]
+    threads[0].start()
+    assert closing.wait(10)
+    threads[1].start()
+    assert not begun.wait(0.1)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert begun.is_set()
 
 
 def test_a_process_is_one_worker() -> None:
