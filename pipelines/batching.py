@@ -17,7 +17,7 @@ from controlmill.schemas.annotator_records import PlacementRecord
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.addresses import open_storage
 
-from .engine.rows import is_out_of_memory
+from .engine.faults import is_out_of_memory
 
 LARGEST = 64
 WORTH = 1.05  # a larger batch must be this much faster

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from controlmill.schemas.errors import Refused, error_text
 
-from ..engine.rows import JobFault
+from ..engine.faults import JobFault
 from .corpus import Corpus, PassedOver, Source
 from .folder import NOT_OF_A_FILE
 from .places import Place, Places

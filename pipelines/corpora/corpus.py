@@ -21,7 +21,7 @@ from controlmill.schemas.files.shardfile import LISTED_GROUP_ROWS
 from controlmill.schemas.segments import PassedOverRecord, Segment
 from controlmill.schemas.tables import SOURCES, TABLES
 
-from ..engine.rows import JobFault
+from ..engine.faults import JobFault
 from ..engine.run_folder import Run
 from .columns import Columns
 from .hub import commit_of

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from controlmill.schemas.errors import MillError, Refused, error_text
 from controlmill.schemas.images.formats import picture_endings
 
-from ..engine.rows import JobFault
+from ..engine.faults import JobFault
 from .captions import Read, caption_beside, fields_beside
 from .columns import Columns
 from .corpus import Corpus, PassedOver, Record, Source

@@ -10,7 +10,7 @@ import aiohttp
 
 from controlmill.schemas.errors import Refused
 
-from ..engine.rows import JobFault
+from ..engine.faults import JobFault
 from .network import CODES
 
 NO_URL = "no URL that can be asked for"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 
-from ..engine.rows import JobFault
+from ..engine.faults import JobFault
 
 CODES = (errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, socket.EAI_AGAIN)  # what it looks like then
 ANYWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))  # addresses of no host, for documentation

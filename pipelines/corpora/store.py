@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from controlmill.schemas.errors import MillError, Refused, error_text
 
-from ..engine.rows import JobFault
+from ..engine.faults import JobFault
 from .corpus import Corpus, PassedOver, Record, Source
 from .folder import nothing_in, parts_below, walk_through, with_texts
 from .metadata import Metadata

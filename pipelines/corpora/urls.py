@@ -17,7 +17,7 @@ from controlmill.schemas.errors import Damaged, MillError, Refused, error_text
 from controlmill.schemas.files.layout import LayoutCheck
 from controlmill.schemas.kinds import KEPT_TYPES
 
-from ..engine.rows import JobFault
+from ..engine.faults import JobFault
 from ..engine.worker import this_worker
 from .corpus import Corpus, PassedOver, Record, Source
 from .download_options import DownloadOptions

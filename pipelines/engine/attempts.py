@@ -14,8 +14,8 @@ from typing import Any
 
 from controlmill.schemas.files.storage import Storage
 
+from .faults import Failure
 from .repeating import repeating
-from .rows import Failure
 
 NOTE_SECONDS = {True: 0.5, False: 30.0}  # between two notes of an attempt: in a folder, on an object store
 

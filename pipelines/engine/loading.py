@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from controlmill.schemas.errors import MillError, error_text
 
-from .rows import JobFault, is_out_of_memory
+from .faults import JobFault, is_out_of_memory
 
 
 @contextmanager

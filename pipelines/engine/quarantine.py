@@ -17,7 +17,8 @@ from typing import Any, BinaryIO
 
 from controlmill.schemas.machine import process_command
 
-from .rows import Failure, RowStep, run_row
+from .faults import Failure
+from .rows import RowStep, run_row
 
 TRIES = 2
 

@@ -21,8 +21,9 @@ from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.fingerprint import differences
 from controlmill.schemas.machine import MORE_MEMORY, MORE_THREADS, NO_MORE
 
+from .faults import DeviceFault, JobFault, OutOfMemory
 from .quarantine import run_rows_apart
-from .rows import DeviceFault, JobFault, OutOfMemory, run_rows
+from .rows import run_rows
 from .run_folder import Run, Stopped
 from .stage import Output, Stage
 from .worker import this_worker

@@ -19,7 +19,7 @@ from controlmill.schemas.maps.planes import read_map
 
 from ..corpora.files import read_capped
 from ..corpora.folder import FolderCorpus
-from ..engine.rows import JobFault
+from ..engine.faults import JobFault
 from ..engine.worker import this_worker
 from ..stages.columns import Column, messages_of, not_imported
 from ..stages.import_maps import Import

@@ -14,7 +14,7 @@ from controlmill.schemas.maps.meaning import Plane
 
 from ..corpora.files import read_capped
 from ..corpora.folder import FolderCorpus
-from ..engine.rows import JobFault
+from ..engine.faults import JobFault
 from .index import Label, LabelIndex, files_below, key_of
 from .layout import Layout
 from .source import LabelSource, MapSource, Parts

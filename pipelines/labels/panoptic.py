@@ -25,7 +25,7 @@ from controlmill.schemas.maps.meaning import Plane, Reading
 
 from ..corpora.files import read_capped
 from ..corpora.folder import FolderCorpus
-from ..engine.rows import JobFault
+from ..engine.faults import JobFault
 from .coco import find_picture, id_of, index_of, numbers_of, read_elements, text_of
 from .index import Label, LabelIndex
 from .source import MapSource, Parts

@@ -18,7 +18,8 @@ from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.shardfile import ShardWriter, read_footer, read_rows
 from controlmill.schemas.tables import IMAGES
 
-from ..engine.rows import Failure, JobFault, RowStep
+from ..engine.faults import Failure, JobFault
+from ..engine.rows import RowStep
 from ..engine.run_folder import Run
 from ..engine.stage import GroupTask, Output
 from ..engine.worker import this_worker

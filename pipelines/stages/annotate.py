@@ -21,8 +21,9 @@ from controlmill.schemas.images.codecs import decode_image, encode_map
 from controlmill.schemas.maps.user_maps import coverage
 from controlmill.schemas.tables import IMAGES, condition_schema
 
+from ..engine.faults import failure_of
 from ..engine.loading import loading
-from ..engine.rows import BatchStep, RowStep, failure_of
+from ..engine.rows import BatchStep, RowStep
 from ..engine.run_folder import Run
 from ..engine.stage import GroupTask, Output, Stage
 from ..engine.worker import this_worker

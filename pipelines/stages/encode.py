@@ -25,8 +25,9 @@ from controlmill.schemas.images.codecs import decode_image
 from controlmill.schemas.tables import CACHES, EMBEDDINGS, LATENTS
 
 from ..annotation import images_wanted
+from ..engine.faults import JobFault
 from ..engine.mend import mended
-from ..engine.rows import BatchStep, JobFault
+from ..engine.rows import BatchStep
 from ..engine.run_folder import Run
 from ..engine.stage import GroupTask, Output, Plan, Stage
 from ..engine.worker import this_worker

@@ -13,7 +13,8 @@ from controlmill.schemas.files.shardfile import read_rows
 from controlmill.schemas.images.formats import Limits
 from controlmill.schemas.tables import condition_schema
 
-from ..engine.rows import RowStep, failure_of
+from ..engine.faults import failure_of
+from ..engine.rows import RowStep
 from ..engine.run_folder import Run
 from ..engine.stage import GroupTask, Output, Stage
 from ..engine.worker import this_worker

@@ -19,7 +19,8 @@ from controlmill.schemas.tables import IMAGES
 from ..corpora.columns import Columns, kept_values
 from ..corpora.corpus import Corpus, Record, Source
 from ..corpora.download_options import DownloadOptions
-from ..engine.rows import JobFault, RowStep
+from ..engine.faults import JobFault
+from ..engine.rows import RowStep
 from .listed import ListedStage
 
 TOO_MANY_GONE = 8  # pictures: a shard of at least so many, all gone, is a fault of the disk or of the listing

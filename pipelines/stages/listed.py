@@ -16,7 +16,8 @@ from controlmill.schemas.files.shardfile import GROUP_BYTES, GROUP_PIXELS, GROUP
 from controlmill.schemas.tables import IMAGES, REJECTED, SOURCES, TABLES, images_schema
 
 from ..corpora.corpus import Source, batched
-from ..engine.rows import Failure, RowStep
+from ..engine.faults import Failure
+from ..engine.rows import RowStep
 from ..engine.run_folder import Run
 from ..engine.stage import GroupTask, Output, Stage
 

@@ -24,7 +24,8 @@ from ..corpora.corpus import PassedOver
 from ..corpora.folder import FolderCorpus
 from ..corpora.metadata import Metadata
 from ..corpora.walk import Walk
-from ..engine.rows import JobFault, RowStep, failure_of
+from ..engine.faults import JobFault, failure_of
+from ..engine.rows import RowStep
 from ..engine.run_folder import Run
 from ..engine.stage import GroupTask, Output, Stage
 from ..engine.worker import this_worker

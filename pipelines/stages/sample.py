@@ -24,7 +24,8 @@ from controlmill.schemas.tables import IMAGES
 from controlmill.schemas.views.lookup import Place, rows_at
 
 from ..corpora.corpus import Source
-from ..engine.rows import BatchStep, JobFault
+from ..engine.faults import JobFault
+from ..engine.rows import BatchStep
 from ..engine.worker import this_worker
 from ..results.listing import listed_columns
 from ..results.sampling import Sampling

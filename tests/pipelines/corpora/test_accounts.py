@@ -12,7 +12,8 @@ import pytest
 from controlmill.pipelines import ingestion
 from controlmill.pipelines.corpora import folder as module
 from controlmill.pipelines.corpora.folder import FolderCorpus
-from controlmill.pipelines.engine.rows import Failure, JobFault, run_rows
+from controlmill.pipelines.engine.faults import Failure, JobFault
+from controlmill.pipelines.engine.rows import run_rows
 from controlmill.pipelines.stages.ingest import IngestStep
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError

@@ -18,7 +18,7 @@ from controlmill.pipelines.corpora import download, network
 from controlmill.pipelines.corpora.download import MAX_REDIRECTS, Downloader
 from controlmill.pipelines.corpora.download_options import DownloadOptions
 from controlmill.pipelines.corpora.http_headers import opt_out, retry_after
-from controlmill.pipelines.engine.rows import JobFault
+from controlmill.pipelines.engine.faults import JobFault
 from controlmill.schemas.errors import Refused
 from tests.pipelines.corpora.hostile_server import (
     Answer,

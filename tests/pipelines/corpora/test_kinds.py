@@ -15,7 +15,7 @@ from controlmill.pipelines import ingestion
 from controlmill.pipelines.corpora.corpus import Corpus, PassedOver, Record, Source
 from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.corpora.kinds import KINDS, open_corpus
-from controlmill.pipelines.engine.rows import JobFault
+from controlmill.pipelines.engine.faults import JobFault
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.fingerprint import row_key, sha256_bytes

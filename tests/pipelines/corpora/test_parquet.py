@@ -21,7 +21,8 @@ from controlmill.pipelines.corpora.corpus import Source
 from controlmill.pipelines.corpora.parquet import ParquetCorpus
 from controlmill.pipelines.corpora.table_layout import check_file
 from controlmill.pipelines.corpora.tar import TarCorpus
-from controlmill.pipelines.engine.rows import JobFault, RowStep, run_rows
+from controlmill.pipelines.engine.faults import JobFault
+from controlmill.pipelines.engine.rows import RowStep, run_rows
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.files.layout import LayoutCheck

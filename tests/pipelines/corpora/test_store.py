@@ -15,7 +15,7 @@ from controlmill.pipelines.corpora.corpus import PassedOver, Record, Source
 from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.corpora.kinds import open_corpus
 from controlmill.pipelines.corpora.store import StoreCorpus
-from controlmill.pipelines.engine.rows import JobFault
+from controlmill.pipelines.engine.faults import JobFault
 from controlmill.schemas.errors import MillError, Refused
 from tests.helpers import write_photos
 from tests.pipelines.corpora.test_tar import MANY

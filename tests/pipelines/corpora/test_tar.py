@@ -16,7 +16,7 @@ from controlmill.pipelines.corpora.corpus import PassedOver, Source
 from controlmill.pipelines.corpora.kinds import open_corpus
 from controlmill.pipelines.corpora.tar import TarCorpus
 from controlmill.pipelines.corpora.tar_members import MAX_EXTENDED, members
-from controlmill.pipelines.engine.rows import JobFault
+from controlmill.pipelines.engine.faults import JobFault
 from controlmill.schemas.errors import MillError, Refused
 from tests.helpers import command, rows, scene, write_photos
 

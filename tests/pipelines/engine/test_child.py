@@ -19,10 +19,10 @@ import pytest
 
 from controlmill.pipelines import ingestion
 from controlmill.pipelines.engine import process
+from controlmill.pipelines.engine.faults import OutOfMemory, failure_of
 from controlmill.pipelines.engine.messages import ANSWER, Engine
 from controlmill.pipelines.engine.owners import require_alone, sweep
 from controlmill.pipelines.engine.process import JobProcess, Resources
-from controlmill.pipelines.engine.rows import OutOfMemory, failure_of
 from controlmill.pipelines.engine.run_folder import Run
 from controlmill.pipelines.engine.shards import advice_on
 from controlmill.schemas import machine
@@ -237,7 +237,7 @@ def test_a_job_imports_neither_pandas_nor_clients_of_clouds() -> None:
     subprocess.run([sys.executable, "-c", says], check=True, timeout=60)
 
 
-def testadvice_on_is_of_what_the_job_has() -> None:
+def test_advice_is_of_what_the_job_has() -> None:
     assert "--batch-size" not in advice_on(OutOfMemory("x"), networks=False)
     assert "--threads" in advice_on(OutOfMemory("x"), networks=False)
     assert "--batch-size" in advice_on(OutOfMemory("x"), networks=True)

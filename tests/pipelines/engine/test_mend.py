@@ -17,9 +17,9 @@ from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import annotation, ingestion, planning
 from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.engine import console
+from controlmill.pipelines.engine.faults import JobFault
 from controlmill.pipelines.engine.mend import mended, others_damaged
 from controlmill.pipelines.engine.owners import sweep
-from controlmill.pipelines.engine.rows import JobFault
 from controlmill.pipelines.engine.run_folder import Run
 from controlmill.pipelines.engine.shards import Job, run_shard
 from controlmill.pipelines.stages.ingest import Ingest

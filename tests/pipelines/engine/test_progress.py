@@ -16,8 +16,8 @@ from rich.console import Console
 
 from controlmill.pipelines.engine import attempts
 from controlmill.pipelines.engine.estimate import Costs, Count
+from controlmill.pipelines.engine.faults import Failure
 from controlmill.pipelines.engine.progress import Progress
-from controlmill.pipelines.engine.rows import Failure
 from controlmill.pipelines.engine.run_folder import Run
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.terminal.console import Output

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlmill.pipelines.engine import rows as rows_module
-from controlmill.pipelines.engine.rows import BatchStep, Failure, JobFault, OutOfMemory, RowStep, run_row, run_rows
+from controlmill.pipelines.engine.faults import Failure, JobFault, OutOfMemory
+from controlmill.pipelines.engine.rows import BatchStep, RowStep, run_row, run_rows
 from controlmill.schemas.errors import Refused
 
 

@@ -25,7 +25,7 @@ from controlmill.annotators.runtime.weights import Found, WeightsFile
 from controlmill.pipelines import ingestion
 from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.engine import shards
-from controlmill.pipelines.engine.rows import JobFault
+from controlmill.pipelines.engine.faults import JobFault
 from controlmill.pipelines.engine.run_folder import Run
 from controlmill.pipelines.engine.shards import Job, check_devices, run_shard
 from controlmill.pipelines.engine.stage import Chain

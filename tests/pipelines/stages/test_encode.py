@@ -20,7 +20,8 @@ from controlmill.bases.loading import load_part
 from controlmill.bases.registry import read_facts
 from controlmill.pipelines import annotation
 from controlmill.pipelines.engine import process
-from controlmill.pipelines.engine.rows import Failure, JobFault, run_rows
+from controlmill.pipelines.engine.faults import Failure, JobFault
+from controlmill.pipelines.engine.rows import run_rows
 from controlmill.pipelines.engine.shards import check_outputs
 from controlmill.pipelines.engine.worker import this_worker
 from controlmill.pipelines.stages.encode import plan_encode

@@ -14,7 +14,8 @@ from controlmill.annotators.runtime.placement import Placement
 from controlmill.evaluation.sampling.captioner import Captioner, LoadedCaptioner
 from controlmill.evaluation.sampling.settings import SamplingSettings
 from controlmill.pipelines.corpora.corpus import Source
-from controlmill.pipelines.engine.rows import Failure, JobFault, OutOfMemory, run_rows
+from controlmill.pipelines.engine.faults import Failure, JobFault, OutOfMemory
+from controlmill.pipelines.engine.rows import run_rows
 from controlmill.pipelines.engine.shards import advice_on
 from controlmill.pipelines.results.listing import ChosenRows, Layout, columns_of, listed_columns
 from controlmill.pipelines.results.makers import SampledPictures
