@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlmill.pipelines.engine import rows as rows_module
-from controlmill.pipelines.engine.faults import Failure, JobFault, OutOfMemory
+from controlmill.pipelines.engine.faults import DeviceFault, Failure, JobFault, OutOfMemory, failure_of
 from controlmill.pipelines.engine.rows import BatchStep, RowStep, run_row, run_rows
 from controlmill.schemas.errors import Refused
 
@@ -117,7 +117,7 @@ def test_a_fault_of_the_device_is_no_fault_of_the_row(said: str) -> None:
         def forward(self, items: list[Any]) -> list[Any]:
             raise RuntimeError(said)
 
-    with pytest.raises(rows_module.DeviceFault if "CUDA" in said else OutOfMemory, match=said):
+    with pytest.raises(DeviceFault if "CUDA" in said else OutOfMemory, match=said):
         list(run_rows(Broken(4), [(n, "a", "") for n in range(8)], 1, lambda: None))
 
 
@@ -177,7 +177,7 @@ def test_running_out_of_memory_in_a_codec_thread_stops_the_job_too() -> None:
         def finish(self, row: Any, item: Any, output: Any) -> Any:
             error = cv2.error("Insufficient memory")
             error.code = -4
-            return rows_module.failure_of(error)  # as a step with several results does
+            return failure_of(error)  # as a step with several results does
 
     for threads in (1, 3):
         with pytest.raises(OutOfMemory, match="Insufficient memory"):
