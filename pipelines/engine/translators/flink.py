@@ -55,7 +55,7 @@ class FlinkTranslator:
             return ClusterFacts(
                 version=str(overview["flink-version"]),
                 workers=len(managers),
-                slots_per_worker=max(slots, default=1),
+                slots_per_worker=max(slots, default=0) or int(settings.get("taskmanager.numberOfTaskSlots", 1)),
                 free_slots=int(overview["slots-available"]),
                 problems=tuple(_problems(settings)),
                 queues=settings.get("execution.target", "").startswith(ELASTIC),

@@ -120,8 +120,10 @@ def test_a_worker_that_has_just_come_is_used_too(say: Say) -> None:
 
 
 def test_a_cluster_that_starts_its_own_workers_needs_no_free_slot(say: Say) -> None:
-    engine = say([], {"execution.target": "kubernetes-session"}, taskmanagers=0, **{"slots-available": 0})
-    assert prepare(engine).facts.slots_per_worker == 1
+    none = {"taskmanagers": 0, "slots-available": 0}
+    elastic = {"execution.target": "kubernetes-session"}
+    assert prepare(say([], elastic, **none)).facts.slots_per_worker == 1
+    assert prepare(say([], {**elastic, "taskmanager.numberOfTaskSlots": "8"}, **none)).facts.slots_per_worker == 8
 
 
 def test_a_job_server_of_another_minor_version_is_not_started(say: Say) -> None:
