@@ -29,7 +29,7 @@ FEW_CAPTIONS = 0.5  # of the rows
 COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
-    "!=": operator.ne,
+    "!=": lambda found, value: found < value or found > value,  # NaN is neither
     "==": operator.eq,
     "=": operator.eq,
     "<": operator.lt,
@@ -41,7 +41,7 @@ READERS = 4
 
 @dataclass(frozen=True)
 class Filter:
-    """``TABLE.COLUMN SIGN VALUE``; without a table, a column of ``images``. A missing value passes no filter."""
+    """``TABLE.COLUMN SIGN VALUE``; without a table, a column of ``images``. Null and NaN pass no filter."""
 
     table: str
     column: str
@@ -68,9 +68,8 @@ class Filter:
 
     def passes(self, found: Any) -> bool:
         """Whether a row with this value is taken."""
-        if found is None or isinstance(found, str) != isinstance(self.value, str):
-            return False
-        return COMPARISONS[self.sign](found, self.value)
+        comparable = str if isinstance(self.value, str) else (int, float)
+        return isinstance(found, comparable) and COMPARISONS[self.sign](found, self.value)
 
 
 @dataclass

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from controlmill.training.data.selection import LOCATION, captions_said, common_shapes, select
+from controlmill.training.data.selection import LOCATION, Filter, captions_said, common_shapes, select
 from tests.helpers import make, write_photos
 
 
@@ -44,6 +45,23 @@ def test_captions_are_those_of_the_rows_that_are_trained_on(tmp_path: Path) -> N
         "warning: all captions are the same, so prompts will not matter",
     ]
     assert len(select(dataset, ["canny"], limit=2).train) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("score != 3", [2.0, 4, True]),
+        ("score == 3", [3]),
+        ("score >= 3", [3, 4]),
+        ("score != nan", []),
+        ("score != a", ["b"]),
+        ("score < b", ["a"]),
+    ],
+)
+def test_what_is_no_value_passes_no_comparison(text: str, taken: list[Any]) -> None:
+    values = [None, float("nan"), 2.0, 3, 4, True, "a", "b", b"a", [3]]
+    passes = Filter.parse(text).passes
+    assert [value for value in values if passes(value)] == taken
 
 
 def test_shapes_are_listed_the_commonest_first() -> None:
