@@ -15,6 +15,7 @@ from huggingface_hub import constants
 
 from controlmill.annotators.runtime import hub
 from controlmill.bases.configuration import pinned_base, pinned_controlnet
+from controlmill.bases.controlnet import make_controlnet
 from controlmill.bases.files import file_of
 from controlmill.bases.registry import load_base, read_facts
 from controlmill.evaluation.sampling.used import UsedControlNet
@@ -23,6 +24,7 @@ from controlmill.training import start
 from controlmill.training.run.controlnets import base_of, find_controlnet
 from controlmill.training.run.record import read_run
 from controlmill.training.trainer import Trainer
+from tests.small_base import small_unet
 from tests.training_runs import MakeConfig
 
 OLD, NEW = "0" * 39 + "1", "0" * 39 + "2"
@@ -126,6 +128,24 @@ def test_a_run_names_its_base_with_the_commit_that_it_read(
         base_of(f"someone/base@{NEW}", str(run), [used], [record])
     with pytest.raises(MillError, match=f"base: .*{OLD}.*now .*{NEW}"):
         start.resume(run, {"base": f"someone/base@{NEW}"})
+
+
+def test_a_run_names_what_it_starts_from_with_the_commit_that_it_read(
+    moved: Path, small_base: Path, scenes_folder: Path, short_config: MakeConfig, tmp_path: Path
+) -> None:
+    run, config = tmp_path / "run", short_config(start_from="someone/base")
+    make_controlnet(small_unet(), "zero", 4, 3, 0).save_config(small_base)
+    try:
+        assert start.begin(str(scenes_folder), run, config).start_folder == "someone/base"
+        moved.touch()
+        start.begin(str(scenes_folder), run, config)  # the process goes on reading what it began with
+        record = read_run(run)
+        with pytest.raises(MillError, match=f"start_from: .*{OLD}, now .*{NEW}"):
+            start.begin(str(scenes_folder), run, short_config(start_from=f"someone/base@{NEW}"))
+    finally:
+        (small_base / "config.json").unlink()
+    assert record is not None
+    assert record.config.start_from == f"someone/base@{OLD}"
 
 
 def test_a_file_that_a_folder_lacks_is_not_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
