@@ -16,7 +16,8 @@ from controlmill.evaluation.sampling.settings import SamplingSettings
 from controlmill.pipelines.options import JobOptions
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.terminal.console import output, with_messages
-from controlmill.schemas.terminal.options import Range, option, with_options
+from controlmill.schemas.terminal.options import Range, option, unset, with_options
+from controlmill.training.options import SampleOptions
 
 PLACES = "[RUN|CONTROLNET] DATASET RESULTS"
 Places = Annotated[
@@ -70,9 +71,9 @@ class EvaluateOptions:
             yield "--pictures: another method made them, so there is no --base and no --self-test"
 
 
-def protocols(help: str, within: Range | None = None, panel: str = "") -> Any:
-    """A setting of the sampler, which is the protocol's where it is not given."""
-    return option(None, help, within=within, shown="the protocol's", panel=panel)
+def protocols(name: str, **changes: Any) -> Any:
+    """A setting as for sample, which is the protocol's where it is not given."""
+    return unset(SampleOptions, name, shown="the protocol's", **changes)
 
 
 NAMES = {"negative": "negative_prompt"}  # of flags whose setting is called otherwise
@@ -82,16 +83,16 @@ NAMES = {"negative": "negative_prompt"}  # of flags whose setting is called othe
 class SamplingOptions:
     """What is sampled otherwise than the protocol says; published values are not comparable then."""
 
-    sampler: SamplerName | None = protocols("Solver.", panel="Sampling otherwise than the protocol says")
-    steps: int | None = protocols("Steps.", Range(1))
-    guidance_scale: float | None = protocols("Guidance scale; 0: the base's default.")
-    guidance_weighting: Weighting | None = protocols("Weights of the connections, as for sample.")
-    strength: float | None = protocols("What every connection is multiplied by.")
-    control_start: float | None = protocols("Share of the steps after which control begins.", Range(0, 1))
-    control_end: float | None = protocols("Share of the steps after which it ends.", Range(0, 1))
-    negative: str | None = protocols("What the pictures do not show.")
-    added_prompt: str | None = protocols("Comes behind every prompt but the empty one.")
-    seed: int | None = protocols("Seed of the noise.", Range(0, 2**63, open_high=True))
+    sampler: SamplerName | None = protocols("sampler", panel="Sampling otherwise than the protocol says")
+    steps: int | None = protocols("steps", within=Range(1))
+    guidance_scale: float | None = protocols("guidance_scale")
+    guidance_weighting: Weighting | None = protocols("guidance_weighting")
+    strength: float | None = protocols("strength")
+    control_start: float | None = protocols("control_start")
+    control_end: float | None = protocols("control_end")
+    negative: str | None = protocols("negative")
+    added_prompt: str | None = protocols("added_prompt")
+    seed: int | None = protocols("seed")
 
     @property
     def given(self) -> dict[str, Any]:

@@ -44,7 +44,9 @@ CaptionsFrom = Annotated[
 Kind = Annotated[str, typer.Argument(help=f"What they are labels of: {', '.join(KINDS)}.", show_default=False)]
 Place = Annotated[Path, typer.Argument(help="The dataset's folder of labels, or its file.", show_default=False)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; write and download nothing.")]
-Overwrite = Annotated[list[str] | None, typer.Option(help="Table to make again, e.g. canny. Repeatable.")]
+Overwrite = Annotated[
+    list[str] | None, typer.Option(help="Table to make again, of those that this command makes. Repeatable.")
+]
 
 
 def register(app: typer.Typer) -> None:

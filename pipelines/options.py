@@ -174,7 +174,7 @@ class NetworkOptions:
 class JobOptions:
     """What a job runs on."""
 
-    workers: int = option(0, "Processes on this machine; 0: one, without a Dask cluster.", panel="Machine")
+    workers: int = option(0, "Worker processes on this machine; 0: a single process, without Dask.", panel="Machine")
     threads: int = option(0, "Threads per worker for decoding and encoding; 0: cores / workers.")
     runner: str = option("FnApiRunner", "Beam runner, e.g. PortableRunner, FlinkRunner or DataflowRunner.")
     beam_option: tuple[str, ...] = option((), "An option of the Beam runner, e.g. job_endpoint=HOST:PORT. Repeatable.")

@@ -26,18 +26,18 @@ class SampleOptions:
     """What is sampled from a ControlNet."""
 
     image: Path | None = option(None, "A photo to take the condition from.", panel="Control")
-    control: Path | None = option(None, "A finished control map, instead of --image; with --mask, beside it.")
+    control: Path | None = option(None, "A finished control map, instead of --image; with --mask, in addition to it.")
     variant: tuple[str, ...] = option(
         (), "How photos are annotated, e.g. canny=100:200; by default as the run's maps were. Repeatable."
     )
-    strength: float = option(PLAIN.strength, "What every connection is multiplied by.")
+    strength: float = option(PLAIN.strength, "Factor on what the ControlNet adds to the base; 0: no control.")
     control_start: float = option(PLAIN.control_start, "Share of the steps after which control begins.", within=SHARE)
     control_end: float = option(PLAIN.control_end, "Share of the steps after which it ends.", within=SHARE)
     mask: Path | None = option(None, "Sample only where this picture is white, and keep the rest of --image.")
     add: tuple[str, ...] = option((), "A further ControlNet, whose effect is added. Repeatable.", panel="Several")
     add_image: tuple[str, ...] = option((), "A photo for each --add.", shown="--image")
     add_control: tuple[str, ...] = option((), "A finished map for each --add, instead of --add-image.")
-    add_weight: tuple[str, ...] = option((), "A factor for each --add; with --strength.", shown="1")
+    add_weight: tuple[str, ...] = option((), "A factor for each --add, times --strength.", shown="1")
     prompt: str = option("", "What the picture shows.", panel="Prompts")
     prompts: str = option(
         "",
@@ -45,20 +45,21 @@ class SampleOptions:
         "of the default prompt.",
         shown="user with --prompt, else none",
     )
-    added_prompt: str = option(PLAIN.added_prompt, "Comes behind every prompt but the empty one.")
-    negative: str = option(PLAIN.negative_prompt, "What the picture does not show.")
+    added_prompt: str = option(PLAIN.added_prompt, "Text added to the end of every prompt but the empty one.")
+    negative: str = option(PLAIN.negative_prompt, "Negative prompt: what pictures should not show.")
     base: str = option(
         "",
         "Base to sample with: the one that it was trained for, or another of its family.",
         shown="the run's",
         panel="Sampling",
     )
-    sampler: SamplerName = option(PLAIN.sampler, "Solver.")
-    steps: int = option(0, "Steps.", shown=f"the run's --sampling-steps, else {PLAIN.steps}")
+    sampler: SamplerName = option(PLAIN.sampler, "Diffusion solver.")
+    steps: int = option(0, "Denoising steps.", shown=f"the run's --sampling-steps, else {PLAIN.steps}")
     guidance_scale: float = option(0.0, "Guidance scale; 0: the base's default.")
     guidance_weighting: Weighting = option(
         PLAIN.guidance_weighting,
-        "Weights of the connections. resolution: the paper's, for sampling without a prompt. guess: of guess mode.",
+        "Weights of the ControlNet's connections. resolution: the paper's, for sampling without a prompt. guess: guess "
+        "mode's.",
     )
     seed: int = option(0, "Seed of the noise.", within=SEED)
     size: int = option(

@@ -35,6 +35,8 @@ Conditions = Annotated[str, typer.Option(help="Look for the weights of these con
 Weights = Annotated[Path | None, typer.Option(help="Folder with annotators' weight files.", show_default=False)]
 Cluster = Annotated[str, typer.Option(help="The scheduler: HOST:8786.", show_default="the one of this machine")]
 
+Ended = Annotated[str, typer.Option(help="The scheduler: HOST:8786.", show_default="all that run on this machine")]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -45,7 +47,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(cluster_app, name="cluster", rich_help_panel="Several machines")
 
 
-def up(options: WorkerOptions, listen: Listen = "127.0.0.1:8786") -> None:
+def up(*, listen: Listen = "127.0.0.1:8786", options: WorkerOptions) -> None:
     """Start a scheduler and workers on this machine; what dies is started again. Ends with Ctrl-C, or by `down`."""
     from . import background
     from .up import up as serve
@@ -101,7 +103,7 @@ def check(
         raise typer.Exit(1)
 
 
-def down(cluster: Cluster = "") -> None:
+def down(cluster: Ended = "") -> None:
     """End what `up` and `join` started on this machine: all of it, or that of one cluster."""
     from .status import down as end
 

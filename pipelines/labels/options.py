@@ -17,8 +17,13 @@ Annotators = Literal["mean", "first", "union"]
 class LabelOptions:
     """How the labels of a dataset are found, and where they go."""
 
-    layout: str = option("", "Layout of the labels, where it is not the one that their names tell.", panel="Labels")
-    table: str = option("", "Name of the table, where it is not the condition's, e.g. depth_kitti.")
+    layout: str = option(
+        "",
+        "Layout of the labels' files; a name that is none lists them.",
+        panel="Labels",
+        shown="found from their names",
+    )
+    table: str = option("", "Name of the table, e.g. depth_kitti.", shown="the layout's or the condition's")
     frame: Frame | None = option(
         None,
         "Axes of normals. opengl: x right, y up, z towards the camera. opencv: x right, y down, z away. dsine: as its "

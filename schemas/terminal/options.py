@@ -113,9 +113,9 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def unset(options: Any, name: str, **shown: str) -> Any:
-    """A field like one of another options dataclass, but None where its flag is not given, ``shown`` otherwise."""
-    flag = dataclasses.replace(options.__dataclass_fields__[name].metadata["flag"], **shown)
+def unset(options: Any, name: str, **changes: Any) -> Any:
+    """A field as in another options dataclass, but None where its flag is not given; ``changes`` as for option."""
+    flag = dataclasses.replace(options.__dataclass_fields__[name].metadata["flag"], **changes)
     return dataclasses.field(default=None, metadata={"flag": flag})
 
 

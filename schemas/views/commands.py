@@ -87,7 +87,7 @@ def verify(
     quick: Annotated[bool, typer.Option("--quick", help="Skip decoding pictures and maps.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Check a dataset's files against all that is promised of them. Faults are listed, with exit status 1."""
+    """Check that a dataset's files are whole and agree with each other. Faults are listed, with exit status 1."""
     from ..dataset import Dataset
     from ..snapshot import Snapshot
     from .verify import verify as faults_of
