@@ -19,7 +19,7 @@ class LabelOptions:
 
     layout: str = option(
         "",
-        "Layout of the labels' files; a name that is none lists them.",
+        "Layout of the labels' files; an unknown name lists all.",
         panel="Labels",
         shown="found from their names",
     )
