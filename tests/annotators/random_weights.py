@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -107,8 +108,8 @@ def face(folder: Path) -> None:
 def dpt(folder: Path) -> None:
     from transformers import DPTConfig, DPTForDepthEstimation
 
-    model = DPTForDepthEstimation(DPTConfig(is_hybrid=True, neck_hidden_sizes=[256, 512, 768, 768]))
-    model.head.head[4].weight.data *= 100
+    model = DPTForDepthEstimation(DPTConfig(is_hybrid=True, **small_dpt(192, [256, 512, 192, 192])))
+    model.head.head[4].weight.data *= 3000
     model.head.head[4].bias.data += 50
     save(model, folder / "dpt-hybrid-midas")
 
@@ -116,12 +117,17 @@ def dpt(folder: Path) -> None:
 def dpt_large(folder: Path) -> None:
     from transformers import DPTConfig, DPTForDepthEstimation
 
-    sizes = {"hidden_size": 96, "intermediate_size": 192, "num_attention_heads": 4, "num_hidden_layers": 4}
-    neck = {"neck_hidden_sizes": [16, 32, 64, 64], "fusion_hidden_size": 32, "backbone_out_indices": [0, 1, 2, 3]}
-    model = DPTForDepthEstimation(DPTConfig(**sizes, **neck, initializer_range=0.2))
+    model = DPTForDepthEstimation(DPTConfig(**small_dpt(96, [16, 32, 64, 64]), initializer_range=0.2))
     model.head.head[4].weight.data *= 100
     model.head.head[4].bias.data += 50
     model.save_pretrained(folder / "dpt-large")
+
+
+def small_dpt(hidden: int, neck: list[int]) -> dict[str, Any]:
+    """A DPT of four layers, in the words of its config."""
+    sizes = {"hidden_size": hidden, "intermediate_size": 2 * hidden, "num_attention_heads": 4, "num_hidden_layers": 4}
+    neck_sizes = {"neck_hidden_sizes": neck, "fusion_hidden_size": 32, "backbone_out_indices": [0, 1, 2, 3]}
+    return {**sizes, **neck_sizes}
 
 
 def upernet(folder: Path) -> None:
