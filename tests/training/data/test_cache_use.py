@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from controlmill.training.data import reader
 from controlmill.training.step import make_inputs
 from controlmill.training.trainer import Trainer
 from tests import training_runs
+from tests.helpers import command
 from tests.schemas.views.test_verify import write_captions
 from tests.training_runs import Begin, MakeConfig, losses, weights
 
@@ -158,8 +157,7 @@ def test_a_base_with_another_vae_trains_without_and_says_why(
     assert read_facts(str(other)).encoder_digest("latents") == read_facts(str(small_base)).encoder_digest("latents")
     words = ["train", scenes_with_caches, tmp_path / "run", "--condition", "canny", "--base", tmp_path / "other"]
     words += ["--steps", "1", "--batch-size", "2", "--held-out", "0", "--evaluation-samples", "0", "--device", "cpu"]
-    command = [sys.executable, "-m", "controlmill", *map(str, words)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    done = command(*map(str, words))
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("caches: ")]
     assert len(lines) == 1 and "embeddings are used; latents not used" in lines[0]
