@@ -174,10 +174,11 @@ def find_source(kind: str, place: str, options: LabelOptions) -> LabelSource:
     """The labels of a kind at a place.
 
     Raises:
-        MillError: there is no such kind, place or layout, or none that the place has.
+        MillError: there is no such kind, place or layout, or none that the place has; or an option is for another kind.
     """
     if kind not in KINDS:
         raise MillError(f"{kind}: labels are {', '.join(KINDS)}")
+    options.check_kind(kind)
     if not os.path.exists(place):
         raise MillError(f"{place}: no such file or folder")
     layout = find_layout(kind, place, options.layout)

@@ -153,3 +153,12 @@ def test_a_place_without_labels_says_what_there_could_be(tmp_path: Path) -> None
         source_at("segmentation", tmp_path)
     with pytest.raises(MillError, match="--layout none: of segmentation there are ade20k"):
         source_at("segmentation", tmp_path, layout="none")
+
+
+def test_what_is_about_labels_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MillError) as found:
+        source_at("segmentation", tmp_path, frame="opengl", picture_column="file", pick="first")
+    assert str(found.value).split("\n  ") == [
+        "--frame is for labels of normals, not of segmentation",
+        "--picture-column is for labels of captions, not of segmentation",
+    ]
