@@ -16,7 +16,8 @@ from controlmill.evaluation.sampling.settings import SamplingSettings
 from controlmill.pipelines.options import JobOptions
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.terminal.console import output, with_messages
-from controlmill.schemas.terminal.options import Range, option, unset, with_options
+from controlmill.schemas.terminal.options import option, unset, with_options
+from controlmill.schemas.terminal.ranges import Range
 from controlmill.training.options import SampleOptions
 
 PLACES = "[RUN|CONTROLNET] DATASET RESULTS"

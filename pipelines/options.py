@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from controlmill.annotators.options import AutoDtype, device_option, license_option, weights_option
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.images.formats import Fit
-from controlmill.schemas.terminal.options import Range, flag_of, option, unset
+from controlmill.schemas.terminal.options import flag_of, option, unset
+from controlmill.schemas.terminal.ranges import Range
 
 from .corpora.download_options import DownloadOptions
 from .engine.cluster_address import POSSIBLE, parse_cluster

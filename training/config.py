@@ -11,7 +11,8 @@ from typing import Any, Literal
 from controlmill.bases.configuration import Connection, Unlock
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import FORBID
-from controlmill.schemas.terminal.options import Range, faults, from_values, option, raise_all
+from controlmill.schemas.terminal.options import faults, from_values, option, raise_all
+from controlmill.schemas.terminal.ranges import Range
 
 SHORT = 50  # steps: a trial of fewer needs no evaluation or checkpoint between its first and last step
 RECIPES = Path(__file__).parent / "settings"

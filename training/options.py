@@ -13,7 +13,8 @@ from controlmill.bases.sampling import SamplerName, Weighting
 from controlmill.evaluation.sampling.batches import BATCH
 from controlmill.evaluation.sampling.prompts import PROMPT_KINDS
 from controlmill.evaluation.sampling.settings import SamplingSettings
-from controlmill.schemas.terminal.options import Range, option
+from controlmill.schemas.terminal.options import option
+from controlmill.schemas.terminal.ranges import Range
 
 from .config import SEED
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controlmill.schemas.terminal.options import Range, option
+from controlmill.schemas.terminal.options import option
+from controlmill.schemas.terminal.ranges import Range
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..terminal.console import output, with_messages
-from ..terminal.options import Range, option, with_options
+from ..terminal.options import option, with_options
+from ..terminal.ranges import Range
 from .targets import TARGETS
 
 if TYPE_CHECKING:

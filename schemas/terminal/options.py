@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ..errors import MillError
+from .ranges import Range
 
 if TYPE_CHECKING:
     import typer
@@ -32,31 +32,6 @@ LARGEST = 2.0**1023
 UNIONS = (Union, UnionType)
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list", tuple: "a list"}
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers from ``low`` to ``high``, without the ends that are ``open``; whole ones may be ``multiple_of`` some."""
-
-    low: float = 0
-    high: float = math.inf
-    open_low: bool = False
-    open_high: bool = False
-    multiple_of: int = 1
-
-    def __contains__(self, value: float) -> bool:
-        above = value > self.low if self.open_low else value >= self.low
-        below = value < self.high if self.open_high else value <= self.high
-        return above and below and (self.multiple_of == 1 or value % self.multiple_of == 0)
-
-    def __str__(self) -> str:
-        low = _short(self.low)
-        if self.high == math.inf:
-            text = f"above {low}" if self.open_low else f"{low} or more"
-        else:
-            high = f"{'to below' if self.open_high else 'to'} {_short(self.high)}"
-            text = f"{'above' if self.open_low else 'from'} {low} {high}"
-        return text + (f", in multiples of {self.multiple_of}" if self.multiple_of > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -291,13 +266,3 @@ def _fault(kind: Any, value: Any, flag: _Flag) -> str | None:
     if kind is str and flag.pattern and not re.fullmatch(flag.pattern, value):
         return flag.possible
     return None
-
-
-def _short(number: float) -> str:
-    """A bound as people write it: ``2**63`` and not its digits."""
-    whole = int(number)
-    for base in (2, 10):
-        power = round(math.log(whole, base)) if whole > 1_000_000 else 0
-        if power and base**power == whole:
-            return f"{base}**{power}"
-    return f"{number:g}" if number != whole else str(whole)

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from ..terminal.console import AsJson, print_json, standard_output
-from ..terminal.options import Range, option, with_options
+from ..terminal.options import option, with_options
+from ..terminal.ranges import Range
 
 Folder = Annotated[str, typer.Argument(help="The dataset's folder, or an fsspec address.", show_default=False)]
 

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from ...terminal.console import AsJson, output, print_json, standard_output, with_messages
-from ...terminal.options import Range, option, with_options
+from ...terminal.options import option, with_options
+from ...terminal.ranges import Range
 
 Results = Annotated[
     list[str], typer.Argument(help="Folders of results that evaluate made, of one source dataset.", show_default=False)
@@ -55,7 +56,7 @@ class StudyOptions:
     """What is asked, and where the study is."""
 
     out: str = option(..., "New folder for the study.", pattern=".+", possible="a folder")
-    questions: int = option(20, "Rows whose pictures are ranked, as many as in the paper.", within=Range(1, 1000))
+    questions: int = option(20, "Rows whose pictures are ranked (paper: 20).", within=Range(1, 1000))
     prompts: str = option("", "Kind of prompt whose pictures are ranked.", shown="the first that all have")
     source: str = option("", "The source dataset's address.", shown="as the results know it")
     seed: int = option(0, "Seed of the draw of the rows.")
@@ -89,7 +90,7 @@ class ScoreOptions:
 
 
 def score(answers: Answers, options: ScoreOptions, json: AsJson = False) -> None:
-    """Print each method's average ranking ± its deviation over participants; the best rank is the number of methods."""
+    """Print the average ranking of each method (the largest is the best) ± its standard deviation over participants."""
     from rich.table import Table
     from rich.text import Text
 
