@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from controlmill.annotators.runtime.torch_device import torch_dtype
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files.documents import read_as
 from controlmill.schemas.tables import EMBEDDINGS, LATENTS
 
 from . import digests
@@ -19,6 +18,7 @@ from .controlnet_file import check_file, load_file_controlnet
 from .encoders import EMBEDDING, MOMENTS, TextEncoder, VaeEncoder, tokens_of
 from .files import read_config
 from .loading import load_part
+from .networks import NETWORKS, UnreadTokenizer, load_networks, networks_without_weights, read_guidance
 from .sampling import AfterStep, Control, Denoising, SamplerName
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ NEEDED = {
     UNET: ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim"),
     VAE: ("latent_channels", "block_out_channels"),
 }
-NETWORKS = ("unet", "vae", "text_encoder")
 MOST_TOKENS = 77  # CLIP's, where a configuration does not say
 
 
@@ -137,77 +136,23 @@ class StableDiffusionFacts(Facts):
 
     def load(self, device: torch.device, precision: str = "fp32", trainable: bool = False) -> StableDiffusion:
         """See :meth:`base.Facts.load`."""
-        import torch
-
-        dtypes = {"vae": _vae_dtype(precision), "text_encoder": torch_dtype(precision)}
-        dtypes["unet"] = torch.float32 if trainable else torch_dtype(precision)
-        networks = (
-            self._from_file(trainable, dtypes)
-            if is_single_file(self.name)
-            else {part: load_part(self.name, part, dtype) for part, dtype in dtypes.items()}
-        )
-        for network in networks.values():
-            network.requires_grad_(False).eval().to(device)
-        card = Path(configured_by(self.name), "guidance.json")
-        guidance = _read_guidance(card) if card.is_file() else StableDiffusion.guidance
+        networks = load_networks(self.name, device, precision, trainable)
         tokenizer = load_part(self.name, "tokenizer")
+        guidance = read_guidance(self.name, StableDiffusion.guidance)
         return StableDiffusion(self, networks, tokenizer, device, torch_dtype(precision), guidance)
-
-    def _from_file(self, trainable: bool, dtypes: Mapping[str, torch.dtype]) -> dict[str, Any]:
-        """The networks of a base in one file, which is loaded once for its digests and to run."""
-        from . import single_file
-        from .controlnet import round_frozen
-
-        if trainable:
-            digests.weights_of(self.name, "unet")
-        networks = single_file.load_modules(Path(location(self.name)), configured_by(self.name))
-        for part, network in networks.items():
-            round_frozen(network.requires_grad_(False), dtypes[part])
-        return networks
 
     def without_weights(self, precision: str) -> StableDiffusion:
         """See :meth:`base.Facts.without_weights`."""
         import torch
-        from diffusers import AutoencoderKL, UNet2DConditionModel
-        from transformers import CLIPTextConfig, CLIPTextModel
 
-        from .controlnet import round_frozen
-
-        dtype = torch_dtype(precision)
-        with torch.device("meta"):
-            networks = {
-                "unet": UNet2DConditionModel.from_config(self.unet),
-                "vae": AutoencoderKL.from_config(self.vae),
-                "text_encoder": CLIPTextModel(CLIPTextConfig.from_dict(self.text_encoder)),
-            }
-        for network in networks.values():
-            network.requires_grad_(False).eval()
-        round_frozen(networks["vae"], _vae_dtype(precision))
-        round_frozen(networks["text_encoder"], dtype)
-        tokenizer = _Unread(int(self.text_encoder.get("max_position_embeddings", MOST_TOKENS)))
-        return StableDiffusion(self, networks, tokenizer, torch.device("cpu"), dtype, StableDiffusion.guidance)
+        networks = networks_without_weights(self.unet, self.vae, self.text_encoder, precision)
+        tokenizer = UnreadTokenizer(int(self.text_encoder.get("max_position_embeddings", MOST_TOKENS)))
+        place, dtype = torch.device("cpu"), torch_dtype(precision)
+        return StableDiffusion(self, networks, tokenizer, place, dtype, StableDiffusion.guidance)
 
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (list, tuple)) else value
-
-
-def _vae_dtype(precision: str) -> torch.dtype:
-    return torch_dtype("fp32" if precision == "fp16" else precision)  # a VAE in fp16 overflows
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """``guidance.json`` of a base: the scale to sample with where no other is given."""
-
-    guidance: float
-
-
-def _read_guidance(card: Path) -> float:
-    try:
-        return read_as(Guidance, card).guidance
-    except ValueError as error:
-        raise MillError(f"{card}: {error}") from error
 
 
 def _calling(after_step: AfterStep) -> Any:
@@ -218,18 +163,6 @@ def _calling(after_step: AfterStep) -> Any:
         return {"latents": after_step(tensors["latents"], int(times[step + 1]) if step + 1 < len(times) else None)}
 
     return callback
-
-
-@dataclass(frozen=True)
-class _Unread:
-    """In place of a tokenizer that was not loaded: prompts of its length, all of the first token."""
-
-    model_max_length: int
-
-    def __call__(self, prompts: Sequence[str], **_: Any) -> Any:
-        import torch
-
-        return type("Tokens", (), {"input_ids": torch.zeros(len(prompts), self.model_max_length, dtype=torch.int64)})
 
 
 class StableDiffusion(Base):

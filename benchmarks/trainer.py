@@ -38,7 +38,7 @@ from controlmill.training.data import processes
 from controlmill.training.data.ahead import ahead
 from controlmill.training.run.log import RunLog
 from controlmill.training.trainer import Trainer
-from recipes.tiny_base.make import make_parts, save_pipeline
+from recipes.tiny_base.architecture import make_parts, save_pipeline
 from recipes.tiny_base.scenes import write_corpus
 
 BATCH = 16

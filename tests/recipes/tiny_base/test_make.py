@@ -17,6 +17,7 @@ from controlmill.bases.controlnet import make_controlnet
 from controlmill.bases.registry import load_base
 from recipes.tiny_base import make as tiny_base
 from recipes.tiny_base import phase
+from recipes.tiny_base.architecture import make_parts, save_pipeline
 from recipes.tiny_base.scenes import COLOURS, Scene, draw_scene
 
 MEGABYTES = 12
@@ -68,7 +69,7 @@ def test_it_draws_what_the_caption_says(base: Base) -> None:
 
 def saved_again(folder: Path) -> Path:
     """As the script that made the base would save it now."""
-    tiny_base.save_pipeline(tiny_base.make_parts(0), folder)
+    save_pipeline(make_parts(0), folder)
     return folder
 
 
@@ -87,7 +88,7 @@ def test_training_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pyte
 
     def train(folder: Path) -> dict[str, torch.Tensor]:
         folder.mkdir(exist_ok=True)
-        return tiny_base.train_vae(tiny_base.make_parts(0)["vae"], folder, 0, steps=4, batch=2).state_dict()
+        return tiny_base.train_vae(make_parts(0)["vae"], folder, 0, steps=4, batch=2).state_dict()
 
     once = train(tmp_path / "once")
     update = phase.Phase.update
