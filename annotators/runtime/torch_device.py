@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from controlmill.schemas.errors import MillError
+from controlmill.schemas.errors import MillError, error_text
 
 from ..options import DEVICE, DEVICES
 from .placement import Placement
@@ -167,20 +167,31 @@ def load_state_dict(path: Path) -> dict[str, Any]:
     Raises:
         MillError: it is damaged, or holds more than tensors.
     """
+    try:
+        state = _loaded(path)
+    except pickle.UnpicklingError as error:
+        raise MillError(
+            f"{path} is damaged, or holds more than tensors and could run code: it is not loaded. Get the file that "
+            "the models' page names, or save its tensors as .safetensors"
+        ) from error
+    except Exception as error:  # a file that ends early is a RuntimeError, an EOFError, an OSError or safetensors' own
+        if isinstance(error, MemoryError | FileNotFoundError | PermissionError) or "allocate memory" in str(error):
+            raise
+        size = f"{path.stat().st_size:,} bytes"
+        raise MillError(f"{path} ({size}) is damaged ({error_text(error)}): fetch it again") from error
+    if not isinstance(state, dict):
+        raise MillError(f"{path} holds a {type(state).__name__} and no tensors by name: these are other weights")
+    return state
+
+
+def _loaded(path: Path) -> Any:
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         return load_file(path)
     import torch
 
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise MillError(
-            f"{path} is damaged, or holds more than tensors and could run code: it is not loaded. Get the file that "
-            "the models' page names, or save its tensors as .safetensors"
-        ) from error
-    return state
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def finite(values: np.ndarray) -> np.ndarray:

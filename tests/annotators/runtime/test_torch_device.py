@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.torch_device import (
@@ -87,6 +88,23 @@ def test_a_pickle_of_more_than_tensors_is_refused_in_our_words(tmp_path: Path) -
     with pytest.raises(MillError, match="could run code: it is not loaded") as found:
         load_state_dict(path)
     assert "weights_only" not in str(found.value)
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+@pytest.mark.parametrize("share", [0, 0.4, 0.999])
+def test_weights_that_came_in_part_are_named(tmp_path: Path, name: str, share: float) -> None:
+    path = tmp_path / name
+    (save_file if path.suffix == ".safetensors" else torch.save)({"a": torch.zeros(20_000)}, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(MillError, match=f"{name} .* is damaged .*: fetch it again"):
+        load_state_dict(path)
+
+
+def test_a_file_without_names_of_tensors_holds_other_weights(tmp_path: Path) -> None:
+    torch.save([torch.zeros(2)], tmp_path / "weights.pth")
+    with pytest.raises(MillError, match="holds a list and no tensors by name"):
+        load_state_dict(tmp_path / "weights.pth")
 
 
 def test_devices_are_dealt_out_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
