@@ -190,7 +190,7 @@ def parse_condition(word: str) -> Choice:
     named, given, value = word.partition("=")
     own_name, colon, name = named.rpartition(":")
     if name not in CONDITIONS:
-        raise MillError(f"no condition is called {name!r}; there are: {', '.join(CONDITIONS)}")
+        raise MillError(f"no condition is called {name!r}; there are: {', '.join(CONDITIONS)}{_meant(word, name)}")
     if colon:
         _check_own_name(own_name, name)
     known = variants_of(name)
@@ -204,6 +204,19 @@ def parse_condition(word: str) -> Choice:
         choice.build()  # bad parameters show now
         return choice
     raise MillError(f"{name} has no variant {value!r}; there are: {', '.join(v.name for v in known)}")
+
+
+def _meant(word: str, name: str) -> str:
+    """What a word with an unknown condition may be meant as, in words; nothing where no name is near."""
+    import difflib  # for a mistake alone
+
+    first, colon, value = word.partition(":")
+    if colon and first in CONDITIONS:
+        return f"; did you mean {first}={value}?"
+    known = {variant.name: f"{variant.condition}={variant.name}" for variant in VARIANTS}
+    known |= {own: condition.name for condition in CONDITIONS.values() for own in (condition.table, condition.name)}
+    near = difflib.get_close_matches(name.strip().lower(), known, n=1)
+    return f"; did you mean {known[near[0]]}?" if near else ""
 
 
 def _check_own_name(table: str, condition: str) -> None:

@@ -59,3 +59,25 @@ def test_licences_to_accept() -> None:
 def test_unknown_variant_says_what_there_is() -> None:
     with pytest.raises(MillError, match="upernet, oneformer, segformer"):
         parse_conditions("segmentation=deeplab")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("cany", "canny"),
+        ("Normal", "normals"),
+        ("openpose", "pose"),
+        ("captions", "caption"),
+        ("lineart", "cartoon=lineart"),
+        ("edges:mlds", "hough=mlsd"),
+        ("canny:100:200", "canny=100:200"),
+    ],
+)
+def test_a_name_that_is_nearly_right_is_told_with_the_right_one(word: str, meant: str) -> None:
+    with pytest.raises(MillError, match=re.escape(f"; did you mean {meant}?")):
+        parse_conditions(word)
+
+
+def test_nothing_is_guessed_of_a_name_that_is_near_none() -> None:
+    with pytest.raises(MillError, match=r"scribble, .*, caption$"):
+        parse_conditions("xyzzy")
