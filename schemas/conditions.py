@@ -78,10 +78,10 @@ class Condition:
 CONDITIONS: dict[str, Condition] = {
     condition.name: condition
     for condition in (
-        Condition("canny", "binary", "Canny edges, random thresholds per row", fidelity="edge-f1"),
+        Condition("canny", "binary", "Canny edges", fidelity="edge-f1"),
         Condition("hough", "binary", "straight lines", fidelity="edge-f1"),
         Condition("hed", "gray8", "soft boundaries", fidelity="ssim"),
-        Condition("scribble", "binary", "a user's scribble, synthesised from HED", fidelity="stroke-recall"),
+        Condition("scribble", "binary", "a scribble", fidelity="stroke-recall"),
         Condition(
             "pose",
             "rgb",
@@ -91,10 +91,10 @@ CONDITIONS: dict[str, Condition] = {
             fidelity="pck",
         ),
         Condition("segmentation", "labels", "ADE20K classes, 0 to 149", fidelity="miou", label_set="ade20k-150"),
-        Condition("depth", "gray16", "MiDaS inverse depth", fidelity="rmse"),
+        Condition("depth", "gray16", "inverse depth", fidelity="rmse"),
         Condition("normals", "rgb", "surface normals", mirror="negate-x", fidelity="mean-angle"),
         Condition("cartoon", "gray8", "cartoon line drawing", fidelity="ssim"),
-        Condition("caption", "text", "BLIP prompt", mirror="none"),
+        Condition("caption", "text", "captions", mirror="none"),
     )
 }
 

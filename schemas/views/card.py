@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..conditions import CONDITIONS
 from ..dataset import Dataset
 from ..files.documents import plain
 from ..fingerprint import fingerprint
@@ -130,8 +131,7 @@ def dataset_card(config: DatasetRecord, tables: Sequence[TableState], added: Car
     ]
     for state in tables:
         refused = 0 if state.table in BASE_TABLES else sum(state.reasons.values())
-        summary = TABLES[state.table].summary if state.table in TABLES else "imported"
-        lines.append(f"| {state.table} | {state.rows} | {refused} | {summary} |")
+        lines.append(f"| {state.table} | {state.rows} | {refused} | {_summary(state)} |")
     maps = [state for state in offered if state.table not in WITHOUT_CONDITION]
     deep = [state.table for state in maps if state.index and state.index.provenance.kind == "gray16"]
     text = READING.format(example=maps[0].table if maps else "CONDITION")
@@ -139,6 +139,17 @@ def dataset_card(config: DatasetRecord, tables: Sequence[TableState], added: Car
         text += DEEP.format(tables=", ".join(f"`{table}`" for table in deep), example=deep[0])
     more = f"\n{added.text}" if added.text else ""
     return "\n".join(lines) + "\n" + more + text.replace(FOLDER, added.address)
+
+
+def _summary(state: TableState) -> str:
+    """What a table is, and of a condition's what made it."""
+    made = state.index.provenance if state.index else None
+    if made is None or not made.is_condition:
+        return TABLES[state.table].summary
+    annotator = made.made_by
+    how = "imported" if annotator.is_from_files else f"{annotator.condition}={annotator.variant}"
+    known = CONDITIONS.get(annotator.condition)
+    return f"{known.summary}: {how}" if known else how
 
 
 def stated_indexes(card: str) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import pytest
 from datasets import load_dataset
 from datasets.exceptions import NonMatchingSplitsSizesError
 
+from controlmill.schemas.annotator_records import AnnotatorRecord
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.images.codecs import encode_map
+from controlmill.schemas.index import TableState
 from controlmill.schemas.names import index_file
 from controlmill.schemas.views import card
 from tests.schemas.views.test_verify import edit, rewrite, write_condition
@@ -86,6 +89,26 @@ def test_a_table_without_rows_is_no_config(dataset: Path, tmp_path: Path) -> Non
     card.write(Dataset.open(folder))
     assert "rejected" not in datasets.get_dataset_config_names(str(folder))
     assert "| rejected | 0 |" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("table", "condition", "variant", "told"),
+    [
+        ("canny", "canny", "fixed", "Canny edges: canny=fixed"),
+        ("edges", "canny", "random", "Canny edges: canny=random"),
+        ("canny", "canny", "imported", "Canny edges: imported"),
+        ("strokes", "strokes", "imported", "imported"),
+    ],
+)
+def test_a_condition_is_told_with_what_made_it(
+    dataset: Path, table: str, condition: str, variant: str, told: str
+) -> None:
+    opened = Dataset.open(dataset)
+    index = opened.index("canny")
+    assert index
+    provenance = replace(index.provenance, annotator=AnnotatorRecord(condition, variant, 1))
+    state = TableState(table, "complete", 2, replace(index, provenance=provenance))
+    assert f"| {table} | {index.rows} | 0 | {told} |" in card.dataset_card(opened.config, [state])
 
 
 def snippets(folder: Path) -> str:
