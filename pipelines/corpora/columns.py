@@ -88,7 +88,9 @@ def _as(kind: str, value: Any) -> Any:
 
 
 def _text(_: str, value: Any) -> str | None:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """A text; another value of JSON as JSON, and what JSON has not (a time, a decimal) as it is printed."""
+    is_json = isinstance(value, dict | list | tuple | bool | int | float)
+    text = json.dumps(value, ensure_ascii=False, default=str) if is_json else str(value)
     return text if len(text) <= MAX_TEXT and "\0" not in text and text.encode() else None
 
 

@@ -37,10 +37,12 @@ class GroupRow:
 
     def value(self, path: str) -> Any:
         """The value of a column; ``image.bytes`` is a field of a struct."""
-        name, _, inside = path.partition(".") if path == self.layout.picture else (path, "", "")
-        column = self.batch.column(self.batch.schema.get_field_index(name))
-        value = column[self.number].as_py()
-        return value.get(inside) if inside and value is not None else value
+        place = self.batch.schema.get_field_index(path)
+        if place >= 0:
+            return self.batch.column(place)[self.number].as_py()
+        name, _, inside = path.rpartition(".")
+        value = self.batch.column(name)[self.number].as_py()
+        return None if value is None else value[inside]
 
 
 class RowGroups:
@@ -100,7 +102,7 @@ class _Group:
             return GroupRow(batch, number - first, self._layout)
 
     def _begin(self) -> None:
-        self.close()
+        self._let_go()
         self._parquet, self._layout = self._opened()
         self._next = 0
         with naming(self._parquet.name):
@@ -125,6 +127,10 @@ class _Group:
         self._next += batch.num_rows
 
     def close(self) -> None:
+        with self._lock:  # another thread may be at a row
+            self._let_go()
+
+    def _let_go(self) -> None:
         self._kept.clear()
         if self._parquet is not None:
             self._parquet.close()

@@ -54,34 +54,42 @@ def layout_of(schema: pa.Schema, chosen: Columns, file: str) -> Layout:
     lacking = {name for name in (*chosen.names, chosen.caption) if name} - set(schema.names)
     if lacking:
         raise MillError(f"{file}: no column {', '.join(sorted(lacking))}; {_columns(schema)}")
-    picture = schema.field(_picture(schema, file, chosen.image))
-    is_struct = pa.types.is_struct(picture.type)
+    picture = _picture(schema, file, chosen.image)
     texts = [field.name for field in schema if is_text(field.type)]
-    has_path = is_struct and picture.type.get_field_index("path") >= 0
+    has_path = pa.types.is_struct(picture.type) and any(
+        part.name == "path" and is_text(part.type) for part in picture.type
+    )
     path = f"{picture.name}.path" if has_path else next((name for name in NAMES if name in texts), None)
     captions = caption_keys(dict.fromkeys(schema.names)) + [name for name in ("txt",) if name in texts]
+    caption = chosen.caption or next(iter(captions), None)
+    for name in (*([caption] if caption else []), *chosen.names):
+        _column(schema, name, file)
     return Layout(
-        f"{picture.name}.bytes" if is_struct else picture.name,
+        f"{picture.name}.bytes" if pa.types.is_struct(picture.type) else picture.name,
         path,
-        chosen.caption or next(iter(captions), None),
+        caption,
         set(texts).issuperset(STATUS),
         tuple(chosen.names),
     )
 
 
-def _picture(schema: pa.Schema, name: str, chosen: str | None) -> str:
+def _picture(schema: pa.Schema, file: str, chosen: str | None) -> pa.Field:
     """The column of the pictures."""
     pictures = [field.name for field in schema if _is_picture(field.type)]
-    if chosen:
-        if chosen not in pictures:
-            raise MillError(f"{name}: --image-column {chosen} is no column of pictures; {_columns(schema)}")
-        return chosen
-    known = [column for column in PICTURES if column in pictures]
+    known = [chosen] if chosen else [column for column in PICTURES if column in pictures]
+    if chosen and chosen not in pictures:
+        raise MillError(f"{file}: --image-column {chosen} is no column of pictures; {_columns(schema)}")
     if not pictures:
-        raise MillError(f"{name}: no column holds the bytes of pictures; {_columns(schema)}")
+        raise MillError(f"{file}: no column holds the bytes of pictures; {_columns(schema)}")
     if len(pictures) > 1 and not known:
-        raise MillError(f"{name}: columns {', '.join(pictures)} hold bytes: choose with --image-column")
-    return (known or pictures)[0]
+        raise MillError(f"{file}: columns {', '.join(pictures)} hold bytes: choose with --image-column")
+    return _column(schema, (known or pictures)[0], file)
+
+
+def _column(schema: pa.Schema, name: str, file: str) -> pa.Field:
+    if schema.get_field_index(name) < 0:
+        raise MillError(f"{file}: several columns {name}; {_columns(schema)}")
+    return schema.field(name)
 
 
 def check_file(storage: Storage, name: str) -> None:

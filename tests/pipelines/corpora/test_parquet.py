@@ -6,7 +6,10 @@ import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +108,18 @@ def test_plain_columns_of_bytes_and_lists_of_captions(tmp_path: Path) -> None:
     ]
 
 
+def test_odd_columns_are_read_or_named(tmp_path: Path) -> None:
+    flat = write(tmp_path / "flat.parquet", {"image.bytes": [b"1"], "image.path": ["a.png"], "text": ["one"]})
+    assert found(flat) == [("flat.parquet/0", b"1", "one")]
+    numbered = write(tmp_path / "numbered.parquet", {"image": [{"bytes": b"1", "path": 7}], "key": ["a"]})
+    assert found(numbered) == [("a.jpg", b"1", None)]
+    for name in ("image", "text"):
+        twice = pa.Table.from_arrays([pa.array([b"1"]), *[pa.array([b"2"])] * 2], names=["jpg", name, name])
+        pq.write_table(twice, tmp_path / "twice.parquet")
+        with pytest.raises(MillError, match=f"several columns {name}"):
+            found(tmp_path / "twice.parquet")
+
+
 def test_rows_that_img2dataset_did_not_get_are_refused_with_its_reasons(tmp_path: Path) -> None:
     status = ["success", *["failed_to_download"] * 5, "failed_to_resize"]
     errors = [None, "HTTP Error 404: Not Found", "<urlopen error timed out>", "[Errno -2] Name or service not known"]
@@ -145,11 +160,13 @@ def test_columns_are_kept_with_their_types(tmp_path: Path) -> None:
         "similarity": pa.array([0.25, 0.5, None], pa.float32()),
         "tags": [["a"], [], None],
         "where": [{"x": 1}] * 3,
+        "taken": [datetime(2024, 2, 29, 12), None, None],
+        "price": [Decimal("1.50"), None, None],
     }
     path = write(tmp_path / "x.parquet", values)
-    words = ("ingest", str(path), str(tmp_path / "dataset"), *AS_BUILT, "--keep-columns", "license,similarity")
+    words = ("ingest", str(path), str(tmp_path / "dataset"), *AS_BUILT, "--keep-columns", "license,similarity,taken")
     for _ in range(2):
-        done = command(*words, "--keep-columns", "tags,where")
+        done = command(*words, "--keep-columns", "tags,where,price")
         assert done.returncode == 0, done.stderr
     made = rows(tmp_path / "dataset", "images")
     assert [(row["license"], row["similarity"], row["tags"], row["where"]) for row in made] == [
@@ -157,6 +174,7 @@ def test_columns_are_kept_with_their_types(tmp_path: Path) -> None:
         (None, 0.5, [], '{"x": 1}'),
         ("CC0", None, None, '{"x": 1}'),
     ]
+    assert [(row["taken"], row["price"]) for row in made] == [("2024-02-29 12:00:00", "1.50"), *[(None, None)] * 2]
     dataset = Dataset.open(tmp_path / "dataset")
     assert dataset.footer("images", 0).schema.field("similarity").type == pa.float32()
     assert not list(verify(dataset))
@@ -208,6 +226,15 @@ def test_a_row_group_is_read_once_for_rows_that_follow_one_another(
     assert corpus.read(sources[3], MANY).data == b"3"
     assert begun == [3]
     assert max(batch.num_rows for batch in batches) == 16
+
+
+def test_a_group_that_makes_room_for_another_may_be_in_use(tmp_path: Path) -> None:
+    """Row groups of one row: more are in flight than are open."""
+    path = write(tmp_path / "x.parquet", {"jpg": [b"%d" % number for number in range(300)]}, group=1)
+    corpus = ParquetCorpus(str(path))
+    with ThreadPoolExecutor(16) as pool:
+        read = list(pool.map(lambda source: corpus.read(source, MANY).data, corpus.list()))
+    assert read == [b"%d" % number for number in range(300)]
 
 
 def test_a_cell_is_taken_within_bounds(tmp_path: Path) -> None:

@@ -46,6 +46,14 @@ def test_files_are_found_in_one_order_and_each_once(tmp_path: Path, store: bool)
         places.read("../x", 0, 1, None)
 
 
+def test_no_bytes_are_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fs, root = fsspec.core.url_to_fs(address := f"memory://places{tmp_path}")
+    fs.pipe_file(f"{root}/x.tar", b"0123")
+    places = Places(f"{address}/x.tar")
+    monkeypatch.setattr(type(fs), "cat_file", None)
+    assert places.read("x.tar", 2, 2, places.find()[0].mark) == b""
+
+
 def test_a_name_with_braces_that_is_there_is_itself(tmp_path: Path) -> None:
     (tmp_path / "{0..1}.tar").write_bytes(b"x")
     assert [place.name for place in Places(str(tmp_path / "{0..1}.tar")).find()] == ["{0..1}.tar"]
