@@ -8,7 +8,7 @@ import io
 import json
 import posixpath
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 import pyarrow as pa
@@ -43,6 +43,10 @@ class Entry(NamedTuple):
     fault: str | None = None
 
 
+class NoUrls(MillError):
+    """A list without a column of URLs."""
+
+
 def kind_of(name: str) -> str:
     """The ending that says how a list is written: one of :data:`ENDINGS`, or another that is none of a list."""
     return posixpath.splitext(name.lower().removesuffix(".gz"))[1]
@@ -52,7 +56,8 @@ def read_list(file: BinaryIO, name: str, columns: Columns) -> Iterator[Entry]:
     """The records of a list, in their order; blank lines are none.
 
     Raises:
-        MillError: it is no such list, or has no column of URLs; from there on it cannot be read.
+        NoUrls: it has no column of URLs.
+        MillError: it is no such list, or lacks a column that was chosen; from there on it cannot be read.
     """
     kind = kind_of(name)
     try:
@@ -67,7 +72,7 @@ def read_list(file: BinaryIO, name: str, columns: Columns) -> Iterator[Entry]:
             yield from _json_entries(text, name, columns)
         else:
             yield from _table_entries(text, name, columns, tabs=kind == ".tsv")
-    except (OSError, EOFError, zlib.error, pa.ArrowException, csv.Error) as error:
+    except (OSError, EOFError, UnicodeError, zlib.error, pa.ArrowException, csv.Error) as error:
         raise MillError(f"{name} cannot be read: {error_text(error)}") from error
 
 
@@ -122,9 +127,7 @@ def _table_entries(text: IO[str], name: str, columns: Columns, tabs: bool) -> It
     lines = _lines(text)
     reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.reader(lines)
     header = [column.strip() for column in next(reader, [])]
-    column = url_column(header, columns)
-    if column is None:
-        raise _no_urls(name, header, columns)
+    column = _checked(name, header, columns)
     for values in reader:
         if values:
             row = dict(zip(header, map(_unquoted, values) if tabs else values, strict=False))
@@ -139,9 +142,7 @@ def _unquoted(value: str) -> str:
 def _parquet_entries(file: BinaryIO, name: str, columns: Columns) -> Iterator[Entry]:
     table = pq.ParquetFile(file)
     names = table.schema_arrow.names
-    column = url_column(names, columns)
-    if column is None:
-        raise _no_urls(name, names, columns)
+    column = _checked(name, names, columns)
     wanted = {column, *_caption_columns(dict.fromkeys(names), columns), *columns.names}
     number = 0
     for batch in table.iter_batches(BATCH_ROWS, columns=[name for name in names if name in wanted]):
@@ -170,7 +171,21 @@ def _entry(number: int, row: Mapping[str, Any], column: str | None, columns: Col
     return Entry(number, url.strip(), caption, row, fault)
 
 
-def _no_urls(name: str, names: Iterable[str], columns: Columns) -> MillError:
-    there = ", ".join(list(names)[:20])
+def _checked(name: str, names: Sequence[str], columns: Columns) -> str:
+    """The column of the URLs of a table, which has all other columns that were chosen, too."""
+    column = url_column(names, columns)
+    if column is None:
+        raise _no_urls(name, names, columns)
+    lacking = [chosen for chosen in (columns.caption, *columns.names) if chosen and chosen not in names]
+    if lacking:
+        raise MillError(f"{name}: no column {', '.join(lacking)} (there are: {_shown(names)})")
+    return column
+
+
+def _no_urls(name: str, names: Iterable[str], columns: Columns) -> NoUrls:
     wanted = columns.image or " or ".join(URL_COLUMNS)
-    return MillError(f"{name}: no column {wanted} of URLs; name it with --image-column (there are: {there})")
+    return NoUrls(f"{name}: no column {wanted} of URLs; name it with --image-column (there are: {_shown(names)})")
+
+
+def _shown(names: Iterable[str]) -> str:
+    return ", ".join(list(names)[:20])

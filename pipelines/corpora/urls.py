@@ -15,14 +15,13 @@ import pyarrow.parquet as pq
 
 from controlmill.schemas.errors import Damaged, MillError, Refused, error_text
 from controlmill.schemas.files.layout import LayoutCheck
-from controlmill.schemas.kinds import KEPT_TYPES
 
 from ..engine.faults import JobFault
 from ..engine.worker import this_worker
 from .corpus import Corpus, PassedOver, Record, Source
 from .download_options import DownloadOptions
-from .parquet import check_file
 from .places import Places
+from .table_layout import check_file, kept_type
 from .url_lists import Entry, kind_of, read_list
 from .url_names import Prefix, fault_of
 
@@ -107,7 +106,7 @@ class UrlCorpus(Corpus):
             if kind_of(place.name) == ".parquet":
                 with self.places.open(place.name) as file:
                     schema = pq.read_schema(file)
-                types |= {field.name: str(field.type) for field in schema if str(field.type) in KEPT_TYPES}
+                types |= {field.name: kept_type(field) for field in schema if field.name in self.columns.names}
         return types
 
     def listed_with(self) -> dict[str, str]:

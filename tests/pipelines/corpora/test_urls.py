@@ -7,6 +7,7 @@ import json
 import threading
 from collections import Counter
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlmill.pipelines.corpora.columns import Columns
+from controlmill.pipelines.corpora.columns import Columns, parse_columns
 from controlmill.pipelines.corpora.corpus import PassedOver
 from controlmill.pipelines.corpora.download_options import DownloadOptions
 from controlmill.pipelines.corpora.kinds import open_corpus
@@ -152,9 +153,30 @@ def test_a_list_without_urls_is_an_error_that_names_its_columns(name: str, tmp_p
         listed(path)
 
 
-@pytest.mark.parametrize("name", ["urls.parquet", "urls.txt.gz"])
+@pytest.mark.parametrize("name", ["urls.csv", "urls.tsv", "urls.parquet"])
+@pytest.mark.parametrize("columns", [Columns(caption="nothing"), Columns(kept=(("nothing", ""),))])
+def test_a_table_of_urls_without_the_chosen_columns_is_an_error(name: str, columns: Columns, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if name == "urls.parquet":
+        pq.write_table(pa.table({"url": [ONE], "text": ["x"]}), path)
+    else:
+        path.write_text(f"url{',' if name == 'urls.csv' else chr(9)}text\n")
+    with pytest.raises(MillError, match=rf"{name}: no column nothing \(there are: url, text\)"):
+        listed(path, columns)
+
+
+def test_columns_of_a_parquet_list_have_the_types_that_they_have_beside_pictures(tmp_path: Path) -> None:
+    path, values = tmp_path / "x.parquet", {"similarity": [0.5], "tags": [["a"]], "at": [datetime(2024, 2, 29)]}
+    pq.write_table(pa.table({"url": [ONE], "jpg": [b"x"], **values}), path)
+    kept = parse_columns(None, None, ["similarity,tags,at"])
+    types = [open_corpus(str(path), replace(kept, image=image)).kept_types() for image in ("url", "jpg")]
+    assert types == [{"similarity": "float64", "tags": "list<string>", "at": "string"}] * 2
+
+
+@pytest.mark.parametrize("name", ["urls.parquet", "urls.txt.gz", "urls.txt"])
 def test_a_list_that_is_damaged_is_an_error(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(b"\x1f\x8b\x08 not what it says")
+    data = b"\xff\xfe\0\xd8a\0" if name == "urls.txt" else b"\x1f\x8b\x08 not what it says"
+    (tmp_path / name).write_bytes(data)
     with pytest.raises(MillError, match=f"{name}.* (cannot be read|is damaged)"):
         listed(tmp_path / name)
 
