@@ -22,9 +22,9 @@ from ..corpora.captions import MAX_BYTES, clean
 from ..corpora.columns import Columns
 from ..corpora.files import open_regular
 from ..corpora.table_layout import check_file
-from ..corpora.url_lists import kind_of, read_list
+from ..corpora.url_lists import NoUrls, kind_of, read_list
 from .coco import find_picture, index_of, picture_key, text_of
-from .index import Label, LabelIndex
+from .index import Label, LabelIndex, is_utf8
 from .options import Pick
 from .source import LabelSource, Parts
 
@@ -107,7 +107,7 @@ def _listed(place: str, picture_column: str, caption_column: str) -> LabelIndex:
     """The lines of a list.
 
     Raises:
-        MillError: it cannot be read, or has no column that names pictures.
+        MillError: it cannot be read, has no column that names pictures, or not the one of captions that was chosen.
     """
     folder, name = os.path.split(os.path.abspath(place))
     if kind_of(name) == ".parquet":
@@ -118,17 +118,15 @@ def _listed(place: str, picture_column: str, caption_column: str) -> LabelIndex:
         try:
             with open_regular(place) as file:
                 for entry in read_list(file, name, Columns(image=column, caption=caption_column or None)):
-                    if entry.url is not None:
+                    if entry.url is not None and is_utf8(entry.url):
                         if not index.has(picture_key(entry.url), entry.url):
                             index.add(picture_key(entry.url), entry.url, entry.url)
                         if entry.caption:
                             index.note(entry.url, entry.number, entry.caption)
         except OSError as error:
             raise MillError(f"{place} cannot be read: {error.strerror or error}") from error
-        except MillError:
-            if picture_column or index.count():
-                raise
-            continue  # it has no such column
+        except NoUrls:  # it has no such column
+            continue
         if index.count():
             return index
     wanted = picture_column or ", ".join(PICTURE_COLUMNS)

@@ -47,7 +47,7 @@ class LabelIndex:
 
     def add(self, key: str, path: str, id: str = "", about: str = "") -> None:
         """A label. A path that is not UTF-8 cannot be a picture's, whose names are."""
-        if path.isascii() or path == path.encode(errors="replace").decode():
+        if is_utf8(path):
             self._run("INSERT INTO labels VALUES (?, ?, ?, ?, 0)", key, path, id, about)
 
     def has(self, key: str, path: str) -> bool:
@@ -101,6 +101,11 @@ class LabelIndex:
                 return self._database.execute(statement, values).fetchall()
             except sqlite3.OperationalError as error:
                 raise MillError(f"the list of labels cannot be kept ({error}): {MAKE_ROOM}") from error
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name could be a picture's: what is not UTF-8 is in it as surrogates."""
+    return name.isascii() or name == name.encode(errors="replace").decode()
 
 
 def shared_folders(a: str, b: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,19 @@ def test_columns_of_a_table_can_be_chosen(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1 no table")
     with pytest.raises(MillError):
         source_at("captions", path).open()
+
+
+def test_what_is_wrong_with_a_list_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_bytes("file_name,text\ncaf\xe9.png,one\ncat.png,a cat\n".encode("latin-1"))
+    source = source_at("captions", path)
+    assert caption(source, "cat.png") == "a cat"
+    with pytest.raises(MillError, match=r"list\.csv: no column alt \(there are: file_name, text\)"):
+        source_at("captions", path, caption_column="alt").open()
+    packed = tmp_path / "list.csv.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes())[:-9])
+    with pytest.raises(MillError, match=r"list\.csv\.gz cannot be read"):
+        source_at("captions", packed).open()
 
 
 def test_a_list_without_the_column_is_an_error(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def test_what_is_no_key_points_of_people_is_an_error(tmp_path: Path) -> None:
     for annotation, words in (
         ({"keypoints": [1, 2, 2]}, "no list of 51 numbers"),
         ({"keypoints": [1e300] * 51}, "not all are numbers"),
+        ({"keypoints": [10**400] * 51}, "not all are numbers"),
         ({"bbox": [1, 2, 3, 4]}, "no list of 51 numbers"),
         ({"keypoints": person(), "image_id": [1]}, "image_id is no id"),
     ):
