@@ -116,7 +116,10 @@ class ShardFile(pq.ParquetFile):
 def _check_footer(file: BinaryIO) -> None:
     """Arrow would read whatever length the file's end says."""
     file.seek(max(file.seek(0, os.SEEK_END) - ARROW_TAIL, 0))
-    length = int.from_bytes(file.read()[-8:-4], "little")
+    end = file.read()[-8:]
+    if end[4:] != b"PAR1":
+        raise ValueError("it does not end as a Parquet file does: it is cut off, or another file")
+    length = int.from_bytes(end[:4], "little")
     if length > MAX_FOOTER_BYTES:
         raise ValueError(f"its footer says that it has {length} bytes")
     file.seek(0)

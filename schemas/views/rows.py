@@ -172,12 +172,14 @@ class OpenDataset:
         the caller keeps; pictures are decoded as they are asked for.
 
         Raises:
-            MillError: a table is not there or not complete, damaged, or its rows are not those of the images.
+            MillError: a table, or that of the images, is not there or not complete; one is damaged, or its rows are not
+                those of the images.
         """
-        lacking = [table for table in tables if table not in self.tables]
-        if lacking or not self.tables:
+        needed = dict.fromkeys((IMAGES, *tables))  # the images say which rows there are
+        lacking = [table for table in needed if table not in self.tables]
+        if lacking:
             raise MillError(
-                f"{self._dataset.storage.address} has no complete table {', '.join(lacking) or 'of images'}; "
+                f"{self._dataset.storage.address} has no complete table {', '.join(lacking)}; "
                 f"there are: {', '.join(self.tables) or 'none'}"
             )
         if first < 0 or (count is not None and count < 0):

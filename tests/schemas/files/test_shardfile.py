@@ -219,6 +219,12 @@ def test_a_footer_that_claims_to_be_huge_is_not_read() -> None:
         open_parquet(Named(b"PAR1" + bytes(100) + b"\xff\xff\xff\xffPAR1"))
 
 
+def test_a_file_that_came_in_part_is_told_as_that() -> None:
+    pq.write_table(pa.table({"key": ["x"] * 1000}), file := Named())
+    with pytest.raises(MillError, match=r"^some/00000007.parquet is damaged .it does not end as a Parquet file does"):
+        open_parquet(Named(file.getvalue()[:-100]))
+
+
 @pytest.mark.parametrize(
     "text", [b"[]", b"null", b'"x"', b"{}", b"[" * 100_000, b'{"table": "canny", "kind": 3}', b"\xff"]
 )

@@ -91,6 +91,12 @@ def test_what_cannot_be_read_is_said(copy: Path) -> None:
         controlmill.open_dataset(copy.parent)
 
 
+def test_without_all_images_it_is_not_known_which_rows_there_are(copy: Path) -> None:
+    shutil.rmtree(copy / "images")  # as where a copy was cut off
+    with pytest.raises(controlmill.MillError, match="no complete table images; there are: canny, hough, cartoon"):
+        controlmill.open_dataset(copy).rows("canny")
+
+
 def test_a_row_group_is_read_at_a_time_and_what_is_not_asked_for_is_not_decoded(
     dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
