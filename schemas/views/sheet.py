@@ -38,14 +38,13 @@ def contact_sheet(dataset: Dataset, rows: int = 8, first: int = 0, tables: Seque
     columns = [IMAGES, *(tables or maps)]
     kinds = {table: None if table == IMAGES else dataset.condition(table).kind for table in columns}
     shown = [
-        [_cell(row, table, kind) for table, kind in kinds.items()]
+        [small_cell(row, table, kind) for table, kind in kinds.items()]
         for row in aligned_rows(dataset, columns, first, rows)
     ]
     if not shown:
-        raise MillError(f"there is no row {first}")
-    for cells in shown:
-        for cell in cells:
-            cell.thumbnail((CELL, CELL))
+        raise MillError(
+            f"{dataset.storage.address} has {states[IMAGES].rows:,} pictures: there is no row {first} to draw"
+        )
     widths = [max(NARROWEST, *(cells[x].width for cells in shown)) for x in range(len(columns))]
     heights = [max(cell.height for cell in cells) for cells in shown]
     sheet = Image.new(
@@ -63,14 +62,17 @@ def contact_sheet(dataset: Dataset, rows: int = 8, first: int = 0, tables: Seque
     return sheet
 
 
-def _cell(row: Row, table: str, kind: Kind | None) -> Image.Image:
+def small_cell(row: Row, table: str, kind: Kind | None) -> Image.Image:
+    """What a sheet shows of a row in a table, made small at once: a sheet has hundreds of them."""
     data = row.data(table)
     if data is None:
         return _note(f"refused: {row.reason(table)}")
     try:
-        return map_picture(kind, data) if kind else Image.fromarray(decode_image(data))
+        cell = map_picture(kind, data) if kind else Image.fromarray(decode_image(data))
     except ValueError as error:
         return _note(str(error))
+    cell.thumbnail((CELL, CELL))
+    return cell
 
 
 def _note(words: str) -> Image.Image:

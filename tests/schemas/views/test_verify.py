@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from controlmill.schemas.annotator_records import AnnotatorRecord
 from controlmill.schemas.conditions import CONDITIONS
@@ -24,7 +25,8 @@ from controlmill.schemas.names import index_file, shard_file
 from controlmill.schemas.provenance import Provenance
 from controlmill.schemas.tables import condition_schema
 from controlmill.schemas.views import card, row_faults
-from controlmill.schemas.views.sheet import contact_sheet
+from controlmill.schemas.views.rows import Row
+from controlmill.schemas.views.sheet import contact_sheet, small_cell
 from controlmill.schemas.views.verify import verify
 from recipes.demo import png_header
 from tests.helpers import scene
@@ -148,6 +150,17 @@ def test_a_stored_picture_that_no_dataset_holds_is_not_decoded(copy: Path, data:
     rewrite(copy, "images", edit(1, image={"bytes": data, "path": "x.png"}))
     assert any(said in text for promise, text in found(copy) if promise == "alignment")
     assert contact_sheet(Dataset.open(copy), rows=200).width
+
+
+def test_a_contact_sheet_holds_small_pictures_only() -> None:
+    data = encoded(Image.new("RGB", (3000, 40)), "JPEG")
+    row = Row("a", {"images": {"image": {"bytes": data}}}, {})
+    assert small_cell(row, "images", None).size == (256, 3)
+
+
+def test_a_contact_sheet_of_no_picture_is_an_error(dataset: Path) -> None:
+    with pytest.raises(MillError, match="has 10 pictures: there is no row 10 to draw"):
+        contact_sheet(Dataset.open(dataset), first=10)
 
 
 def test_a_map_that_cannot_be_decoded(copy: Path) -> None:
