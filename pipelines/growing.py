@@ -8,7 +8,7 @@ same command, run again after it was killed, goes on and appends nothing twice.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -22,9 +22,8 @@ from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.shardfile import read_rows
 from controlmill.schemas.fingerprint import fingerprint
 from controlmill.schemas.names import GROWING
-from controlmill.schemas.retries import retried_rejects
 from controlmill.schemas.segments import Growing, Segment
-from controlmill.schemas.tables import REJECTED, SOURCES
+from controlmill.schemas.tables import SOURCES
 
 from .corpora.corpus import Corpus, PassedOver, Source, batched, write_listing
 from .corpora.download_options import DownloadOptions
@@ -33,16 +32,12 @@ from .engine.mend import check_listing, mended
 from .engine.owners import require_alone
 from .engine.process import Resources
 from .engine.run_folder import Run
-from .ingestion import corpus_of, make_images, require_pictures
+from .ingestion import make_images, require_pictures
 from .options import LimitOptions
+from .refusals import to_take_again
 from .stages.ingest import IngestConfig
 
 LOOKED_UP = 4096  # names at a time
-AGAIN = (  # reasons that may have changed; others follow from the settings, or from what a site asks for
-    *("missing", "unreadable", "changed", "truncated", "not_an_image", "out_of_memory", "killed_worker", "failed"),
-    *("timeout", "http_error", "too_many_redirects"),
-)
-OF_THE_BYTES = ("truncated", "not_an_image")  # the same bytes are refused again
 Listing = Callable[[Run], list[tuple[Segment, str]]]
 
 
@@ -125,7 +120,7 @@ def retry(
     Args:
         address: of the dataset.
         resources: what works.
-        reasons: take what was refused for these; none: for :data:`AGAIN`, but for files that are seen to be unchanged.
+        reasons: take what was refused for these; none: for those that may have passed (:mod:`refusals`).
         limits: how pictures are taken in otherwise than before.
         downloads: how pictures of URL lists are fetched.
 
@@ -142,7 +137,7 @@ def retry(
                 continue
             first_shard = dataset.shards + sum(new.shards for new, _ in appended)
             retried: Counter[str] = Counter()
-            sources = _refused(dataset, number, reasons, retried)
+            sources = to_take_again(dataset, number, reasons, retried)
             new = write_listing(dataset, run, sources, segment.corpus, first_shard, segment.shard_size)
             if new.rows:
                 settings = _other_settings(dataset, limits.changed(IngestConfig.of(dataset, number)))
@@ -236,44 +231,3 @@ def _not_listed(corpus: Corpus, sources: Iterator[Source], before: np.ndarray, p
                 passed.known += 1
             else:
                 yield source
-
-
-# what was refused
-
-
-def _refused(dataset: Dataset, number: int, reasons: Sequence[str], retried: Counter[str]) -> Iterator[Source]:
-    """What is to be taken again of a segment and of its retries, as it would be listed now; counted by reason."""
-    segments = dataset.config.segments
-    parts = [part for n, part in enumerate(segments) if number in (n, part.retries)]
-    again = retried_rejects(dataset)
-    corpus: Corpus | None = None
-    for shard in (shard for part in parts for shard in part.range):
-        listed: dict[str, list[Source]] | None = None
-        with dataset.parquet(REJECTED, shard) as parquet:
-            for row, reject in enumerate(read_rows(parquet, ["source", "reason"])):
-                if reject["reason"] not in (reasons or AGAIN) or (shard, row) in again:
-                    continue
-                corpus = corpus or corpus_of(dataset, number)
-                listed = _sources_by_name(dataset, shard) if listed is None else listed
-                if not listed[reject["source"]]:
-                    raise MillError(
-                        f"{dataset.file(REJECTED, shard)} names what was not listed: controlmill verify tells more"
-                    )
-                source = listed[reject["source"]].pop(0)
-                if source.fault:  # the listing says so, and taking it again changes nothing
-                    continue
-                now = corpus.as_now(source)
-                unchanged = source.etag is not None and (now.size, now.etag) == (source.size, source.etag)
-                if not reasons and reject["reason"] in OF_THE_BYTES and unchanged:
-                    continue
-                retried[reject["reason"]] += 1
-                yield now._replace(retries_shard=shard, retries_row=row)
-
-
-def _sources_by_name(dataset: Dataset, shard: int) -> dict[str, list[Source]]:
-    found: defaultdict[str, list[Source]] = defaultdict(list)
-    with dataset.parquet(SOURCES, shard) as parquet:
-        for row in read_rows(parquet):
-            source = Source(**row)
-            found[source.source].append(source)
-    return found

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from controlmill.pipelines import growing, ingestion
 from controlmill.pipelines.engine import console
+from controlmill.pipelines.ingestion import list_corpus, make_images
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.local_storage import LocalStorage
 from controlmill.schemas.retries import refused_pictures
 from controlmill.schemas.views.accounting import accounting
 from controlmill.schemas.views.report import first_rejects
 from controlmill.schemas.views.verify import verify
-from tests.helpers import SMALL, command, digests, rows, scene
+from tests.helpers import SMALL, KeptResources, command, digests, make, rows, scene
+from tests.pipelines.corpora.test_tar import write_tar
 from tests.pipelines.growing_datasets import begin, copied, cut_at, grow, take_again, write_scenes
 
 
@@ -77,6 +82,46 @@ def test_a_retry_with_other_limits_takes_what_they_let_in(dataset: Path, photos:
     assert index
     assert [change.first_shard for change in index.changes] == [2, 3]
     assert not [fault for fault in verify(opened) if "behind" not in fault.found]
+
+
+def test_of_pictures_of_one_name_those_that_were_refused_are_taken_again(tmp_path: Path) -> None:
+    """Rows of a table may all be called alike, and so may members of two archives."""
+    images = []
+    for number, size in enumerate(((160, 128), (16, 12), (160, 128), (160, 128), (12, 16))):
+        scene(number, *size).save(tmp_path / "x.png")
+        images.append({"bytes": (tmp_path / "x.png").read_bytes(), "path": "image.png"})
+    images[3]["bytes"] = b"no picture"
+    pq.write_table(pa.table({"image": images}), tmp_path / "x.parquet", row_group_size=2)
+    make(tmp_path / "x.parquet", tmp_path / "dataset", "canny")
+    for reason, limits, expected in (
+        ("not_an_image", (), ["1+1"]),
+        ("too_small", ("--min-side", "8"), ["0+1", "2+0"]),
+    ):
+        done = command("retry", str(tmp_path / "dataset"), "--reason", reason, *limits)
+        assert done.returncode == 0, done.stderr
+        dataset = Dataset.open(tmp_path / "dataset")
+        with dataset.parquet("sources", dataset.shards - 1) as parquet:
+            again = parquet.read().to_pylist()
+        assert [row["locator"].split()[0] for row in again] == expected
+    assert refused_pictures(dataset) == {"not_an_image": 1}
+    assert len({row["sha256"] for row in rows(tmp_path / "dataset", "images")}) == 4
+
+
+def test_a_picture_of_an_archive_that_is_another_one_now_is_not_taken_again(tmp_path: Path) -> None:
+    for name in "ab":
+        write_scenes(tmp_path / name, *(f"{name}{number}" for number in range(2)))
+        members = [(path.name, path.read_bytes()) for path in sorted((tmp_path / name).iterdir())]
+        write_tar(tmp_path / f"{name}.tar", members)
+    with KeptResources(threads=1) as resources:
+        dataset, _ = list_corpus(str(tmp_path / "*.tar"), str(tmp_path / "d"), SMALL, resources, None, (), ())
+        stamp = (tmp_path / "b.tar").stat()
+        os.utime(tmp_path / "b.tar", ns=(0, 0))
+        make_images(dataset, resources)
+    assert refused_pictures(Dataset.open(tmp_path / "d")) == {"changed": 2}
+    assert take_again(tmp_path / "d").segments == ()
+    os.utime(tmp_path / "b.tar", ns=(0, stamp.st_mtime_ns))
+    assert [new.retried for new in take_again(tmp_path / "d").segments] == [{"changed": 2}]
+    assert not refused_pictures(Dataset.open(tmp_path / "d"))
 
 
 @pytest.mark.parametrize(
