@@ -91,6 +91,7 @@ def publish(dataset: Folder, out: Out, repository: Repository, options: PublishO
     import re
 
     from ..errors import MillError
+    from .folder import OWN
     from .publish import REPOSITORY, made_by, plan_publication, published_tables
     from .publish import publish as write
 
@@ -99,14 +100,15 @@ def publish(dataset: Folder, out: Out, repository: Repository, options: PublishO
     opened, folder = _opened(dataset, out)
     publication = plan_publication(opened, repository, options.license, _names(options.conditions), folder)
     state = write(opened, publication, folder, options.threads, output.say)
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).parts[0] != OWN]
     size = sum(path.stat().st_size for path in files)
     output.say(f"{out}: {len(files):,} files, {size / 1e9:,.2f} GB; {state.rows:,} pairs, {_dropped(state.dropped)}")
     for line in made_by(published_tables(opened)):
         output.say(line)
     output.say("pictures that were kept as they were have what their cameras wrote into them, places too")
     output.say("look at README.md, then upload with:")
-    output.say(f"  hf upload {repository} {shlex.quote(str(folder))} . --repo-type dataset")
+    where = f"{repository} {shlex.quote(str(folder))} . --repo-type dataset"
+    output.say(f"  hf upload {where} --exclude {shlex.quote(f'{OWN}/*')}")
 
 
 def _opened(dataset: str, out: str) -> tuple[Dataset, Path]:
@@ -124,7 +126,7 @@ def _opened(dataset: str, out: str) -> tuple[Dataset, Path]:
 
 
 def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
+    return [name for name in map(str.strip, text.split(",")) if name]
 
 
 def _dropped(dropped: Mapping[str, int]) -> str:

@@ -22,7 +22,7 @@ from ..files.documents import damaged, plain, read_as
 from ..files.whole import write_whole
 from ..fingerprint import canonical
 
-OWN = ".controlmill"  # trainers, `datasets` and the Hub leave hidden folders out
+OWN = ".controlmill"  # trainers and `datasets` leave hidden folders out
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,14 @@ class ExportFolder:
     def _check_free(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
             raise MillError(f"{self.folder} is no folder")
-        others = {path.name for path in self.folder.iterdir()} - {OWN} if self.folder.exists() else set()
-        if others and not (self._own / "export.json").is_file():
+        others = sorted({path.name for path in self.folder.iterdir()} - {OWN}) if self.folder.exists() else []
+        there = self._state() if others else None
+        if others and there is None:
             raise MillError(f"{self.folder} is not empty, and no export: choose another folder")
+        if there and there.stage == "writing":  # nothing is in its place yet
+            raise MillError(
+                f"{self.folder} is not empty, and its export is not done: {others[0]} is not of it, move it"
+            )
 
     def _begun(self, wanted: State) -> State:
         there = self._state()

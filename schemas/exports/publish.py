@@ -37,7 +37,7 @@ from .targets.target import PART_BYTES
 PAIRS = "_pairs"  # beside the tables: a name with _ is none of a table's
 REPOSITORY = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}"
 OF_THIS_MACHINE = r"^(/|~|file:|[A-Za-z]:[\\/])"
-SECRET = r"://[^/?#]*@|[?&](X-Amz-Signature|X-Goog-Signature|Signature|sig|token|access_token|api_key|key)="  # noqa: S105
+SECRET = r"(?i)://[^/?#]*@|[?&](X-Amz-Signature|X-Goog-Signature|Signature|sig|token|access_token|api_key|key)="  # noqa: S105
 PRIVATE = ((OF_THIS_MACHINE, "a path of this machine"), (SECRET, "an address with a secret"))
 ADDRESSES = {SOURCES: ("source", "locator"), IMAGES: ("source",), REJECTED: ("source",)}
 LISTED_LICENCES = 20
@@ -106,15 +106,18 @@ def publish(
         rows = write_pairs(path, read_samples(dataset, plan, shards, dropped, pool), plan)
         return Part(rows, dict(sorted(dropped.items())), path.stat().st_size)
 
+    def names() -> Iterator[str]:
+        yield from (CONFIG, *(index_file(table.table) for table in tables))
+        yield from (shard_file(table.table, shard) for table in tables for shard in range(dataset.shards))
+
     def finish(state: State, size: int) -> None:
-        for name in (CONFIG, *(index_file(table.table) for table in tables)):
+        for name in names():
             _bring(dataset, name, export.files / name)
-        for table in tables:
-            for shard in range(dataset.shards):
-                _bring(dataset, shard_file(table.table, shard), export.files / shard_file(table.table, shard))
         (export.files / CARD).write_text(_card(dataset, publication, tables, export), "utf-8")
         faults = list(verify(Snapshot(Dataset.open(export.files)), pixels=False))
         if faults:
+            for name in names():  # what is mended is another file
+                (export.files / name).unlink()
             raise MillError("the dataset is damaged:\n  " + "\n  ".join(map(str, faults)))
 
     wanted = State("publish", "", _digest(publication, tables), "writing", len(parts))

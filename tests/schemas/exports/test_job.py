@@ -140,6 +140,10 @@ def test_a_cut_export_of_something_else_begins_anew(
     with monkeypatch.context() as patched:
         patched.setattr(ImageFolder, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         export(dataset, tmp_path / "out", "--to", "imagefolder", "--conditions", "canny")
+    (tmp_path / "out/images").mkdir()
+    said = export(dataset, tmp_path / "out", "--to", "imagefolder", "--conditions", "hough")[1]
+    assert "is not empty, and its export is not done: images" in said
+    (tmp_path / "out/images").rmdir()
     assert export(dataset, tmp_path / "out", "--to", "imagefolder", "--conditions", "hough")[0] == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {OWN, "images", "hough", "metadata.jsonl"}
 
