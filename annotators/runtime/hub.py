@@ -64,6 +64,8 @@ def fetch(repo: str, file: str, revision: str) -> Path:
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    if "://" not in constants.ENDPOINT:
+        raise Unavailable(f"HF_ENDPOINT is {constants.ENDPOINT}, which is no URL: https:// is missing")
     if not answers():
         raise Unavailable("HF_HUB_OFFLINE is set" if offline() else f"{constants.ENDPOINT} could not be reached")
     try:
@@ -90,6 +92,7 @@ def answers() -> bool:
 
 @functools.lru_cache(maxsize=1)
 def _answers(_when: int) -> bool:
+    import http.client
     import urllib.error
     import urllib.request
 
@@ -102,6 +105,6 @@ def _answers(_when: int) -> bool:
         urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS).close()  # noqa: S310
     except urllib.error.HTTPError:  # it answers
         return True
-    except OSError:
+    except (OSError, http.client.HTTPException):  # or something answers that is no hub
         return False
     return True

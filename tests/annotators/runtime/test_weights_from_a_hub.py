@@ -105,6 +105,7 @@ def test_what_the_hub_does_not_have_is_listed(hub: str, tmp_path: Path) -> None:
 def test_why_the_hub_gave_nothing_is_said(hub: str, tmp_path: Path) -> None:
     assert "403" in fetch(hub, tmp_path, "gated.pth", "0" * 64)
     assert "http://127.0.0.1:1 could not be reached" in fetch("http://127.0.0.1:1", tmp_path, "w.pth", "0" * 64)
+    assert "HF_ENDPOINT is some.mirror, which is no URL" in fetch("some.mirror", tmp_path, "w.pth", "0" * 64)
 
 
 def test_workers_of_a_machine_that_lack_a_file_fetch_it_once(
