@@ -63,11 +63,13 @@ class LocalStorage(Storage):
 
     @override
     def files(self, folder: str) -> dict[str, int]:
-        try:
-            with os.scandir(self.path(folder)) as entries:
-                return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
+        found: dict[str, int] = {}
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.path(folder)) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # it was removed since: the others are there
+                    if entry.is_file():
+                        found[entry.name] = entry.stat().st_size
+        return found
 
     @override
     def folders(self, folder: str = "") -> list[str]:

@@ -95,6 +95,32 @@ def test_a_relative_folder_is_the_same_from_anywhere(tmp_path: Path, monkeypatch
     assert address == str(tmp_path / "data")
 
 
+def test_a_file_that_goes_while_a_folder_is_listed_takes_no_other_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        (tmp_path / name).write_bytes(b"xy")
+
+    class Listed(list[Any]):
+        def __enter__(self) -> Listed:
+            (tmp_path / "b").unlink()
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    class Entry:
+        def __init__(self, path: Path):
+            self.name, self.stat = path.name, path.stat
+
+        def is_file(self) -> bool:
+            return True  # the system told so with the name
+
+    storage = open_storage(tmp_path)
+    monkeypatch.setattr(os, "scandir", lambda _: Listed(Entry(tmp_path / name) for name in "abc"))
+    assert storage.files("") == {"a": 2, "c": 2}
+
+
 def test_a_disk_without_hard_links_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise OSError(errno.EPERM, "not permitted")
