@@ -123,7 +123,12 @@ def stored_choice(table: str, condition: str, variant: str, params: Mapping[str,
             numbers = re.compile(known.pattern or "").groupindex
             own_name = "" if table == CONDITIONS[condition].table else table
             chosen = tuple((name, params[name]) for name in numbers if name in params)
-            return Choice(condition, known.name, known.target, chosen, own_name)
+            choice = Choice(condition, known.name, known.target, chosen, own_name)
+            try:
+                choice.build()
+            except (TypeError, ValueError):  # no parameters of it: the table may come from anybody
+                return None
+            return choice
     return None
 
 

@@ -20,7 +20,7 @@ from .files.shardfile import Footer, ShardFile, ShardWriter, open_parquet, read_
 from .files.storage import Storage
 from .fingerprint import fingerprint
 from .index import TableState, describe_file, stale_shards, table_index
-from .names import GROWING, LOCAL, REDO, SHARD_NAME, index_file, shard_file
+from .names import FOLDER_NAME, GROWING, LOCAL, REDO, SHARD_NAME, index_file, shard_file
 from .provenance import CaptionsRecord, IngestRecord, Provenance
 from .records import Entry, Index
 from .redo import LISTED
@@ -144,7 +144,7 @@ class Dataset:
         """Numbers of the shards that are committed in a table."""
         numbers: set[int] = set()
         for folder in self.storage.folders(self.folder(table)):
-            numbers.update(self.committed_in(table, int(folder)) if folder.isdigit() else ())
+            numbers.update(self.committed_in(table, int(folder)) if FOLDER_NAME.fullmatch(folder) else ())
         return numbers
 
     def committed_in(self, table: str, folder: int) -> set[int]:

@@ -8,7 +8,8 @@ SHARDS_PER_FOLDER = 10_000
 REDO = "_redo"  # where tables are made anew
 GROWING = "_growing.json"  # of an extend or a retry that is under way
 LOCAL = "_local.json"  # what only this machine can use; not to be published
-SHARD_NAME = re.compile(r"\d{8}\.parquet")
+SHARD_NAME = re.compile(r"[0-9]{8}\.parquet")
+FOLDER_NAME = re.compile("[0-9]{4}")  # of shards
 
 
 def shard_file(table: str, shard: int) -> str:

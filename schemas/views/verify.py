@@ -27,7 +27,7 @@ from ..files.shardfile import open_parquet, read_footer
 from ..files.whole import TEMPORARY
 from ..fingerprint import differences, fingerprint
 from ..index import describe_file
-from ..names import GROWING, REDO, shard_file
+from ..names import GROWING, REDO, SHARD_NAME, shard_file
 from ..provenance import Provenance
 from ..records import Index
 from ..redo import leftovers
@@ -125,8 +125,7 @@ def _table_faults(dataset: Dataset, table: str, check_layout: LayoutCheck) -> It
         return
     for folder in dataset.storage.folders(table):
         for name in dataset.storage.files(f"{table}/{folder}"):
-            number = name.removesuffix(".parquet")
-            if not number.isdigit() or f"{table}/{folder}/{name}" != shard_file(table, int(number)):
+            if not SHARD_NAME.fullmatch(name) or f"{table}/{folder}/{name}" != shard_file(table, int(name[:8])):
                 yield Fault("commit", f"{table}/{folder}/{name}", "is not a shard's file")
     if index is None:
         yield Fault("commit", table, "has no index in _tables: the run that made it did not end; run it again")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
 
 from controlmill.annotators.base import Annotator
-from controlmill.annotators.catalogue import VARIANTS, licence_gates, load_class, parse_conditions
+from controlmill.annotators.catalogue import VARIANTS, licence_gates, load_class, parse_conditions, stored_choice
 from controlmill.annotators.plan import forward_groups
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.errors import MillError
@@ -54,6 +55,12 @@ def test_licences_to_accept() -> None:
         "segformer": ["segmentation=segformer"],
     }
     assert licence_gates(parse_conditions("canny,segmentation,depth")) == {}
+
+
+@pytest.mark.parametrize("params", [{"low": "1", "high": 2}, {"low": 9, "high": 1}, {"low": None}])
+def test_a_table_from_elsewhere_with_settings_that_cannot_be_is_made_by_none(params: dict[str, Any]) -> None:
+    assert stored_choice("canny", "canny", "fixed", {"low": 1, "high": 2}) is not None
+    assert stored_choice("canny", "canny", "fixed", params) is None
 
 
 def test_unknown_variant_says_what_there_is() -> None:

@@ -231,7 +231,10 @@ def test_a_damaged_index_and_a_strange_folder_are_listed_with_the_rest(copy: Pat
     (copy / index_file("canny")).write_text("{")
     (copy / "hough" / "old").mkdir()
     (copy / "hough" / "old" / "00000000.parquet").write_bytes(b"")
+    (copy / "cartoon" / "²").mkdir()  # a digit, but no number
+    (copy / "cartoon" / "0000" / "²²²²²²²².parquet").write_bytes(b"")
     said = found(copy)
+    assert Dataset.open(copy).committed("cartoon") == {0, 1, 2, 3}
     assert any("cannot be read" in text for _, text in said)
     assert ("commit", "is not a shard's file") in said
 
