@@ -47,8 +47,9 @@ class Row:
             if condition.kind == "text":
                 caption: str | None = row["caption"]
                 return caption
-            data = self.data(table)
-            return None if data is None else decode_map(condition.kind, data)
+            data, image = self.data(table), self._stored.get(IMAGES)
+            size = (image["height"], image["width"]) if image else None
+            return None if data is None else decode_map(condition.kind, data, size)
         except (ValueError, TypeError) as error:
             raise MillError(f"{table}: the row of {self.key} is damaged: it {error}") from error
 

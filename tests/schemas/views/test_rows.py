@@ -12,10 +12,11 @@ import pytest
 
 import controlmill
 from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer, read_table
-from controlmill.schemas.images.codecs import decode_map
+from controlmill.schemas.images.codecs import decode_map, encode_map
 from controlmill.schemas.names import shard_file
 from controlmill.schemas.views import rows as reading
 from tests.helpers import rows as stored_rows
+from tests.schemas.views.test_verify import edit, rewrite
 
 
 @pytest.fixture
@@ -78,6 +79,15 @@ def test_tables_of_other_rows_are_an_error(copy: Path) -> None:
     read = controlmill.open_dataset(copy).rows("images", "canny")
     with pytest.raises(controlmill.MillError, match="do not have the same rows in shard"):
         list(read)
+
+
+def test_a_map_of_another_size_than_its_picture_is_an_error(copy: Path) -> None:
+    small = encode_map("binary", np.zeros((8, 8), np.uint8))
+    rewrite(copy, "hough", edit(0, map={"bytes": small, "path": "x.png"}))
+    rows = list(controlmill.open_dataset(copy).rows("images", "hough"))
+    damaged = next(row for row in rows if row.data("hough") == small)
+    with pytest.raises(controlmill.MillError, match="is damaged: it is 8x8, not 128x128"):
+        damaged["hough"]
 
 
 def test_what_cannot_be_read_is_said(copy: Path) -> None:
