@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO
 
 Words = tuple[str, ...]
+MOST_PARTS = 256  # files that are open at a time
 
 
 def sort_on_disk(items: Iterable[Words], in_memory: int) -> Iterator[Words]:
@@ -23,11 +24,13 @@ def sort_on_disk(items: Iterable[Words], in_memory: int) -> Iterator[Words]:
         if len(held) == in_memory:
             parts.append(_spilled(sorted(held)))
             held = []
+        if len(parts) == MOST_PARTS:
+            parts = [_spilled(heapq.merge(*parts))]
     held.sort()
     return heapq.merge(*parts, held) if parts else iter(held)
 
 
-def _spilled(part: list[Words]) -> Iterator[Words]:
+def _spilled(part: Iterable[Words]) -> Iterator[Words]:
     file = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115 closed when it is read
     file.writelines(json.dumps(item) + "\n" for item in part)
     file.seek(0)

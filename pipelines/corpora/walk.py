@@ -133,7 +133,7 @@ class Walk:
         """What an entry is: picture, folder, link to a folder or metadata; else it is counted here."""
         name = entry.name
         is_folder = _is_folder(entry)
-        if name.startswith(".") or (is_folder and name.lower() in SKIPPED_FOLDERS):
+        if is_skipped(name) if is_folder else name.startswith("."):
             if is_folder:
                 self.passed.skipped.add(_utf8(name), self.count_files(entry))
             else:
@@ -187,6 +187,11 @@ class Walk:
                 return None
         size, etag = self.facts(path, entry)
         return Source(address, None, size, etag, caption, here.texts, columns, fault=fault)
+
+
+def is_skipped(folder: str) -> bool:
+    """Whether a folder of such a name is passed over, with all that is in it."""
+    return folder.startswith(".") or folder.lower() in SKIPPED_FOLDERS
 
 
 def identity(path: str) -> int | str:

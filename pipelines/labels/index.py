@@ -8,11 +8,12 @@ import re
 import sqlite3
 import threading
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from controlmill.schemas.errors import MillError, Refused
 
 from ..corpora.files import MAKE_ROOM
+from ..corpora.walk import is_skipped
 
 MOST_ALIKE = 10_000  # labels of one key that are compared
 NAMED = 3  # labels in a message
@@ -125,13 +126,24 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def files_below(folder: str) -> Iterator[str]:
-    """Paths of files below a folder, with forward slashes; links to folders are followed, each folder is seen once."""
+    """Paths of files below a folder, with forward slashes; links to folders are followed, each folder is seen once.
+
+    Folders that a corpus does not look at (hidden ones, what was deleted) are passed over.
+
+    Raises:
+        MillError: a folder cannot be listed.
+    """
+
+    def unlistable(error: OSError) -> NoReturn:
+        raise MillError(f"{error.filename} cannot be listed: {error.strerror}; make it readable, or move it away")
+
     seen: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=unlistable, followlinks=True):
         there = os.stat(place)
         if (there.st_dev, there.st_ino) in seen:
             folders.clear()
             continue
         seen.add((there.st_dev, there.st_ino))
+        folders[:] = [name for name in folders if not is_skipped(name)]
         prefix = os.path.relpath(place, folder).replace(os.sep, "/")
         yield from (name if prefix == "." else f"{prefix}/{name}" for name in names)

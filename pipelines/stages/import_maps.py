@@ -13,7 +13,7 @@ from controlmill.schemas.files.shardfile import read_rows
 from controlmill.schemas.images.formats import Limits
 from controlmill.schemas.tables import condition_schema
 
-from ..engine.faults import failure_of
+from ..engine.faults import JobFault, failure_of
 from ..engine.rows import RowStep
 from ..engine.run_folder import Run
 from ..engine.stage import GroupTask, Output, Stage
@@ -55,7 +55,13 @@ class ImportStep(RowStep):
             return {**stored, "reason": failure.reason, "error": failure.error}
 
     def _labels(self, source: LabelSource) -> Labels:
-        return this_worker().once(("labels", source), source.open)
+        def load() -> Labels:
+            try:
+                return source.open()
+            except MillError as error:  # no other row has a label either
+                raise JobFault(str(error)) from error
+
+        return this_worker().once(("labels", source), load)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from controlmill.pipelines.engine.faults import JobFault
 from controlmill.pipelines.labels.layouts import LAYOUTS, find_layout
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.maps.label_files import named_set
@@ -113,6 +116,32 @@ def write_panoptic(folder: Path) -> Path:
     path = folder / "panoptic_val2017.json"
     path.write_text(json.dumps(written), "utf-8")
     return path
+
+
+def test_what_a_corpus_does_not_look_at_has_no_labels(tmp_path: Path) -> None:
+    values = {"training": (1, 1, 1, 1), "#recycle/training": (2, 2, 2, 2), ".old/training": (3, 3, 3, 3)}
+    for folder, ids in values.items():
+        save(tmp_path / f"annotations/{folder}/ADE_train_00000001.png", quarters(ids))
+    source = source_at("segmentation", tmp_path / "annotations")
+    assert (map_of(source, "training/ADE_train_00000001.jpg") == 0).all()
+
+
+def test_labels_that_are_gone_stop_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "annotations/deep/ADE_val_00000001.png", quarters((1, 2, 3, 0)))
+    source = source_at("segmentation", tmp_path / "annotations")
+    listed = os.scandir
+
+    def scandir(path: str) -> Any:
+        if path.endswith("deep"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return listed(path)
+
+    with monkeypatch.context() as patched, pytest.raises(JobFault, match="deep cannot be listed: Permission denied"):
+        patched.setattr(os, "scandir", scandir)
+        label_of(source, "ADE_val_00000001.jpg")
+    (tmp_path / "annotations").rename(tmp_path / "elsewhere")
+    with pytest.raises(JobFault, match="annotations: no such folder"):
+        label_of(source, "ADE_val_00000001.jpg")
 
 
 def test_panoptic_segments_become_their_categories(tmp_path: Path) -> None:
