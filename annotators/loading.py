@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +10,7 @@ from controlmill.schemas.fingerprint import package_versions
 
 from .base import Annotator, Network
 from .runtime.placement import Placement
-from .runtime.weights import Found, on_this_machine
+from .runtime.weights import Found, WeightsFile, on_this_machine
 
 
 def provenance(annotator: Annotator, weights: Mapping[str, Found], place: Placement) -> dict[str, Any]:
@@ -29,10 +29,12 @@ def provenance(annotator: Annotator, weights: Mapping[str, Found], place: Placem
 
 def network_record(network: type[Network], weights: Mapping[str, Found]) -> dict[str, Any]:
     """A network and its weights, as provenance says them."""
-    files = [
-        {key: value for key, value in asdict(weights[file.name]).items() if key != "path"} for file in network.weights
-    ]
-    return {"name": network.name, "version": network.version, "weights": files}
+    return {"name": network.name, "version": network.version, "weights": weights_records(network.weights, weights)}
+
+
+def weights_records(files: Iterable[WeightsFile], found: Mapping[str, Found]) -> list[dict[str, Any]]:
+    """Files of weights, as provenance says them."""
+    return [{key: value for key, value in asdict(found[file.name]).items() if key != "path"} for file in files]
 
 
 def load_network(network: type[Network], weights: Mapping[str, Found], place: Placement) -> Network:

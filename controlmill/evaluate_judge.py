@@ -10,9 +10,9 @@ from controlmill.annotators.catalogue import Choice, check_licences, parse_condi
 from controlmill.annotators.plan import ForwardGroup, find_weights
 from controlmill.evaluation.protocols.protocol import Protocol
 from controlmill.pipelines.engine.machines import Machines
-from controlmill.pipelines.evaluation import table_sha256
 from controlmill.pipelines.networks import Placements
 from controlmill.pipelines.options import NetworkOptions
+from controlmill.pipelines.results.quality import table_sha256
 from controlmill.pipelines.stages.judge import Judge, drawn_columns, draws_differ
 from controlmill.schemas.conditions import CONDITIONS, Condition
 from controlmill.schemas.dataset import Dataset

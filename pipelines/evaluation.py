@@ -14,7 +14,7 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.documents import plain
-from controlmill.schemas.fingerprint import differences, fingerprint
+from controlmill.schemas.fingerprint import differences
 from controlmill.schemas.results import PICTURES, RESULTS, RESULTS_VERSION, SAMPLES, ResultsRecord
 from controlmill.schemas.tables import IMAGES, SOURCES, TRUE
 
@@ -29,7 +29,8 @@ from .engine.stage import Stage
 from .ingestion import set_lost_aside
 from .results.listing import ChosenRows, Layout
 from .results.makers import Maker, results_config
-from .results.quality import Quality, made_otherwise, quality_records
+from .results.quality import Quality, made_otherwise, table_sha256
+from .results.quality_values import quality_records
 from .results.summary import Published, summarised
 from .stages.judge import Judge
 from .stages.listed import ListedStage
@@ -82,18 +83,6 @@ class Evaluation:
         }
 
 
-def table_sha256(dataset: Dataset, table: str) -> str:
-    """Fingerprint of a complete table.
-
-    Raises:
-        MillError: it is not complete.
-    """
-    index = dataset.whole_index(table)
-    if index is None:
-        raise MillError(f"{table} of {dataset.storage.address} is not complete")
-    return fingerprint(index.digests)
-
-
 def evaluate(asked: Evaluation, maker: Maker, address: str, resources: Resources) -> ResultsRecord:
     """Make the results, or go on with them, and sum them up.
 
@@ -115,6 +104,8 @@ def evaluate(asked: Evaluation, maker: Maker, address: str, resources: Resources
     true = [f"{TRUE}{table}" for table in of_results]
     _make(address, asked.quality.stage(Dataset.open(address), true, asked.source), resources)
     results, source = Dataset.open(address), Dataset.open(asked.source.storage.address)
+    _make(address, asked.quality.scores(results, source, of_source), resources)
+    results = Dataset.open(address)
     published = _with_notes(asked, results, judged) if judged else asked.published
     record = ResultsRecord(
         version=RESULTS_VERSION,

@@ -15,7 +15,7 @@ from .annotator_records import AnnotatorRecord, PlacementRecord
 from .bounds import Count, Free, KeptType, Positive, Sha256
 from .files.documents import FORBID
 from .kinds import KINDS, Kind
-from .result_records import DrawnRecord, FeaturesRecord, SamplesRecord, ScoredRecord
+from .result_records import DrawnRecord, FeaturesRecord, PictureScoresRecord, SamplesRecord, ScoredRecord
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ NEEDED: dict[str, str] = {  # kind of a table → what says how it was made
     **dict.fromkeys(("latents", "embeddings"), "encoder"),
     **dict.fromkeys((*KINDS, "text"), "annotator"),
     "scores": "scored",
+    "picture_scores": "picture_scores",
     **dict.fromkeys(("inception", "clip", "clip_336", "clip_text", "lpips"), "features"),
     **dict.fromkeys(("true_inception", "true_clip_336", "true_clip_text"), "features"),
 }
@@ -106,6 +107,7 @@ class Provenance:
         "latents",
         "embeddings",
         "scores",
+        "picture_scores",
         "inception",
         "clip",
         "clip_336",
@@ -126,6 +128,7 @@ class Provenance:
     samples: SamplesRecord | None = None
     drawn: DrawnRecord | None = None
     scored: ScoredRecord | None = None
+    picture_scores: PictureScoresRecord | None = None
     features: FeaturesRecord | None = None
     shard: Count | None = None
     images_sha256: Sha256 | None = None
@@ -144,7 +147,7 @@ class Provenance:
     @property
     def is_aligned(self) -> bool:
         """Whether the table was made from the images."""
-        return NEEDED.get(self.kind) in ("annotator", "encoder", "scored", "features")
+        return NEEDED.get(self.kind) in ("annotator", "encoder", "scored", "picture_scores", "features")
 
     @property
     def shared(self) -> Provenance:

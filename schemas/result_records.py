@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .annotator_records import AnnotatorRecord, NetworkRecord, PlacementRecord
+from .annotator_records import AnnotatorRecord, NetworkRecord, PlacementRecord, WeightsRecord
 from .bounds import Count, Finite, Free, Positive, Sha256
 from .files.documents import FORBID
 
@@ -96,6 +96,22 @@ class ScoredRecord:
     packages: dict[str, str]
     by_chance: str | None = None
     by_chance_sha256: Sha256 | None = None
+
+
+@dataclass(frozen=True)
+class PictureScoresRecord:
+    """What scored pictures by no map: the measures, the tables of features, and weights beside those of these tables.
+
+    ``features``: table → its fingerprint.
+    """
+
+    __pydantic_config__ = FORBID
+
+    version: Count
+    measures: tuple[str, ...]
+    features: dict[str, Sha256]
+    weights: tuple[WeightsRecord, ...]
+    packages: dict[str, str]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from .conditions import CONDITIONS, Condition
 SOURCES, IMAGES, REJECTED = "sources", "images", "rejected"
 CAPTIONS = "captions"
 LATENTS, EMBEDDINGS = "latents", "embeddings"
-SCORES = "scores"
+SCORES, PICTURE_SCORES = "scores", "picture_scores"
 INCEPTION, CLIP, CLIP_336, CLIP_TEXT, LPIPS = "inception", "clip", "clip_336", "clip_text", "lpips"
 
 TRUE = "true_"  # before the name of a table of features: those of the rows that results were made for
@@ -118,7 +118,7 @@ def images_schema(kept: Mapping[str, str]) -> pa.Schema:
 
 
 def scores_schema(measures: Sequence[str]) -> pa.Schema:
-    """Schema of ``scores``: key, reason, error, then a number for each measure; null where a picture has none."""
+    """Schema of tables of scores: key, reason, error, then a number for each measure; null where a picture has none."""
     return pa.schema([*_MEASURE, *(pa.field(name, pa.float64()) for name in measures)])
 
 
@@ -159,7 +159,8 @@ TABLES: dict[str, Table] = {
         *(Table(known.table, "condition", known.summary, condition_schema(known, {})) for known in CONDITIONS.values()),
         Table(LATENTS, "cache", "for training: moments of a VAE's posterior", _CACHE),
         Table(EMBEDDINGS, "cache", "for training: captions through a text encoder; null is the empty prompt", _CACHE),
-        Table(SCORES, "measure", "of results: how well each picture does by each measure", _MEASURE),
+        Table(SCORES, "measure", "of results: how well each picture does by each measure of maps", _MEASURE),
+        Table(PICTURE_SCORES, "measure", "of results: scores of each picture that look at no map", _MEASURE),
         Table(INCEPTION, "measure", "for FID: features of the pictures by its InceptionV3", _FEATURES),
         Table(CLIP, "measure", "CLIP's embeddings of the pictures", _FEATURES),
         Table(CLIP_336, "measure", "for CMMD: embeddings of the pictures by CLIP at 336 pixels", _FEATURES),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from controlmill.annotators.base import Network
 from controlmill.annotators.runtime.weights import Found, WeightsFile, find
-from controlmill.schemas.tables import CLIP, CLIP_336, CLIP_TEXT, INCEPTION, LPIPS, OF_ROWS
+from controlmill.schemas.tables import CLIP, CLIP_336, CLIP_TEXT, INCEPTION, LPIPS, OF_ROWS, PICTURE_SCORES
 
 from .aesthetic import AESTHETIC
 
@@ -29,6 +29,7 @@ class PictureMeasure:
         name: in protocols and results.
         tables: what it takes of the results.
         of_source: what it takes of the dataset whose rows the pictures were made for.
+        stored: table and column of results that have each picture's value; None: it is of a set of pictures.
         lower_is_better: whether a smaller value is a better one.
         files: weights that it takes beside those of the tables' networks.
         note: what is to be known of a value.
@@ -37,6 +38,7 @@ class PictureMeasure:
     name: str
     tables: tuple[str, ...]
     of_source: tuple[str, ...] = ()
+    stored: tuple[str, str] | None = None
     lower_is_better: bool = False
     files: tuple[WeightsFile, ...] = ()
     note: str = ""
@@ -55,9 +57,15 @@ PICTURE_MEASURES = {
         PictureMeasure("fid", (INCEPTION,), (INCEPTION,), lower_is_better=True, note=REFERENCE),
         PictureMeasure("kid", (INCEPTION,), (INCEPTION,), lower_is_better=True, note=REFERENCE),
         PictureMeasure("cmmd", (CLIP_336,), (CLIP_336,), lower_is_better=True, note=REFERENCE),
-        PictureMeasure("clip_score", (CLIP,), (CLIP_TEXT,), note="with the captions of the rows, whatever the prompt"),
-        PictureMeasure("clip_aesthetic", (CLIP,), files=(AESTHETIC,)),
-        PictureMeasure("lpips", (LPIPS,), note="between the pictures of a row and prompt kind: how diverse they are"),
+        PictureMeasure(
+            *("clip_score", (CLIP,), (CLIP_TEXT,), (PICTURE_SCORES, "clip_score")),
+            note="with the captions of the rows, whatever the prompt",
+        ),
+        PictureMeasure("clip_aesthetic", (CLIP,), (), (PICTURE_SCORES, "clip_aesthetic"), files=(AESTHETIC,)),
+        PictureMeasure(
+            *("lpips", (LPIPS,), (), (LPIPS, "distance")),
+            note="between the pictures of a row and prompt kind: how diverse they are",
+        ),
     )
 }
 

@@ -7,9 +7,13 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.results import CEILING, OF_ROW, OF_SHARD, PROMPT_KIND
+from controlmill.schemas.tables import IMAGES, TRUE
 from controlmill.schemas.views.lookup import Place, rows_at
+from controlmill.schemas.views.rows import aligned_groups
 
 Columns = Mapping[str, Sequence[str]]  # table → its columns
 Found = dict[str, dict[str, Any]]  # table → column → value
@@ -69,6 +73,20 @@ def once_a_row(
     read = rows_at(source, {table: columns}, (place_of(group[0]) for group in ahead))
     for group, row in zip(found, read, strict=True):
         yield {**row[table], "key": tuple(one["key"] for one in group)}
+
+
+def features_of_rows(results: Dataset, tables: Sequence[str]) -> dict[str, dict[Place, np.ndarray]]:
+    """Table → row of the source → its features, float32, of those that results have of their source's rows."""
+    found: dict[str, dict[Place, np.ndarray]] = {table: {} for table in tables}
+    wanted = {IMAGES: [OF_SHARD, OF_ROW], **{f"{TRUE}{table}": ["features"] for table in tables}}
+    for shard in range(results.shards if tables else 0):
+        for _, read in aligned_groups(results, shard, wanted):
+            places = [place_of(row) for row in read[IMAGES].to_pylist()]
+            for table in tables:
+                for place, features in zip(places, read[f"{TRUE}{table}"].column("features").to_pylist(), strict=True):
+                    if features is not None:
+                        found[table].setdefault(place, np.asarray(features, np.float32))
+    return found
 
 
 def place_of(row: Mapping[str, Any]) -> Place:

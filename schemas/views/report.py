@@ -119,7 +119,7 @@ def provenance_text(state: TableState) -> str:
         return f"{stored}; {_place_text(made.encoder.placement)}"
     if made.samples:
         return _samples_text(made.samples)
-    if made.scored or made.features:
+    if made.scored or made.picture_scores or made.features:
         return _measured_text(made)
     if made.annotator is None:
         return f"{made.ingest.resolution} px, fit {made.ingest.fit}" if made.ingest else ""
@@ -142,6 +142,8 @@ def provenance_text(state: TableState) -> str:
 def _measured_text(made: Provenance) -> str:
     if made.scored:
         return f"{', '.join(made.scored.measures)}; {made.scored.judge} against {made.scored.truth} of the source"
+    if made.picture_scores:
+        return f"{', '.join(made.picture_scores.measures)} from {', '.join(made.picture_scores.features)}"
     assert made.features
     weights = ", ".join(f"{file.name} from {file.origin}" for file in made.features.network.weights)
     return f"{made.features.network.name}; {weights}; {_place_text(made.features.placement)}"

@@ -131,12 +131,16 @@ def test_pictures_can_be_sorted_by_what_is_kept_of_them(
     data = page_data(tmp_path / "page")
     assert {measure["name"]: measure["why"] for measure in data["measures"]} == {
         **dict.fromkeys(("fid", "cmmd"), "no single picture has one"),
-        **dict.fromkeys(("clip_score", "clip_aesthetic"), "not kept for single pictures"),
-        "lpips": "",
+        **dict.fromkeys(("clip_score", "clip_aesthetic", "lpips"), ""),
     }
-    assert [data["measures"][column]["name"] for column in data["columns"]] == ["lpips"]
-    distances = [row["distance"] for row in rows(evaluated[1], "lpips")]
-    assert [cells[0][2][0] for _, _, _, cells in data["slots"]] == distances
+    names = [data["measures"][column]["name"] for column in data["columns"]]
+    assert names == ["clip_score", "clip_aesthetic", "lpips"]
+    scores, distances = rows(evaluated[1], "picture_scores"), rows(evaluated[1], "lpips")
+    stored = [
+        [row["clip_score"], row["clip_aesthetic"], other["distance"]]
+        for row, other in zip(scores, distances, strict=True)
+    ]
+    assert [cells[0][2] for _, _, _, cells in data["slots"]] == stored
 
 
 def test_a_distance_of_groups_is_the_mean_over_the_pictures_of_a_row(

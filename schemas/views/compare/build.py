@@ -96,10 +96,7 @@ def measures_of(results: Sequence[Result]) -> dict[str, MeasureRecord]:
 
 def why_not(measure: MeasureRecord) -> str:
     """Why pictures cannot be sorted by a measure; "" where they can."""
-    if measure.column:
-        return ""
-    of_rows = any(value.low is not None for value in measure.values)
-    return "not kept for single pictures" if of_rows else "no single picture has one"
+    return "" if measure.column else "no single picture has one"
 
 
 def map_tables(results: Sequence[Result]) -> dict[str, str]:
