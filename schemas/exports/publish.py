@@ -137,12 +137,15 @@ def private(dataset: Dataset) -> Iterator[str]:
         found = re.search(r'"(/|~/|file:|[A-Za-z]:\\\\)[^"]*"', dataset.storage.read(name).decode())
         if found:
             yield printable(f"{name}: a path of this machine, {found[0]}")
+    kept = [name for name, kind in (dataset.config.ingest.columns or {}).items() if kind == "string"]
+    texts = {SOURCES: ["columns"], IMAGES: kept, REJECTED: []}  # of the corpus; they may begin as a path does
     for table, columns in ADDRESSES.items():
         for shard in range(dataset.shards):
             with dataset.parquet(table, shard) as file:
-                read = read_table(file, [name for name in columns if name in file.schema_arrow.names])
+                there = set(file.schema_arrow.names)
+                read = read_table(file, [name for name in (*columns, *texts[table]) if name in there])
             for name in read.column_names:
-                for pattern, what in PRIVATE:
+                for pattern, what in PRIVATE if name in columns else PRIVATE[1:]:
                     matches = read[name].filter(pc.fill_null(pc.match_substring_regex(read[name], pattern), False))
                     if len(matches):
                         yield printable(f"{table}, shard {shard}, {name}: {what}, {matches[0].as_py()[:200]}")

@@ -97,6 +97,21 @@ def test_what_should_not_be_public_is_named_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_secret_in_a_column_that_was_kept_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos, link = tmp_path / "photos", "https://host/1.png?token=12"
+    photos.mkdir()
+    scene(1, 64, 64).save(photos / "1.png")
+    (photos / "metadata.jsonl").write_text(json.dumps({"file_name": "1.png", "link": link, "note": "/ or ~"}), "utf-8")
+    words = ["--resolution", "64", "--conditions", "canny", "--keep-columns", "link,note"]
+    built = command("build", str(photos), str(tmp_path / "dataset"), *words)
+    assert built.returncode == 0, built.stderr
+    (found,) = publishing.private(Dataset.open(tmp_path / "dataset"))
+    assert found.startswith("sources, shard 0, columns: an address with a secret")
+    monkeypatch.setattr(publishing, "ADDRESSES", {"images": ("source",)})
+    (found,) = publishing.private(Dataset.open(tmp_path / "dataset"))
+    assert found == f"images, shard 0, link: an address with a secret, {link}"
+
+
 @pytest.mark.parametrize("source", ["a b/c~d/1.png", "https://host/photos/1.png?size=3", "home/file:1.png"])
 def test_other_addresses_may_be_published(source: str, copy: Path) -> None:
     rewrite(copy, "sources", edit(0, source=source))
