@@ -24,6 +24,7 @@ from ..engine.worker import this_worker
 from .files import open_regular
 
 SPECIAL = re.compile(r"[{*?\[]")
+HIDDEN = re.compile(r"(^|/)\.")
 ALTERNATIVES = re.compile(r"\{([^{}]*)\}")
 NUMBERS = re.compile(r"(\d+)\.\.(\d+)")
 MOST_FILES = 100_000
@@ -100,15 +101,17 @@ class Places:
         return list(found.values())
 
     def _matching(self, pattern: str) -> list[Place]:
-        root = self.storage.path()
+        """The files of a pattern; hidden ones, and those in hidden folders, where it has such a name itself."""
+        root, hidden = self.storage.path(), bool(HIDDEN.search(pattern))
         try:
             matched = self.storage.fs.glob(f"{root}/{pattern}", detail=True)
         except FileNotFoundError:
             return []
         except OSError as error:
             raise MillError(f"{self.address} cannot be listed: {error.strerror or error}") from error
-        names = sorted(path for path, info in matched.items() if info["type"] == "file")
-        places = (self._place(path[len(root) :].lstrip("/"), matched[path]) for path in names)
+        files = sorted(path for path, info in matched.items() if info["type"] == "file")
+        names = {path: path[len(root) :].lstrip("/") for path in files}
+        places = (self._place(name, matched[path]) for path, name in names.items() if hidden or not HIDDEN.search(name))
         return [place for place in places if place]
 
     def look_at(self, name: str) -> Place | None:

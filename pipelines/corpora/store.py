@@ -110,6 +110,13 @@ class StoreCorpus(Corpus):
             if folder.startswith(f"{protocol}://"):
                 yield str(self.places.storage.fs._strip_protocol(folder))
 
+    def _is_open(self) -> bool:
+        """Whether the folder itself can be looked at."""
+        try:
+            return bool(self.places.storage.fs.isdir(self.places.storage.path()))
+        except OSError:
+            return False
+
     def nothing_listed(self) -> str:
         """See :meth:`Corpus.nothing_listed`."""
         return nothing_in(self.address)
@@ -158,9 +165,11 @@ class StoreCorpus(Corpus):
         return source._replace(size=place.size if place else None, etag=place.etag if place else None)
 
     def explain(self, error: OSError, source: str = "") -> JobFault | Refused:
-        """A file that is gone is refused; a store that does not answer is a fault of the job."""
+        """A file that is gone or forbidden is refused; a store that does not answer is a fault of the job."""
         if isinstance(error, FileNotFoundError):
             return Refused("missing", "no such file: gone since it was listed")
+        if isinstance(error, PermissionError) and self._is_open():
+            return Refused("unreadable", error_text(error))
         return JobFault(
             f"{self.address} cannot be read any more ({error.strerror or error_text(error)}): "
             "when it can, run the same command again"

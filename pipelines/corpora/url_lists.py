@@ -72,7 +72,7 @@ def read_list(file: BinaryIO, name: str, columns: Columns) -> Iterator[Entry]:
             yield from _json_entries(text, name, columns)
         else:
             yield from _table_entries(text, name, columns, tabs=kind == ".tsv")
-    except (OSError, EOFError, UnicodeError, zlib.error, pa.ArrowException, csv.Error) as error:
+    except (OSError, EOFError, UnicodeError, zlib.error, pa.ArrowException) as error:
         raise MillError(f"{name} cannot be read: {error_text(error)}") from error
 
 
@@ -126,12 +126,16 @@ def _table_entries(text: IO[str], name: str, columns: Columns, tabs: bool) -> It
     """Commas with quotes; or tabs, where a quote is a character like others."""
     lines = _lines(text)
     reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.reader(lines)
-    header = [column.strip() for column in next(reader, [])]
-    column = _checked(name, header, columns)
-    for values in reader:
-        if values:
-            row = dict(zip(header, map(_unquoted, values) if tabs else values, strict=False))
-            yield _entry(reader.line_num, row, column, columns)
+    try:
+        header = [column.strip() for column in next(reader, [])]
+        column = _checked(name, header, columns)
+        for values in reader:
+            if values:
+                row = dict(zip(header, map(_unquoted, values) if tabs else values, strict=False))
+                yield _entry(reader.line_num, row, column, columns)
+    except csv.Error as error:
+        why = "" if tabs else ": a quote that is not closed?"
+        raise MillError(f"{name} cannot be read: line {reader.line_num}: {error}{why}") from error
 
 
 def _unquoted(value: str) -> str:

@@ -10,6 +10,13 @@ import pytest
 from controlmill.pipelines.corpora.places import Places, expand
 from controlmill.schemas.errors import MillError, Refused
 
+PATTERNS = {
+    "*.tar": ["0.tar"],
+    "**/*.tar": ["0.tar", "a/2.tar"],
+    ".*.tar": ["._0.tar"],
+    "{.cache,a}/*.tar": [".cache/1.tar", "a/2.tar"],
+}
+
 
 @pytest.mark.parametrize(
     ("pattern", "names"),
@@ -44,6 +51,17 @@ def test_files_are_found_in_one_order_and_each_once(tmp_path: Path, store: bool)
         Places(f"{address}/c/*.tar").find()
     with pytest.raises(Refused, match="not below the corpus"):
         places.read("../x", 0, 1, None)
+
+
+@pytest.mark.parametrize("store", [False, True])
+def test_patterns_find_no_hidden_files_unless_they_say_so(tmp_path: Path, store: bool) -> None:
+    address = f"memory://hidden{tmp_path}" if store else str(tmp_path)
+    fs, root = fsspec.core.url_to_fs(address)
+    for name in ("0.tar", "._0.tar", ".cache/1.tar", "a/2.tar"):
+        fs.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
+        fs.pipe_file(f"{root}/{name}", b"x")
+    found = {pattern: [place.name for place in Places(f"{address}/{pattern}").find()] for pattern in PATTERNS}
+    assert found == PATTERNS
 
 
 def test_no_bytes_are_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

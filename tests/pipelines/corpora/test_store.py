@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tarfile
 from collections.abc import Iterator
@@ -85,6 +86,24 @@ def test_a_store_that_does_not_answer_is_no_fault_of_a_picture(store: str, monke
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "ls", refuse)
     with pytest.raises(MillError, match="cannot be listed"):
         list(corpus.list())
+
+
+def test_a_file_that_is_forbidden_is_refused_and_a_store_that_is_stops_the_job(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, memory = StoreCorpus(store), type(fsspec.filesystem("memory"))
+    source = next(source for source in corpus.list() if source.size)
+
+    def forbid(*_: object, **__: object) -> bytes:
+        raise PermissionError(errno.EACCES, "Forbidden")
+
+    monkeypatch.setattr(memory, "cat_file", forbid)
+    with pytest.raises(Refused, match="Forbidden") as refused:
+        corpus.read(source, MANY)
+    assert refused.value.reason == "unreadable"
+    monkeypatch.setattr(memory, "info", forbid)
+    with pytest.raises(JobFault, match="Forbidden"):
+        corpus.read(source, MANY)
 
 
 def test_tars_of_a_store_are_read_by_their_members(tmp_path: Path, photos: Path) -> None:

@@ -181,6 +181,13 @@ def test_a_list_that_is_damaged_is_an_error(name: str, tmp_path: Path) -> None:
         listed(tmp_path / name)
 
 
+def test_a_quote_that_swallows_the_rest_of_a_list_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "urls.csv"
+    path.write_text(f'url,caption\n{ONE},one\n{TWO},"two\n' + f"{ONE},{'x' * 1000}\n" * 200)
+    with pytest.raises(MillError, match=r"urls.csv cannot be read: line \d+: field larger than .*: a quote that is"):
+        listed(path)
+
+
 def test_every_line_is_a_source_or_a_refusal(tmp_path: Path) -> None:
     path = tmp_path / "urls.jsonl"
     lines = [{"url": ONE, "caption": 5}, {"url": None}, {"url": 7}, {"url": "file:///etc/passwd"}, {"url": TWO}, [], {}]
