@@ -201,6 +201,8 @@ def open_picture(data: bytes, limits: Limits, formats: Sequence[str] = FORMATS) 
             data = png.data
         image = _open(data, formats)
         check_size(image.size, limits)
+        if image.mode == "P" and image.palette is None:
+            raise Refused("truncated", "its pixels are numbers of colours, and it has no colours")
         if image.format == "TIFF":
             _check_tiff(image)
         elif image.format in BOXED:

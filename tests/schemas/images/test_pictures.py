@@ -50,7 +50,7 @@ def png(bits: int, kind: int, samples: np.ndarray, *chunks: tuple[bytes, bytes])
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    width = samples.shape[1] // {0: 1, 2: 3, 4: 2, 6: 4}[kind]
+    width = samples.shape[1] // {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
     header = struct.pack(">IIBBBBB", width, samples.shape[0], bits, kind, 0, 0, 0)
     rows = b"".join(b"\0" + row.tobytes() for row in samples.astype(">u2" if bits == 16 else np.uint8))
     parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
@@ -292,6 +292,12 @@ def test_threads_decode_within_a_bound() -> None:
     assert gate.held == 0
     assert max(held) == 250  # alone: what is larger than the bound
     assert all(count <= 100 or count == 250 for count in held)
+
+
+def test_a_png_of_palette_colours_without_its_palette_is_refused() -> None:
+    with pytest.raises(Refused, match="it has no colours") as refused:
+        open_picture(png(8, 3, np.zeros((8, 8), np.uint8)), Limits(min_side=1))
+    assert refused.value.reason == "truncated"
 
 
 @pytest.mark.parametrize("name", ["zTXt", "iTXt", "tEXt"])
