@@ -18,6 +18,7 @@ from .meaning import WHITE_FROM, Plane, Reading
 from .npy import MAGIC, load_plane
 
 DARK = 8  # a map whose brightest value is below so small a part of its range was meant in another one
+LARGEST_DEPTH = 1e30  # and inverse depth: sums of such values are finite in 32 bits
 INK_RANGE = 16  # values by which one colour of ink may differ from itself
 LOSSY = ("JPEG", "MPO")
 COLOURED = ("P", "PA", "LA", "RGB", "RGBA", "RGBa", "RGBX")
@@ -85,7 +86,8 @@ def array_plane(array: np.ndarray, reading: Reading, valid: np.ndarray | None = 
         raise Refused("wrong_kind", f"an array is read as depth, not as a {reading.kind} map")
     top = {1: 255, 2: 65535}.get(array.dtype.itemsize, 0) if array.dtype.kind == "u" else 0
     known = np.ones(array.shape, bool) if valid is None else valid
-    return _depth(array.astype(np.float32), known, top, reading)
+    with np.errstate(over="ignore"):  # what is beyond 32 bits is not known then
+        return _depth(array.astype(np.float32), known, top, reading)
 
 
 # what the values of a file are
@@ -157,8 +159,12 @@ def _depth(values: np.ndarray, valid: np.ndarray, top: int, reading: Reading) ->
     known = valid & np.isfinite(values) & ~np.isin(values, np.asarray(reading.invalid, np.float32))
     if reading.meaning == "metric":
         known &= values > 0
-        values = np.divide(reading.scale, values, out=np.zeros_like(values), where=known)
+        with np.errstate(over="ignore"):  # of what is refused below
+            values = np.divide(reading.scale, values, out=np.zeros_like(values), where=known)
     values = np.where(known, values, 0).astype(np.float32)
+    extreme = float(np.abs(values).max())
+    if not extreme < LARGEST_DEPTH:
+        raise Refused("wrong_kind", f"a value of {extreme:g}, which no depth has; --invalid-depth leaves a value out")
     return Plane(Image.fromarray(values), None if known.all() else Image.fromarray(known.astype(np.float32)))
 
 

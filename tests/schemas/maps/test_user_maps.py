@@ -347,6 +347,17 @@ def test_inverse_depth_of_any_range_is_stretched() -> None:
         assert (np.diff(found.ravel().astype(int)) > 0).all()
 
 
+@pytest.mark.parametrize(
+    ("value", "reading"), [(1e-40, METRIC), (3e38, Reading("gray16", meaning="inverse"))], ids=["metric", "inverse"]
+)
+def test_depth_that_cannot_be_is_refused(value: float, reading: Reading) -> None:
+    depth = np.linspace(1, 9, 64, dtype=np.float32).reshape(8, 8)
+    depth[2, 3] = value
+    with pytest.raises(Refused, match="which no depth has"):
+        stored(npy(depth), reading)
+    assert stored(npy(depth), replace(reading, invalid=(value,))).any()
+
+
 def test_a_plane_of_one_depth_is_known_everywhere() -> None:
     assert set(np.unique(stored(npy(np.full((8, 8), 3.0)), METRIC))) == {65535}
     assert coverage("gray16", stored(npy(np.zeros((8, 8))), METRIC)) == 0
