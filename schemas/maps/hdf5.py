@@ -41,9 +41,10 @@ def open_array(file: BinaryIO, name: str) -> Iterator[Any]:
         try:
             found = opened[name] if isinstance(opened.get(name, getlink=True), h5py.HardLink) else None
             usable = isinstance(found, h5py.Dataset) and not found.is_virtual and not found.external
+            usable = usable and found.dtype.kind in "fiu" and bool(found.shape) and min(found.shape) > 0
         except Exception as error:
             raise Refused("not_an_image", f"a damaged HDF5 file: {error_text(error)}") from error
-        if not usable or found.dtype.kind not in "fiu" or not found.shape or min(found.shape) < 1:
+        if not usable:
             raise Refused("wrong_kind", f"no array of numbers {name} in it")
         yield found
 
