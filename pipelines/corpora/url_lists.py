@@ -64,8 +64,7 @@ def read_list(file: BinaryIO, name: str, columns: Columns) -> Iterator[Entry]:
         if kind == ".parquet":
             yield from _parquet_entries(file, name, columns)
             return
-        plain = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if name.lower().endswith(".gz") else file
-        text = _text_of(plain)
+        text = _text_of(_unpacked(file, name))
         if kind == ".txt":
             yield from _plain_entries(text)
         elif kind == ".jsonl":
@@ -76,6 +75,21 @@ def read_list(file: BinaryIO, name: str, columns: Columns) -> Iterator[Entry]:
         raise MillError(f"{name} cannot be read: {error_text(error)}") from error
 
 
+def schema_of(file: BinaryIO, name: str) -> pa.Schema | None:
+    """The columns of a list that is a table, those of CSV as text; None where each record has its own.
+
+    Raises:
+        OSError, pyarrow.ArrowException, csv.Error: it cannot be read.
+    """
+    kind = kind_of(name)
+    if kind == ".parquet":
+        return pq.read_schema(file)
+    if kind not in (".csv", ".tsv"):
+        return None
+    names = _header(csv.reader(_lines(_text_of(_unpacked(file, name))), delimiter="\t" if kind == ".tsv" else ","))
+    return pa.schema([(column, pa.string()) for column in names])
+
+
 def url_column(names: Iterable[str], columns: Columns) -> str | None:
     """The column of the URLs: the one that was chosen, else the first of :data:`URL_COLUMNS`, in any case."""
     names = list(names)
@@ -83,6 +97,10 @@ def url_column(names: Iterable[str], columns: Columns) -> str | None:
         return columns.image if columns.image in names else None
     lower = {name.lower(): name for name in reversed(names)}
     return next((lower[name] for name in URL_COLUMNS if name in lower), None)
+
+
+def _unpacked(file: BinaryIO, name: str) -> BinaryIO:
+    return cast(BinaryIO, gzip.GzipFile(fileobj=file)) if name.lower().endswith(".gz") else file
 
 
 def _text_of(file: BinaryIO) -> IO[str]:
@@ -127,7 +145,7 @@ def _table_entries(text: IO[str], name: str, columns: Columns, tabs: bool) -> It
     lines = _lines(text)
     reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.reader(lines)
     try:
-        header = [column.strip() for column in next(reader, [])]
+        header = _header(reader)
         column = _checked(name, header, columns)
         for values in reader:
             if values:
@@ -136,6 +154,10 @@ def _table_entries(text: IO[str], name: str, columns: Columns, tabs: bool) -> It
     except csv.Error as error:
         why = "" if tabs else ": a quote that is not closed?"
         raise MillError(f"{name} cannot be read: line {reader.line_num}: {error}{why}") from error
+
+
+def _header(reader: Iterator[list[str]]) -> list[str]:
+    return [column.strip() for column in next(reader, [])]
 
 
 def _unquoted(value: str) -> str:
@@ -176,14 +198,19 @@ def _entry(number: int, row: Mapping[str, Any], column: str | None, columns: Col
 
 
 def _checked(name: str, names: Sequence[str], columns: Columns) -> str:
-    """The column of the URLs of a table, which has all other columns that were chosen, too."""
+    """The column of the URLs of a table, which has the chosen one of captions, too."""
     column = url_column(names, columns)
     if column is None:
         raise _no_urls(name, names, columns)
-    lacking = [chosen for chosen in (columns.caption, *columns.names) if chosen and chosen not in names]
-    if lacking:
-        raise MillError(f"{name}: no column {', '.join(lacking)} (there are: {_shown(names)})")
+    check_columns(name, names, [columns.caption] if columns.caption else [])
     return column
+
+
+def check_columns(name: str, there: Sequence[str], wanted: Iterable[str]) -> None:
+    """Raise MillError where a table lacks columns."""
+    lacking = [column for column in wanted if column not in there]
+    if lacking:
+        raise MillError(f"{name}: no column {', '.join(lacking)} (there are: {_shown(there)})")
 
 
 def _no_urls(name: str, names: Iterable[str], columns: Columns) -> NoUrls:

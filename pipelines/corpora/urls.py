@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from controlmill.schemas.errors import Damaged, MillError, Refused, error_text
 from controlmill.schemas.files.layout import LayoutCheck
@@ -22,7 +21,7 @@ from .corpus import Corpus, PassedOver, Record, Source
 from .download_options import DownloadOptions
 from .places import Places
 from .table_layout import check_file, kept_type
-from .url_lists import Entry, kind_of, read_list
+from .url_lists import Entry, check_columns, kind_of, read_list, schema_of
 from .url_names import Prefix, fault_of
 
 if TYPE_CHECKING:
@@ -100,12 +99,13 @@ class UrlCorpus(Corpus):
         return json.dumps({name: entry.row[name] for name in self.columns.names if name in entry.row}, default=str)
 
     def kept_types(self) -> Mapping[str, str]:
-        """The types of a Parquet list's columns; see :meth:`Corpus.kept_types`."""
+        """The types of a Parquet list's columns, and that tables have them; see :meth:`Corpus.kept_types`."""
         types: dict[str, str] = {}
         for place in self.places.find() if self.columns.kept else ():
-            if kind_of(place.name) == ".parquet":
-                with self.places.open(place.name) as file:
-                    schema = pq.read_schema(file)
+            with self.places.open(place.name) as file:
+                schema = schema_of(file, place.name)
+            if schema is not None:
+                check_columns(place.name, schema.names, self.columns.names)
                 types |= {field.name: kept_type(field) for field in schema if field.name in self.columns.names}
         return types
 

@@ -154,15 +154,16 @@ def test_a_list_without_urls_is_an_error_that_names_its_columns(name: str, tmp_p
 
 
 @pytest.mark.parametrize("name", ["urls.csv", "urls.tsv", "urls.parquet"])
-@pytest.mark.parametrize("columns", [Columns(caption="nothing"), Columns(kept=(("nothing", ""),))])
+@pytest.mark.parametrize("columns", [Columns(caption="nothing"), Columns(kept=(("url", ""), ("nothing", "")))])
 def test_a_table_of_urls_without_the_chosen_columns_is_an_error(name: str, columns: Columns, tmp_path: Path) -> None:
     path = tmp_path / name
     if name == "urls.parquet":
         pq.write_table(pa.table({"url": [ONE], "text": ["x"]}), path)
     else:
         path.write_text(f"url{',' if name == 'urls.csv' else chr(9)}text\n")
+    corpus = open_corpus(str(path), columns)
     with pytest.raises(MillError, match=rf"{name}: no column nothing \(there are: url, text\)"):
-        listed(path, columns)
+        assert corpus.kept_types() is list(corpus.list())
 
 
 def test_columns_of_a_parquet_list_have_the_types_that_they_have_beside_pictures(tmp_path: Path) -> None:
