@@ -148,7 +148,7 @@ class Recaption(Stage):
             raise MillError(f"--captions-from {self.folder}: no such folder")
         files = CaptionFiles(self.corpus)
         sample = list(islice(_sources(dataset, range(dataset.shards)), SAMPLED))
-        if sample and not any(self.corpus.path(source).exists() or _found(files, source) for source in sample):
+        if sample and not any(_is_there(files, source) for source in sample):
             raise MillError(
                 f"--captions-from {self.folder}: it has neither a caption nor a picture at the place of {sample[0]} or "
                 f"of the {len(sample) - 1} rows after it"
@@ -182,6 +182,14 @@ def _sources(dataset: Dataset, shards: Sequence[int]) -> Iterator[str]:
         with dataset.parquet("images", shard) as parquet:
             for row in read_rows(parquet, ["source"]):
                 yield row["source"]
+
+
+def _is_there(files: CaptionFiles, source: str) -> bool:
+    """Whether a folder has a picture, or a caption of it."""
+    try:
+        return files.corpus.path(source).exists() or _found(files, source) is not None
+    except Refused:  # names of other kinds of corpora may lead anywhere
+        return False
 
 
 def _found(files: CaptionFiles, source: str) -> str | None:

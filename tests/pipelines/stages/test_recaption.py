@@ -13,6 +13,7 @@ from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import annotation, planning
 from controlmill.pipelines.engine.mend import redo_aim
+from controlmill.pipelines.stages import recaption as module
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
@@ -68,9 +69,14 @@ def test_captions_are_refreshed_alone(photos: Path, dataset: Path, tmp_path: Pat
     assert [row["caption"] for row in rows(copy, "captions")][sources.index("part1/001.png")] == "edit 2"
 
 
-def test_a_folder_that_is_of_another_dataset_is_an_error(dataset: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_of_another_dataset_is_an_error(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "other").mkdir()
     with pytest.raises(MillError, match="has neither a caption nor a picture at the place of"):
+        recaption(dataset, tmp_path / "other")
+    with monkeypatch.context() as patched, pytest.raises(MillError, match=r"the place of //a\.png"):
+        patched.setattr(module, "_sources", lambda *_: iter(["//a.png", "../b.png"]))
         recaption(dataset, tmp_path / "other")
     with pytest.raises(MillError, match="no such folder"):
         recaption(dataset, tmp_path / "none")
