@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..dataset import Dataset
@@ -38,7 +39,7 @@ PAIRS = "_pairs"  # beside the tables: a name with _ is none of a table's
 REPOSITORY = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}"
 OF_THIS_MACHINE = r"^(/|~|file:|[A-Za-z]:[\\/])"
 SECRET = r"(?i)://[^/?#]*@|[?&](X-Amz-Signature|X-Goog-Signature|Signature|sig|token|access_token|api_key|key)="  # noqa: S105
-PRIVATE = ((OF_THIS_MACHINE, "a path of this machine"), (SECRET, "an address with a secret"))
+URLS = "urls"  # the kind of corpus whose names are what is left of URLs, which may begin as a path does
 ADDRESSES = {SOURCES: ("source", "locator"), IMAGES: ("source",), REJECTED: ("source",)}
 LISTED_LICENCES = 20
 
@@ -138,18 +139,30 @@ def private(dataset: Dataset) -> Iterator[str]:
         if found:
             yield printable(f"{name}: a path of this machine, {found[0]}")
     kept = [name for name, kind in (dataset.config.ingest.columns or {}).items() if kind == "string"]
-    texts = {SOURCES: ["columns"], IMAGES: kept, REJECTED: []}  # of the corpus; they may begin as a path does
+    texts = {SOURCES: ["columns"], IMAGES: kept, REJECTED: []}
     for table, columns in ADDRESSES.items():
         for shard in range(dataset.shards):
             with dataset.parquet(table, shard) as file:
                 there = set(file.schema_arrow.names)
                 read = read_table(file, [name for name in (*columns, *texts[table]) if name in there])
-            for name in read.column_names:
-                for pattern, what in PRIVATE if name in columns else PRIVATE[1:]:
-                    matches = read[name].filter(pc.fill_null(pc.match_substring_regex(read[name], pattern), False))
-                    if len(matches):
-                        yield printable(f"{table}, shard {shard}, {name}: {what}, {matches[0].as_py()[:200]}")
-                        return
+            paths = read.select([name for name in columns if name in there])
+            if dataset.config.segments[dataset.config.segment_of(shard)].corpus == URLS:
+                # only a line of the list that is no URL stands there as it was
+                paths = paths.filter(pc.is_null(read["locator"])) if table == SOURCES else paths.slice(0, 0)
+            path = _first(paths, OF_THIS_MACHINE, "a path of this machine")
+            told = path or _first(read, SECRET, "an address with a secret")
+            if told:
+                yield printable(f"{table}, shard {shard}, {told}")
+                return
+
+
+def _first(table: pa.Table, pattern: str, what: str) -> str | None:
+    """The first text of a pattern, with its column."""
+    for name in table.column_names:
+        matches = table[name].filter(pc.fill_null(pc.match_substring_regex(table[name], pattern), False))
+        if len(matches):
+            return f"{name}: {what}, {matches[0].as_py()[:200]}"
+    return None
 
 
 def _bring(dataset: Dataset, name: str, target: Path) -> None:

@@ -118,6 +118,19 @@ def test_other_addresses_may_be_published(source: str, copy: Path) -> None:
     assert not list(publishing.private(Dataset.open(copy)))
 
 
+def test_what_is_left_of_a_url_may_look_like_a_path(copy: Path) -> None:
+    record = json.loads((copy / "dataset.json").read_text("utf-8"))
+    record["segments"][0]["corpus"] = "urls"
+    (copy / "dataset.json").write_text(json.dumps(record), "utf-8")
+    for source in ("~anna/1.png", "/1.png"):
+        rewrite(copy, "sources", edit(0, source=source, locator=f"https://host/{source}"))
+        rewrite(copy, "images", edit(0, source=source))
+        assert not list(publishing.private(Dataset.open(copy)))
+    rewrite(copy, "sources", edit(0, source="/home/anna/1.png", locator=None, reason="refused_address"))
+    (found,) = publishing.private(Dataset.open(copy))
+    assert found == "sources, shard 1, source: a path of this machine, /home/anna/1.png"
+
+
 def test_a_damaged_dataset_is_not_published_until_it_is_mended(dataset: Path, copy: Path, tmp_path: Path) -> None:
     path = copy / shard_file("hough", 1)
     table = pq.read_table(path)
