@@ -92,7 +92,6 @@ def find(
         OSError: the disk is full.
     """
     found, missing = [], []
-    folder = folder or os.environ.get(FOLDER)
     for file in files:
         own, packaged, why = _in_folder(file, folder), None, ""
         path = own or (None if file.url else hub.cached(file.repo, file.hub_name, file.revision))
@@ -216,11 +215,12 @@ def missing_message(missing: Sequence[tuple[str, WeightsFile]], folder: str | No
 
 
 def _in_folder(file: WeightsFile, folder: str | None) -> Path | None:
-    if folder is None:
+    where = folder or os.environ.get(FOLDER)
+    if not where:
         return None
-    if not Path(folder).is_dir():
-        raise MillError(f"--weights {folder}: no such folder")
-    path = Path(folder) / file.name
+    if not Path(where).is_dir():
+        raise MillError(f"--weights {where}: no such folder" if folder else f"{FOLDER} is {where}: no such folder")
+    path = Path(where) / file.name
     return path if path.is_file() else None
 
 

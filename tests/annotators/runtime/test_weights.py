@@ -74,6 +74,9 @@ def test_a_variable_names_the_folder_of_weights(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("CONTROLMILL_WEIGHTS", str(tmp_path))
     (found,), _ = weights.find([WeightsFile("w.pth", "someone/a", "0" * 40, None, 1.0, "MIT")], None, download=False)
     assert found.path == str(tmp_path / "w.pth")
+    monkeypatch.setenv("CONTROLMILL_WEIGHTS", "/gone")
+    with pytest.raises(MillError, match="CONTROLMILL_WEIGHTS is /gone: no such folder"):
+        weights.find([WeightsFile("w.pth", "someone/a", "0" * 40, None, 1.0, "MIT")], None, download=False)
 
 
 def test_an_unpinned_file_of_the_cache_is_the_repositorys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
