@@ -197,6 +197,8 @@ def _open_stored(data: bytes, size: tuple[int, int] | None, formats: tuple[str, 
         raise ValueError(f"cannot be decoded: {refused.error}") from refused
     if size is not None and opened.size != (size[1], size[0]):
         raise ValueError(f"is {opened.size[0]}x{opened.size[1]}, not {size[1]}x{size[0]}")
+    if opened.turn != 1:  # readers differ in what they make of it
+        raise ValueError(f"is to be turned (EXIF orientation {opened.turn}), which nothing that is stored is")
     return opened
 
 

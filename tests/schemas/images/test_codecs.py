@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from controlmill.schemas.conditions import CONDITIONS
-from controlmill.schemas.images.codecs import LAYOUTS, check_map, decode_map, encode_map
+from controlmill.schemas.images.codecs import LAYOUTS, check_map, decode_image, decode_map, encode_map
 from controlmill.schemas.kinds import KINDS
 from controlmill.schemas.tables import TABLES
 
@@ -55,6 +55,15 @@ def test_what_is_no_map_of_its_kind_is_refused(kind: str, array: np.ndarray, sai
 def test_damaged_bytes_are_an_error_of_ours() -> None:
     with pytest.raises(ValueError, match="not a picture"):
         decode_map("gray8", b"no picture")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_what_is_to_be_turned_is_not_what_a_dataset_stores(kind: str) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("L" if kind == "PNG" else "RGB", (16, 8)).save(data := io.BytesIO(), kind, exif=turned)
+    with pytest.raises(ValueError, match="is to be turned"):
+        decode_map("gray8", data.getvalue(), (16, 8)) if kind == "PNG" else decode_image(data.getvalue(), (16, 8))
 
 
 def test_the_table_of_conditions_is_whole() -> None:
