@@ -86,6 +86,8 @@ def retry(
 
     Nothing that is there is changed.
     """
+    from controlmill.schemas.retries import refused_pictures
+
     from .growing import retry as append
 
     started = time.monotonic()
@@ -94,7 +96,12 @@ def retry(
     if growth.segments:
         _print_growth(growth, started)
     else:
-        output.say(f"nothing to retry: no picture of {dataset} was refused for such a reason")
+        refused = refused_pictures(growth.dataset)
+        there = ", ".join(f"{count:,} {reason}" for reason, count in sorted(refused.items()))
+        output.say(
+            f"nothing to retry: no picture of {dataset} was refused for such a reason, or what was is as it was "
+            f"({there or 'none is refused'})"
+        )
 
 
 def _print_growth(growth: Growth, started: float) -> None:

@@ -105,6 +105,7 @@ def test_of_pictures_of_one_name_those_that_were_refused_are_taken_again(tmp_pat
         assert [row["locator"].split()[0] for row in again] == expected
     assert refused_pictures(dataset) == {"not_an_image": 1}
     assert len({row["sha256"] for row in rows(tmp_path / "dataset", "images")}) == 4
+    assert "or what was is as it was (1 not_an_image)" in command("retry", str(tmp_path / "dataset")).stderr
 
 
 def test_a_picture_of_an_archive_that_is_another_one_now_is_not_taken_again(tmp_path: Path) -> None:

@@ -33,4 +33,4 @@ class Original(TrainerTarget):
 
     def command(self, plan: Plan) -> str:
         """See :meth:`Target.command`."""
-        return f"ln -sfn {quoted(plan.folder)} training/fill50k && python tutorial_train.py"
+        return f"ln -sfnT {quoted(plan.folder)} training/fill50k && python tutorial_train.py"

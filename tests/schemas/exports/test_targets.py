@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import tarfile
 import tomllib
 from collections.abc import Callable
@@ -15,8 +16,10 @@ import pytest
 from PIL import Image
 
 import controlmill
-from controlmill.schemas.exports.targets import TARGETS
-from tests.helpers import command
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.exports.plan import make_plan
+from controlmill.schemas.exports.targets import TARGETS, target_named
+from tests.helpers import LINUX, command
 
 Pair = tuple[bytes, bytes, str]  # picture, map, caption
 
@@ -160,6 +163,19 @@ def test_every_row_has_its_own_picture_map_and_caption(
 
 def test_there_is_a_rule_for_every_layout() -> None:
     assert list(RULES) == list(TARGETS)
+
+
+@LINUX  # whose ln has -T
+def test_the_papers_code_does_not_train_on_what_was_there_before(scenes_folder: Path, tmp_path: Path) -> None:
+    plan = make_plan(Dataset.open(scenes_folder), "original", ["depth"], tmp_path / "out")
+    link, _, _ = target_named("original").command(plan).partition(" && ")
+    (tmp_path / "training").mkdir()
+    for _ in range(2):
+        assert subprocess.run(["sh", "-c", link], cwd=tmp_path, check=False).returncode == 0
+        assert (tmp_path / "training/fill50k").readlink() == tmp_path / "out"
+    (tmp_path / "training/fill50k").unlink()
+    (tmp_path / "training/fill50k").mkdir()  # the tutorial's own
+    assert subprocess.run(["sh", "-c", link], cwd=tmp_path, check=False, capture_output=True).returncode == 1
 
 
 @pytest.mark.parametrize("to", ["diffusers", "imagefolder", "webdataset", "simpletuner", "ai-toolkit", "musubi-tuner"])
