@@ -85,7 +85,7 @@ def extend(
     for corpus in corpora:
         require_pictures(corpus, (dataset.storage.address,))
     settings = plain(config.record())
-    named = [[corpus.kind, corpus.address] for corpus in corpora]
+    named = [[corpus.kind, corpus.address, corpus.listed_with()] for corpus in corpora]
     aim = {"extend": named, "ingest": settings, "shard_size": shard_size, "limit": limit}
 
     def listing(run: Run) -> list[tuple[Segment, str]]:

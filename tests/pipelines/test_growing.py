@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from controlmill.pipelines import growing, ingestion
+from controlmill.pipelines.corpora.columns import Columns
 from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.engine import console
 from controlmill.pipelines.growing import extend
@@ -174,6 +176,20 @@ def test_what_another_command_left_is_done_first(photos: Path, dataset: Path, tm
     grow(dataset, write_scenes(tmp_path / "other", "y"))
     assert [row["source"] for row in rows(dataset, "images")] == ["a.png", "b.png", "c.png", "x.png", "y.png"]
     assert not [fault for fault in verify(Dataset.open(dataset)) if "behind" not in fault.found]
+
+
+def test_an_extend_that_asks_for_another_column_is_not_the_one_that_was_stopped(dataset: Path, tmp_path: Path) -> None:
+    more = str(write_scenes(tmp_path / "more", "x"))
+    found = []
+    with KeptResources(threads=1) as resources:
+        for column in ("alt", "text"):
+            with pytest.MonkeyPatch.context() as cut, contextlib.suppress(KeyboardInterrupt):
+                if column == "alt":
+                    cut_at(cut, growing, "make_images", 2)
+                corpus = FolderCorpus(more, Columns(caption=column))
+                found.append(extend(str(dataset), [corpus], resources, SMALL).segments)
+    assert found == [()], "its pictures are in the dataset, with the other captions"
+    assert [row["source"] for row in rows(dataset, "images")][3:] == ["x.png"]
 
 
 def test_a_dataset_without_its_corpus_is_read_and_extended(photos: Path, dataset: Path, tmp_path: Path) -> None:
