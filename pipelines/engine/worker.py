@@ -50,7 +50,7 @@ class Worker:
 
     def __init__(self) -> None:
         cv2.setNumThreads(1)  # codec threads are the parallelism
-        keep_freed_memory()
+        keep_freed_memory(of_large=False)
         self.forward_lock = threading.Lock()
         self._loaded: dict[Hashable, _Loaded] = {}
         self._loading = threading.RLock()  # what is loaded may need something else that is loaded

@@ -59,21 +59,24 @@ def test_upload_layout() -> None:
 
 
 FAULTS = """
-import resource
+import resource, sys
 from controlmill.annotators.runtime.torch_device import keep_freed_memory
-keep_freed_memory()
+large, size = sys.argv[1] == "large", int(sys.argv[2])
+keep_freed_memory(large)
 for round in range(6):
     if round == 2:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    b'x' * 2**26
+    b'x' * size
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what is set is glibc's")
-def test_freed_memory_is_used_again() -> None:
-    faults = int(subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True).stdout)
-    assert faults < 1_000  # 4 times 16,384 pages where each array asks the system anew
+@pytest.mark.parametrize(("which", "size", "again"), [("large", 2**26, True), ("", 2**24, True), ("", 2**26, False)])
+def test_freed_memory_is_used_again(which: str, size: int, again: bool) -> None:
+    words = [sys.executable, "-c", FAULTS, which, str(size)]
+    faults = int(subprocess.run(words, check=True, capture_output=True).stdout)
+    assert (faults < size // 2**12 // 4) == again  # 4 times its pages of 4 KiB where each array asks the system anew
 
 
 def test_finite() -> None:
