@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from ..dataset import Dataset
@@ -16,7 +17,7 @@ def behind(dataset: Dataset) -> list[str]:
 
 def behind_lines(dataset: Dataset, tables: Sequence[str] | None = None) -> list[str]:
     """A line for each command that brings tables up to date; ``tables``: of these, else of all."""
-    address = dataset.storage.address
+    address = shlex.quote(dataset.storage.address)
     commands: dict[str, list[str]] = {}
     for table in behind(dataset) if tables is None else tables:
         commands.setdefault(_command(dataset, table, address), []).append(table)
@@ -41,7 +42,8 @@ def _command(dataset: Dataset, table: str, address: str) -> str:
         return f"controlmill evaluate RUN {address} RESULTS, with a measure that takes them"
     if made.made_by.layout:
         named = f" --table {table}" if table not in TABLES else ""
-        return f"controlmill labels {address} KIND PLACE --layout {made.made_by.layout}{named}, as they came in first"
+        layout = shlex.quote(made.made_by.layout)  # a dataset of anybody may say anything
+        return f"controlmill labels {address} KIND PLACE --layout {layout}{named}, as they came in first"
     if made.made_by.is_imported:
         return f"controlmill annotate {address} --conditions-from FOLDER, with the options of the first import"
     if made.made_by.variant == "files":
