@@ -217,7 +217,7 @@ def _meant(word: str, name: str) -> str:
 
     first, colon, value = word.partition(":")
     if colon and first in CONDITIONS:
-        return f"; did you mean {first}={value}?"
+        return f"; did you mean {first}={value}?" if value else f"; did you mean {first}?"
     known = {variant.name: f"{variant.condition}={variant.name}" for variant in VARIANTS}
     known |= {own: condition.name for condition in CONDITIONS.values() for own in (condition.table, condition.name)}
     near = difflib.get_close_matches(name.strip().lower(), known, n=1)

@@ -78,6 +78,7 @@ def test_unknown_variant_says_what_there_is() -> None:
         ("lineart", "cartoon=lineart"),
         ("edges:mlds", "hough=mlsd"),
         ("canny:100:200", "canny=100:200"),
+        ("canny:", "canny"),
     ],
 )
 def test_a_name_that_is_nearly_right_is_told_with_the_right_one(word: str, meant: str) -> None:
