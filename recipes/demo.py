@@ -51,9 +51,10 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def run(*words: str) -> None:
-    """Show a command, and run it."""
+    """Show a command, and run it; where it fails, it has said why, and the demo ends."""
     print("$ controlmill", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "controlmill", *words], check=True)
+    if status := subprocess.run([sys.executable, "-m", "controlmill", *words], check=False).returncode:
+        sys.exit(status)
 
 
 def main() -> None:
