@@ -27,6 +27,7 @@ from controlmill.schemas.tables import SOURCES
 
 from .corpora.corpus import Corpus, PassedOver, Source, batched, write_listing
 from .corpora.download_options import DownloadOptions
+from .corpora.hub import is_at_commit
 from .corpora.kinds import check_kind
 from .engine.mend import check_listing, mended
 from .engine.owners import require_alone
@@ -147,6 +148,13 @@ def retry(
         return appended
 
     return _grow(dataset, aim, listing, resources, downloads)
+
+
+def as_begun(dataset: Dataset, address: str) -> str:
+    """An address on the Hub at the commit at which an extend that was stopped has listed it; any other as it is."""
+    begun = dataset.storage.read_json(GROWING, Growing)
+    listed = dataset.corpora[begun.segments :] if begun else []
+    return next((there for there in listed if is_at_commit(there, address)), address)
 
 
 def _dataset_to_grow(address: str) -> Dataset:

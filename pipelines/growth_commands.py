@@ -58,13 +58,16 @@ def extend(
     from .corpora.columns import Columns
     from .corpora.kinds import absolute, open_corpus
     from .engine.mend import mended
+    from .growing import as_begun
     from .growing import extend as append
     from .stages.ingest import IngestConfig
 
     started = time.monotonic()
-    config = replace(pictures.changed(IngestConfig.of(mended(dataset))), downloads=downloads)
+    there = mended(dataset)
+    config = replace(pictures.changed(IngestConfig.of(there)), downloads=downloads)
     columns = Columns(pictures.image_column or None, pictures.caption_column or None, config.columns.kept)
-    corpora = [open_corpus(address, columns, downloads) for address in dict.fromkeys(map(absolute, more))]
+    addresses = [as_begun(there, address) for address in dict.fromkeys(map(absolute, more))]
+    corpora = [open_corpus(address, columns, downloads) for address in addresses]
     with job.resources() as resources:
         growth = append(dataset, corpora, resources, config, pictures.shard_size, amount.limit)
     if not growth.segments:

@@ -18,6 +18,7 @@ ADDRESS = re.compile(
     re.DOTALL,
 )
 COMMIT = re.compile(r"[0-9a-f]{40}")
+TABLES, ARCHIVES = "**/*.parquet", "**/*.tar"
 SHOWN = 8  # endings of files in a message
 
 
@@ -44,6 +45,15 @@ def commit_of(address: str) -> str | None:
     return found["revision"] if found else None
 
 
+def is_at_commit(listed: str, address: str) -> bool:
+    """Whether what was listed is at an address of the Hub that states no revision."""
+    at, found = ADDRESS.fullmatch(listed), ADDRESS.fullmatch(address)
+    if at is None or found is None or found["revision"]:
+        return False
+    path = (found["path"] or "").rstrip("/")
+    return at["repo"] == found["repo"] and (at["path"] or "") in (path, f"{path}/{TABLES}", f"{path}/{ARCHIVES}")
+
+
 def with_pattern(address: str) -> str:
     """An address of a folder as one of what it holds: its tables, its archives, or itself where it holds pictures.
 
@@ -54,8 +64,8 @@ def with_pattern(address: str) -> str:
     endings = _endings(address)
     pictures = sum(count for ending, count in endings.items() if ending in picture_endings())
     what = {
-        f"{address}/**/*.parquet": (endings[".parquet"], "Parquet files"),
-        f"{address}/**/*.tar": (endings[".tar"], "tar archives"),
+        f"{address}/{TABLES}": (endings[".parquet"], "Parquet files"),
+        f"{address}/{ARCHIVES}": (endings[".tar"], "tar archives"),
         address: (pictures, "pictures"),
     }
     there = [pattern for pattern, (count, _) in what.items() if count]
@@ -63,7 +73,7 @@ def with_pattern(address: str) -> str:
         return there[0]
     counts = ", ".join(f"{count:,} {name}" for count, name in what.values())
     if there:
-        ways = f"{address}/FOLDER, '{address}/**/*.parquet' or '{address}/**/*.tar'"
+        ways = f"{address}/FOLDER, '{address}/{TABLES}' or '{address}/{ARCHIVES}'"
         raise MillError(f"{address} has {counts}: say which you mean, {ways}")
     met = ", ".join(f"{ending or 'no ending'} {count:,}" for ending, count in endings.most_common(SHOWN))
     raise MillError(f"{address} has {counts}, but other files ({met or 'none'})")

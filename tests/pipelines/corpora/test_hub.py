@@ -10,16 +10,19 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
+from controlmill.pipelines import growing
 from controlmill.pipelines.corpora import parquet
 from controlmill.pipelines.corpora.corpus import PassedOver
 from controlmill.pipelines.corpora.hub import commit_of, pinned
 from controlmill.pipelines.corpora.kinds import open_corpus
 from controlmill.pipelines.ingestion import at_commit
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from tests.helpers import command, write_photos
 from tests.pipelines.corpora.loopback_hub import Hub, running_hub
 from tests.pipelines.corpora.test_parquet import Inline, write
 from tests.pipelines.corpora.test_tar import MANY, picture, write_tar
+from tests.pipelines.growing_datasets import cut_at
 
 ADDRESS = "hf://datasets/owner/name"
 
@@ -88,6 +91,21 @@ def test_a_dataset_goes_on_with_the_commit_that_it_was_listed_from(hub: Hub, tmp
     (tmp_path / "dataset/dataset.json").write_text(json.dumps(record))
     assert at_commit(ADDRESS, dataset, []) == f"{ADDRESS}@{first}"
     assert at_commit(ADDRESS, dataset, ["images"]) == ADDRESS
+
+
+def test_an_extend_that_was_stopped_goes_on_with_its_commit(hub: Hub, tmp_path: Path) -> None:
+    first = hub.commit({"1.png": picture(1)})
+    dataset = str(tmp_path / "dataset")
+    branch, tars = f"{ADDRESS}@main", f"{ADDRESS}/tars"
+    assert command("ingest", str(write_photos(tmp_path / "photos", 1)), dataset, "--resolution", "64").returncode == 0
+    with pytest.MonkeyPatch.context() as cut:
+        cut_at(cut, growing, "make_images", 2)
+        command("extend", dataset, ADDRESS)
+    hub.commit({"1.png": picture(1), "2.png": picture(2)})
+    found = [growing.as_begun(Dataset.open(dataset), address) for address in (ADDRESS, branch, tars, "photos")]
+    assert found == [f"{ADDRESS}@{first}", branch, tars, "photos"]
+    (tmp_path / "dataset/_growing.json").unlink()
+    assert growing.as_begun(Dataset.open(dataset), ADDRESS) == ADDRESS
 
 
 def test_what_is_not_there_is_said(hub: Hub) -> None:
