@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cykooz_resizer
 import numpy as np
 import pytest
@@ -52,3 +54,27 @@ def test_bits_are_the_same_without_vector_instructions(
 
     monkeypatch.setattr(scaling, "Resizer", Without)
     assert [scaled(picture(mode), window, size).tobytes() for mode, window, size in CASES] == expected
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 700), (700, 1), (3, 2), (64, 65)])
+def test_a_flat_picture_is_flat_in_any_window(mode: str, size: tuple[int, int]) -> None:
+    colour = (17, 90, 201, 254)[: len(mode)]
+    image = Image.new(mode, size, colour if len(colour) > 1 else colour[0])
+    width, height = size
+    edges = (
+        (0.0, 0.0, width, height),
+        (width * 0.99, 0.3, width, height),
+        (0.0, height / 3, width / 7, height / 3 + 0.01),
+    )
+    for window in edges:
+        for wanted in ((1, 1), (5, 3), (64, 1), (130, 70)):
+            assert (np.asarray(scaled(image, window, wanted)).reshape(-1, len(mode)) == colour).all()
+
+
+def test_threads_scale_one_picture() -> None:
+    image = picture("RGB")
+    sizes = [(60 + number % 9, 50 + number % 7) for number in range(64)]
+    expected = [scaled(image, (1.5, 0, 299, 200), size).tobytes() for size in sizes]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda size: scaled(image, (1.5, 0, 299, 200), size).tobytes(), sizes)) == expected
