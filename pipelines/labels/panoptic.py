@@ -107,7 +107,7 @@ class PanopticFound:
         try:
             return read_capped(self.folder.path(path), max_bytes), notes[0].encode()
         except OSError as error:
-            fault = self.folder.explain(error, path)
+            fault = self.folder.explain(error)  # folders in it are the JSON's word, and may never have been there
             if isinstance(fault, JobFault):
                 raise fault from error
             raise Refused(fault.reason, f"{path}: {fault.error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +155,15 @@ def test_panoptic_segments_become_their_categories(tmp_path: Path) -> None:
 
 def test_a_panoptic_file_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
     path = write_panoptic(tmp_path)
+    source = source_at("segmentation", path)
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "secret.png")
     path.write_text(path.read_text("utf-8").replace('"000000000001.png"', '"../secret.png"'), "utf-8")
     assert "below the corpus" in label_of(source_at("segmentation", path), "000000000001.jpg")["error"]
+    path.write_text(path.read_text("utf-8").replace('"../secret.png"', '"train/1.png"'), "utf-8")  # not unpacked
+    assert reason_of(source_at("segmentation", path), "000000000001.jpg") == "missing"
+    shutil.rmtree(path.with_suffix(""))
+    with pytest.raises(JobFault, match="cannot be read any more"):
+        label_of(source, "000000000001.jpg")
 
 
 def test_what_is_not_panoptic_is_an_error(tmp_path: Path) -> None:
