@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from abc import abstractmethod
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from controlmill.schemas.errors import Refused, error_text
 
 from ..engine.faults import JobFault
-from .corpus import Corpus, PassedOver, Source
+from .corpus import Corpus, Source
 from .folder import NOT_OF_A_FILE
-from .places import Place, Places
+from .places import Places
 from .walk import NOT_UTF8
 
 LOCATOR = re.compile(r"(.+?) @(.+)", re.DOTALL)
@@ -30,16 +28,6 @@ class ArchiveCorpus(Corpus):
     def places(self) -> Places:
         """The files."""
         return Places(self.address)
-
-    def list(self, passed: PassedOver | None = None, leave_out: Iterable[str] = ()) -> Iterator[Source]:
-        """The pictures of each file, in the order that they have there; see :meth:`Corpus.list`."""
-        passed = PassedOver() if passed is None else passed
-        for place in self.places.find(leave_out):
-            yield from self.list_file(place, passed)
-
-    @abstractmethod
-    def list_file(self, place: Place, passed: PassedOver) -> Iterator[Source]:
-        """The pictures of one file."""
 
     def is_as_listed(self, source: Source) -> bool:
         """Whether the file is the one that was listed, by its size and time (of a store, its etag)."""

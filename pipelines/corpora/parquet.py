@@ -49,7 +49,7 @@ class ParquetCorpus(ArchiveCorpus):
         with LayoutCheck(check_file) as check:
             for place in self.places.find(leave_out):
                 with self._looked_at(place, check):
-                    yield from self.list_file(place, PassedOver() if passed is None else passed)
+                    yield from self._rows(place)
 
     @contextmanager
     def _looked_at(self, place: Place, check: LayoutCheck) -> Iterator[None]:
@@ -72,8 +72,7 @@ class ParquetCorpus(ArchiveCorpus):
         with LayoutCheck(check_file) as check, self._looked_at(place, check), closing(self.open(place.name)) as parquet:
             return parquet.schema_arrow
 
-    def list_file(self, place: Place, passed: PassedOver) -> Iterator[Source]:
-        """The rows of a file."""
+    def _rows(self, place: Place) -> Iterator[Source]:
         with closing(self.open(place.name)) as parquet:
             layout = layout_of(parquet.schema_arrow, self.columns, parquet.name)
             number = 0

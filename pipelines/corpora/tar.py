@@ -49,10 +49,10 @@ class TarCorpus(ArchiveCorpus):
         passed = PassedOver() if passed is None else passed
         with LayoutCheck(check_file) as check:
             for place in self.places.find(leave_out):
-                yield from self.list_file(place, passed)
+                yield from self._pictures(place, passed)
                 yield from not_downloaded(self.places, place, check)
 
-    def list_file(self, place: Place, passed: PassedOver) -> Iterator[Source]:
+    def _pictures(self, place: Place, passed: PassedOver) -> Iterator[Source]:
         """The picture of each sample of an archive."""
         key, sample = None, dict[str, Member]()
         try:
