@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from controlmill.schemas.errors import MillError, error_text
+
 from ..base import Network
 from .inference import compiled, ready
 from .placement import Placement
@@ -27,12 +29,26 @@ class TorchNetwork(Network):
 
     def __init__(self, files: Mapping[str, Path], place: Placement):
         self._place = place
-        self._network = ready(self.build(files), place, self.exact, self.channels_last)
+        self._network = ready(self._built(files), place, self.exact, self.channels_last)
         self._run = compiled(self.entry(), place, self.name)
 
     @abstractmethod
     def build(self, files: Mapping[str, Path]) -> Any:
         """The module with its weights, on the CPU."""
+
+    def _built(self, files: Mapping[str, Path]) -> Any:
+        """What :meth:`build` returns.
+
+        Raises:
+            MillError: the files hold other weights.
+        """
+        try:
+            return self.build(files)
+        except (KeyError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "state_dict" not in str(error):
+                raise
+            names = ", ".join(str(path) for path in files.values())
+            raise MillError(f"{names} does not fit the network {self.name}: {error_text(error)}") from error
 
     def entry(self) -> Callable[..., Any]:
         """What is called with a batch, and compiled where the placement asks for that."""

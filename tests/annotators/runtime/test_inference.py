@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,9 @@ import torch
 
 from controlmill.annotators.runtime import inference
 from controlmill.annotators.runtime.inference import compiled, ready
+from controlmill.annotators.runtime.network import TorchNetwork
 from controlmill.annotators.runtime.placement import Placement
-from controlmill.annotators.runtime.torch_device import autocast
+from controlmill.annotators.runtime.torch_device import autocast, load_state_dict
 from controlmill.schemas.errors import MillError
 
 
@@ -111,3 +114,24 @@ def test_each_shape_is_compiled_and_too_many_are_an_error(by_eager: None, monkey
         assert np.array_equal(run(torch.ones(width)), np.full(width, 2.0))
     with pytest.raises(MillError, match="small met more than 10 shapes"):
         run(torch.ones(13))
+
+
+@pytest.mark.parametrize("held", [{"a": torch.zeros(2)}, {"model": {"a": torch.zeros(2)}}])
+def test_other_weights_than_a_network_has_are_told_with_their_file(held: dict[str, Any], tmp_path: Path) -> None:
+    class Small(TorchNetwork):
+        name = "small"
+
+        def build(self, files: Mapping[str, Path]) -> Any:
+            module = torch.nn.Linear(2, 2)
+            module.load_state_dict(load_state_dict(files["w.pth"])["model"])
+            return module
+
+        def preprocess(self, image: np.ndarray) -> np.ndarray:
+            return image
+
+        def outputs(self, output: Any) -> list[Any]:
+            return list(output)
+
+    torch.save(held, tmp_path / "w.pth")
+    with pytest.raises(MillError, match="pth does not fit the network small: "):
+        Small({"w.pth": tmp_path / "w.pth"}, Placement())
