@@ -64,11 +64,12 @@ def contact_sheet(dataset: Dataset, rows: int = 8, first: int = 0, tables: Seque
 
 def small_cell(row: Row, table: str, kind: Kind | None) -> Image.Image:
     """What a sheet shows of a row in a table, made small at once: a sheet has hundreds of them."""
-    data = row.data(table)
+    data, image = row.data(table), row.columns(IMAGES)
+    size = image["height"], image["width"]
     if data is None:
         return _note(f"refused: {row.reason(table)}")
     try:
-        cell = map_picture(kind, data) if kind else Image.fromarray(decode_image(data))
+        cell = map_picture(kind, data, size) if kind else Image.fromarray(decode_image(data, size))
     except ValueError as error:
         return _note(str(error))
     cell.thumbnail((CELL, CELL))

@@ -152,10 +152,12 @@ def test_a_stored_picture_that_no_dataset_holds_is_not_decoded(copy: Path, data:
     assert contact_sheet(Dataset.open(copy), rows=200).width
 
 
-def test_a_contact_sheet_holds_small_pictures_only() -> None:
+@pytest.mark.parametrize(("width", "shown"), [(3000, (256, 3)), (2999, (100, 40))])
+def test_a_contact_sheet_holds_small_pictures_only(width: int, shown: tuple[int, int]) -> None:
+    """And a note in place of one that has not the size of its row."""
     data = encoded(Image.new("RGB", (3000, 40)), "JPEG")
-    row = Row("a", {"images": {"image": {"bytes": data}}}, {})
-    assert small_cell(row, "images", None).size == (256, 3)
+    row = Row("a", {"images": {"image": {"bytes": data}, "width": width, "height": 40}}, {})
+    assert small_cell(row, "images", None).size == shown
 
 
 def test_a_contact_sheet_of_no_picture_is_an_error(dataset: Path) -> None:
