@@ -6,6 +6,7 @@ import os
 import posixpath
 
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.files.addresses import without_scheme
 from controlmill.schemas.results import PICTURES, SAMPLES
 
 from .columns import Columns
@@ -41,6 +42,7 @@ def open_corpus(
         MillError: files of a kind that is not read; Parquet files that are not there, or damaged; or the Hub does not
             answer.
     """
+    address = without_scheme(address)
     if address.startswith(SCHEME):
         address = pinned(address)
         known = posixpath.splitext(address)[1].lower() in BY_ENDING or kind_of(address) in URL_LIST_ENDINGS

@@ -14,6 +14,12 @@ from .object_store import EXTRAS, ObjectStore
 from .storage import Storage
 
 
+def without_scheme(address: str) -> str:
+    """``file:///data`` as the path that it is; any other address, and any path, stays."""
+    is_local = address.startswith(tuple(f"{scheme}://" for scheme in LocalFileSystem.protocol))
+    return str(LocalFileSystem._strip_protocol(address)) if is_local else address
+
+
 def open_storage(address: str | os.PathLike[str]) -> Storage:
     """The files below an address; without a scheme it is a path, whatever characters are in it.
 

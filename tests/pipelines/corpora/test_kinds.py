@@ -15,6 +15,7 @@ from controlmill.pipelines import ingestion
 from controlmill.pipelines.corpora.corpus import Corpus, PassedOver, Record, Source
 from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.corpora.kinds import KINDS, open_corpus
+from controlmill.pipelines.corpora.tar import TarCorpus
 from controlmill.pipelines.engine.faults import JobFault
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError, Refused
@@ -54,6 +55,13 @@ class Numbers(Corpus):
 
     def explain(self, error: OSError, source: str = "") -> JobFault | Refused:
         return JobFault("offline")
+
+
+def test_a_path_with_a_scheme_is_the_path(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 1)
+    for scheme in ("file", "local"):
+        assert open_corpus(f"{scheme}://{photos}/") == FolderCorpus(str(photos))
+        assert open_corpus(f"{scheme}://{photos}/{{0..1}}.tar") == TarCorpus(f"{photos}/{{0..1}}.tar")
 
 
 def test_ingest_takes_sources_of_another_kind_whose_size_is_not_known(
