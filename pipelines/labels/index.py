@@ -82,8 +82,8 @@ class LabelIndex:
         return [body for (body,) in self._run("SELECT body FROM notes WHERE id = ? ORDER BY number, body", id)]
 
     def use(self, label: Label) -> None:
-        """Remember that a label is a picture's."""
-        self._run("UPDATE labels SET used = 1 WHERE rowid = ?", label.number)
+        """Remember that a label is a picture's, or one more's."""
+        self._run("UPDATE labels SET used = used + 1 WHERE rowid = ?", label.number)
 
     def count(self) -> int:
         """All labels."""
@@ -92,8 +92,15 @@ class LabelIndex:
 
     def unused(self) -> tuple[int, list[str]]:
         """(labels that are no picture's, the paths of the first)."""
-        ((count,),) = self._run("SELECT count(*) FROM labels WHERE NOT used")
-        first = self._run("SELECT path FROM labels WHERE NOT used ORDER BY path LIMIT ?", NAMED)
+        return self._where("NOT used")
+
+    def shared(self) -> tuple[int, list[str]]:
+        """(labels that are of several pictures, the paths of the first)."""
+        return self._where("used > 1")
+
+    def _where(self, condition: str) -> tuple[int, list[str]]:
+        ((count,),) = self._run(f"SELECT count(*) FROM labels WHERE {condition}")  # noqa: S608 ours
+        first = self._run(f"SELECT path FROM labels WHERE {condition} ORDER BY path LIMIT ?", NAMED)  # noqa: S608
         return int(count), [path for (path,) in first]
 
     def _run(self, statement: str, *values: str | int) -> list[tuple]:  # type: ignore[type-arg]

@@ -16,7 +16,7 @@ from .source import IndexedLabels, LabelSource
 
 
 def match_lines(dataset: Dataset, source: LabelSource) -> list[str]:
-    """How many pictures have a label, how many have none, and how many labels are no picture's, with the first of them.
+    """How many pictures have a label, how many have none; how many labels are no picture's, or several's; by name.
 
     Raises:
         MillError: no picture has one.
@@ -45,6 +45,9 @@ def match_lines(dataset: Dataset, source: LabelSource) -> list[str]:
     for reason, rows in sorted(without.items()):
         what = "have none" if reason == "missing" else f"are {reason}: several labels may be theirs"
         lines.append(f"{rows:,} pictures {what}, and become nulls: {_names(first[reason], rows)}")
+    shared, paths_shared = labels.index.shared()
+    if shared:
+        lines.append(f"{shared:,} labels are taken for several pictures each: {_names(paths_shared, shared)}")
     if unused:
         lines.append(f"{unused:,} of {count:,} labels belong to no picture here: {_names(paths, unused)}")
     return lines

@@ -56,6 +56,17 @@ def test_labels_are_a_table_counted_both_ways(corpus: Path) -> None:
     assert rows(corpus / "dataset", "segmentation")[0]["coverage"] == 1
 
 
+def test_a_label_that_several_pictures_take_is_said(tmp_path: Path) -> None:
+    for number, folder in enumerate(("a", "b")):
+        save(tmp_path / f"images/{folder}/ADE_val_00000001.png", np.full((64, 64, 3), 50 * number, np.uint8))
+    save(tmp_path / "annotations/ADE_val_00000001.png", quarters((1, 2, 3, 0), 64))
+    dataset = str(tmp_path / "dataset")
+    assert command("ingest", str(tmp_path / "images"), dataset, "--resolution", "64").returncode == 0
+    ended = command("labels", dataset, "segmentation", str(tmp_path / "annotations"))
+    assert ended.returncode == 0, ended.stderr
+    assert "1 labels are taken for several pictures each: ADE_val_00000001.png" in ended.stdout + ended.stderr
+
+
 def test_labels_of_other_pictures_are_an_error(corpus: Path, tmp_path: Path) -> None:
     save(tmp_path / "annotations/ADE_val_00000077.png", quarters((1, 1, 1, 1), 64))
     ended = command("labels", str(corpus / "dataset"), "segmentation", str(tmp_path))
