@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import pyarrow as pa
 
 from ..dataset import Dataset
 from ..errors import MillError
-from ..files.shardfile import ShardFile, read_footer, read_table
+from .rows import open_aligned, read_aligned
 
 Place = tuple[int, int]  # shard, row of the shard
 
@@ -34,34 +33,14 @@ def rows_at(
         MillError: there is no such row, a table is damaged, or its rows are not those of the others.
     """
     for shard, wanted in itertools.groupby(places, key=lambda place: place[0]):
-        with ExitStack() as opened:
-            files = {table: opened.enter_context(dataset.parquet(table, shard)) for table in columns}
-            groups = {read_footer(file).groups for file in files.values()}
-            if len(groups) > 1:
-                raise _misaligned(dataset, shard)
-            starts = [0, *itertools.accumulate(groups.pop())]
+        with open_aligned(dataset, shard, columns) as (files, groups):
+            starts = [0, *itertools.accumulate(groups)]
             held, read = -1, dict[str, pa.Table]()
             for _, row in wanted:
                 group = bisect_right(starts, row) - 1
                 if not 0 <= group < len(starts) - 1:
                     raise MillError(f"{dataset.storage.address} has no row {row} in shard {shard}: it changed since")
                 if group != held:
-                    held, read = group, _read(dataset, shard, files, columns, group)
+                    held, read = group, read_aligned(dataset, shard, files, columns, group)
                 at = row - starts[group]
                 yield {table: part.slice(at, 1).to_pylist()[0] for table, part in read.items()}
-
-
-def _read(
-    dataset: Dataset, shard: int, files: Mapping[str, ShardFile], columns: Mapping[str, Sequence[str]], group: int
-) -> dict[str, pa.Table]:
-    read = {table: read_table(file, [*dict.fromkeys(("key", *columns[table]))], group) for table, file in files.items()}
-    keys = [part.column("key") for part in read.values()]
-    if any(column != keys[0] for column in keys):
-        raise _misaligned(dataset, shard)
-    return read
-
-
-def _misaligned(dataset: Dataset, shard: int) -> MillError:
-    return MillError(
-        f"{dataset.storage.address}: tables do not have the same rows in shard {shard}: controlmill verify tells more"
-    )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..conditions import Condition
 from ..dataset import Dataset
 from ..errors import MillError
-from ..files.shardfile import read_footer, read_table
+from ..files.shardfile import ShardFile, read_footer, read_table
 from ..images.codecs import decode_image, decode_map
 from ..tables import IMAGES
 
@@ -122,28 +122,56 @@ def aligned_groups(
     Raises:
         MillError: a table is damaged, or its rows are not those of the others.
     """
-    with ExitStack() as opened:
-        files = {table: opened.enter_context(dataset.parquet(table, shard)) for table in columns}
-        groups = {read_footer(file).groups for file in files.values()}
-        if len(groups) > 1:
-            raise MillError(_misaligned(dataset, shard, tuple(columns)))
+    with open_aligned(dataset, shard, columns) as (files, groups):
         start = 0
-        for group, size in enumerate(groups.pop()):
+        for group, size in enumerate(groups):
             if start + size > first:
-                read = {}
-                for table, file in files.items():
-                    asked = columns[table]
-                    names = file.schema_arrow.names if asked is None else [*dict.fromkeys(("key", *asked))]
-                    read[table] = read_table(file, names, group)
-                keys = [part.column("key") for part in read.values()]
-                if any(column != keys[0] for column in keys):
-                    raise MillError(_misaligned(dataset, shard, tuple(columns)))
-                yield start, read
+                yield start, read_aligned(dataset, shard, files, columns, group)
             start += size
 
 
-def _misaligned(dataset: Dataset, shard: int, tables: Sequence[str]) -> str:
-    return (
+@contextmanager
+def open_aligned(
+    dataset: Dataset, shard: int, tables: Iterable[str]
+) -> Iterator[tuple[dict[str, ShardFile], tuple[int, ...]]]:
+    """(table → its open file, the rows of each row group) of several tables of a shard.
+
+    Raises:
+        MillError: a table is damaged, or its row groups are not those of the others.
+    """
+    with ExitStack() as opened:
+        files = {table: opened.enter_context(dataset.parquet(table, shard)) for table in tables}
+        groups = {read_footer(file).groups for file in files.values()}
+        if len(groups) > 1:
+            raise _misaligned(dataset, shard, files)
+        yield files, groups.pop()
+
+
+def read_aligned(
+    dataset: Dataset,
+    shard: int,
+    files: Mapping[str, ShardFile],
+    columns: Mapping[str, Sequence[str] | None],
+    group: int,
+) -> dict[str, pa.Table]:
+    """A row group of several tables, with their keys; ``columns`` as for :func:`aligned_groups`.
+
+    Raises:
+        MillError: a table is damaged, or its rows are not those of the others.
+    """
+    read = {}
+    for table, file in files.items():
+        asked = columns[table]
+        names = file.schema_arrow.names if asked is None else [*dict.fromkeys(("key", *asked))]
+        read[table] = read_table(file, names, group)
+    keys = [part.column("key") for part in read.values()]
+    if any(column != keys[0] for column in keys):
+        raise _misaligned(dataset, shard, files)
+    return read
+
+
+def _misaligned(dataset: Dataset, shard: int, tables: Iterable[str]) -> MillError:
+    return MillError(
         f"{dataset.storage.address}: {', '.join(tables)} do not have the same rows in shard {shard}: "
         "controlmill verify tells more"
     )
