@@ -11,12 +11,13 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Any, BinaryIO
 
-from controlmill.schemas.errors import MillError, Refused
+from controlmill.schemas.errors import MillError, Refused, error_text
 from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.storage import Storage
 
@@ -28,6 +29,7 @@ HIDDEN = re.compile(r"(^|/)\.")
 ALTERNATIVES = re.compile(r"\{([^{}]*)\}")
 NUMBERS = re.compile(r"(\d+)\.\.(\d+)")
 MOST_FILES = 100_000
+LOOKED_AT = 16  # files at a time
 ETAGS = ("ETag", "etag", "blob_id", "md5Hash", "LastModified", "last_modified", "mtime", "created")  # the best first
 
 
@@ -75,30 +77,36 @@ class Places:
         """The files in the order of the pattern's alternatives; those of a ``*`` sorted; each once.
 
         Raises:
-            MillError: one that is named is not there, or there is none.
+            MillError: one that is named is not there or cannot be looked at, or there is none.
         """
-        found: dict[str, Place] = {}
         outside = tuple(os.path.join(os.path.abspath(folder), "") for folder in leave_out)
-        missing: list[str] = []
         names = [self.pattern] if self._exists else list(islice(expand(self.pattern), MOST_FILES + 1))
         if len(names) > MOST_FILES:
             raise MillError(f"{self.address}: more than {MOST_FILES:,} files")
-        for name in names:
-            if not self._exists and SPECIAL.search(name):
-                places = self._matching(name)
-            else:
-                place = self.look_at(name)
-                missing += [] if place else [name]
-                places = [place] if place else []
-            for place in places:
-                if not (self.storage.local and self.storage.path(place.name).startswith(outside or ("\0",))):
-                    found.setdefault(place.name, place)
+        with ThreadPoolExecutor(LOOKED_AT) as pool:  # a store takes its time for each
+            looked_at = dict(zip(names, pool.map(self._found, names), strict=True))
+        missing = [name for name, places in looked_at.items() if places is None]
         if missing:
             more = f" and {len(missing) - 1:,} more of its {len(names):,} files" if len(missing) > 1 else ""
             raise MillError(f"{self.address}: no file {missing[0]}{more}")
+        found: dict[str, Place] = {}
+        for place in (place for places in looked_at.values() for place in places or ()):
+            if not (self.storage.local and self.storage.path(place.name).startswith(outside or ("\0",))):
+                found.setdefault(place.name, place)
         if not found:
             raise MillError(f"{self.address}: no file has such a name")
         return list(found.values())
+
+    def _found(self, name: str) -> list[Place] | None:
+        """The files of a pattern without alternatives; None where it is the name of one that is not there."""
+        if not self._exists and SPECIAL.search(name):
+            return self._matching(name)
+        try:
+            place = self.look_at(name)
+        except OSError as error:
+            why = error.strerror or error_text(error)
+            raise MillError(f"{self.root}/{name} cannot be looked at: {why}") from error
+        return [place] if place else None
 
     def _matching(self, pattern: str) -> list[Place]:
         """The files of a pattern; hidden ones, and those in hidden folders, where it has such a name itself."""

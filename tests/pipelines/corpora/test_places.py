@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import threading
 from pathlib import Path
 
 import fsspec
@@ -70,6 +72,29 @@ def test_no_bytes_are_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     places = Places(f"{address}/x.tar")
     monkeypatch.setattr(type(fs), "cat_file", None)
     assert places.read("x.tar", 2, 2, places.find()[0].mark) == b""
+
+
+def test_files_of_a_store_are_looked_at_several_at_a_time_and_what_cannot_be_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fs, root = fsspec.core.url_to_fs(address := f"memory://several{tmp_path}")
+    for number in range(4):
+        fs.pipe_file(f"{root}/{number}.tar", b"x")
+    together, info = threading.Barrier(4, timeout=10), type(fs).info
+
+    def looked_at(self: object, path: str, **words: object) -> object:
+        together.wait()
+        return info(self, path, **words)
+
+    monkeypatch.setattr(type(fs), "info", looked_at)
+    assert [place.name for place in Places(f"{address}/{{3..0}}.tar").find()] == ["3.tar", "2.tar", "1.tar", "0.tar"]
+
+    def forbid(*_: object, **__: object) -> object:
+        raise PermissionError(errno.EACCES, "Forbidden")
+
+    monkeypatch.setattr(type(fs), "info", forbid)
+    with pytest.raises(MillError, match=r"1\.tar cannot be looked at: Forbidden"):
+        Places(f"{address}/1.tar").find()
 
 
 def test_a_name_with_braces_that_is_there_is_itself(tmp_path: Path) -> None:
