@@ -38,7 +38,7 @@ def retry_faults(dataset: Dataset) -> Iterator[str]:
             (shard, row): source
             for part in parts
             for shard in part.range
-            for row, source in enumerate(_column(dataset, REJECTED, shard, "source"))
+            for row, source in enumerate(column_of(dataset, REJECTED, shard, "source"))
         }
         for shard in segment.range:
             for source, place in _attempts(dataset, shard):
@@ -51,11 +51,12 @@ def retry_faults(dataset: Dataset) -> Iterator[str]:
 
 def _attempts(dataset: Dataset, shard: int) -> Iterator[tuple[str, tuple[int, int]]]:
     """(source, the place of the refusal that it follows) of the rows of a retry's shard."""
-    sources, shards, rows = (_column(dataset, SOURCES, shard, name) for name in ATTEMPT)
+    sources, shards, rows = (column_of(dataset, SOURCES, shard, name) for name in ATTEMPT)
     yield from zip(sources, zip(shards, rows, strict=True), strict=True)
 
 
-def _column(dataset: Dataset, table: str, shard: int, column: str) -> list[Any]:
+def column_of(dataset: Dataset, table: str, shard: int, column: str) -> list[Any]:
+    """The values of a column of a shard."""
     with dataset.parquet(table, shard) as parquet:
         values: list[Any] = read_table(parquet, [column]).column(column).to_pylist()
         return values

@@ -11,11 +11,12 @@ from ..caches import arrays_of, columns_of
 from ..caches import fault as cache_fault
 from ..conditions import Condition
 from ..dataset import Dataset
-from ..files.shardfile import Footer, read_footer, read_rows, read_table
+from ..files.shardfile import Footer, read_footer, read_rows
 from ..fingerprint import row_key
 from ..images.codecs import decode_image, decode_map
 from ..maps.user_maps import coverage
 from ..names import shard_file
+from ..retries import column_of
 from ..tables import CACHES, IMAGES, LATENTS, OF_ROWS, REJECTED, SOURCES, WITHOUT_CONDITION
 from ..terminal.printing import printable
 
@@ -36,7 +37,7 @@ class Fault:
 
 def conservation(dataset: Dataset, shard: int) -> Iterator[Fault]:
     """Each listed source is kept or rejected, once, in the order of the listing."""
-    listed, kept, rejected = (_column(dataset, table, shard, "source") for table in (SOURCES, IMAGES, REJECTED))
+    listed, kept, rejected = (column_of(dataset, table, shard, "source") for table in (SOURCES, IMAGES, REJECTED))
     if len(listed) != len(kept) + len(rejected):
         yield Fault(
             "conservation", f"shard {shard}", f"{len(listed)} listed, {len(kept)} kept, {len(rejected)} rejected"
@@ -51,12 +52,6 @@ def conservation(dataset: Dataset, shard: int) -> Iterator[Fault]:
 def _in_order(part: list[str], whole: list[str]) -> bool:
     left = iter(whole)
     return all(item in left for item in part)
-
-
-def _column(dataset: Dataset, table: str, shard: int, column: str) -> list[str]:
-    with dataset.parquet(table, shard) as parquet:
-        values: list[str] = read_table(parquet, [column]).column(column).to_pylist()
-        return values
 
 
 def images(dataset: Dataset, shard: int, pixels: bool) -> Iterator[Fault]:
