@@ -11,6 +11,7 @@ from ..dataset import Dataset
 from ..files.documents import plain
 from ..fingerprint import fingerprint
 from ..index import TableState
+from ..provenance import IngestRecord
 from ..segments import DatasetRecord
 from ..tables import BASE_TABLES, IMAGES, SOURCES, TABLES, WITHOUT_CONDITION
 
@@ -123,7 +124,7 @@ def dataset_card(config: DatasetRecord, tables: Sequence[TableState], added: Car
         *added.front,
         *("task_categories:", "- text-to-image", "tags:", "- controlnet", "---"),
         *("", "# A ControlNet dataset", ""),
-        f"Made by ControlMill: pictures fitted to {ingest.resolution} pixels ({ingest.fit}), one table a folder.",
+        f"Made by ControlMill: {_sizes(ingest)}, one table a folder.",
         "A condition has the rows of `images` in the same order, shard by shard; `key` says so. What could not be made",
         "is null in its row, with the reason.",
         *_captions(tables),
@@ -139,6 +140,12 @@ def dataset_card(config: DatasetRecord, tables: Sequence[TableState], added: Car
         text += DEEP.format(tables=", ".join(f"`{table}`" for table in deep), example=deep[0])
     more = f"\n{added.text}" if added.text else ""
     return "\n".join(lines) + "\n" + more + text.replace(FOLDER, added.address)
+
+
+def _sizes(ingest: IngestRecord) -> str:
+    if ingest.fit == "none":
+        return "pictures of their own sizes"
+    return f"pictures fitted to {ingest.resolution} pixels ({ingest.fit})"
 
 
 def _summary(state: TableState) -> str:

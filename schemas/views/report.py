@@ -14,7 +14,7 @@ from ..annotator_records import PlacementRecord
 from ..dataset import Dataset, TableState
 from ..files.shardfile import read_rows
 from ..maps.meaning import Reading
-from ..provenance import Provenance
+from ..provenance import IngestRecord, Provenance
 from ..result_records import SamplesRecord
 from ..retries import refused_pictures, retried_rejects
 from ..segments import Segment
@@ -122,7 +122,7 @@ def provenance_text(state: TableState) -> str:
     if made.scored or made.picture_scores or made.features:
         return _measured_text(made)
     if made.annotator is None:
-        return f"{made.ingest.resolution} px, fit {made.ingest.fit}" if made.ingest else ""
+        return _fit_text(made.ingest) if made.ingest else ""
     annotator = made.annotator
     params = ", ".join(f"{name} {value}" for name, value in (annotator.params or {}).items())
     parts = [f"{annotator.condition}={annotator.variant} v{annotator.version}", params]
@@ -137,6 +137,10 @@ def provenance_text(state: TableState) -> str:
         whose = ", for other rows" if made.drawn.of_others else ""
         parts.append(f"{', '.join(made.drawn.columns)} as drawn for {made.drawn.table} of the source{whose}")
     return "; ".join(part for part in parts if part)
+
+
+def _fit_text(ingest: IngestRecord) -> str:
+    return "fit none" if ingest.fit == "none" else f"{ingest.resolution} px, fit {ingest.fit}"
 
 
 def _measured_text(made: Provenance) -> str:

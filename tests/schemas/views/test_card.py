@@ -111,6 +111,13 @@ def test_a_condition_is_told_with_what_made_it(
     assert f"| {table} | {index.rows} | 0 | {told} |" in card.dataset_card(opened.config, [state])
 
 
+def test_pictures_that_were_not_fitted_are_not_called_so(dataset: Path) -> None:
+    config = Dataset.open(dataset).config
+    assert "pictures fitted to 128 pixels (crop)" in card.dataset_card(config, [])
+    as_they_were = replace(config, ingest=replace(config.ingest, fit="none"))
+    assert "Made by ControlMill: pictures of their own sizes," in card.dataset_card(as_they_were, [])
+
+
 def snippets(folder: Path) -> str:
     """The card's Python."""
     text = (folder / "README.md").read_text()
