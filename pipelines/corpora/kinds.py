@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import posixpath
 
+import pyarrow as pa
+
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.addresses import without_scheme
 from controlmill.schemas.results import PICTURES, SAMPLES
@@ -16,6 +18,8 @@ from .folder import FolderCorpus
 from .hub import SCHEME, pinned, with_pattern
 from .parquet import ParquetCorpus
 from .store import StoreCorpus
+from .table_layout import PICTURES as PICTURE_COLUMNS
+from .table_layout import is_picture
 from .tar import TarCorpus
 from .url_lists import ENDINGS as URL_LIST_ENDINGS
 from .url_lists import kind_of, url_column
@@ -61,12 +65,20 @@ def open_corpus(
 
 
 def _names_urls(address: str, columns: Columns) -> bool:
-    """Whether a Parquet corpus has a column of URLs and none of pictures, or the chosen column is one of texts."""
+    """Whether a Parquet corpus has a column of URLs and none of pictures, or the chosen column is one of texts.
+
+    Raises:
+        MillError: the bytes beside its URLs may be of pictures or of something else.
+    """
     schema = ParquetCorpus(address).schema()
-    pictures = {field.name for field in schema if "binary" in str(field.type)}  # also of a struct
+    held = [field for field in schema if is_picture(field.type)]
+    names = [field.name for field in held]
     if columns.image:
-        return columns.image in set(schema.names) - pictures
-    return not pictures and url_column(schema.names, columns) is not None
+        return columns.image in set(schema.names) - set(names)
+    urls = url_column(schema.names, columns)
+    if urls and held and not any(field.name in PICTURE_COLUMNS or pa.types.is_struct(field.type) for field in held):
+        raise MillError(f"{address}: {urls} holds URLs, and {', '.join(names)} hold bytes: choose with --image-column")
+    return not held and urls is not None
 
 
 def absolute(address: str) -> str:

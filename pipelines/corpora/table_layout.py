@@ -75,7 +75,7 @@ def layout_of(schema: pa.Schema, chosen: Columns, file: str) -> Layout:
 
 def _picture(schema: pa.Schema, file: str, chosen: str | None) -> pa.Field:
     """The column of the pictures."""
-    pictures = [field.name for field in schema if _is_picture(field.type)]
+    pictures = [field.name for field in schema if is_picture(field.type)]
     known = [chosen] if chosen else [column for column in PICTURES if column in pictures]
     if chosen and chosen not in pictures:
         raise MillError(f"{file}: --image-column {chosen} is no column of pictures; {_columns(schema)}")
@@ -125,7 +125,8 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
-def _is_picture(kind: pa.DataType) -> bool:
+def is_picture(kind: pa.DataType) -> bool:
+    """Whether a column may hold pictures."""
     if pa.types.is_struct(kind):
         place = kind.get_field_index("bytes")
         return place >= 0 and _is_bytes(kind.field(place).type)
@@ -135,7 +136,7 @@ def _is_picture(kind: pa.DataType) -> bool:
 def kept_type(field: pa.Field) -> str:
     """The type that a column is kept as: its own, or text."""
     kind = field.type
-    if _is_bytes(kind) or _is_picture(kind):
+    if _is_bytes(kind) or is_picture(kind):
         raise MillError(f"--keep-columns {field.name}: it holds bytes, which are not kept beside the pictures")
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         inner = _plain_type(kind.value_type)

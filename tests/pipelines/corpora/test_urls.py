@@ -232,11 +232,17 @@ def test_a_parquet_file_is_a_list_where_it_holds_urls_and_no_pictures(tmp_path: 
         ({"url": [ONE]}, Columns(), "urls"),
         ({"url": [ONE], "jpg": [b"x"]}, Columns(), "parquet"),
         ({"url": [ONE], "jpg": [b"x"]}, Columns("url"), "urls"),
+        ({"url": [ONE], "photo": [{"bytes": b"x"}]}, Columns(), "parquet"),
+        ({"url": [ONE], "phash": [b"x"]}, Columns("url"), "urls"),
+        ({"url": [ONE], "phash": [b"x"]}, Columns("phash"), "parquet"),
         ({"link": [ONE]}, Columns("link"), "urls"),
         ({"link": [ONE]}, Columns(), "parquet"),
     ):
         pq.write_table(pa.table(table), path)
         assert open_corpus(str(path), columns).kind == kind
+    pq.write_table(pa.table({"url": [ONE], "phash": [b"x"], "md5": [b"x"]}), path)
+    with pytest.raises(MillError, match=r"url holds URLs, and phash, md5 hold bytes: choose with --image-column"):
+        open_corpus(str(path))
 
 
 # a whole job
