@@ -102,8 +102,8 @@ def _not_kept(sources: Sequence[Source], kept: Sequence[str], corpus: Corpus, ma
     left = deque(kept)
     are_one = len({corpus.identity(source) for source in sources}) == 1
     for number, source in enumerate(sources):
-        others = len(sources) - number - len(left)  # that are still to come, this one perhaps among them
-        if left and (not others or (not are_one and _is(source, left[0], corpus, max_bytes))):
+        rest_is_kept = len(left) == len(sources) - number
+        if left and (rest_is_kept or (not are_one and _is(source, left[0], corpus, max_bytes))):
             left.popleft()
         else:
             yield source

@@ -79,7 +79,7 @@ class Places:
         Raises:
             MillError: one that is named is not there or cannot be looked at, or there is none.
         """
-        outside = tuple(os.path.join(os.path.abspath(folder), "") for folder in leave_out)
+        outside = tuple(f"{folder}/" for folder in self.paths_of(leave_out))
         names = [self.pattern] if self._exists else list(islice(expand(self.pattern), MOST_FILES + 1))
         if len(names) > MOST_FILES:
             raise MillError(f"{self.address}: more than {MOST_FILES:,} files")
@@ -91,11 +91,19 @@ class Places:
             raise MillError(f"{self.address}: no file {missing[0]}{more}")
         found: dict[str, Place] = {}
         for place in (place for places in looked_at.values() for place in places or ()):
-            if not (self.storage.local and self.storage.path(place.name).startswith(outside or ("\0",))):
+            if not self.storage.path(place.name).startswith(outside):
                 found.setdefault(place.name, place)
         if not found:
             raise MillError(f"{self.address}: no file has such a name")
         return list(found.values())
+
+    def paths_of(self, folders: Iterable[str]) -> list[str]:
+        """The paths of those folders, such as the dataset's, that are in the file system of this address."""
+        if self.storage.local:
+            return [os.path.abspath(folder).rstrip("/") for folder in folders]
+        scheme = f"{self.address.split('://')[0]}://"
+        strip = self.storage.fs._strip_protocol
+        return [str(strip(folder)).rstrip("/") for folder in folders if folder.startswith(scheme)]
 
     def _found(self, name: str) -> list[Place] | None:
         """The files of a pattern without alternatives; None where it is the name of one that is not there."""

@@ -99,16 +99,9 @@ class StoreCorpus(Corpus):
         try:
             if not places.storage.fs.isdir(places.storage.path()):
                 raise MillError(f"{self.address}: no such folder")
-            yield from walk_through(walk, places.storage.path(), set(self._left_out(leave_out)))
+            yield from walk_through(walk, places.storage.path(), set(places.paths_of(leave_out)))
         except OSError as error:
             raise MillError(f"{self.address} cannot be listed: {error.strerror or error_text(error)}") from error
-
-    def _left_out(self, folders: Iterable[str]) -> Iterator[str]:
-        """The paths of folders on the same store, such as the dataset's."""
-        protocol = self.address.split("://")[0]
-        for folder in folders:
-            if folder.startswith(f"{protocol}://"):
-                yield str(self.places.storage.fs._strip_protocol(folder))
 
     def _is_open(self) -> bool:
         """Whether the folder itself can be looked at."""

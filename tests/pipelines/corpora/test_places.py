@@ -66,6 +66,18 @@ def test_patterns_find_no_hidden_files_unless_they_say_so(tmp_path: Path, store:
     assert found == PATTERNS
 
 
+@pytest.mark.parametrize("store", [False, True])
+def test_the_dataset_is_no_part_of_its_corpus(tmp_path: Path, store: bool) -> None:
+    address = f"memory://own{tmp_path}" if store else str(tmp_path)
+    fs, root = fsspec.core.url_to_fs(address)
+    for name in ("0.parquet", "dataset/images/0.parquet", "dataset2/1.parquet"):
+        fs.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
+        fs.pipe_file(f"{root}/{name}", b"x")
+    for folder in (f"{address}/dataset", f"{address}/dataset/"):
+        found = Places(f"{address}/**/*.parquet").find([folder, "elsewhere", "s3://bucket/dataset"])
+        assert [place.name for place in found] == ["0.parquet", "dataset2/1.parquet"]
+
+
 def test_no_bytes_are_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fs, root = fsspec.core.url_to_fs(address := f"memory://places{tmp_path}")
     fs.pipe_file(f"{root}/x.tar", b"0123")
