@@ -21,7 +21,8 @@ PICTURES = ("image", "jpg", "jpeg", "png", "webp", "img", "picture", "photo", "b
 NAMES = ("file_name", "filename", "file_path", "path", "__key__", "key")  # beside a column without paths
 MAX_GROUPS = 1_000_000
 MAX_ROWS = 2**40
-MAX_EXPANSION = 1000  # of a column that is compressed
+MAX_EXPANSION = 1000  # of a column that is compressed, where it is not small
+SMALL = 64 * 1024 * 1024  # bytes of a column, which may all be the same
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def check_file(storage: Storage, name: str) -> None:
             for i in range(group.num_columns):
                 column = group.column(i)
                 stored, unfolded = column.total_compressed_size, column.total_uncompressed_size
-                if not 0 <= stored <= size or not 0 <= unfolded <= stored * MAX_EXPANSION + BUFFER:
+                if not 0 <= stored <= size or not 0 <= unfolded <= max(SMALL, stored * MAX_EXPANSION):
                     raise ValueError(
                         f"{column.path_in_schema} in row group {number} says that it has {stored} bytes, "
                         f"which unfold to {unfolded}"

@@ -28,6 +28,7 @@ from controlmill.pipelines.engine.faults import JobFault
 from controlmill.pipelines.engine.rows import RowStep, run_rows
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError, Refused
+from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.layout import LayoutCheck
 from controlmill.schemas.files.shardfile import ShardFile
 from controlmill.schemas.files.storage import Storage
@@ -284,6 +285,13 @@ def test_a_footer_that_lies_is_refused_before_anything_is_read(tmp_path: Path) -
         path.write_bytes(bad)
         with pytest.raises(MillError, match=r"cannot be read|damaged"):
             list(ParquetCorpus(str(path)).list())
+
+
+def test_a_column_of_one_value_may_be_compressed_to_nothing(tmp_path: Path) -> None:
+    path, count = tmp_path / "x.parquet", 400_000
+    table = pa.table({"jpg": pa.nulls(count, pa.binary()), "score": pa.repeat(0.0, count)})
+    pq.write_table(table, path, compression="zstd", use_dictionary=False)
+    check_file(open_storage(str(tmp_path)), path.name)
 
 
 def test_the_same_pictures_as_parquet_give_the_same_pixels_and_keys(tmp_path: Path) -> None:
