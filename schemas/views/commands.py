@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..terminal.console import AsJson, print_json, standard_output
+from ..terminal.console import AsJson, output, print_json, standard_output
 from ..terminal.options import option, with_options
 from ..terminal.ranges import Range
 
+TOLD_SECONDS = 10.0
 Folder = Annotated[str, typer.Argument(help="The dataset's folder, or an fsspec address.", show_default=False)]
 
 
@@ -83,6 +87,20 @@ def inspect(dataset: Folder, options: InspectOptions, json: AsJson = False) -> N
         console.print(f"contact sheet: {printable(contact_sheet)}", markup=False, soft_wrap=True)
 
 
+def shards_told(of: int) -> Callable[[int], None]:
+    """What says on standard error how many shards are checked, every :data:`TOLD_SECONDS`."""
+    told = time.monotonic()
+
+    def tell(done: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= TOLD_SECONDS:
+            told = now
+            output.say(f"{done:,} of {of:,} shards checked")
+
+    return tell
+
+
 def verify(
     dataset: Folder,
     quick: Annotated[bool, typer.Option("--quick", help="Skip decoding pictures and maps.")] = False,
@@ -95,18 +113,19 @@ def verify(
 
     console = standard_output()
     opened = Snapshot(Dataset.open(dataset))
+    found = faults_of(opened, not quick, os.cpu_count() or 1, shards_told(opened.shards))
     if json:
         from .summary import verify_summary
 
-        summary = verify_summary(opened, faults_of(opened, pixels=not quick))
+        summary = verify_summary(opened, found)
         print_json(summary)
         raise typer.Exit(1 if summary["faults"] else 0)
     faults = 0
-    for fault in faults_of(opened, pixels=not quick):
+    for fault in found:
         faults += 1
         console.print(str(fault), markup=False, soft_wrap=True)
     tables = len(opened.tables())
     if faults:
-        console.print(f"{faults} faults in {tables} tables", markup=False)
+        console.print(f"{faults} {'fault' if faults == 1 else 'faults'} in {tables} tables", markup=False)
         raise typer.Exit(1)
     console.print(f"no faults: {tables} tables, {opened.shards} shards", markup=False)

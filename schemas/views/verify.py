@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow as pa
 
@@ -40,8 +42,17 @@ from .row_faults import Fault, alignment, conservation, images
 MAX_CARD_BYTES = 1024 * 1024
 
 
-def verify(dataset: Dataset, pixels: bool = True) -> Iterator[Fault]:
-    """Every fault of a dataset. With ``pixels`` each picture and map is decoded, and the caches' values are read."""
+def verify(
+    dataset: Dataset, pixels: bool = True, threads: int = 1, done: Callable[[int], None] = lambda _: None
+) -> Iterator[Fault]:
+    """Every fault of a dataset, in an order that does not depend on ``threads``.
+
+    Args:
+        dataset: what is checked.
+        pixels: decode each picture and map, and read the caches' values.
+        threads: shards that are decoded at a time.
+        done: is told how many shards have been, while this goes on.
+    """
     yield from _guarded("the folder", _left_over(dataset))
     if not dataset.config.segments:
         yield Fault("commit", "dataset.json", "nothing is listed yet; run the ingest command again")
@@ -61,12 +72,23 @@ def verify(dataset: Dataset, pixels: bool = True) -> Iterator[Fault]:
     if all(table in complete for table in BASE_TABLES):
         yield from _guarded("dataset.json", _settings(dataset))
         yield from _guarded(SOURCES, (Fault("conservation", SOURCES, found) for found in retry_faults(dataset)))
-        for shard in range(dataset.shards):
-            yield from _guarded(f"shard {shard}", conservation(dataset, shard))
-            yield from _guarded(f"shard {shard}", images(dataset, shard, pixels))
-            for table in complete:
-                if table not in BASE_TABLES:
-                    yield from _guarded(f"shard {shard}", alignment(dataset, table, shard, pixels))
+        aligned = [table for table in complete if table not in BASE_TABLES]
+        with ThreadPoolExecutor(threads) as pool:
+            ahead: deque[Future[list[Fault]]] = deque()
+            for shard in range(dataset.shards):
+                if shard >= threads:
+                    yield from ahead.popleft().result()
+                    done(shard - threads + 1)
+                ahead.append(pool.submit(_shard_faults, dataset, aligned, shard, pixels))
+            for found in ahead:
+                yield from found.result()
+
+
+def _shard_faults(dataset: Dataset, tables: Sequence[str], shard: int, pixels: bool) -> list[Fault]:
+    """Of the rows of a shard: those of the listing, of the images, and of the tables that are aligned with them."""
+    checks = [conservation(dataset, shard), images(dataset, shard, pixels)]
+    checks += [alignment(dataset, table, shard, pixels) for table in tables]
+    return [fault for check in checks for fault in _guarded(f"shard {shard}", check)]
 
 
 def _guarded(where: str, faults: Iterator[Fault]) -> Iterator[Fault]:

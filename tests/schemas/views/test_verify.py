@@ -196,6 +196,16 @@ def test_without_pixels_nothing_is_decoded(dataset: Path, monkeypatch: pytest.Mo
     assert found(dataset, pixels=False) == []
 
 
+@pytest.mark.parametrize("threads", [1, 2, 9])
+def test_faults_have_one_order_whatever_the_threads(copy: Path, threads: int) -> None:
+    rewrite(copy, "images", edit(0, source="part9/999.png"))
+    rewrite(copy, "canny", lambda all_rows: [all_rows[1], all_rows[0], *all_rows[2:]])
+    dataset, told = Dataset.open(copy), list[int]()
+    assert dataset.shards == 4
+    assert list(verify(dataset, True, threads, told.append)) == list(verify(dataset))
+    assert told == list(range(1, dataset.shards - threads + 1))
+
+
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "foreign"])
 def test_a_damaged_file(copy: Path, damage: str) -> None:
     path = copy / "canny" / "0000" / "00000001.parquet"
