@@ -259,7 +259,10 @@ def test_a_port_that_is_taken_is_one_message(cluster: Cluster) -> None:
     assert f"--listen {cluster.address}: this machine cannot listen there" in done.stderr
 
 
-def test_ctrl_c_before_a_cluster_is_in_the_background_leaves_nothing(tmp_path: Path) -> None:
+def test_ctrl_c_before_a_cluster_is_in_the_background_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__PRELOAD", '["tests.pipelines.cluster.never_ready"]')
     command = start("up", "--listen", f"127.0.0.1:{free_port()}", "--workers", "0", "--detach", state=tmp_path)
     started = psutil.Process(command.pid)
     wait_until(lambda: len(started.children(recursive=True)) == 2)  # the one in the background, and its scheduler
