@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ for library in ("OMP", "MKL", "OPENBLAS"):  # tests run side by side: a thread f
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the real hub; its client reads it once, so it is the same for all
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it, and all they start
 
 gc.set_threshold(100_000)  # looking for garbage among all that is imported takes an eighth of the time of the tests
 
