@@ -7,14 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TIMES = (
-    0.05,
-    0.25,
-    0.45,
-    0.65,
-    0.85,
-    0.95,
-)  # of the base's: the first dominates the loss, the others show the condition
+# shares of the base's times: the first dominates the loss, the others show the condition
+TIMES = (0.05, 0.25, 0.45, 0.65, 0.85, 0.95)
 HELD_FOR = 2  # evaluations
 CLEAR = 3.0  # standard errors that a gain is above zero
 

@@ -103,8 +103,8 @@ def evaluate(asked: Evaluation, maker: Maker, address: str, resources: Resources
     _make(address, asked.quality.stage(Dataset.open(address), asked.quality.tables_of_pictures()), resources)
     true = [f"{TRUE}{table}" for table in of_results]
     _make(address, asked.quality.stage(Dataset.open(address), true, asked.source), resources)
-    results, source = Dataset.open(address), Dataset.open(asked.source.storage.address)
-    _make(address, asked.quality.scores(results, source, of_source), resources)
+    source = Dataset.open(asked.source.storage.address)
+    _make(address, asked.quality.scores(Dataset.open(address), source, of_source), resources)
     results = Dataset.open(address)
     published = _with_notes(asked, results, judged) if judged else asked.published
     record = ResultsRecord(

@@ -10,7 +10,7 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.files.shardfile import read_rows
 from controlmill.schemas.fingerprint import sha256_bytes
-from controlmill.schemas.retries import retried_rejects
+from controlmill.schemas.retries import column_of, retried_rejects
 from controlmill.schemas.tables import IMAGES, REJECTED, SOURCES
 
 from .corpora.corpus import Corpus, Source
@@ -74,7 +74,7 @@ def refused_sources(dataset: Dataset, shard: int, corpus: Corpus) -> list[Source
     Raises:
         MillError: what was refused was not listed; or the corpus cannot be read.
     """
-    names = [row["source"] for row in _rows(dataset, REJECTED, shard, "source")]
+    names = column_of(dataset, REJECTED, shard, "source")
     listed: dict[str, list[Source]] = {name: [] for name in names}
     for row in _rows(dataset, SOURCES, shard):
         if row["source"] in listed:

@@ -34,7 +34,6 @@ Photos = Annotated[
 Conditions = Annotated[str, typer.Option(help="Look for the weights of these conditions.", show_default=False)]
 Weights = Annotated[Path | None, typer.Option(help="Folder with annotators' weight files.", show_default=False)]
 Cluster = Annotated[str, typer.Option(help="The scheduler: HOST:8786.", show_default="the one of this machine")]
-
 Ended = Annotated[str, typer.Option(help="The scheduler: HOST:8786.", show_default="all that run on this machine")]
 
 

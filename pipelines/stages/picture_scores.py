@@ -65,8 +65,8 @@ class PictureScoreStep(RowStep):
 
 
 def _head(found: Found) -> AestheticHead:
-    load = lambda: AestheticHead(on_this_machine(AESTHETIC, found))  # noqa: E731
-    return this_worker().once(("aesthetic", found), load, stays=True)
+    key = ("aesthetic", found)
+    return this_worker().once(key, lambda: AestheticHead(on_this_machine(AESTHETIC, found)), stays=True)
 
 
 @dataclass(frozen=True)
