@@ -29,7 +29,7 @@ from .engine.stage import Stage
 from .ingestion import set_lost_aside
 from .results.listing import ChosenRows, Layout
 from .results.makers import Maker, results_config
-from .results.quality import Quality, made_otherwise, table_sha256
+from .results.quality import Quality, made_otherwise
 from .results.quality_values import quality_records
 from .results.summary import Published, summarised
 from .stages.judge import Judge
@@ -74,9 +74,9 @@ class Evaluation:
     def samples(self) -> dict[str, object]:
         """What the pictures are, as :class:`result_records.SamplesRecord` without what made them."""
         return {
-            "source_sha256": table_sha256(self.source, IMAGES),
+            "source_sha256": self.source.sha256(IMAGES),
             "condition": self.control,
-            "condition_sha256": table_sha256(self.source, self.control),
+            "condition_sha256": self.source.sha256(self.control),
             "protocol": self.protocol,
             "prompts": list(self.layout.prompts),
             "pictures_per_row": self.layout.pictures_per_row,
@@ -111,7 +111,7 @@ def evaluate(asked: Evaluation, maker: Maker, address: str, resources: Resources
         version=RESULTS_VERSION,
         method=maker.method,
         protocol=asked.protocol,
-        source_sha256=table_sha256(asked.source, IMAGES),
+        source_sha256=asked.source.sha256(IMAGES),
         control=asked.control,
         truth=asked.truth,
         judged=judged,
@@ -132,9 +132,9 @@ def _judge_and_score(asked: Evaluation, judge: Judge, address: str, resources: R
     results = Dataset.open(address)
     score = Score(
         *(asked.measures, asked.source.condition(asked.truth)),
-        *(judge.table, table_sha256(results, judge.table)),
-        *(asked.source.storage.address, asked.truth, table_sha256(asked.source, asked.truth)),
-        *(judge.chance_table, table_sha256(results, judge.chance_table)),
+        *(judge.table, results.sha256(judge.table)),
+        *(asked.source.storage.address, asked.truth, asked.source.sha256(asked.truth)),
+        *(judge.chance_table, results.sha256(judge.chance_table)),
         others=asked.rows.others,
     )
     _make(address, score, resources)
