@@ -31,7 +31,7 @@ from .results.listing import ChosenRows, Layout
 from .results.makers import Maker, results_config
 from .results.quality import Quality, made_otherwise
 from .results.quality_values import quality_records
-from .results.summary import Published, summarised
+from .results.summary import Published, prompts_noted, summarised
 from .stages.judge import Judge
 from .stages.listed import ListedStage
 from .stages.score import Score
@@ -107,6 +107,10 @@ def evaluate(asked: Evaluation, maker: Maker, address: str, resources: Resources
     _make(address, asked.quality.scores(Dataset.open(address), source, of_source), resources)
     results = Dataset.open(address)
     published = _with_notes(asked, results, judged) if judged else asked.published
+    measures = (
+        *summarised(results, asked.measures, asked.layout.prompts, published),
+        *quality_records(asked.quality, results, source, of_source, asked.layout.prompts, published),
+    )
     record = ResultsRecord(
         version=RESULTS_VERSION,
         method=maker.method,
@@ -117,10 +121,7 @@ def evaluate(asked: Evaluation, maker: Maker, address: str, resources: Resources
         judged=judged,
         pictures_per_row=asked.layout.pictures_per_row,
         prompt_kinds=asked.layout.prompts,
-        measures=(
-            *summarised(results, asked.measures, asked.layout.prompts, published),
-            *quality_records(asked.quality, results, source, of_source, asked.layout.prompts, published),
-        ),
+        measures=tuple(prompts_noted(measures, published.prompts)),
     )
     results.storage.write_json(RESULTS, record)
     return record

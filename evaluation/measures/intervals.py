@@ -1,9 +1,9 @@
 """Bootstrap intervals over rows: what a measure might have been with other rows of the same kind.
 
 Rows are resampled, never pictures: the pictures of a row share its map and its prompt, so they are not independent, and
-an interval over pictures would be too narrow. Percentile bootstrap (Efron 1979), seeded, with its ends moved outward for
-few rows (the expanded interval of Hesterberg 2015): as it is, one of 5 rows holds the truth 83 times in 100 and one of
-10 rows 90 times, so 92 and 95.
+an interval over pictures would be too narrow. Percentile bootstrap (Efron 1979), seeded, its ends moved outward for few
+rows (the expanded interval of Hesterberg 2015): as it is, one of 5 rows holds the truth 83 times in 100 and one of 10
+rows 90 times, so 92 and 95.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ AT_ONCE = 2**22  # indices that are drawn at once
 
 @dataclass(frozen=True)
 class Interval:
-    """A value over ``rows`` rows and the ends of its 95 % interval; None where fewer than ``FEWEST`` rows have a value."""
+    """A value over ``rows`` rows and the ends of its 95 % interval; None where fewer than ``FEWEST`` have a value."""
 
     value: float | None
     low: float | None

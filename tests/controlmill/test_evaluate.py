@@ -32,7 +32,6 @@ guidance_scale = 2.0
 [self_test]
 controlnet = "CONTROLNET"
 base = "BASE"
-dataset = "drawn scenes"
 measure = "f1"
 method = "somebody"
 [published]
@@ -235,7 +234,10 @@ def test_a_self_test_says_whether_the_published_value_came_out(
     scenes_folder: Path, protocol: Path, results: Path, tmp_path: Path
 ) -> None:
     words = [str(scenes_folder), str(tmp_path / "results"), "--protocol", str(protocol), "--self-test"]
-    ended = command("evaluate", *words, "--condition", "canny", "--rows", "2", "--prompts", "none", "--device", "cpu")
+    words += ["--condition", "canny", "--device", "cpu"]
+    refused = command("evaluate", *words, "--prompts", "none")
+    assert "--self-test: the protocol says how: no --prompts" in refused.stderr
+    ended = command("evaluate", *words, "--rows", "5")
     assert ended.returncode == 0, ended.stderr
     assert "self-test: not reproduced (published f1 of somebody: 0.5; here" in ended.stderr
 
