@@ -24,8 +24,8 @@ class Conduct:
     Args:
         sampling: how the pictures are sampled; None where another program made them.
         pictures_per_row: of each kind of prompt.
-        control: the table of the maps that are followed, and ``truth`` that of those that the judge's are compared with.
-        truth: see ``control``.
+        control: the table of the maps that are followed.
+        truth: the table of the maps that the judge's are compared with.
         annotated: what made the true maps.
         judge: what annotates the pictures; None where no map is compared.
         corpora: where the rows' pictures are from, as far as this machine knows.
