@@ -67,19 +67,20 @@ def train(
     config = None if resume else _config(dataset, recipe, settings)
     with uncollected():
         from . import start
+    with start.claimed_by_first(run):
+        with uncollected():
+            if config is None:
+                config, prepared = start.resume(run, settings, dataset)
+            else:
+                prepared = start.begin(dataset, run, config)
+            from controlmill.annotators.runtime.torch_device import resolve_device
 
-        if config is None:
-            config, prepared = start.resume(run, settings, dataset)
-        else:
-            prepared = start.begin(dataset, run, config)
-        from controlmill.annotators.runtime.torch_device import resolve_device
+            config = replace(config, device=resolve_device(config.device))
+            _print_rows(prepared)
+            from .trainer import Trainer
 
-        config = replace(config, device=resolve_device(config.device))
-        _print_rows(prepared)
-        from .trainer import Trainer
-
-        trainer = Trainer(run, config, prepared, resume)
-    done = trainer.train()
+            trainer = Trainer(run, config, prepared, resume)
+        done = trainer.train()
     if trainer.accelerator.is_main_process:
         output.say(f"{done} of {config.steps} steps done: {run}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from dataclasses import asdict, replace
@@ -16,12 +17,20 @@ from controlmill.schemas.machine import check_semaphores
 
 from .config import TrainConfig, check_same
 from .data.selection import common_shapes
+from .run.claim import LOCK, claimed
 from .run.log import check_wandb
 from .run.prepare import Prepared, prepare
 from .run.record import DECISIVE, RunRecord, as_recorded, is_path, published, read_run, write_run
 from .run.saved import read_state, steps_saved
 
+OWN = "leave them out: the run goes on with its own"
+ANEW = "a new run with --start-from {} takes its ControlNet alone"
 SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
+
+
+def claimed_by_first(run: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold a run's folder for as long as it is trained, by the first of several processes."""
+    return claimed(run) if _is_first_process() else contextlib.nullcontext()
 
 
 def begin(address: str, run: Path, config: TrainConfig) -> Prepared:
@@ -34,7 +43,7 @@ def begin(address: str, run: Path, config: TrainConfig) -> Prepared:
     if not _is_first_process():
         return prepare(address, config)
     before = read_run(run)
-    if before is None and run.exists() and any(run.iterdir()):
+    if before is None and run.exists() and any(path.name != LOCK for path in run.iterdir()):
         raise MillError(f"{run} is not empty and not a run; choose another folder")
     prepared = prepare(address, config)
     prepared.facts.start_reading()  # read while libraries are imported

@@ -20,10 +20,11 @@ from controlmill.schemas.files.whole import write_whole
 from controlmill.schemas.provenance import Provenance
 
 from ..config import TrainConfig
+from .claim import LOCK
 
 RUN, LOCAL, IGNORED = "run.json", "_local.json", ".gitignore"
 # for git, and for the Hub, which leaves out what a .gitignore names; W&B notes the user's and the machine's name
-LEFT_OUT = f"{LOCAL}\nwandb/\n*~\n*.partial\n"
+LEFT_OUT = f"{LOCAL}\n{LOCK}\nwandb/\n*~\n*.partial\n"
 Side = Annotated[int, Field(ge=1, le=2**16)]  # of a picture
 DECISIVE = ("base", "start_from")  # settings that decide the weights and may be paths
 
