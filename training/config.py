@@ -15,6 +15,7 @@ from controlmill.schemas.terminal.options import faults, from_values, option, ra
 from controlmill.schemas.terminal.ranges import Range
 
 SHORT = 50  # steps: a trial of fewer needs no evaluation or checkpoint between its first and last step
+MOST_LOST = 1_000  # steps that a machine that dies may cost
 RECIPES = Path(__file__).parent / "settings"
 AT_LEAST_ONE = Range(1)
 ABOVE_ZERO = Range(open_low=True)
@@ -125,7 +126,7 @@ class TrainConfig:
 
     checkpoint_every: int = option(
         0,
-        "Steps between checkpoints; 0: a tenth of the steps, at least 50.",
+        "Steps between checkpoints; 0: a tenth of the steps, at least 50 and at most 1,000.",
         machine=True,
         panel="Checkpoints and logging",
     )
@@ -194,7 +195,7 @@ class TrainConfig:
     @property
     def checkpoint_interval(self) -> int:
         """Steps between checkpoints; the last step is saved too, and the one at which a run is stopped."""
-        return self.checkpoint_every or max(SHORT, self.steps // 10)
+        return self.checkpoint_every or min(max(SHORT, self.steps // 10), MOST_LOST)
 
     def share(self, processes: int) -> int:
         """Samples of a step that each of several processes takes.
@@ -244,8 +245,8 @@ def read_recipe(name: str) -> dict[str, Any]:
         raise MillError(f"recipe {path}: {error}") from error
 
 
-def check_same(before: Mapping[str, Any], now: TrainConfig, folder: str) -> None:
-    """Raise MillError where a run folder was begun with other settings than now."""
+def check_same(before: Mapping[str, Any], now: TrainConfig, folder: str, advice: str) -> None:
+    """Raise MillError, with what to do, where a run folder was begun with other settings than now."""
     from controlmill.schemas.fingerprint import differences
 
     old = {name: value for name, value in before.items() if name not in now.machine()}
@@ -254,5 +255,5 @@ def check_same(before: Mapping[str, Any], now: TrainConfig, folder: str) -> None
         raise MillError(
             f"{folder} is a run with other settings; what differs:\n  "
             + "\n  ".join(changed)
-            + "\nchoose another folder"
+            + f"\n{advice}"
         )

@@ -50,7 +50,7 @@ def begin(address: str, run: Path, config: TrainConfig) -> Prepared:
     _check_extras(config, prepared)
     named = _at_commits(replace(config, segments=prepared.segments))
     if before is not None:
-        check_same(asdict(published(before.config)), published(named), str(run))
+        check_same(asdict(published(before.config)), published(named), str(run), "choose another folder")
         if saved := steps_saved(run):
             raise MillError(f"{run} is a run of {saved[-1]} steps: go on with --resume")
     write_run(run, _record(prepared, named))
@@ -69,15 +69,16 @@ def resume(run: Path, changes: dict[str, Any], address: str | None = None) -> tu
     given = {name: value for name, value in changes.items() if value is not None}
     same = {name: as_recorded(given[name], getattr(before.config, name)) for name in DECISIVE if name in given}
     config = replace(before.config, **{**given, **same})
-    check_same(asdict(published(before.config)), published(config), str(run))
-    read_state(run)
+    check_same(asdict(published(before.config)), published(config), str(run), f"{OWN}; {ANEW.format(run)}")
+    done = read_state(run).step
+    if config.steps < done:
+        raise MillError(f"--steps {config.steps}: {run} has {done} steps already")
     prepared = prepare(address or before.dataset, config, before.caches)
     old, new = before.digests, prepared.digests
     changed = [part for part in {**old, **new} if old.get(part) != new.get(part)]
     if changed:
         raise MillError(
-            f"{before.dataset} changed since {run} began: it has other {', '.join(changed)}. Begin a new run "
-            "(--start-from takes this one's weights)"
+            f"{before.dataset} changed since {run} began: it has other {', '.join(changed)}. {ANEW.format(run)}"
         )
     prepared.facts.start_reading()
     _check_extras(config, prepared)

@@ -97,7 +97,7 @@ def test_a_setting_that_may_be_left_open_is_checked_when_it_is_given() -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "evaluation", "save"), [(20, 50, 50), (100, 50, 50), (1_000, 50, 100), (20_000, 1_000, 2_000)]
+    ("steps", "evaluation", "save"), [(20, 50, 50), (100, 50, 50), (1_000, 50, 100), (20_000, 1_000, 1_000)]
 )
 def test_a_short_trial_is_spent_on_steps(steps: int, evaluation: int, save: int, short_config: MakeConfig) -> None:
     config = short_config(steps=steps)
