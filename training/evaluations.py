@@ -35,6 +35,7 @@ from .run.metrics import EvaluationRecord, FailedEvaluation, evaluations
 from .run.prepare import Prepared
 from .run.report import record_of, write_evaluation
 from .schedules import EvaluationSchedule, Extent
+from .stopping import Stopped, StopRequest
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,13 @@ class Evaluations:
     run: Path
     log: RunLog
 
-    def evaluate_if_due(self, step: int, trained: Trained, first: bool = False, last: bool = False) -> None:
+    def evaluate_if_due(
+        self, step: int, trained: Trained, stop: StopRequest, first: bool = False, last: bool = False
+    ) -> None:
         """Evaluate after a step where the schedule says so, and at the first and the last step of a run.
 
         An evaluation that fails is logged and the run goes on; not so the first one, which shows that settings are
-        wrong.
+        wrong. A request to ``stop`` leaves an evaluation at once: a run that goes on has its own.
         """
         extent = self.schedule.due(step, required=first or last)
         if extent is None:
@@ -61,10 +64,12 @@ class Evaluations:
         if extent == "all":
             self.log.say(f"step {step}: evaluating on {self.amount()}")
         networks = [trained.controlnet] if trained.average is None else [trained.controlnet, trained.average]
-        with self.schedule.timed(step, extent):
+        with self.schedule.timed(step, extent), stop.cutting_short(self.base.denoiser):
             try:
                 with undisturbed(*self.base.networks.values(), *networks):
                     self._evaluate(step, networks[-1], extent)
+            except Stopped:
+                self.log.say(f"step {step}: told to stop, the evaluation is left")
             except Exception as error:
                 if first:
                     raise

@@ -99,7 +99,7 @@ class Trainer:
         source = self._batches(log)
         with contextlib.closing(source), stop_on_signals() as interrupt, self._saving_on_error(log):
             if evaluations:
-                evaluations.evaluate_if_due(self.step, self.trained, first=True, last=self.step >= config.steps)
+                evaluations.evaluate_if_due(self.step, self.trained, interrupt, True, self.step >= config.steps)
             stop = False
             while self.step < config.steps and not stop:
                 started = time.monotonic()
@@ -112,7 +112,7 @@ class Trainer:
                 if last or stop or self.step % config.checkpoint_interval == 0:
                     self.save_checkpoint()
                 if evaluations and (last or not stop):  # a run that goes on begins with one
-                    evaluations.evaluate_if_due(self.step, self.trained, last=last)
+                    evaluations.evaluate_if_due(self.step, self.trained, interrupt, last=last)
 
     def train_step(self, batch: list[Drawn], stop: bool = False) -> StepResult:
         """One optimiser step over this process's share of a batch; ``stop`` is told to the other processes."""

@@ -8,19 +8,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from controlmill.evaluation.rows import Sample
 from controlmill.training import start
 from controlmill.training.run import checkpoint
 from controlmill.training.run.metrics import evaluations
 from controlmill.training.step import Drawn
+from controlmill.training.stopping import stop_on_signals
 from controlmill.training.trainer import StepResult, Trainer
 from tests.training_runs import (
     EVALUATED,
     MakeConfig,
     TrainRun,
+    begin,
     equal,
     flags_of,
     losses,
@@ -65,6 +69,41 @@ def test_no_evaluation_begins_once_a_run_is_told_to_stop(
     monkeypatch.undo()
     Trainer(run, *start.resume(run, {}), resume=True).train()
     assert [record.step for record in evaluations(run)] == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_an_evaluation_does_not_wait_for_its_end(
+    number: signal.Signals,
+    short_config: MakeConfig,
+    scenes_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = tmp_path / "run"
+    trainer = begin(scenes_folder, run, short_config(**{**EVALUATED, "steps": 6}))
+    latents_noise = trainer.base.add_noise
+
+    def told(*given: Any) -> Any:  # in the first of the losses that are evaluated after step 2
+        if trainer.step == 2 and not torch.is_grad_enabled():
+            os.kill(os.getpid(), number)
+        return latents_noise(*given)
+
+    monkeypatch.setattr(trainer.base, "add_noise", told)
+    assert trainer.train() == 3
+    assert checkpoint.steps_saved(run) == [3]
+    assert [record.step for record in evaluations(run)] == [0]
+    assert not trainer.base.denoiser._forward_pre_hooks
+
+
+def test_a_closed_terminal_is_nothing_to_a_run_that_ignores_it() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with stop_on_signals() as request:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert not request.requested
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_ctrl_c_that_reaches_reader_processes_too_writes_a_checkpoint(
