@@ -21,11 +21,23 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     scratch = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}~")
     try:
-        yield scratch
-        sync(scratch)
-        os.replace(scratch, path)
+        with naming(path, scratch):
+            yield scratch
+            sync(scratch)
+            os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)  # it is also there still where both were links to one file
+
+
+@contextmanager
+def naming(path: Path, scratch: Path | None = None) -> Iterator[None]:
+    """Errors in here that name no file, or ``scratch``, name ``path``: a full disk is told of without a name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename in (None, str(scratch)):
+            error.filename = str(path)
+        raise
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from array import array
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files.whole import write_whole
+from controlmill.schemas.files.whole import naming, write_whole
 
 from .metrics import METRICS, Record, StepRecord, line_of, of_kind, read_metrics, scalars
 from .progress import StepProgress
@@ -80,8 +81,9 @@ class RunLog:
 
     def write(self, record: Record) -> None:
         """One line; each number in it becomes a point of a curve in TensorBoard and on W&B."""
-        self._file.write(line_of(record))
-        self._file.flush()
+        with naming(self.path):
+            self._file.write(line_of(record))
+            self._file.flush()
         values = scalars(record)
         for name, value in values.items():
             self._board.add_scalar(name, value, record.step)
@@ -99,9 +101,10 @@ class RunLog:
         self._progress.say(text)
 
     def close(self) -> None:
-        """Flush everything."""
-        self._progress.close()
-        self._file.close()
-        self._board.close()
-        if self._wandb:
-            self._wandb.close()
+        """Flush everything that can be."""
+        with contextlib.ExitStack() as all_of_them, naming(self.path):
+            if self._wandb:
+                all_of_them.callback(self._wandb.close)
+            all_of_them.callback(self._board.close)
+            all_of_them.callback(self._progress.close)
+            self._file.close()

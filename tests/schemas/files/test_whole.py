@@ -27,6 +27,16 @@ def test_the_old_file_stays_where_the_new_one_cannot_be_written(tmp_path: Path) 
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device") as told, replacing(tmp_path / "file") as scratch:
+        scratch.symlink_to("/dev/full")
+        scratch.write_bytes(b"data")
+    assert told.value.filename == str(tmp_path / "file")
+    with pytest.raises(FileNotFoundError) as told:
+        write_whole(tmp_path / "nowhere" / "file", b"data")
+    assert told.value.filename == str(tmp_path / "nowhere" / "file")
+
+
 def test_a_link_to_the_same_file_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"data")
     for _ in range(2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
 import sys
 import types
@@ -41,6 +42,18 @@ def test_a_disk_that_is_full_when_a_run_goes_on_takes_no_history(
     kept = [record for record in records if record.step <= 3]
     assert read_metrics(tmp_path) == [*kept, StepRecord(4, 0.25, 1.0, 1e-5, 0.1)]
     assert (list(log.steps), list(log.losses)) == ([1, 2, 3, 4], [0.5, 0.5, 0.5, 0.25])
+
+
+def test_a_disk_that_is_full_is_told_with_the_files_name_and_costs_no_curve(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, 0)
+    log.step(1, 0.5, 1.0, 1e-5, 0.1)
+    log._file.close()
+    log._file = Path("/dev/full").open("a", encoding="utf-8")
+    with pytest.raises(OSError, match="No space") as told, contextlib.closing(log):
+        log.step(2, 0.5, 1.0, 1e-5, 0.1)
+    assert told.value.filename == str(tmp_path / "metrics.jsonl")
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1]
 
 
 def test_a_run_that_goes_on_keeps_its_last_step_on_tensorboard(tmp_path: Path) -> None:
