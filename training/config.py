@@ -253,7 +253,5 @@ def check_same(before: Mapping[str, Any], now: TrainConfig, folder: str, advice:
     changed = differences(old, now.decisive())
     if changed:
         raise MillError(
-            f"{folder} is a run with other settings; what differs:\n  "
-            + "\n  ".join(changed)
-            + f"\n{advice}"
+            f"{folder} is a run with other settings; what differs:\n  " + "\n  ".join(changed) + f"\n{advice}"
         )
