@@ -48,9 +48,10 @@ def test_a_disk_that_is_full_is_told_with_the_files_name_and_costs_no_curve(tmp_
     log = RunLog(tmp_path, 0)
     log.step(1, 0.5, 1.0, 1e-5, 0.1)
     log._file.close()
-    with Path("/dev/full").open("a", encoding="utf-8") as log._file, contextlib.suppress(OSError):
-        with pytest.raises(OSError, match="No space") as told, contextlib.closing(log):
-            log.step(2, 0.5, 1.0, 1e-5, 0.1)
+    full = Path("/dev/full").open("a", encoding="utf-8")  # noqa: SIM115
+    log._file = full
+    with pytest.raises(OSError, match="No space") as told, contextlib.closing(log):
+        log.step(2, 0.5, 1.0, 1e-5, 0.1)
     assert told.value.filename == str(tmp_path / "metrics.jsonl")
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("loss")] == [1]
