@@ -28,7 +28,7 @@ INGEST_SECONDS = 0.0104  # of a core for a photograph of 1,000 pixels: docs/benc
 SHARD_SECONDS = 0.0032  # of a core beyond the work, for each file of a shard: benchmarks/shards.py
 LISTING_SECONDS = 8e-6  # of a core for each picture, one after another: docs/benchmarks.md, "Listing"
 LISTED_BYTES = 22  # of `sources`, a picture of a crawl: benchmarks/shards.py --listing
-INDEX_BYTES = 235  # of an index, a shard: 200,000 of them were 47 MB, read in 2 s and 256 MB of memory
+INDEX_BYTES = 235  # of an index, a shard: 200,000 of them were 47 MB, read in 2 s and 230 MB of memory
 SCHEDULER_BYTES = (
     23_000  # of memory that Dask's scheduler and its client take for each shard that they know: 4,000 took 90 MB
 )

@@ -67,9 +67,11 @@ class EvaluateOptions:
     accept_license: tuple[str, ...] = license_option()
 
     def conflicts(self) -> Iterator[str]:
-        """What does not go with another method's pictures."""
+        """What does not go with another method's pictures, and with a self-test."""
         if self.pictures and (self.self_test or self.base):
             yield "--pictures: another method made them, so there is no --base and no --self-test"
+        if self.self_test and (self.prompts or self.pictures_per_row or self.judge or self.truth):
+            yield "--self-test: the protocol says how: no --prompts, --pictures-per-row, --judge or --truth"
 
 
 def protocols(name: str, **changes: Any) -> Any:

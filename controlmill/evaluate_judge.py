@@ -12,7 +12,6 @@ from controlmill.evaluation.protocols.protocol import Protocol
 from controlmill.pipelines.engine.machines import Machines
 from controlmill.pipelines.networks import Placements
 from controlmill.pipelines.options import NetworkOptions
-from controlmill.pipelines.results.quality import table_sha256
 from controlmill.pipelines.stages.judge import Judge, drawn_columns, draws_differ
 from controlmill.schemas.conditions import CONDITIONS, Condition
 from controlmill.schemas.dataset import Dataset
@@ -78,6 +77,6 @@ def find_judge(
     networks = NetworkOptions(options.weights, options.device, dtype, accept_license=options.accept_license)
     places = Placements(networks, source.config.ingest.resolution, results, (), machines)(groups, weights)
     return Judge(
-        *(groups, weights, places, source.storage.address, truth.table, table_sha256(source, truth.table)),
+        *(groups, weights, places, source.storage.address, truth.table, source.sha256(truth.table)),
         *(drawn, by_chance, others),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,10 @@ import numpy as np
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.bases.configuration import pinned_base
 from controlmill.bases.registry import read_facts
-from controlmill.evaluation.protocols.comparison import deviations, published_beside
+from controlmill.evaluation.protocols.comparison import Conduct, deviations, published_beside
 from controlmill.evaluation.protocols.protocol import Protocol, fitting, read_protocol
 from controlmill.evaluation.sampling.captioner import Captioner
 from controlmill.evaluation.sampling.prompts import DEFAULT_PROMPT, PROMPT_KINDS
-from controlmill.evaluation.sampling.settings import SamplingSettings
 from controlmill.pipelines.engine.machines import Machines
 from controlmill.pipelines.evaluation import Evaluation
 from controlmill.pipelines.results.listing import ChosenRows, Layout, other_places
@@ -122,7 +121,14 @@ def make_request(
         whose = "--pictures: another method made them" if options.pictures else "--self-test: the protocol says how"
         raise MillError(f"{whose}, so there is no {flag_of(next(iter(sampling.given)))}")
     settings = sampling.over(protocol.sampling)
-    published = _published(protocol, source, truth, judge, layout, shapes, None if options.pictures else settings)
+    index = source.index(truth)
+    assert index is not None
+    conduct = Conduct(
+        *(None if options.pictures else settings, layout.pictures_per_row, table, truth, index.provenance.made_by),
+        *(_made_by(judge), source.corpora, shapes),
+    )
+    beside = published_beside(protocol, deviations(protocol, conduct))
+    published = Published(beside, {}, protocol.prompts)
     asked = Evaluation(rows, table, truth, layout, protocol.name, judge, measures, quality, published)
     if options.pictures:
         return EvaluateRequest(asked, GivenPictures(options.pictures.name, str(options.pictures)), None, captions)
@@ -142,25 +148,10 @@ def make_request(
     return EvaluateRequest(asked, maker, (test.measure, test.method) if test else None, captions)
 
 
-def _published(
-    protocol: Protocol,
-    source: Dataset,
-    truth: str,
-    judge: Judge | None,
-    layout: Layout,
-    shapes: Sequence[tuple[int, int]],
-    settings: SamplingSettings | None,
-) -> Published:
-    """What values are printed beside, with all that is done otherwise than the protocol says."""
-    index = source.index(truth)
-    assert index is not None
+def _made_by(judge: Judge | None) -> AnnotatorRecord | None:
+    """What a judge's maps will say that made them."""
     outputs = judge.outputs().values() if judge else ()
-    judged_by = next((made_of(AnnotatorRecord, plain(made.provenance["annotator"])) for made in outputs), None)
-    found = deviations(protocol, settings, layout.pictures_per_row, index.provenance.made_by, judged_by)
-    wanted = (protocol.size, protocol.size)
-    if protocol.size and (others := [shape for shape in shapes if shape != wanted]):
-        found.append(f"pictures of {others[0][1]}x{others[0][0]}, not {protocol.size}x{protocol.size}")
-    return Published(published_beside(protocol, found), {})
+    return next((made_of(AnnotatorRecord, plain(made.provenance["annotator"])) for made in outputs), None)
 
 
 def _prompts(protocol: Protocol, options: EvaluateOptions) -> tuple[str, ...]:

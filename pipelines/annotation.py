@@ -12,6 +12,7 @@ from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.addresses import open_storage
+from controlmill.schemas.terminal.console import output
 
 from .engine.console import run_stage
 from .engine.mend import check_committed, mended, redo_aim, set_aside, start_or_resume_redo
@@ -101,6 +102,7 @@ def build(
         make_images(dataset, resources, corpus, config.downloads)
         dataset = _annotate(address, plan, resources, overwrite)
     else:  # no table was made from images that are made again now, so that nothing is to be looked at between
+        _tell_matches(dataset, plan)
         make_images(dataset, resources, corpus, config.downloads, plan)
         dataset = Dataset.open(address)
     redo.end(dataset.storage, ["images", *tables])  # only now: what is cut off before redoes no table twice
@@ -118,13 +120,21 @@ def annotate(address: str, plan: Plan, resources: Resources, overwrite: Sequence
     return dataset
 
 
+def _tell_matches(dataset: Dataset, plan: Plan) -> None:
+    for stage in plan:
+        for line in stage.matches(dataset):
+            output.say(line)
+
+
 def _annotate(address: str, plan: Plan, resources: Resources, overwrite: Sequence[str]) -> Dataset:
     """:func:`annotate`, as a part of work that goes on: redos are not ended."""
     dataset = mended(address)
     images = dataset.whole_index("images")
     if images is None:
         raise MillError(images_wanted(address))
-    for table, damaged in check_conditions(address, plan, overwrite).items():
+    looked_at = check_conditions(address, plan, overwrite)
+    _tell_matches(dataset, plan)
+    for table, damaged in looked_at.items():
         set_aside(dataset, table, damaged)
     outputs = outputs_of(plan)
     for stage in plan:

@@ -186,18 +186,14 @@ def labels(
     from .engine.mend import mended
     from .engine.stage import outputs_of
     from .labels.layouts import find_source
-    from .labels.matching import match_lines
     from .stages.import_maps import Import
     from .stages.ingest import IngestConfig
 
     started, redo = time.monotonic(), tables_to_redo(overwrite)
-    opened = mended(dataset)
     source = find_source(kind, str(place), options)
-    plan = (Import((source,), IngestConfig.of(opened).limits),)
+    plan = (Import((source,), IngestConfig.of(mended(dataset)).limits),)
     annotation.check_overwrite(redo, tuple(outputs_of(plan)))
     _print_sources(plan)
-    for line in match_lines(opened, source):
-        output.say(line)
     with job.resources() as resources:
         done = annotation.annotate(dataset, plan, resources, redo)
     print_summary(done, list(outputs_of(plan)), time.monotonic() - started)

@@ -29,9 +29,9 @@ from .engine.stage import Stage
 from .ingestion import set_lost_aside
 from .results.listing import ChosenRows, Layout
 from .results.makers import Maker, results_config
-from .results.quality import Quality, made_otherwise, table_sha256
+from .results.quality import Quality, made_otherwise
 from .results.quality_values import quality_records
-from .results.summary import Published, summarised
+from .results.summary import Published, prompts_noted, summarised
 from .stages.judge import Judge
 from .stages.listed import ListedStage
 from .stages.score import Score
@@ -74,9 +74,9 @@ class Evaluation:
     def samples(self) -> dict[str, object]:
         """What the pictures are, as :class:`result_records.SamplesRecord` without what made them."""
         return {
-            "source_sha256": table_sha256(self.source, IMAGES),
+            "source_sha256": self.source.sha256(IMAGES),
             "condition": self.control,
-            "condition_sha256": table_sha256(self.source, self.control),
+            "condition_sha256": self.source.sha256(self.control),
             "protocol": self.protocol,
             "prompts": list(self.layout.prompts),
             "pictures_per_row": self.layout.pictures_per_row,
@@ -107,20 +107,21 @@ def evaluate(asked: Evaluation, maker: Maker, address: str, resources: Resources
     _make(address, asked.quality.scores(Dataset.open(address), source, of_source), resources)
     results = Dataset.open(address)
     published = _with_notes(asked, results, judged) if judged else asked.published
+    measures = (
+        *summarised(results, asked.measures, asked.layout.prompts, published),
+        *quality_records(asked.quality, results, source, of_source, asked.layout.prompts, published),
+    )
     record = ResultsRecord(
         version=RESULTS_VERSION,
         method=maker.method,
         protocol=asked.protocol,
-        source_sha256=table_sha256(asked.source, IMAGES),
+        source_sha256=asked.source.sha256(IMAGES),
         control=asked.control,
         truth=asked.truth,
         judged=judged,
         pictures_per_row=asked.layout.pictures_per_row,
         prompt_kinds=asked.layout.prompts,
-        measures=(
-            *summarised(results, asked.measures, asked.layout.prompts, published),
-            *quality_records(asked.quality, results, source, of_source, asked.layout.prompts, published),
-        ),
+        measures=tuple(prompts_noted(measures, published.prompts)),
     )
     results.storage.write_json(RESULTS, record)
     return record
@@ -132,9 +133,9 @@ def _judge_and_score(asked: Evaluation, judge: Judge, address: str, resources: R
     results = Dataset.open(address)
     score = Score(
         *(asked.measures, asked.source.condition(asked.truth)),
-        *(judge.table, table_sha256(results, judge.table)),
-        *(asked.source.storage.address, asked.truth, table_sha256(asked.source, asked.truth)),
-        *(judge.chance_table, table_sha256(results, judge.chance_table)),
+        *(judge.table, results.sha256(judge.table)),
+        *(asked.source.storage.address, asked.truth, asked.source.sha256(asked.truth)),
+        *(judge.chance_table, results.sha256(judge.chance_table)),
         others=asked.rows.others,
     )
     _make(address, score, resources)

@@ -179,6 +179,17 @@ class Dataset:
         index = self.index(table)
         return index if index is not None and len(index.shards) >= self.shards else None
 
+    def sha256(self, table: str) -> str:
+        """Fingerprint of a complete table.
+
+        Raises:
+            MillError: it is not complete.
+        """
+        index = self.whole_index(table)
+        if index is None:
+            raise MillError(f"{table} of {self.storage.address} is not complete")
+        return fingerprint(index.digests)
+
     @contextmanager
     def parquet(self, table: str, shard: int) -> Iterator[ShardFile]:
         """A committed file, open for reading.
@@ -243,7 +254,7 @@ class Dataset:
                 f"{CAPTIONS} is not complete ({state.committed} of {self.shards} shards): "
                 "run the annotate command again to go on with it"
             )
-        return CaptionsRecord(CAPTIONS, fingerprint(state.index.digests))
+        return CaptionsRecord(CAPTIONS, self.sha256(CAPTIONS))
 
     def stale_shards(self, table: str, index: Index) -> list[int]:
         """Shards of a finished table whose images, or captions, are not the ones that it was made from."""

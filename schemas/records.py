@@ -27,7 +27,7 @@ class RejectRecord:
     error: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # of each file, all in memory with its index
 class CaptionCounts:
     """How many pictures of a file have a caption, and how many one that cannot be read."""
 
@@ -53,7 +53,7 @@ class Summary:
     several: Count = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # likewise
 class Entry:
     """A file of a table, in the table's index; see :class:`Summary`."""
 

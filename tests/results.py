@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.fingerprint import fingerprint, row_key, sha256_bytes
+from controlmill.schemas.fingerprint import row_key, sha256_bytes
 from controlmill.schemas.images.codecs import decode_image, encode_map
 from controlmill.schemas.provenance import IngestRecord, LimitsRecord, Provenance
 from controlmill.schemas.result_records import SamplesRecord, ScoredRecord
@@ -68,7 +68,7 @@ def write_results(
                 maps.append({"key": key, "map": row["canny"]["map"], "coverage": 0.1})
                 fault = {"reason": "failed", "error": "<b>no map</b>"} if value is None else {}
                 scores.append({"key": key, "f1": value, "rmse": None if value is None else 1 - value, **fault})
-    sha256 = _fingerprint(opened, IMAGES)
+    sha256 = opened.sha256(IMAGES)
     results = begun(Dataset.create(folder, INGEST), "test")
     results.append([Segment(0, 1, len(images), len(images), "samples")], [str(source)])
     samples = SamplesRecord(sha256, "canny", SHA, "short", tuple(kinds), repeat)
@@ -119,12 +119,6 @@ def _record(name: str, sha256: str, score: Score, kinds: Sequence[str], rows: in
     return ResultsRecord(
         RESULTS_VERSION, f"runs/{name}", "short", sha256, "canny", "canny", "canny", repeat, tuple(kinds), measures
     )
-
-
-def _fingerprint(dataset: Dataset, table: str) -> str:
-    index = dataset.whole_index(table)
-    assert index is not None
-    return fingerprint(index.digests)
 
 
 def _file_sha256(folder: Path) -> str:

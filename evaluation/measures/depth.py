@@ -30,18 +30,19 @@ def rmse_by_maximum(found: np.ndarray, true: np.ndarray, raw_min: float, raw_max
 def abs_rel(found: np.ndarray, true: np.ndarray) -> float:
     """Mean of |found − true| / true after the scale and shift of the found map that fit best (least squares).
 
-    Both are inverse depth, which is what the fit is made in (Ranftl et al. 2020, section 5). Pixels whose true value is
-    below a twentieth of the way from the true map's minimum to its maximum are left out of fit and mean: farther than
-    20 times the nearest point, and a division by almost nothing. 0 where none is left.
+    Both are inverse depth, which is what the fit is made in (Ranftl et al. 2020, section 5). The scale is 0 or more: a
+    map in which near is far is no good one. Pixels whose true value is below a twentieth of the way from the true map's
+    minimum to its maximum are left out of fit and mean: farther than 20 times the nearest point, and a division by
+    almost nothing. NaN where what is left is flat: it asks for nothing.
     """
     truth = _stretched(true) / FULL
     known = truth >= LEAST_TRUE
-    if not known.any():
-        return 0.0
     a, b = found.astype(np.float64)[known], truth[known]
+    if not len(b) or b.min() == b.max():
+        return float("nan")
     spread = a - a.mean()
     square = float(spread @ spread)
-    scale = float(spread @ b) / square if square else 0.0
+    scale = max(0.0, float(spread @ b) / square) if square else 0.0
     return float(np.mean(np.abs(scale * spread + b.mean() - b) / b))
 
 

@@ -57,7 +57,10 @@ def f1_within(found: np.ndarray, true: np.ndarray, pixels: int | None = None) ->
 
 
 def stroke_recall(found: np.ndarray, true: np.ndarray) -> float:
-    """Share of the drawn strokes that were followed, within the tolerance: what is drawn must appear, more may."""
+    """Share of the drawn strokes that were followed, within the tolerance: what is drawn must appear, more may.
+
+    NaN where nothing is drawn.
+    """
     strokes = true > 0
     reach = near(found, tolerance(*true.shape[:2]))
-    return float((strokes & reach).sum() / strokes.sum()) if strokes.any() else 1.0
+    return float((strokes & reach).sum() / strokes.sum()) if strokes.any() else float("nan")

@@ -1,7 +1,9 @@
 """Bootstrap intervals over rows: what a measure might have been with other rows of the same kind.
 
 Rows are resampled, never pictures: the pictures of a row share its map and its prompt, so they are not independent, and
-an interval over pictures would be too narrow. Percentile bootstrap (Efron 1979), seeded.
+an interval over pictures would be too narrow. Percentile bootstrap (Efron 1979), seeded, its ends moved outward for few
+rows (the expanded interval of Hesterberg 2015): as it is, one of 5 rows holds the truth 83 times in 100 and one of 10
+rows 90 times, so 92 and 95.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ from .measure import Measure, Part
 
 RESAMPLES = 1000
 LEVEL = 0.95
+FEWEST = 5  # rows: fewer cannot say how far others lie apart
 AT_ONCE = 2**22  # indices that are drawn at once
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value over ``rows`` rows and the ends of its 95 % interval; None where fewer than two rows have a value."""
+    """A value over ``rows`` rows and the ends of its 95 % interval; None where fewer than ``FEWEST`` have a value."""
 
     value: float | None
     low: float | None
@@ -83,7 +86,7 @@ def _of_set(value: Callable[[Sequence[int]], float], rows: int, seed: int, resam
     if np.isnan(found):
         return Interval(None, None, None, rows)
     rng = np.random.default_rng(seed)
-    values = [value(rng.integers(0, rows, rows).tolist()) for _ in range(resamples if rows > 1 else 0)]
+    values = [value(rng.integers(0, rows, rows).tolist()) for _ in range(resamples if rows >= FEWEST else 0)]
     return _interval(found, values, rows)
 
 
@@ -94,7 +97,7 @@ def mean_interval(values: Sequence[float], seed: int = 0, resamples: int = RESAM
     if not len(known):
         return Interval(None, None, None, 0)
     rng, means = np.random.default_rng(seed), np.empty(0)
-    while len(known) > 1 and len(means) < resamples:
+    while len(known) >= FEWEST and len(means) < resamples:
         count = min(resamples - len(means), max(1, AT_ONCE // len(known)))
         means = np.append(means, known[rng.integers(0, len(known), (count, len(known)))].mean(axis=1))
     return _interval(float(known.mean()), means, len(known))
@@ -105,5 +108,17 @@ def _interval(value: float, values: Sequence[float] | np.ndarray, rows: int) -> 
     known = known[~np.isnan(known)]
     if not len(known):
         return Interval(value, None, None, rows)
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    beyond = _beyond(rows)
+    low, high = np.quantile(known, [beyond, 1 - beyond])
     return Interval(value, float(low), float(high), rows)
+
+
+def _beyond(rows: int) -> float:
+    """The share of resamples beyond either end: near .025 for many rows, less for few.
+
+    It is the normal distribution's beyond Student's t, widened by √(n / (n − 1)): resamples of n rows vary by that less
+    than means of n rows do.
+    """
+    from scipy.stats import norm, t
+
+    return float(norm.cdf(-np.sqrt(rows / (rows - 1)) * t.ppf((1 + LEVEL) / 2, rows - 1)))

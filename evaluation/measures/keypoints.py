@@ -33,8 +33,8 @@ def pck(found: Sequence[float] | None, true: Sequence[float] | None) -> float:
     """PCK@0.1 of two stored lists of keypoints, 0 to 1.
 
     Found people are given to true ones so that the most keypoints are right (Hungarian method), each to one at most; a
-    true person who is left over has none. Found people who are left over cost nothing, as in COCO's recall. Where
-    nobody is in the true map, nobody found is 1, somebody is 0.
+    true person who is left over has none. Found people who are left over cost nothing, as in COCO's recall. NaN
+    where nobody is in the true map.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -42,7 +42,7 @@ def pck(found: Sequence[float] | None, true: Sequence[float] | None) -> float:
     there = ~np.isnan(theirs).any(axis=2)
     theirs, there = theirs[there.any(axis=1)], there[there.any(axis=1)]
     if not len(theirs):
-        return float(np.isnan(ours).all())
+        return float("nan")
     sides = np.nanmax(theirs, axis=1) - np.nanmin(theirs, axis=1)
     reach = np.maximum(ALPHA * sides.max(axis=1), LEAST_PIXELS)
     distance = np.linalg.norm(theirs[:, None] - ours[None], axis=3)  # (true, found, 18); NaN where either is not seen

@@ -14,10 +14,10 @@ AREAS = 4  # numbers of a class in a part: its id, and pixels of the intersectio
 
 
 def miou(found: np.ndarray, true: np.ndarray) -> float:
-    """Mean intersection over union of the classes that occur in the true map, 0 to 1; of a map that is all void 1."""
+    """Mean intersection over union of the classes that occur in the true map, 0 to 1; NaN of a map that is all void."""
     _, both, ours, theirs = _areas(found, true)
     asked = theirs > 0
-    return float((both / (ours + theirs - both))[asked].mean()) if asked.any() else 1.0
+    return float((both / (ours + theirs - both))[asked].mean()) if asked.any() else float("nan")
 
 
 def areas(found: np.ndarray, true: np.ndarray) -> Part:

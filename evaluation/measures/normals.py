@@ -6,15 +6,15 @@ import numpy as np
 
 
 def mean_angle(found: np.ndarray, true: np.ndarray) -> float:
-    """Mean angle in degrees over the pixels whose true normal is known; 0 where none is."""
+    """Mean angle in degrees over the pixels whose true normal is known; NaN where none is."""
     angles = _angles(found, true)
-    return float(angles.mean()) if len(angles) else 0.0
+    return float(angles.mean()) if len(angles) else float("nan")
 
 
 def median_angle(found: np.ndarray, true: np.ndarray) -> float:
-    """Median angle in degrees over the pixels of this picture whose true normal is known; 0 where none is."""
+    """Median angle in degrees over the pixels of this picture whose true normal is known; NaN where none is."""
     angles = _angles(found, true)
-    return float(np.median(angles)) if len(angles) else 0.0
+    return float(np.median(angles)) if len(angles) else float("nan")
 
 
 def _angles(found: np.ndarray, true: np.ndarray) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from controlmill.annotators.catalogue import load_class, parse_condition, stored_choice
@@ -13,33 +14,50 @@ from controlmill.schemas.results import PublishedRecord
 from ..sampling.settings import SamplingSettings
 from .protocol import NOT_COMPARABLE, Protocol
 
+BY_CHANCE = ("seed",)  # other noise decides no more than other rows of the same kind
 
-def deviations(
-    protocol: Protocol,
-    sampling: SamplingSettings | None,
-    pictures_per_row: int,
-    truth: AnnotatorRecord,
-    judge: AnnotatorRecord | None,
-) -> list[str]:
-    """What was done otherwise than the protocol says, each in a few words; nothing where all is as it says.
+
+@dataclass(frozen=True)
+class Conduct:
+    """How an evaluation is done, as far as a protocol has a say in it.
 
     Args:
-        sampling: how the pictures were sampled; None where another program made them.
-        truth: what made the true maps.
-        judge: what annotated the sampled pictures; None where no map is compared.
+        sampling: how the pictures are sampled; None where another program made them.
+        pictures_per_row: of each kind of prompt.
+        control: the table of the maps that are followed.
+        truth: the table of the maps that the judge's are compared with.
+        annotated: what made the true maps.
+        judge: what annotates the pictures; None where no map is compared.
+        corpora: where the rows' pictures are from, as far as this machine knows.
+        shapes: (height, width) of the pictures.
     """
-    found = []
-    if sampling is not None:
-        for one in fields(sampling):
-            asked, done = getattr(protocol.sampling, one.name), getattr(sampling, one.name)
-            if asked != done:
-                found.append(f"{one.name} {done!r}, not {asked!r}")
-    if pictures_per_row != protocol.pictures_per_row:
-        found.append(f"{pictures_per_row} pictures a row, not {protocol.pictures_per_row}")
+
+    sampling: SamplingSettings | None
+    pictures_per_row: int
+    control: str
+    truth: str
+    annotated: AnnotatorRecord
+    judge: AnnotatorRecord | None = None
+    corpora: Sequence[str] = ()
+    shapes: Sequence[tuple[int, int]] = ()
+
+
+def deviations(protocol: Protocol, done: Conduct) -> list[str]:
+    """What was done otherwise than the protocol says, each in a few words; nothing where all is as it says."""
+    found = list(_sampled_otherwise(protocol.sampling, done.sampling)) if done.sampling else []
+    if done.pictures_per_row != protocol.pictures_per_row:
+        found.append(f"{done.pictures_per_row} pictures a row, not {protocol.pictures_per_row}")
+    if done.control != done.truth:
+        found.append(f"pictures follow {done.control} and are compared with {done.truth}")
     if protocol.annotator:
-        found += _made_otherwise("true maps", protocol.annotator, truth)
-    if protocol.judge and judge is not None:
-        found += _made_otherwise("judge's maps", protocol.judge, judge)
+        found += _made_otherwise("true maps", protocol.annotator, done.annotated)
+    if protocol.judge and done.judge is not None:
+        found += _made_otherwise("judge's maps", protocol.judge, done.judge)
+    if protocol.dataset and not (done.corpora and all(_is_of(protocol.dataset, one) for one in done.corpora)):
+        found.append(f"rows that are not known to be those of {protocol.dataset}")
+    wanted = (protocol.size, protocol.size)
+    if protocol.size and (others := [shape for shape in done.shapes if shape != wanted]):
+        found.append(f"pictures of {others[0][1]}x{others[0][0]}, not {protocol.size}x{protocol.size}")
     return found
 
 
@@ -54,6 +72,18 @@ def published_beside(protocol: Protocol, deviating: Sequence[str]) -> Mapping[st
         )
         for measure, several in protocol.published.items()
     }
+
+
+def _sampled_otherwise(asked: SamplingSettings, done: SamplingSettings) -> Iterator[str]:
+    for one in fields(asked):
+        wanted, given = getattr(asked, one.name), getattr(done, one.name)
+        if wanted != given and one.name not in BY_CHANCE:
+            yield f"{one.name} {given!r}, not {wanted!r}"
+
+
+def _is_of(dataset: str, corpus: str) -> bool:
+    """Whether the address of a corpus is a data set of the hub, at any revision, or a part of it."""
+    return re.match(rf"hf://datasets/{re.escape(dataset)}(?:[@/]|$)", corpus) is not None
 
 
 def _made_otherwise(what: str, asked: str, record: AnnotatorRecord) -> list[str]:

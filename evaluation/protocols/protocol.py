@@ -36,7 +36,6 @@ class SelfTest:
     Args:
         controlnet: its name on the hub.
         base: the name of its base.
-        dataset: where pictures, maps and prompts are from.
         measure: the published measure.
         method: whose published value it is (``PublishedRecord.method``).
     """
@@ -45,7 +44,6 @@ class SelfTest:
 
     controlnet: str
     base: str
-    dataset: str
     measure: str
     method: str
 
@@ -62,6 +60,7 @@ class Protocol:
         sampling: how pictures are sampled.
         name: what it is asked for by.
         condition: what it is for; empty: whatever the ControlNet's condition is.
+        dataset: on the hub, whose rows were evaluated, ``OWNER/NAME``; empty: the source does not say.
         prompts: kinds of prompt.
         pictures_per_row: of each kind of prompt.
         size: pixels of a picture's sides, 0 for whatever the dataset has.
@@ -85,6 +84,7 @@ class Protocol:
     sampling: SamplingSettings
     name: str = ""
     condition: str = ""
+    dataset: str = ""
     prompts: tuple[PromptKind, ...] = ("user",)
     pictures_per_row: Positive = 1
     size: Annotated[int, Field(ge=0, le=8192)] = 0

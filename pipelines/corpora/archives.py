@@ -60,16 +60,21 @@ def located(source: Source) -> tuple[str, str]:
     return found[1], found[2]
 
 
+def below(name: str) -> str:
+    """A name in an archive or table as a path below it, without a ``/`` or ``./`` before it, as tar does."""
+    return re.sub(r"^(\.?/+)+", "", name)
+
+
 def named(name: str, size: int | None = None) -> Source:
-    """A source by the name that an archive gives it, without a ``./`` before it; refused where that leads anywhere."""
-    name = re.sub(r"^(\./+)+", "", name)
+    """A source by the name that an archive gives it, :func:`below` it; refused where that leads anywhere else."""
+    name = below(name)
     try:
         name.encode()
     except UnicodeEncodeError:
         name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         return refused(Source(name, size=size), "missing", NOT_UTF8)
     source = Source(name, size=size)
-    return refused(source, "bad_name", CLIMBS) if name.startswith("/") or ".." in name.split("/") else source
+    return refused(source, "bad_name", CLIMBS) if ".." in name.split("/") else source
 
 
 def refused(source: Source, reason: str, fault: str) -> Source:

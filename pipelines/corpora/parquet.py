@@ -21,7 +21,7 @@ from controlmill.schemas.files.shardfile import ShardFile, naming
 from controlmill.schemas.images.formats import picture_endings
 
 from ..engine.worker import this_worker
-from .archives import ArchiveCorpus, located, named, refused
+from .archives import ArchiveCorpus, below, located, named, refused
 from .captions import MAX_BYTES, caption_in
 from .corpus import PassedOver, Record, Source
 from .folder import MAX_CAPTION_ERROR
@@ -161,7 +161,7 @@ def _listed(parquet: ShardFile, group: int, layout: Layout) -> Iterator[Mapping[
 
 def _name(said: Mapping[str, Any], layout: Layout) -> str | None:
     """A row's own name; where it is a key without an ending, with that of its column."""
-    name: str | None = said.get(layout.path or "")
+    name = below(said.get(layout.path or "") or "")
     if name and layout.path in ("key", "__key__") and "." not in name:
         ending = layout.picture if f".{layout.picture.lower()}" in picture_endings() else "jpg"
         return f"{name}.{ending}"

@@ -90,6 +90,14 @@ class Stage(ABC):
         """What a user is to know of it before it starts, in lines."""
         return ()
 
+    def matches(self, dataset: Dataset) -> Iterable[str]:
+        """How the files that it reads fit the pictures of a dataset, in lines.
+
+        Raises:
+            MillError: they do not fit at all.
+        """
+        return ()
+
 
 Plan = tuple[Stage, ...]
 

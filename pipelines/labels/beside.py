@@ -9,7 +9,8 @@ import functools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 from controlmill.schemas.errors import Refused
 from controlmill.schemas.images.formats import Limits
@@ -18,12 +19,13 @@ from controlmill.schemas.maps.meaning import Plane
 from controlmill.schemas.maps.planes import read_map
 
 from ..corpora.files import read_capped
-from ..corpora.folder import FolderCorpus
+from ..corpora.folder import FolderCorpus, parts_below
 from ..engine.faults import JobFault
 from ..engine.worker import this_worker
 from ..stages.columns import Column, messages_of, not_imported
 from ..stages.import_maps import Import
-from .source import Labels, MapSource, Parts
+from .index import Label, LabelIndex, files_below
+from .source import IndexedLabels, Labels, MapSource, Parts
 
 OTHER_FILES = 10_000  # of a folder, that are known by name
 
@@ -32,19 +34,42 @@ OTHER_FILES = 10_000  # of a folder, that are known by name
 class MapsBeside(MapSource):
     """Maps named like their pictures, in the folder ``place``, which has the condition's name."""
 
+    what: ClassVar[str] = "map"
+
     def open(self) -> Labels:
         """Nothing is listed: the name of a picture is that of its map."""
         return self
 
+    def listed(self) -> IndexedLabels:
+        """See :meth:`LabelSource.listed`."""
+        endings, index = self._endings(), LabelIndex()
+        for path in files_below(self.place, by_path=True):
+            if path.endswith(endings):
+                index.add(path, path)
+        return MapsFound(index, self)
+
     def read(self, picture: str, max_bytes: int) -> Parts:
         """See :meth:`Labels.read`."""
-        return (read_capped(self.find(picture), max_bytes),)
+        return (read_capped(self._find(picture), max_bytes),)
 
     def plane(self, parts: Parts, limits: Limits) -> Plane:
         """See :meth:`MapSource.plane`."""
         return read_map(parts[0], self.reading, limits, GATE.hold)
 
-    def find(self, picture: str) -> Path:
+    def names_for(self, picture: str) -> Iterator[str]:
+        """The names that the map of a picture may have: the first that is there is its map.
+
+        Raises:
+            Refused: the picture's name leads out of its corpus.
+        """
+        base = PurePosixPath(*parts_below(picture))
+        return (str(base.with_suffix(ending)) for ending in self._endings())
+
+    def _endings(self) -> tuple[str, ...]:
+        endings = Column(self.condition, self.reading).endings
+        return (*endings, *(ending.upper() for ending in endings))
+
+    def _find(self, picture: str) -> Path:
         """The map of a picture.
 
         Raises:
@@ -52,11 +77,11 @@ class MapsBeside(MapSource):
             JobFault: the folder cannot be read any more.
         """
         maps, endings = FolderCorpus(self.place), Column(self.condition, self.reading).endings
-        base = maps.path(picture)
-        for ending in (*endings, *(ending.upper() for ending in endings)):
-            path = base.with_suffix(ending)
+        for name in self.names_for(picture):
+            path = Path(self.place, name)
             if path.is_file():
                 return path
+        base = maps.path(picture)
         fault = maps.explain(FileNotFoundError(base.name))
         if isinstance(fault, JobFault):
             raise fault
@@ -73,6 +98,29 @@ class MapsBeside(MapSource):
     def messages(self) -> Iterator[str]:
         """See :meth:`LabelSource.messages`."""
         yield from messages_of(os.path.dirname(self.place), Column(self.condition, self.reading))
+
+
+@dataclass(frozen=True)
+class MapsFound:
+    """The maps of a folder; see :class:`source.IndexedLabels`."""
+
+    index: LabelIndex
+    maps: MapsBeside
+
+    def find(self, picture: str) -> Label:
+        """The map of a picture.
+
+        Raises:
+            Refused: missing.
+        """
+        for name in self.maps.names_for(picture):
+            if self.index.has(name, name):
+                return self.index.find(name, picture)
+        raise Refused("missing", f"no map for {picture}")
+
+    def read(self, picture: str, max_bytes: int) -> Parts:
+        """See :meth:`source.Labels.read`."""
+        return self.maps.read(picture, max_bytes)
 
 
 def _others_in(folder: str, endings: tuple[str, ...]) -> dict[str, str]:

@@ -132,10 +132,14 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"(?:^|/)(?:{pattern})$", re.IGNORECASE)
 
 
-def files_below(folder: str) -> Iterator[str]:
-    """Paths of files below a folder, with forward slashes; links to folders are followed, each folder is seen once.
+def files_below(folder: str, by_path: bool = False) -> Iterator[str]:
+    """Paths of files below a folder, with forward slashes; links to folders are followed.
 
     Folders that a corpus does not look at (hidden ones, what was deleted) are passed over.
+
+    Args:
+        folder: which.
+        by_path: a folder that several links lead to is seen by each of its paths, instead of once.
 
     Raises:
         MillError: a folder cannot be listed.
@@ -144,13 +148,14 @@ def files_below(folder: str) -> Iterator[str]:
     def unlistable(error: OSError) -> NoReturn:
         raise MillError(f"{error.filename} cannot be listed: {error.strerror}; make it readable, or move it away")
 
-    seen: set[tuple[int, int]] = set()
+    seen: dict[tuple[int, int], list[str]] = {}
     for place, folders, names in os.walk(folder, onerror=unlistable, followlinks=True):
         there = os.stat(place)
-        if (there.st_dev, there.st_ino) in seen:
+        before = seen.setdefault((there.st_dev, there.st_ino), [])
+        if any(not by_path or os.path.commonpath([place, path]) == path for path in before):  # or a link leads back
             folders.clear()
             continue
-        seen.add((there.st_dev, there.st_ino))
+        before.append(place)
         folders[:] = [name for name in folders if not is_skipped(name)]
         prefix = os.path.relpath(place, folder).replace(os.sep, "/")
         yield from (name if prefix == "." else f"{prefix}/{name}" for name in names)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -72,6 +72,8 @@ class LabelSource(ABC):
     place: str
     condition: Condition
 
+    what: ClassVar[str] = "label"  # as users call one
+
     @property
     def columns(self) -> dict[str, str]:
         """Columns beside those of every condition, name → Arrow type; ``file_sha256`` tells whether a label changed."""
@@ -88,6 +90,16 @@ class LabelSource(ABC):
         Raises:
             MillError: the place cannot be read as what it is taken for.
         """
+
+    def listed(self) -> IndexedLabels:
+        """All of them, to be counted against the pictures.
+
+        Raises:
+            MillError: see :meth:`open`.
+        """
+        labels = self.open()
+        assert isinstance(labels, IndexedLabels)
+        return labels
 
     @abstractmethod
     def row_of(self, parts: Parts, row: Mapping[str, Any], limits: Limits) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from controlmill.annotators.runtime.weights import Found, missing_message
 from controlmill.evaluation.features.aesthetic import AESTHETIC
 from controlmill.evaluation.features.catalogue import PICTURE_MEASURES, find_feature_weights, without_weights
 from controlmill.schemas.dataset import Dataset
-from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import plain
-from controlmill.schemas.fingerprint import differences, fingerprint
+from controlmill.schemas.fingerprint import differences
 from controlmill.schemas.tables import CLIP, CLIP_TEXT, IMAGES
 
 from ..engine.mend import look_at
@@ -81,29 +80,17 @@ class Quality:
         measures = tuple(name for name in OF_EMBEDDINGS if name in self.taken)
         if not measures:
             return None
-        features, address = {CLIP: table_sha256(results, CLIP)}, ""
+        features, address = {CLIP: results.sha256(CLIP)}, ""
         if CLIP_SCORE in measures and CLIP_TEXT in of_source:
-            features[CLIP_TEXT], address = table_sha256(source, CLIP_TEXT), source.storage.address
+            features[CLIP_TEXT], address = source.sha256(CLIP_TEXT), source.storage.address
         elif CLIP_SCORE in measures:
-            features[TRUE_TEXT] = table_sha256(results, TRUE_TEXT)
+            features[TRUE_TEXT] = results.sha256(TRUE_TEXT)
         head = (self.weights or {}).get(AESTHETIC.name) if CLIP_AESTHETIC in measures else None
         return PictureScores(measures, features, head, address)
 
     def stage(self, dataset: Dataset, tables: Sequence[str], source: Dataset | None = None) -> Features | None:
         """The stage that makes tables, of a dataset or, with ``source``, of the rows that results were made for."""
         return plan_features(dataset, tables, self.weights or {}, self.device, source=source) if tables else None
-
-
-def table_sha256(dataset: Dataset, table: str) -> str:
-    """Fingerprint of a complete table.
-
-    Raises:
-        MillError: it is not complete.
-    """
-    index = dataset.whole_index(table)
-    if index is None:
-        raise MillError(f"{table} of {dataset.storage.address} is not complete")
-    return fingerprint(index.digests)
 
 
 def made_otherwise(dataset: Dataset, stage: Stage) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,14 @@ Rows = dict[tuple[int, int], list[Part]]  # the parts of each row's pictures
 
 @dataclass(frozen=True)
 class Published:
-    """What measures are printed beside, by their names, and what is to be known of each."""
+    """What measures are printed beside, by their names, and what is to be known of each.
+
+    ``prompts`` are the kinds of prompt that the values were published of.
+    """
 
     values: Mapping[str, Sequence[PublishedRecord]]
     notes: Mapping[str, str]
+    prompts: Sequence[str] = ()
 
 
 def summarised(
@@ -54,6 +58,20 @@ def summarised(
         note = "; ".join(filter(None, (*measure.notes(sizes), published.notes.get(name, ""))))
         found.append(MeasureRecord(name, measure.lower_is_better, values, name, shown, note))
     return tuple(found)
+
+
+def prompts_noted(measures: Iterable[MeasureRecord], prompts: Sequence[str]) -> Iterator[MeasureRecord]:
+    """Measures, with a note at values of other ``prompts`` than comparable published values are of."""
+    why = f"published values are of prompts {', '.join(prompts)}: not comparable"
+    for measure in measures:
+        comparable = any(not published.note for published in measure.published)
+        values = (
+            replace(value, note="; ".join(filter(None, (value.note, why))))
+            if comparable and value.prompt_kind not in prompts
+            else value
+            for value in measure.values
+        )
+        yield replace(measure, values=tuple(values))
 
 
 def _value(measure: Measure, kind: str, rows: Rows, chance: Rows, ceiling: float | None) -> ValueRecord:

@@ -15,7 +15,7 @@ from controlmill.annotators.runtime.weights import Found
 from controlmill.evaluation.features.catalogue import network_of
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import Refused
-from controlmill.schemas.fingerprint import fingerprint, package_versions
+from controlmill.schemas.fingerprint import package_versions
 from controlmill.schemas.images.codecs import decode_image
 from controlmill.schemas.results import OF_ROW, OF_SHARD, PROMPT_KIND
 from controlmill.schemas.tables import CLIP_TEXT, IMAGES, LPIPS, OF_ROWS, TABLES
@@ -260,8 +260,7 @@ def plan_features(
         captions, digest = dataset.captions().table, ""
     else:
         captions = source.captions().table
-        index = source.whole_index(captions)
-        digest = fingerprint(index.digests) if index else ""
+        digest = source.sha256(captions)
     return Features(places, weights, captions, digest, source.storage.address if source else "")
 
 

@@ -18,6 +18,7 @@ from ..engine.rows import RowStep
 from ..engine.run_folder import Run
 from ..engine.stage import GroupTask, Output, Stage
 from ..engine.worker import this_worker
+from ..labels.matching import match_lines
 from ..labels.source import Labels, LabelSource, digest_of
 from .aligned import aligned_task
 
@@ -83,6 +84,11 @@ class Import(Stage):
         for source in self.sources:
             yield from source.messages()
         yield from self.notes
+
+    def matches(self, dataset: Dataset) -> Iterator[str]:
+        """Pictures and labels counted against each other."""
+        for source in self.sources:
+            yield from match_lines(dataset, source)
 
     def outputs(self) -> dict[str, Output]:
         """Table → what is made."""

@@ -33,7 +33,7 @@ from ..engine.stage import GroupTask, Output, Stage
 from .aligned import aligned_task
 from .beside import beside, beside_others
 
-VERSION = 2
+VERSION = 3
 ROW_COLUMNS = ("key", "width", "height", OF_SHARD, OF_ROW)
 
 

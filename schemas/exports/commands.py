@@ -120,6 +120,10 @@ def _opened(dataset: str, out: str) -> tuple[Dataset, Path]:
     if "://" in out:
         raise MillError(f"{out}: must be a local folder")
     opened, folder = Snapshot(Dataset.open(dataset)), Path(os.path.abspath(out))
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise MillError(f"{folder}: its name is not UTF-8, so settings cannot hold it: choose another folder") from None
     if opened.storage.local and folder.is_relative_to(opened.storage.root):
         raise MillError(f"{out}: lies in the dataset: choose another folder")
     return opened, folder

@@ -14,7 +14,8 @@ from ..records import Index
 from ..tables import IMAGES
 from ..views.rows import complete_tables
 
-VERSION = 1  # of the bytes that are written for the same tables
+VERSION = 2  # of the bytes that are written for the same tables
+MOST_ROWS = 10_000  # of a part
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,19 @@ class Plan:
         return f"control-{'-'.join(self.tables)}"
 
     def parts(self, most_bytes: int) -> list[range]:
-        """Shards that are written together: consecutive ones, of ``most_bytes`` of pictures unless one has more."""
+        """Shards that are written together: consecutive ones, of ``most_bytes`` of pictures unless one has more.
+
+        They have no more than :data:`MOST_ROWS` pictures either, which may be files of one folder.
+        """
         parts: list[range] = []
-        size = 0
+        size = rows = 0
         for shard, entry in enumerate(self.images.shards):
-            size += entry.bytes
-            if parts and size <= most_bytes:
+            size, rows = size + entry.bytes, rows + entry.rows
+            if parts and size <= most_bytes and rows <= MOST_ROWS:
                 parts[-1] = range(parts[-1].start, shard + 1)
             else:
                 parts.append(range(shard, shard + 1))
-                size = entry.bytes
+                size, rows = entry.bytes, entry.rows
         return parts
 
 

@@ -45,6 +45,8 @@ def results_lines(record: ResultsRecord) -> Iterator[str]:
             of = f"{measure.measure}, prompt {value.prompt_kind}"
             if value.note:
                 yield f"{of}: {value.note}"
+            if measure.column and value.value is not None and value.low is None:
+                yield f"{of}: too few rows for an interval"
             if value.gain_low is not None and value.gain_low <= 0:
                 low, high = number(value.gain_low), number(value.gain_high)
                 yield f"{of}: not clearly better than chance: better by {low} to {high} (95 % interval)"
@@ -72,6 +74,8 @@ def self_test_line(record: ResultsRecord, measure: str, method: str) -> str:
         raise MillError(f"--self-test: there is no published {measure} of {method} to compare with")
     value = found.values[0]
     said = f"published {measure} of {method}: {number(published.value)}; here {number(value.value)}"
+    if published.note:
+        return f"self-test: {published.note} ({said})"
     if value.low is None or value.high is None:
         return f"self-test: not known, too few rows ({said})"
     verdict = "reproduced" if value.low <= published.value <= value.high else "not reproduced"

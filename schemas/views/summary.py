@@ -33,7 +33,7 @@ def dataset_summary(dataset: Dataset) -> dict[str, Any]:
         "shards": dataset.shards,
         "listed": dataset.config.rows,
         "ingest": plain(dataset.config.ingest),
-        "captions": vars(captions),
+        "captions": plain(captions),
         "segments": plain(dataset.config)["segments"],
         "tables": [_table(dataset, name) for name in dataset.tables() if name != SOURCES],
     }

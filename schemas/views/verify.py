@@ -16,6 +16,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import fields
 
 import pyarrow as pa
 
@@ -203,7 +204,8 @@ def _file_faults(
         else:
             file.seek(0)
             _, found = describe_file(file)
-            changed = ", ".join(name for name, value in vars(found).items() if value != getattr(entry, name))
+            names = (field.name for field in fields(entry))
+            changed = ", ".join(name for name in names if getattr(found, name) != getattr(entry, name))
             if changed:
                 yield Fault("commit", name, f"is not the file of the index: {changed}")
     if footer.provenance.shared != index.made(shard):

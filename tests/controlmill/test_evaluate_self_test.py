@@ -27,7 +27,6 @@ steps = 1
 [self_test]
 controlnet = "someone/controlnet"
 base = "someone/base"
-dataset = "drawn scenes"
 measure = "f1"
 method = "theirs"
 [published]
@@ -76,7 +75,7 @@ def hub(trained_once: Path, small_base: Path) -> Iterator[str]:
 def test_what_is_published_on_a_hub_is_evaluated_and_compared(
     hub: str, trained_once: Path, small_base: Path, scenes_folder: Path, tmp_path: Path
 ) -> None:
-    protocol, words = tmp_path / "published.toml", ["--rows", "3", "--device", "cpu", "--condition", "canny"]
+    protocol, words = tmp_path / "published.toml", ["--rows", "5", "--device", "cpu", "--condition", "canny"]
     protocol.write_text(PROTOCOL.replace("VALUE", "0"))
     controlnet = next(trained_once.glob("checkpoints/*/controlnet"))
     words += ["--protocol", str(protocol)]

@@ -132,6 +132,8 @@ def test_an_index_takes_in_what_changed_and_reads_nothing_else(dataset: Dataset)
             writer.write_group([_row("b.png"), _row("c.png")])
     Path(dataset.storage.path(dataset.file(REJECTED, 1))).write_bytes(b"not read")
     assert dataset.state(REJECTED).status == "behind"
+    with pytest.raises(MillError, match=r"rejected of .* is not complete"):
+        dataset.sha256(REJECTED)
     after = dataset.finish(REJECTED, changed=[0])
     assert [entry.rows for entry in after.shards] == [2, 1, 2]
     assert after.shards[1] == before.shards[1]

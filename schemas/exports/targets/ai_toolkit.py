@@ -16,7 +16,7 @@ from .files import TrainerTarget, folders_of, quoted, write_json
 
 
 class AiToolkit(TrainerTarget):
-    """``config.json``: Flex.2 with the maps as controls, a dataset a shard."""
+    """``config.json``: Flex.2 with the maps as controls, a dataset a part."""
 
     summary: ClassVar[str] = "ai-toolkit: files, config.json"
     holds_several: ClassVar[bool] = True  # it draws one of them at each step

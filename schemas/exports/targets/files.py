@@ -12,20 +12,20 @@ from typing import Any, ClassVar
 from ..folder import Record, State
 from ..plan import Plan
 from ..samples import Sample, lossless
-from .target import Written
+from .target import PART_BYTES, Written
 
 SCRIPT = "train.sh"
 
 
 class FilesTarget:
-    """``images/SHARD/NAME.jpg``, ``depth/SHARD/NAME.png``, a folder for each shard.
+    """``images/PART/NAME.jpg``, ``depth/PART/NAME.png``: a folder for each part, since trainers search their folders.
 
     ``images`` and ``maps`` name the folders (``maps`` "": each after its table). ``texts``: whether a caption is a file
     beside its picture, NAME.txt, which ends in ``line_end``; ``texts_of_maps``: beside its maps too. ``are_png``:
     whether pictures are encoded as PNG, so that a map's file can have the name of its picture's.
     """
 
-    part_bytes: ClassVar[int] = 0
+    part_bytes: ClassVar[int] = PART_BYTES
     images: ClassVar[str] = "images"
     maps: ClassVar[str] = ""
     texts: ClassVar[bool] = False
@@ -35,21 +35,21 @@ class FilesTarget:
 
     def write(self, folder: Path, part: int, samples: Iterable[Sample], plan: Plan) -> Written:
         """See :meth:`Target.write`."""
-        records, size, shard = [], 0, f"{part:08d}"
+        records, size, place = [], 0, f"{part:08d}"
         for name in (self.images, *(self.maps or table for table in plan.tables)):
-            (folder / name / shard).mkdir(parents=True, exist_ok=True)
+            (folder / name / place).mkdir(parents=True, exist_ok=True)
         for sample in samples:
-            record, files = self._files(sample, shard)
+            record, files = self._files(sample, place)
             for name, data in files.items():
                 (folder / name).write_bytes(data)
                 size += len(data)
             records.append(record)
         return Written(len(records), size, tuple(records))
 
-    def _files(self, sample: Sample, shard: str) -> tuple[Record, dict[str, bytes]]:
+    def _files(self, sample: Sample, place: str) -> tuple[Record, dict[str, bytes]]:
         ending, data = ("png", lossless(sample)) if self.are_png else (sample.ending, sample.image)
-        image = f"{self.images}/{shard}/{sample.name}.{ending}"
-        maps = {table: f"{self.maps or table}/{shard}/{sample.name}.png" for table in sample.maps}
+        image = f"{self.images}/{place}/{sample.name}.{ending}"
+        maps = {table: f"{self.maps or table}/{place}/{sample.name}.png" for table in sample.maps}
         files = {image: data, **{maps[table]: data for table, data in sample.maps.items()}}
         beside = [*([image] if self.texts else []), *(maps.values() if self.texts_of_maps else ())]
         text = (sample.caption + self.line_end).encode()
@@ -99,11 +99,12 @@ def write_json_list(path: Path, values: Iterable[Any]) -> None:
 
 def toml(value: str | int | float | bool | Path) -> str:
     """A value as TOML writes it."""
-    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
+    said = json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
+    return said.replace("\x7f", "\\u007f")  # which JSON leaves as it is
 
 
 def folders_of(records: Iterable[Record], plan: Plan) -> list[tuple[Path, list[Path]]]:
-    """Absolute folders of pictures, each with those of its maps, of the shards that have rows."""
+    """Absolute folders of pictures, each with those of its maps, of the parts that have rows."""
     found: dict[Path, list[Path]] = {}
     for record in records:
         image = (plan.folder / record.image).parent

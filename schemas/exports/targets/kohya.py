@@ -20,7 +20,7 @@ STEP = 64  # of buckets
 
 
 class Kohya(TrainerTarget):
-    """``dataset.toml``, a subset a shard, and ``config.toml``."""
+    """``dataset.toml``, a subset a part, and ``config.toml``."""
 
     summary: ClassVar[str] = "kohya's sd-scripts: files, dataset.toml"
     holds_several: ClassVar[bool] = False

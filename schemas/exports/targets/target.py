@@ -27,7 +27,7 @@ class Target(Protocol):
     """A layout.
 
     ``summary`` says what reads it. ``holds_several``: whether a row can have several conditions. ``part_bytes``: of
-    pictures that are written together; 0: a shard. ``last``: the file or folder that is placed last. ``is_movable``:
+    pictures that are written together. ``last``: the file or folder that is placed last. ``is_movable``:
     whether nothing that is written names the folder.
     """
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from ...dataset import Dataset
 from ...errors import MillError
-from ...fingerprint import fingerprint
 from ...results import OF_ROW, OF_SHARD, PROMPT_KIND, RESULTS, RESULTS_VERSION, SAMPLE, ResultsRecord, read_results
 from ...snapshot import Snapshot
 from ...tables import IMAGES, SCORES
@@ -96,8 +95,7 @@ def source_of(results: Sequence[Result], address: str = "") -> Dataset:
         source = Snapshot(Dataset.open(address or known[0]))
     except MillError as error:
         raise MillError(f"the results' source dataset: {error}; name it by --source") from error
-    images = source.whole_index(IMAGES)
-    if images is None or fingerprint(images.digests) != results[0].record.source_sha256:
+    if source.sha256(IMAGES) != results[0].record.source_sha256:
         raise MillError(f"{source.storage.address} does not have the pictures that the results were made for")
     tables = dict.fromkeys(table for result in results for table in (result.record.control, result.record.truth))
     _check_complete(source, tables, "annotate the source again")

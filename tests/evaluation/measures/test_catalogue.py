@@ -28,7 +28,7 @@ def stored(measure: Measure, seed: int) -> Any:
     """A map (or what is compared in its place) as some annotator stores it."""
     rng = np.random.default_rng(seed)
     size = (176, 184, 3) if measure.fidelity == "mean-angle" else (176, 184)
-    array = rng.integers(0, 2, size).astype(np.uint8)
+    array = rng.integers(0, 2 if measure.fidelity != "rmse" else 255, size).astype(np.uint8)
     array = array if measure.fidelity == "miou" else array * (200 if measure.fidelity == "ssim" else 255)
     columns = {"keypoints": rng.uniform(20, 150, 36).tolist(), "scores": [0.5] * 18, "raw_min": 0.5, "raw_max": 2.0}
     return {"map": array, **columns} if measure.columns else array

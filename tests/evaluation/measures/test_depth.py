@@ -60,4 +60,8 @@ def test_relative_depth_has_no_scale_and_no_zero() -> None:
     assert rmse(depth * 0, depth) == pytest.approx(255 * np.sqrt(np.mean(np.linspace(0, 1, 16) ** 2)))
     assert rmse(depth[::-1, ::-1], depth) > rmse(depth * 0, depth)
     assert abs_rel(depth * 0, depth) > 0.5, "a flat map explains nothing"
-    assert abs_rel(depth, depth * 0) == 0.0, "a flat truth asks for nothing"
+    assert abs_rel(15 - depth, depth) == pytest.approx(abs_rel(depth * 0, depth)), "near taken for far explains nothing"
+    near = np.where(depth > 7, 100, 0).astype(np.uint16)
+    assert np.isnan([abs_rel(depth, depth * 0), abs_rel(depth, near)]).all(), (
+        "a flat truth asks for nothing, which nothing found answers well"
+    )

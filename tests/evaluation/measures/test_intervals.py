@@ -65,8 +65,17 @@ def test_a_gain_is_paired_by_row_and_above_zero_where_it_is_better(name: str) ->
     assert found.rows == 40
 
 
-def test_few_rows_have_no_interval() -> None:
+@pytest.mark.parametrize("rows", [5, 10, 40])
+def test_an_interval_of_few_rows_holds_the_true_mean_as_often_as_it_says(rows: int) -> None:
+    rng = np.random.default_rng(2)
+    found = [mean_interval(rng.beta(2, 3, rows).tolist(), resamples=400) for _ in range(400)]
+    held = [one.low is not None and one.high is not None and one.low <= 0.4 <= one.high for one in found]
+    assert np.mean(held) > 0.9
+
+
+def test_too_few_rows_have_no_interval() -> None:
     nothing = Interval(None, None, None, 0)
+    assert mean_interval([0.1, 0.2, 0.3, 0.9]) == Interval(pytest.approx(0.375), None, None, 4)
     assert mean_interval([]) == mean_interval([float("nan")]) == bootstrap(SCORE, {"a": []}) == nothing
     assert mean_interval([0.5, float("nan")]) == Interval(0.5, None, None, 1)
     assert bootstrap(MEASURES["miou_of_set"], {"a": [areas(0.5)]}) == Interval(0.5, None, None, 1)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from controlmill.annotators.base import Annotator
 from controlmill.annotators.depth import DPTLargeDepth
 from controlmill.annotators.hed import SoftHED
-from controlmill.evaluation.protocols.comparison import deviations, published_beside
+from controlmill.evaluation.protocols.comparison import Conduct, deviations, published_beside
 from controlmill.evaluation.protocols.protocol import Protocol, read_protocol
 from controlmill.schemas.annotator_records import AnnotatorRecord, NetworkRecord, WeightsRecord
 
@@ -27,7 +30,13 @@ def annotated(kind: type[Annotator], folder: str | None = None) -> AnnotatorReco
 
 
 def done(protocol: Protocol, truth: AnnotatorRecord, judge: AnnotatorRecord, pictures: int = 4) -> list[str]:
-    return deviations(protocol, protocol.sampling, pictures, truth, judge)
+    return deviations(protocol, conduct(protocol, truth, judge=judge, pictures_per_row=pictures))
+
+
+def conduct(protocol: Protocol, truth: AnnotatorRecord, **otherwise: Any) -> Conduct:
+    """As the protocol says but for what is given."""
+    table, corpus = protocol.condition, f"hf://datasets/{protocol.dataset}@{'0' * 40}/data/*.parquet"
+    return replace(Conduct(protocol.sampling, 4, table, table, truth, None, (corpus,), ((512, 512),)), **otherwise)
 
 
 def test_nothing_is_said_where_all_is_as_the_protocol_says() -> None:
@@ -56,12 +65,33 @@ def test_another_annotator_or_other_weights_are_said() -> None:
 
 def test_other_sampling_is_said() -> None:
     sampling = replace(CANNY.sampling, steps=5, sampler="ddim")
-    assert deviations(CANNY, sampling, 1, KORNIA, KORNIA) == [
+    assert deviations(CANNY, conduct(CANNY, KORNIA, judge=KORNIA, sampling=sampling, pictures_per_row=1)) == [
         "sampler 'ddim', not 'unipc'",
         "steps 5, not 20",
         "1 pictures a row, not 4",
     ]
-    assert deviations(CANNY, None, 4, KORNIA, None) == []
+    assert deviations(CANNY, conduct(CANNY, KORNIA, sampling=None)) == []
+
+
+def test_another_seed_is_no_other_way_of_sampling() -> None:
+    assert deviations(CANNY, conduct(CANNY, KORNIA, sampling=replace(CANNY.sampling, seed=7))) == []
+
+
+@pytest.mark.parametrize(
+    "corpora", [[], [""], ["/data/multigen"], ["hf://datasets/limingcv/MultiGen-20M_canny_eval2@main/*.parquet"]]
+)
+def test_rows_of_another_dataset_are_said(corpora: list[str]) -> None:
+    said = ["rows that are not known to be those of limingcv/MultiGen-20M_canny_eval"]
+    assert deviations(CANNY, conduct(CANNY, KORNIA, corpora=corpora)) == said
+    own = replace(CANNY, dataset="")
+    assert deviations(own, conduct(own, KORNIA, corpora=corpora)) == []
+
+
+def test_maps_that_were_not_followed_and_other_sizes_are_said() -> None:
+    assert deviations(CANNY, conduct(CANNY, KORNIA, control="scribble", shapes=[(512, 512), (384, 640)])) == [
+        "pictures follow scribble and are compared with canny",
+        "pictures of 640x384, not 512x512",
+    ]
 
 
 def test_what_is_said_stands_beside_the_published_values() -> None:

@@ -22,7 +22,7 @@ NAMES = protocol_names()
 PUBLISHED = {  # of ControlNet, as the papers print them
     ("paper-table2", "miou"): 0.35,
     ("paper-table3", "fid"): 15.27,
-    ("paper-table3", "clip_score"): 0.26,
+    ("paper-table3", "clip_score"): 26.0,  # printed as .26
     ("paper-table3", "clip_aesthetic"): 6.31,
     ("controlnet++/canny", "f1_of_row"): 0.3465,
     ("controlnet++/hed", "ms_ssim"): 0.7621,
@@ -37,6 +37,13 @@ def test_published_values_are_those_of_the_source(name: str, measure: str) -> No
     values = {value.method: value for value in read_protocol(name).published[measure]}
     assert values["ControlNet"].value == PUBLISHED[name, measure]
     assert all(value.source.startswith("arXiv 2") for value in values.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_values_are_in_the_unit_that_is_measured_in(name: str) -> None:
+    shares = ("miou", "miou_of_set", "f1_of_row", "ms_ssim", "ms_ssim_uint8")  # the others go far beyond 1
+    for measure, values in read_protocol(name).published.items():
+        assert all((value.value <= 1) == (measure in shares) for value in values), measure
 
 
 def test_table_2_is_whole() -> None:
@@ -120,7 +127,6 @@ SELF_TEST = """
 [self_test]
 controlnet = "a"
 base = "b"
-dataset = "c"
 measure = "abs_rel"
 method = "mine"
 """

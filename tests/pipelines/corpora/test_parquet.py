@@ -86,15 +86,18 @@ def found(path: Path | str, columns: Columns = Columns()) -> list[tuple[str, byt
 
 def test_the_columns_of_hugging_face(tmp_path: Path) -> None:
     images = [{"bytes": b"1", "path": "a/1.png"}, {"bytes": b"2", "path": None}, {"bytes": b"3", "path": "../3.png"}]
-    others = [{"bytes": b"x", "path": "x"}] * 3
-    path = write(tmp_path / "x.parquet", {"conditioning_image": others, "image": images, "text": ["one", "", None]})
+    images += [{"bytes": b"4", "path": "//data/4.png"}, {"bytes": b"5", "path": "/"}]
+    others = [{"bytes": b"x", "path": "x"}] * 5
+    path = write(tmp_path / "x.parquet", {"conditioning_image": others, "image": images, "text": ["one", "", *"abc"]})
     assert found(path) == [
         ("a/1.png", b"1", "one"),
         ("x.parquet/1", b"2", None),
         ("../3.png", "bad_name: its name leads out of the corpus", None),
+        ("data/4.png", b"4", "b"),
+        ("x.parquet/4", b"5", "c"),
     ]
     chosen = Columns(image="conditioning_image", caption="text")
-    assert [data for _, data, _ in found(path, chosen)] == [b"x"] * 3
+    assert [data for _, data, _ in found(path, chosen)] == [b"x"] * 5
 
 
 def test_plain_columns_of_bytes_and_lists_of_captions(tmp_path: Path) -> None:

@@ -82,6 +82,14 @@ def test_a_second_time_computes_nothing_and_says_the_batch_it_was_begun_with(des
         annotation.annotate(str(described), (plan(described, weights, 2),), KeptResources())
 
 
+def test_features_of_captions_that_are_not_complete_are_not_planned(described: Path, tmp_path: Path) -> None:
+    results, source = Dataset.open(described), Path(shutil.copytree(described, tmp_path / "source"))
+    assert plan_features(results, ["true_clip_text"], {}, "cpu", source=results).captions_sha256
+    (source / index_file("images")).unlink()
+    with pytest.raises(MillError, match=r"images of .* is not complete"):
+        plan_features(results, ["true_clip_text"], {}, "cpu", source=Dataset.open(source))
+
+
 def test_what_was_cut_off_goes_on_to_the_same_bytes(described: Path, weights: Path, tmp_path: Path) -> None:
     cut = Path(shutil.copytree(described, tmp_path / "cut"))
     for table, shard in (("clip", 1), ("clip_text", 0)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.exports import job
 from controlmill.schemas.exports.folder import OWN, ExportFolder
-from controlmill.schemas.exports.plan import make_plan
+from controlmill.schemas.exports.plan import MOST_ROWS, make_plan
 from controlmill.schemas.exports.samples import Sample
 from controlmill.schemas.exports.targets import target_named
 from controlmill.schemas.exports.targets.files import FilesTarget
@@ -99,6 +100,7 @@ def test_a_part_that_is_written_is_not_written_again(
         return kept(self, folder, part, samples, plan)  # type: ignore[arg-type]
 
     monkeypatch.setattr(FilesTarget, "write", write)
+    monkeypatch.setattr(FilesTarget, "part_bytes", 0)
     words = ("--to", "imagefolder", "--conditions", "canny")
     export(dataset, tmp_path / "out", *words)
     assert not (tmp_path / "out/metadata.jsonl").exists()
@@ -174,6 +176,20 @@ def test_a_table_that_is_not_there_or_not_complete_is_named(dataset: Path, tmp_p
         shutil.rmtree(copy / table)
         (copy / index_file(table)).unlink()
     assert "there are: none" in export(copy, tmp_path / "out")[1]
+
+
+def test_a_part_has_neither_too_many_bytes_nor_too_many_rows(dataset: Path, tmp_path: Path) -> None:
+    plan = make_plan(Dataset.open(dataset), "kohya", ["canny"], tmp_path)
+    entry = plan.images.shards[0]
+
+    def parts(sizes: list[tuple[int, int]]) -> list[list[int]]:
+        shards = tuple(dataclasses.replace(entry, rows=rows, bytes=size) for rows, size in sizes)
+        grown = dataclasses.replace(plan, images=dataclasses.replace(plan.images, shards=shards))
+        return [list(part) for part in grown.parts(100)]
+
+    assert parts([(1, 40), (1, 60), (1, 1)]) == [[0, 1], [2]]
+    assert parts([(1, 400), (1, 60)]) == [[0], [1]]
+    assert parts([(MOST_ROWS, 1), (1, 1), (MOST_ROWS - 1, 1), (1, 1)]) == [[0], [1, 2], [3]]
 
 
 def test_names_of_rows_are_unlike_even_where_keys_are_not() -> None:

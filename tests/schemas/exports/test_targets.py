@@ -19,6 +19,7 @@ import controlmill
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.exports.plan import make_plan
 from controlmill.schemas.exports.targets import TARGETS, target_named
+from controlmill.schemas.exports.targets.files import toml
 from tests.helpers import LINUX, command
 
 Pair = tuple[bytes, bytes, str]  # picture, map, caption
@@ -159,6 +160,18 @@ def test_every_row_has_its_own_picture_map_and_caption(
         np.testing.assert_array_equal(pixels(image), picture)
         np.testing.assert_array_equal(pixels(control), depth)
         assert text == caption
+
+
+def test_any_text_can_be_written_as_toml() -> None:
+    text = "".join(map(chr, [*range(0x250), 0x2028, 0xFEFF, 0x1F40E]))
+    assert tomllib.loads(f"text = {toml(text)}\npath = {toml(Path(text[1:]))}") == {"text": text, "path": text[1:]}
+
+
+@LINUX
+def test_a_folder_that_settings_cannot_name_is_refused(scenes_folder: Path, tmp_path: Path) -> None:
+    ended = command("export", str(scenes_folder), str(tmp_path / "\udcff"), "--to", "kohya", "--conditions", "depth")
+    assert (ended.returncode, "its name is not UTF-8" in ended.stderr) == (1, True), ended.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_there_is_a_rule_for_every_layout() -> None:
