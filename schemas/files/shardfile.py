@@ -95,7 +95,7 @@ class Footer:
 
 
 class ShardFile(pq.ParquetFile):
-    """An open file that knows its name, for errors.
+    """An open file that knows its name, for errors, and its ``size`` in bytes.
 
     It starts no threads of Arrow's: where they read through a Python file, they can abort the interpreter as it ends
     (apache/arrow#34314); and our jobs have workers of their own.
@@ -105,7 +105,7 @@ class ShardFile(pq.ParquetFile):
         """``buffer``: bytes of a column that are read at a time; 0: all that a row group has of it."""
         self.name = str(getattr(file, "path", None) or getattr(file, "name", "a Parquet file"))
         with naming(self.name):
-            _check_footer(file)
+            self.size = _check_footer(file)
             super().__init__(file, buffer_size=buffer, pre_buffer=False, page_checksum_verification=True)
 
     def close(self, force: bool = True) -> None:
@@ -113,9 +113,10 @@ class ShardFile(pq.ParquetFile):
         super().close(force)
 
 
-def _check_footer(file: BinaryIO) -> None:
-    """Arrow would read whatever length the file's end says."""
-    file.seek(max(file.seek(0, os.SEEK_END) - ARROW_TAIL, 0))
+def _check_footer(file: BinaryIO) -> int:
+    """The file's size. Arrow would read whatever length the file's end says."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - ARROW_TAIL, 0))
     end = file.read()[-8:]
     if end[4:] != b"PAR1":
         raise ValueError("it does not end as a Parquet file does: it is cut off, or another file")
@@ -123,6 +124,7 @@ def _check_footer(file: BinaryIO) -> None:
     if length > MAX_FOOTER_BYTES:
         raise ValueError(f"its footer says that it has {length} bytes")
     file.seek(0)
+    return size
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from controlmill.schemas.caches import columns_of, unpacked
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files.shardfile import read_table
+from controlmill.schemas.files.shardfile import ShardFile, read_footer, read_table
 from controlmill.schemas.images.codecs import decode_image, decode_map
 from controlmill.schemas.maps.transforms import Augment, augment
 from controlmill.schemas.names import shard_file
@@ -66,6 +66,8 @@ class RowReader:
         self.caches = caches
         self.dataset, self.conditions, self.columns = dataset, conditions, tuple(columns)
         self.captions = "captions" if dataset.index("captions") else "images"
+        read = {"images", self.captions, *conditions, *caches.tables}
+        self._indexes = {table: dataset.index(table) for table in read}
         self.due, self.cache_bytes = due, cache_bytes
         self.group_reads = 0
         self._rows: dict[tuple[int, int], StoredRow] = {}
@@ -104,6 +106,7 @@ class RowReader:
         parts: dict[str, dict[str, list[Any]]] = {}
         for table, columns in tables.items():
             with self.dataset.parquet(table, shard) as parquet:
+                self._check_unchanged(table, shard, parquet)
                 read = read_table(parquet, columns, group)
                 first = sum(parquet.metadata.row_group(g).num_rows for g in range(group))
                 parts[table] = {name: read.column(name).to_pylist() for name in read.column_names}
@@ -119,6 +122,18 @@ class RowReader:
             values = {name: parts[table][name][i] for table in self.conditions for name in self.columns}
             rows[row] = StoredRow(image, maps, cached, caption, values, due)
         return rows
+
+    def _check_unchanged(self, table: str, shard: int, parquet: ShardFile) -> None:
+        """Raise MillError where a table was made anew since its index was read, at the start."""
+        index = self._indexes[table]
+        if index is None:
+            return
+        made = read_footer(parquet).provenance.shared
+        if (made, parquet.size) != (index.made(shard), index.shards[shard].bytes):
+            raise MillError(
+                f"{parquet.name} is not the file that it was when the run began or went on: table {table} was made "
+                "anew. Put the old one back to go on with --resume, or begin a new run"
+            )
 
     def decode(self, location: np.void, stored: StoredRow, epoch: int, seed: int, change: Augment) -> Sample:
         """Decode and augment; safe in threads.

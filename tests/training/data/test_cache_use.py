@@ -17,6 +17,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from controlmill.bases import digests
 from controlmill.bases.registry import load_base, read_facts
 from controlmill.bases.stable_diffusion import StableDiffusion
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.names import index_file, shard_file
 from controlmill.training import start
@@ -254,6 +255,7 @@ def test_rows_that_could_not_be_encoded_are_left_out_and_counted(
     rows = table.to_pylist()
     rows[7] |= {"moments": None, "mirrored": None, "shape": None, "reason": "failed", "error": "ValueError"}
     pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    Dataset.open(folder).finish("latents")
     made = begin(tmp_path / "run", short_config(batch_size=95, steps=1), folder)
     assert made.prepared.selection.left_out == {"latents: failed": 1}
     assert len(made.prepared.selection.train) == 95

@@ -287,3 +287,19 @@ def test_a_table_that_cannot_be_read_is_one_message_also_from_another_process(
     with pytest.raises(MillError, match=r"canny/0000/.* is damaged") as found:
         processes.next_share(packer(share) for share in processes.Shares(loader, 0, 0, 1))
     assert "Traceback" not in str(found.value)
+
+
+@pytest.mark.parametrize("way", ["other settings", "other bytes"])
+def test_a_table_that_is_made_anew_while_it_is_read_is_an_error(way: str, scenes_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(scenes_folder, copy)
+    batches = make_loader(Dataset.open(copy), batch_size=32).batches()
+    next(batches)
+    for shard in range(3):
+        path = copy / shard_file("canny", shard)
+        if way == "other bytes":
+            pq.write_table(pq.read_table(path), path, compression="NONE")
+        else:
+            path.write_bytes(path.read_bytes().replace(b"[150,250]", b"[150,251]"))
+    with pytest.raises(MillError, match=r"canny/.* is not the file that it was .* made anew\. Put the old one back"):
+        first(batches, 9)
