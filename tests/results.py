@@ -12,7 +12,7 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.fingerprint import row_key, sha256_bytes
 from controlmill.schemas.images.codecs import decode_image, encode_map
 from controlmill.schemas.provenance import IngestRecord, LimitsRecord, Provenance
-from controlmill.schemas.result_records import SamplesRecord, ScoredRecord
+from controlmill.schemas.result_records import SamplerRecord, SamplesRecord, ScoredRecord
 from controlmill.schemas.results import (
     RESULT_COLUMNS,
     RESULTS,
@@ -42,6 +42,8 @@ def write_results(
     kinds: Sequence[str] = KINDS,
     repeat: int = 1,
     is_judged: bool = True,
+    sampler: SamplerRecord | None = None,
+    most: int | None = None,
 ) -> Path:
     """Results with ``f1`` of ``score``, ``rmse`` of 1 - ``score``, and ``fid``, which no single picture has.
 
@@ -53,8 +55,10 @@ def write_results(
         kinds: of prompts.
         repeat: pictures a row and kind.
         is_judged: whether there are a judge's maps and scores.
+        sampler: that the pictures are said to be from.
+        most: source rows, the first ones; None: all.
     """
-    opened, at = Dataset.open(source), places(source)
+    opened, at = Dataset.open(source), places(source)[:most]
     stored = list(rows_at(opened, {IMAGES: ["image", "width", "height", "source"], "canny": ["map"]}, at))
     images, maps, scores = [], [], []
     for number, (place, row) in enumerate(zip(at, stored, strict=True)):
@@ -71,7 +75,7 @@ def write_results(
     sha256 = opened.sha256(IMAGES)
     results = begun(Dataset.create(folder, INGEST), "test")
     results.append([Segment(0, 1, len(images), len(images), "samples")], [str(source)])
-    samples = SamplesRecord(sha256, "canny", SHA, "short", tuple(kinds), repeat)
+    samples = SamplesRecord(sha256, "canny", SHA, "short", tuple(kinds), repeat, sampler)
     found = ScoredRecord(1, ("f1", "rmse"), "canny", SHA, "canny", SHA, {})
     made = opened.index("canny")
     assert made is not None

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from controlmill.evaluation.features.catalogue import PICTURE_MEASURES
 from controlmill.evaluation.features.distances import cmmd, fid, kid
-from controlmill.evaluation.measures.intervals import mean_interval
 from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.intervals import mean_interval
 from controlmill.schemas.results import CEILING, OF_ROW, OF_SHARD, PROMPT_KIND, SAMPLE, MeasureRecord, ValueRecord
 from controlmill.schemas.tables import IMAGES
 from controlmill.schemas.views.lookup import Place, rows_at

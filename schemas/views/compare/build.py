@@ -9,10 +9,13 @@ from typing import Any
 
 from ...dataset import Dataset
 from ...errors import MillError
+from ...intervals import Interval
 from ...results import MeasureRecord
 from ...tables import IMAGES, SCORES
 from ..lookup import Place, rows_at
+from .differing import differing
 from .folder import PageFolder, new_folder
+from .paired import differences
 from .results import Result, Slot, chosen_places, rows_of, slots_of
 
 NO_PICTURE = "is no PNG, JPEG or WebP"
@@ -21,10 +24,14 @@ SOURCE_COLUMNS = ["source", "image", "width", "height", "caption"]
 
 @dataclass(frozen=True)
 class Built:
-    """What a page shows: rows of the source, and places of pictures, each with one of every result."""
+    """What a page shows: rows of the source, and places of pictures, each with one of every result.
+
+    ``differing`` is what the results differ in beside their method.
+    """
 
     rows: int
     slots: int
+    differing: list[str]
 
 
 def build_page(results: Sequence[Result], source: Dataset, out: str, rows: int) -> Built:
@@ -51,6 +58,7 @@ def build_page(results: Sequence[Result], source: Dataset, out: str, rows: int) 
     )
     measures = measures_of(results)
     columns = [name for name, measure in measures.items() if measure.column]
+    lines, beside = differing(results, there), differences(results)
     with new_folder(out, may_replace=True) as folder:
         cells = [_cells(folder, number, result, columns, numbers) for number, result in enumerate(results)]
         maps = map_tables(results)
@@ -65,9 +73,13 @@ def build_page(results: Sequence[Result], source: Dataset, out: str, rows: int) 
                 }
                 for name, measure in measures.items()
             ],
+            "differing": lines,
             "notes": _notes(results),
             "kinds": kinds,
             "values": [_values(result, list(measures), kinds) for result in results],
+            "against": [
+                [[_interval(those.get((kind, name))) for name in measures] for kind in kinds] for those in beside
+            ],
             "published": published_rows(results, list(measures)),
             "maps": [{"name": table, "role": role} for table, role in maps.items()],
             "columns": [list(measures).index(name) for name in columns],
@@ -78,7 +90,7 @@ def build_page(results: Sequence[Result], source: Dataset, out: str, rows: int) 
             ],
         }
         folder.save_page("compare", f"{len(results)} results compared", data)
-    return Built(len(places), len(slots))
+    return Built(len(places), len(slots), lines)
 
 
 def measures_of(results: Sequence[Result]) -> dict[str, MeasureRecord]:
@@ -153,6 +165,11 @@ def _values(result: Result, measures: Sequence[str], kinds: Sequence[str]) -> li
         for value in measure.values
     }
     return [[known.get((kind, name)) for name in measures] for kind in kinds]
+
+
+def _interval(of: Interval | None) -> list[float | None] | None:
+    """(value, low, high, rows); None where nothing is known."""
+    return None if of is None or of.value is None else [of.value, of.low, of.high, of.rows]
 
 
 def _cells(

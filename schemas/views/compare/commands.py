@@ -49,6 +49,8 @@ def compare(results: Results, options: CompareOptions) -> None:
     opened = open_results(results)
     built = build_page(opened, source_of(opened, options.source), options.out, options.rows)
     output.say(f"{options.out}/index.html: {len(opened)} results, {built.slots:,} places of {built.rows:,} rows")
+    for line in built.differing:
+        output.say(f"the results differ in {line}")
 
 
 @dataclass(frozen=True)

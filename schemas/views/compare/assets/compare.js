@@ -60,10 +60,18 @@ function drawMeasures() {
   };
   const head = make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Method"),
     ...measures.map((measure) => make("th", { scope: "col" }, measure.name, make("small", {}, arrow(measure))))));
+  const signed = (value) => `${value > 0 ? "+" : value < 0 ? "−" : "±"}${digits(Math.abs(value))}`;
+  const against = (difference) => {
+    if (!difference) return null;
+    const [value, low, high, count] = difference;
+    const ends = low === null || high === null ? "" : `, ${signed(low)} to ${signed(high)}`;
+    return make("small", { class: "against" }, `${signed(value)}${ends} against ${results[0].name} on ${count.toLocaleString("en")} rows of both`);
+  };
   const bodies = kinds.map((kind, k) => {
+    const counts = measures.map((_, at) => new Set(data.values.map((those) => those[k][at]?.[3]).filter((count) => count !== undefined)));
     const best = measures.map((measure, at) => {
       const values = data.values.map((those) => those[k][at]?.[0]).filter((value) => value !== null && value !== undefined);
-      return new Set(values).size < 2 ? null : measure.lower ? Math.min(...values) : Math.max(...values);
+      return new Set(values).size < 2 || counts[at].size > 1 ? null : measure.lower ? Math.min(...values) : Math.max(...values);
     });
     const lines = results.map((result, r) => make("tr", {}, make("th", { scope: "row", class: "method" }, result.name),
       ...measures.map((measure, at) => {
@@ -74,6 +82,8 @@ function drawMeasures() {
         return make("td", { class: value === best[at] ? "best" : null, title: `${count} rows` },
           make("span", { class: "value" }, digits(value)),
           low === null || high === null ? null : make("small", {}, `${digits(low)} to ${digits(high)}`),
+          counts[at].size < 2 ? null : make("small", { class: "fault" }, `${count.toLocaleString("en")} rows`),
+          against(data.against[r][k][at]),
           beside.length ? make("small", {}, beside.map(([name, number]) => `${name} ${digits(number)}`).join(" · ")) : null,
           bar(at, value, low, high, { chance, ceiling }));
       })));
@@ -86,10 +96,11 @@ function drawMeasures() {
       : make("td", {}, ""))));
   if (published.length) bodies.push(make("tbody", {}, make("tr", {}, make("th", { scope: "rowgroup", colspan: measures.length + 1 }, "Published")), ...published));
   byId("measures").append(head, ...bodies);
+  byId("notes").append(...data.differing.map((line) => make("li", { class: "fault" }, `The results differ in ${line}`)));
   byId("notes").append(...data.notes.map((note) => make("li", {}, note)));
   const known = data.values.flat(2).filter(Boolean);
   const beside = ["Chance (dotted) is what the same pictures have against other rows’ maps.", "The ceiling (a line) is what the rows’ own pictures have once they went through the VAE."];
-  byId("legend").textContent = ["Small numbers are 95 % intervals over rows. Bold is the best of the results.", ...beside.filter((_, at) => known.some((cell) => cell[4 + at] !== null))].join(" ");
+  byId("legend").textContent = ["Small numbers are 95 % intervals over rows. Bold is the best of the results, where all are of as many rows.", ...(results.length > 1 ? ["What a result has more or less than the first is paired by row: two intervals may overlap and the difference be clear."] : []), ...beside.filter((_, at) => known.some((cell) => cell[4 + at] !== null))].join(" ");
 }
 
 // the grid
