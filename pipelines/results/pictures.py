@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from .listing import ChosenRows, Layout, columns_of, stem
 LIMITS = Limits(min_side=1)
 SHOWN = 8  # names in a message
 READERS = 4
+PATTERNS = ("{name}_{j}", "group_{j}/{name}", "{name}")  # of picture j, without its ending; the last where one a row
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class Matched:
 
 
 def match(folder: str, rows: ChosenRows, layout: Layout) -> Matched:
-    """Find each row's pictures by its source without ending: picture j is ``NAME_j`` or ``group_j/NAME``.
+    """Find each row's pictures by its source without ending, in that of :data:`PATTERNS` by which most are found.
 
-    With one picture a row it may be called ``NAME`` alone.
+    All are called by one of them: else ``x_0`` could be picture 0 of ``x`` and the only one of ``x_0``.
 
     Raises:
         MillError: pictures are missing, belong to no row, are there twice, or have another size than their row.
@@ -42,7 +44,8 @@ def match(folder: str, rows: ChosenRows, layout: Layout) -> Matched:
     corpus = FolderCorpus(folder)
     found: dict[str, list[Source]] = {}
     for source in corpus.list():
-        found.setdefault(stem(source.source), []).append(source)
+        found.setdefault(plain_stem(source.source), []).append(source)
+    pattern = _pattern(found, rows, layout)
     kind = layout.prompts[0]
     listed: list[Source] = []
     missing: list[str] = []
@@ -50,19 +53,19 @@ def match(folder: str, rows: ChosenRows, layout: Layout) -> Matched:
     taken: set[str] = set()
     for place, name, caption in rows.sources():
         for sample in range(layout.pictures_per_row):
-            names = names_of(stem(name), sample, layout.pictures_per_row)
-            fits = [source for wanted in names for source in found.get(wanted, ())]
-            taken.update(names)
+            wanted = pattern.format(name=plain_stem(name), j=sample)
+            fits = found.get(wanted, [])
+            taken.add(wanted)
             if not fits:
-                missing.append(names[0])
+                missing.append(wanted)
             elif len(fits) > 1:
                 twice.append(" and ".join(source.source for source in fits))
             else:
                 columns = columns_of(place, kind, sample)
                 listed.append(as_picture_of(fits[0], caption if kind == "user" else None, columns))
     left = [source.source for name, those in found.items() if name not in taken for source in those]
-    known = _names_of_all(rows.dataset, layout.pictures_per_row) if left else set[str]()
-    extra = [name for name in left if stem(name) not in known]
+    known = _names_of_all(rows.dataset, pattern, layout.pictures_per_row) if left else set[str]()
+    extra = [name for name in left if plain_stem(name) not in known]
     faults = [
         _fault(folder, missing, f"of {len(rows.places):,} rows ({rows.text}) pictures are missing"),
         _fault(folder, extra, "pictures of no row of the dataset"),
@@ -71,15 +74,35 @@ def match(folder: str, rows: ChosenRows, layout: Layout) -> Matched:
     if any(faults):
         raise MillError(
             "\n".join(fault for fault in faults if fault)
-            + "\npicture j of a row is NAME_j.png or group_j/NAME.png, NAME being the row's source without its ending"
+            + f"\nNAME being a row's source without its ending, most are called {_shown(pattern)}; all must be called "
+            f"so, or all {' or all '.join(_shown(other) for other in _fitting(layout) if other != pattern)}"
         )
     _check_sizes(corpus, rows, layout, listed)
     return Matched(listed, len(left))
 
 
-def names_of(name: str, sample: int, pictures: int) -> list[str]:
-    """What picture ``sample`` of a row may be called, without its ending."""
-    return [f"{name}_{sample}", f"group_{sample}/{name}", *([name] if pictures == 1 else [])]
+def plain_stem(source: str) -> str:
+    """A source without its ending, its letters composed: macOS names files by letters and accents apart."""
+    return unicodedata.normalize("NFC", stem(source))
+
+
+def _pattern(found: Container[str], rows: ChosenRows, layout: Layout) -> str:
+    """That of the patterns by which most pictures are found; of equals the first."""
+    names = [plain_stem(name) for _, name, _ in rows.sources()]
+
+    def count(pattern: str) -> int:
+        return sum(pattern.format(name=name, j=j) in found for name in names for j in range(layout.pictures_per_row))
+
+    return max(_fitting(layout), key=count)
+
+
+def _fitting(layout: Layout) -> Sequence[str]:
+    """The patterns that tell the pictures of a row apart."""
+    return PATTERNS if layout.pictures_per_row == 1 else PATTERNS[:-1]
+
+
+def _shown(pattern: str) -> str:
+    return pattern.format(name="NAME", j="j")
 
 
 def as_picture_of(source: Source, caption: str | None, columns: str) -> Source:
@@ -87,13 +110,12 @@ def as_picture_of(source: Source, caption: str | None, columns: str) -> Source:
     return source._replace(caption=caption, texts=None, columns=columns)
 
 
-def _names_of_all(dataset: Dataset, pictures: int) -> set[str]:
+def _names_of_all(dataset: Dataset, pattern: str, pictures: int) -> set[str]:
     known: set[str] = set()
     for shard in range(dataset.shards):
         with dataset.parquet(IMAGES, shard) as parquet:
             for row in read_rows(parquet, ["source"]):
-                for sample in range(pictures):
-                    known.update(names_of(stem(row["source"]), sample, pictures))
+                known.update(pattern.format(name=plain_stem(row["source"]), j=j) for j in range(pictures))
     return known
 
 

@@ -11,7 +11,7 @@ from controlmill.pipelines.results.listing import ChosenRows, Layout, listed_col
 from controlmill.pipelines.results.pictures import match
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
-from tests.helpers import places, rows
+from tests.helpers import command, places, rows
 
 
 @pytest.fixture
@@ -80,3 +80,36 @@ def test_a_picture_that_cannot_be_read_is_left_to_the_job(chosen: ChosenRows, tm
     first, *_ = write(tmp_path, chosen, "{name}_{j}.png")
     first.write_bytes(b"no picture")
     assert len(match(str(tmp_path), chosen, Layout(("none",), 2)).sources) == 4
+
+
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory: pytest.TempPathFactory) -> ChosenRows:
+    """Rows of which one is called as another's first picture may be, and one with an accent."""
+    folder = tmp_path_factory.mktemp("alike")
+    for name in ("x", "x_0", "\u00e9"):
+        (folder / "photos").mkdir(exist_ok=True)
+        Image.new("RGB", (64, 64), (len(name), 0, 0)).save(folder / f"photos/{name}.png")
+    assert command("ingest", str(folder / "photos"), str(folder / "data"), "--resolution", "64").returncode == 0
+    return ChosenRows(Dataset.open(folder / "data"), places(folder / "data"), "all")
+
+
+@pytest.mark.parametrize("pattern", ["{name}_{j}.PNG", "group_{j}/{name}.jpg", "{name}.png"])
+def test_a_name_that_could_be_two_rows_is_that_of_the_folders_pattern(
+    alike: ChosenRows, pattern: str, tmp_path: Path
+) -> None:
+    write(tmp_path, alike, pattern, pictures=1)
+    found = [source.source for source in match(str(tmp_path), alike, Layout(("none",), 1)).sources]
+    assert found == [pattern.format(name=source.rpartition(".")[0], j=0) for _, source, _ in alike.sources()]
+
+
+def test_no_picture_is_taken_for_two_rows(alike: ChosenRows, tmp_path: Path) -> None:
+    write(tmp_path, alike, "{name}.png", pictures=1)
+    (tmp_path / "x.png").unlink()
+    with pytest.raises(MillError, match=r"pictures are missing \(1\):\n  x\n"):
+        match(str(tmp_path), alike, Layout(("none",), 1))
+
+
+def test_accents_may_be_written_apart_from_their_letters(alike: ChosenRows, tmp_path: Path) -> None:
+    write(tmp_path, alike, "{name}.png", pictures=1)
+    (tmp_path / "\u00e9.png").rename(tmp_path / "e\u0301.png")
+    assert len(match(str(tmp_path), alike, Layout(("none",), 1)).sources) == 3
