@@ -68,7 +68,7 @@ class RunLog:
         self.losses = array("d", [record.loss for record in of_kind(kept, StepRecord)])
         self._file = self.path.open("a", encoding="utf-8")
         # what was written from purge_step on is hidden
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1 if step else None)
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1 if step else 0)
         self._wandb = Wandb(run, wandb, settings or {}) if wandb else None
         self._progress = StepProgress(step, total)
 

@@ -65,6 +65,11 @@ def test_a_run_that_goes_on_keeps_its_last_step_on_tensorboard(tmp_path: Path) -
         log.close()
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 0.5), (2, 0.5), (3, 2.5), (4, 2.5)]
+    log = RunLog(tmp_path, 0)  # as a run that is begun again, having no checkpoint
+    log.write(StepRecord(1, 8.0, 1.0, 1e-5, 0.1))
+    log.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 8.0)]
 
 
 class FakeWandb(types.ModuleType):
