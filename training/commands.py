@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from controlmill.schemas.errors import MillError
+from controlmill.schemas.errors import Interrupted, MillError
 from controlmill.schemas.imports import uncollected
 from controlmill.schemas.terminal.console import output, with_messages
 from controlmill.schemas.terminal.options import Given, with_options
@@ -81,6 +81,8 @@ def train(
 
             trainer = Trainer(run, config, prepared, resume)
         done = trainer.train()
+    if done < config.steps:
+        raise Interrupted(f"{run}: stopped after {done} of {config.steps} steps; --resume goes on")
     if trainer.accelerator.is_main_process:
         output.say(f"{done} of {config.steps} steps done: {run}")
 

@@ -111,14 +111,17 @@ def test_ctrl_c_that_reaches_reader_processes_too_writes_a_checkpoint(
 ) -> None:
     flags = [*flags_of(short_config(steps=100_000)), "--loader-workers=2"]
     command = [sys.executable, "-m", "controlmill", "train", str(scenes_folder), str(tmp_path / "run"), *flags]
-    process = subprocess.Popen(command, start_new_session=True)
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
     while len(losses(tmp_path / "run")) < 3:
         assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
     os.killpg(process.pid, signal.SIGTERM)
-    assert process.wait(120) == 0
-    assert checkpoint.steps_saved(tmp_path / "run") == [len(losses(tmp_path / "run"))]
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    (done,) = checkpoint.steps_saved(tmp_path / "run")
+    assert done == len(losses(tmp_path / "run"))
+    assert said.endswith(f"stopped after {done} of 100000 steps; --resume goes on\n")
     with pytest.raises(ProcessLookupError):  # nobody of the group is left
         for _ in range(300):
             os.killpg(process.pid, 0)
