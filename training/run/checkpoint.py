@@ -60,6 +60,7 @@ def save(run: Path, step: int, trained: Trained, base: str, keep: int) -> Path:
         _write(scratch, step, trained, base)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(scratch, folder)
+        sync(folder.parent)  # before an older one goes, also where the power is cut
         offer(run)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -67,7 +67,7 @@ def last(run: Path) -> Path:
     """
     saved = steps_saved(run)
     if not saved:
-        raise MillError(f"{run} has no checkpoint to go on from")
+        raise MillError(f"{run} has no checkpoint to go on from: begin it again, without --resume")
     return folder_of(run, saved[-1])
 
 

@@ -48,6 +48,20 @@ def test_a_checkpoint_that_does_not_fit_leaves_nothing_and_the_one_before(
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["00000002", "00000003"]
 
 
+def test_a_checkpoint_is_on_the_disk_before_an_older_one_goes(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, replace, sync, done = tmp_path / "run", os.replace, checkpoint.sync, list[tuple[str, str]]()
+    trainer = train_run(run, short_config(steps=1, keep_checkpoints=1))
+    monkeypatch.setattr(os, "replace", lambda a, b: (done.append(("replace", Path(b).name)), replace(a, b)))
+    monkeypatch.setattr(checkpoint, "sync", lambda path: (done.append(("sync", path.name)), sync(path)))
+    trainer.step = 2
+    trainer.save_checkpoint()
+    named, gone = done.index(("replace", "00000002")), done.index(("replace", "00000001.partial"))
+    assert ("sync", "checkpoints") in done[named:gone]
+    assert {("sync", name) for name in ("state.json", "optimizer.safetensors", "controlnet")} <= set(done[:named])
+
+
 def test_an_old_checkpoint_that_cannot_be_removed_costs_no_run(
     train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
