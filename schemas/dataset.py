@@ -1,48 +1,41 @@
-"""The dataset folder: which tables and shards there are, what is committed, what is complete, what is stale."""
+"""The dataset folder: what was listed in it, and which of its tables are complete, behind or stale."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-import pyarrow as pa
-
-from .conditions import NAME, Condition
+from .conditions import Condition
 from .errors import MillError
 from .files import documents
 from .files.addresses import open_storage
-from .files.shardfile import Footer, ShardFile, ShardWriter, open_parquet, read_footer
 from .files.storage import Storage
 from .fingerprint import fingerprint
 from .index import TableState, describe_file, stale_shards, table_index
-from .names import FOLDER_NAME, GROWING, LOCAL, REDO, SHARD_NAME, index_file, shard_file
+from .names import GROWING, LOCAL, REDO, index_file
 from .provenance import CaptionsRecord, IngestRecord, Provenance
 from .records import Entry, Index
 from .redo import LISTED
 from .segments import DatasetRecord, LocalRecord, Segment
 from .stored import stored_condition
-from .tables import BASE_TABLES, CAPTIONS, IMAGES, TABLES, WITHOUT_CONDITION
+from .table_files import TableFiles
+from .tables import BASE_TABLES, CAPTIONS, IMAGES, WITHOUT_CONDITION
 from .terminal.printing import printable
 
 VERSION = 4
 DESCRIBED = 1_000  # files that are read at a time for an index
 
 
-class Dataset:
-    """A dataset folder that exists. ``config`` is ``dataset.json``: what never changes, and the segments.
-
-    ``redone`` are tables that are made anew: of these it sees the ones that grow in ``_redo`` (:mod:`redo`).
-    """
+class Dataset(TableFiles):
+    """A dataset folder that exists. ``config`` is ``dataset.json``: what never changes, and the segments."""
 
     def __init__(self, storage: Storage, config: DatasetRecord, redone: Iterable[str] = ()):
-        self.storage = storage
+        super().__init__(storage, redone)
         self.config = config
-        self.redone = frozenset(redone)
 
     @classmethod
     def open(cls, address: str | os.PathLike[str], redone: Iterable[str] = ()) -> Dataset:
@@ -121,46 +114,11 @@ class Dataset:
         """The command that was stopped where the images are not complete: ``ingest``, or ``extend or retry``."""
         return "extend or retry" if self.storage.exists(GROWING) else "ingest"
 
-    # tables
-
-    def tables(self) -> list[str]:
-        """Folders that hold a table, in the order of :data:`tables.TABLES`; then the user's own."""
-        found = {name for name in self.storage.folders() if NAME.fullmatch(name)}
-        return [*(name for name in TABLES if name in found), *sorted(found.difference(TABLES))]
-
-    def condition_tables(self) -> list[str]:
-        """Tables of conditions and captions."""
-        return [name for name in self.tables() if name not in WITHOUT_CONDITION]
-
-    def folder(self, table: str) -> str:
-        """The name of a table's folder."""
-        return f"{REDO}/{table}" if table in self.redone else table
-
-    def file(self, table: str, shard: int) -> str:
-        """The name of a shard's file."""
-        return shard_file(self.folder(table), shard)
-
-    def committed(self, table: str) -> set[int]:
-        """Numbers of the shards that are committed in a table."""
-        numbers: set[int] = set()
-        for folder in self.storage.folders(self.folder(table)):
-            numbers.update(self.committed_in(table, int(folder)) if FOLDER_NAME.fullmatch(folder) else ())
-        return numbers
-
-    def committed_in(self, table: str, folder: int) -> set[int]:
-        """Numbers of the committed shards in one folder of a table."""
-        names = self.storage.files(f"{self.folder(table)}/{folder:04d}")
-        return {int(name[:8]) for name in names if SHARD_NAME.fullmatch(name)}
-
     def unfinished(self, table: str) -> list[int]:
         """Committed shards that a job may go on from: of a table that is behind those that were appended, else all."""
         index, committed = self.index(table), sorted(self.committed(table))
         finished = len(index.shards) if index else 0
         return [shard for shard in committed if shard >= finished] if finished < self.shards else committed
-
-    def has(self, table: str, shard: int) -> bool:
-        """Whether a shard is committed in a table."""
-        return self.storage.has_file(self.file(table, shard))
 
     def index(self, table: str) -> Index | None:
         """What is known of all files of a complete table, else None."""
@@ -189,31 +147,6 @@ class Dataset:
         if index is None:
             raise MillError(f"{table} of {self.storage.address} is not complete")
         return fingerprint(index.digests)
-
-    @contextmanager
-    def parquet(self, table: str, shard: int) -> Iterator[ShardFile]:
-        """A committed file, open for reading.
-
-        Raises:
-            Damaged: it is no Parquet file.
-        """
-        with self.storage.open(self.file(table, shard)) as file:
-            yield open_parquet(file)
-
-    def footer(self, table: str, shard: int) -> Footer:
-        """What a committed file says of itself.
-
-        Raises:
-            Damaged: it is no Parquet file, or not one of ours.
-        """
-        with self.parquet(table, shard) as parquet:
-            return read_footer(parquet)
-
-    def footers(self, table: str, shards: Iterable[int]) -> Iterator[tuple[int, Footer]]:
-        """Footers of many files, read side by side."""
-        with ThreadPoolExecutor(8) as pool:
-            numbers = sorted(shards)
-            yield from zip(numbers, pool.map(lambda shard: self.footer(table, shard), numbers), strict=True)
 
     def condition(self, table: str) -> Condition:
         """The condition in a table that has at least one file or is complete."""
@@ -297,32 +230,6 @@ class Dataset:
             index = table_index(table, described, redo, starts)
         self.storage.write_json(index_file(table, table in self.redone), index)
         return index
-
-    @contextmanager
-    def committing(
-        self, run: str, table: str, shard: int, schema: pa.Schema, provenance: Provenance | Mapping[str, Any]
-    ) -> Iterator[ShardWriter]:
-        """Write a shard's file of a table: it is committed where the block ends, and dropped where the block raises.
-
-        Args:
-            run: the id of the run that writes it.
-            table: which table.
-            shard: which shard; the file's provenance says it too.
-            schema: the table's columns.
-            provenance: how the file is made.
-
-        Raises:
-            MillError: see :meth:`Storage.commit`. Where another commit was first, its file stays.
-        """
-        with self.storage.scratch(run) as scratch:
-            with ShardWriter(scratch, schema, {**documents.plain(provenance), "shard": shard}) as writer:
-                yield writer
-            self.storage.commit(scratch, self.file(table, shard))
-
-    def drop(self, table: str) -> None:
-        """Remove a table. Its index goes first, so that a table that is half gone is never called complete."""
-        self.storage.remove(index_file(table, table in self.redone))
-        self.storage.remove(self.folder(table))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The dataset folder: how a file is committed, and what a snapshot keeps."""
+"""The dataset folder: how an index is written, and what a snapshot keeps."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ import pytest
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import plain
-from controlmill.schemas.files.shardfile import read_rows
 from controlmill.schemas.provenance import IngestRecord, LimitsRecord, Provenance
-from controlmill.schemas.records import Summary
 from controlmill.schemas.segments import Segment
 from controlmill.schemas.snapshot import Snapshot
 from controlmill.schemas.tables import BASE_TABLES, CACHES, REJECTED, RESERVED, TABLES
@@ -34,33 +32,6 @@ def dataset(tmp_path: Path) -> Dataset:
 
 def _row(source: str) -> dict[str, str | None]:
     return {"source": source, "reason": "missing", "error": "gone", "detail": None}
-
-
-def test_a_file_is_committed_where_its_block_ends(dataset: Dataset) -> None:
-    with dataset.committing("run", REJECTED, 3, SCHEMA, PROVENANCE) as writer:
-        writer.write_group([_row("a.png")])
-        assert not dataset.has("rejected", 3)
-        writer.close({"reasons": {"missing": 1}})
-    footer = dataset.footer("rejected", 3)
-    assert footer.provenance == Provenance(REJECTED, "rejected", shard=3)
-    assert (footer.rows, footer.summary) == (1, Summary({"missing": 1}))
-
-
-def test_nothing_is_committed_or_left_where_the_block_raises(dataset: Dataset) -> None:
-    with pytest.raises(RuntimeError), dataset.committing("run", REJECTED, 0, SCHEMA, PROVENANCE) as writer:
-        writer.write_group([_row("a.png")])
-        writer.close({})
-        raise RuntimeError
-    assert not dataset.has("rejected", 0)
-    assert not dataset.storage.files("_run/run/scratch")
-
-
-def test_the_first_of_two_commits_stays(dataset: Dataset) -> None:
-    for source in ("first.png", "second.png"):
-        with dataset.committing("run", REJECTED, 0, SCHEMA, PROVENANCE) as writer:
-            writer.write_group([_row(source)])
-    with dataset.parquet("rejected", 0) as parquet:
-        assert [row["source"] for row in read_rows(parquet, ["source"])] == ["first.png"]
 
 
 def test_names_are_made_to_last_once_before_the_index_says_that_files_are_there(
