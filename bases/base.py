@@ -2,7 +2,7 @@
 
     Facts    what configuration files say, read without torch: sizes, digests, how to load
     Encoder  a part of a base that fills a cache of training: rows of named arrays
-    Base     loaded and frozen: latents, prompts, noise, a ControlNet beside it, samples
+    Base     loaded and frozen: latents, prompts, its noise schedule, a ControlNet beside it, samples
 
 A family is one file with its subclasses of these three, and a row in :mod:`registry`.
 """
@@ -18,6 +18,7 @@ import numpy as np
 from controlmill.schemas.errors import MillError
 
 from .configuration import Connection, Unlock
+from .noise_schedule import NoiseSchedule
 from .sampling import AfterStep, Control, Denoising
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class Base(ABC):
 
     ``denoiser`` is the network that predicts, a UNet or a transformer of diffusers; ``networks`` are all by the part
     of a diffusers pipeline, the denoiser among them. ``dtype`` is what it computes in; the weights of a denoiser to be
-    trained are float32. ``guidance`` is the scale to sample with where no other is given. Times are below ``times``.
+    trained are float32. ``guidance`` is the scale to sample with where no other is given.
     """
 
     facts: Facts
@@ -189,7 +190,7 @@ class Base(ABC):
     denoiser: Any
     networks: Mapping[str, nn.Module]
     guidance: float
-    times: int
+    schedule: NoiseSchedule
 
     @abstractmethod
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
@@ -215,18 +216,6 @@ class Base(ABC):
     @abstractmethod
     def encode_prompts(self, prompts: Sequence[str]) -> Prompt:
         """What the text encoders make of prompts, by the names of the cache ``embeddings``; in the base's dtype."""
-
-    @abstractmethod
-    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Latents at time ``t``, int64 (N,)."""
-
-    @abstractmethod
-    def target(self, latents: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """What the base was trained to predict."""
-
-    @abstractmethod
-    def snr_weight(self, t: torch.Tensor, gamma: float) -> torch.Tensor:
-        """The loss's weight by min-SNR (Hang et al. 2023), float32 (N,)."""
 
     @abstractmethod
     def make_controlnet(self, connection: Connection, seed: int) -> Any:

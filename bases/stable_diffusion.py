@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,11 +15,13 @@ from . import digests
 from .base import Base, Encoder, Facts, Prompt
 from .configuration import Connection, Unlock, configured_by, is_single_file, location, read_controlnet_config
 from .controlnet_file import check_file, load_file_controlnet
+from .diffusion_schedule import DiffusionSchedule
 from .encoders import EMBEDDING, MOMENTS, TextEncoder, VaeEncoder, tokens_of
 from .files import read_config
 from .loading import load_part
 from .networks import NETWORKS, UnreadTokenizer, load_networks, networks_without_weights, read_guidance
 from .sampling import AfterStep, Control, Denoising, SamplerName
+from .stock_pipeline import make_pipeline, sample_latents
 
 if TYPE_CHECKING:
     import torch
@@ -155,16 +157,6 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (list, tuple)) else value
 
 
-def _calling(after_step: AfterStep) -> Any:
-    """``after_step`` as the callback of a stock pipeline."""
-
-    def callback(pipeline: Any, step: int, _: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        times = pipeline.scheduler.timesteps
-        return {"latents": after_step(tensors["latents"], int(times[step + 1]) if step + 1 < len(times) else None)}
-
-    return callback
-
-
 class StableDiffusion(Base):
     """A loaded one; what it is given is as it leaves :meth:`StableDiffusionFacts.load`."""
 
@@ -179,20 +171,11 @@ class StableDiffusion(Base):
         dtype: torch.dtype,
         guidance: float,
     ):
-        from diffusers import DDPMScheduler
-
         self.facts: StableDiffusionFacts = facts
         self.networks, self.tokenizer, self.device, self.dtype = networks, tokenizer, device, dtype
         self.denoiser, self.vae, self.text_encoder = (networks[part] for part in ("unet", "vae", "text_encoder"))
         self.guidance = guidance
-        self.noise = DDPMScheduler.from_config(facts.scheduler)
-        self.times = int(self.noise.config.num_train_timesteps)
-        self.alphas = self.noise.alphas_cumprod.to(device)
-
-    @property
-    def prediction(self) -> str:
-        """``epsilon`` or ``v_prediction``."""
-        return str(self.noise.config.prediction_type)
+        self.schedule = DiffusionSchedule(facts.scheduler, device)
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(channels, h, w) of the latents of a picture."""
@@ -231,26 +214,6 @@ class StableDiffusion(Base):
         with torch.no_grad():
             tokens = tokens_of(self.tokenizer, prompts).to(self.device)
             return Prompt({EMBEDDING: self.text_encoder(tokens)[0]})
-
-    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Latents at time ``t``, int64 (N,)."""
-        noisy: torch.Tensor = self.noise.add_noise(latents, noise, t)
-        return noisy
-
-    def target(self, latents: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """The noise, or the velocity."""
-        if self.prediction == "epsilon":
-            return noise
-        velocity: torch.Tensor = self.noise.get_velocity(latents, noise, t)
-        return velocity
-
-    def snr_weight(self, t: torch.Tensor, gamma: float) -> torch.Tensor:
-        """min(SNR, gamma) / SNR, or / (SNR + 1) for velocities (Hang et al. 2023); float32 (N,).
-
-        Where a schedule ends without signal (SNR 0) that is 1, or 0 for velocities.
-        """
-        snr = self.alphas[t] / (1 - self.alphas[t])
-        return (gamma / snr).clamp(max=1) if self.prediction == "epsilon" else snr.clamp(max=gamma) / (snr + 1)
 
     def make_controlnet(self, connection: Connection, seed: int) -> Any:
         """See :func:`controlnet.make_controlnet`."""
@@ -295,29 +258,8 @@ class StableDiffusion(Base):
         return ControlledDenoiser(self.denoiser, controlnet)
 
     def pipeline(self, controlnet: Any | None = None, sampler: SamplerName = "ddim") -> Any:
-        """The stock pipeline around these networks; without a ControlNet the plain one."""
-        import diffusers
-
-        scheduler = {"ddim": diffusers.DDIMScheduler, "unipc": diffusers.UniPCMultistepScheduler}[sampler]
-        # as StableDiffusionPipeline mends a scheduler's configuration, the one with a ControlNet does not
-        mended = {**self.facts.scheduler, "clip_sample": False, "steps_offset": 1}
-        parts = {
-            "vae": self.vae,
-            "text_encoder": self.text_encoder,
-            "tokenizer": self.tokenizer,
-            "unet": self.denoiser,
-            "scheduler": scheduler.from_config(mended),
-            "safety_checker": None,
-            "feature_extractor": None,
-            "requires_safety_checker": False,
-        }
-        made = (
-            diffusers.StableDiffusionPipeline(**parts)
-            if controlnet is None
-            else diffusers.StableDiffusionControlNetPipeline(**parts, controlnet=controlnet)
-        )
-        made.set_progress_bar_config(disable=True)
-        return made
+        """See :func:`stock_pipeline.make_pipeline`."""
+        return make_pipeline(self.networks, self.tokenizer, self.facts.scheduler, controlnet, sampler)
 
     def sample(
         self,
@@ -331,34 +273,14 @@ class StableDiffusion(Base):
         """See :meth:`base.Base.sample`: networks run under autocast as in training, the sampler's state is float32."""
         import torch
 
-        from .control import AddedControlNets, embedded_once
+        from .control import AddedControlNets
 
-        factor = self.facts.vae_factor
-        given: dict[str, Any] = {
-            "prompt_embeds": prompt[EMBEDDING],
-            "negative_prompt_embeds": negative[EMBEDDING],
-            "latents": latents.to(self.device),
-            "height": latents.shape[2] * factor,
-            "width": latents.shape[3] * factor,
-            "num_inference_steps": how.steps,
-            "guidance_scale": how.guidance_scale or self.guidance,
-            "output_type": "latent",
-        }
-        if after_step:
-            given["callback_on_step_end"] = _calling(after_step)
-        if controls:
-            given |= {
-                "image": [control.images.to(self.device) for control in controls],
-                "controlnet_conditioning_scale": [control.scale for control in controls],
-                "guess_mode": how.guidance_weighting != "none",
-                "control_guidance_start": how.control_start,
-                "control_guidance_end": how.control_end,
-            }
         added = AddedControlNets(controls, how.guidance_weighting) if controls else None
         pipeline = self.pipeline(added, how.sampler)
-        with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32), embedded_once(controls):
-            sampled: torch.Tensor = pipeline(**given).images
-        return sampled
+        how = replace(how, guidance_scale=how.guidance_scale or self.guidance)
+        prompts, start = (prompt[EMBEDDING], negative[EMBEDDING]), latents.to(self.device)
+        with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
+            return sample_latents(pipeline, prompts, controls, start, how, after_step)
 
     def fingerprint(self) -> str:
         """See :meth:`StableDiffusionFacts.fingerprint`."""

@@ -36,7 +36,7 @@ def plain_loop(
         tokenizer=base.tokenizer,  # type: ignore[attr-defined]
         unet=base.denoiser,
         controlnet=controlnet,
-        scheduler=DDIMScheduler.from_config(base.noise.config, clip_sample=False, steps_offset=1),  # type: ignore[attr-defined]
+        scheduler=DDIMScheduler.from_config(base.schedule.scheduler.config, clip_sample=False, steps_offset=1),  # type: ignore[attr-defined]
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -121,7 +121,7 @@ def plain_step(dataset: Path, cache: Path, folder: Path) -> Callable[[], None]:
 
     accelerator = Accelerator(cpu=True)
     base = load_base(str(folder), accelerator.device)
-    vae, unet, text_encoder, noising = base.vae, base.denoiser, base.text_encoder, base.noise
+    vae, unet, text_encoder, noising = base.vae, base.denoiser, base.text_encoder, base.schedule.scheduler
     controlnet = make_controlnet(unet, "zero", base.facts.vae_factor, 3, 0).train()
     optimizer = torch.optim.AdamW(controlnet.parameters(), lr=RATE)
     loader = torch.utils.data.DataLoader(
@@ -155,7 +155,7 @@ def plain_step(dataset: Path, cache: Path, folder: Path) -> Callable[[], None]:
                 mid_block_additional_residual=mid,
                 return_dict=False,
             )[0]
-            target = noise if base.prediction == "epsilon" else noising.get_velocity(latents, noise, t)
+            target = noise if base.schedule.prediction == "epsilon" else noising.get_velocity(latents, noise, t)
             loss = torch.nn.functional.mse_loss(predicted.float(), target.float(), reduction="mean")
             accelerator.backward(loss)
             if accelerator.sync_gradients:

@@ -58,11 +58,11 @@ def losses_at_times(
     for i, share in enumerate(TIMES):
         for rows in parts(len(losses), batch_size):
             latents, noise = inputs.latents[rows], inputs.noise[rows, i]
-            t = torch.full((len(latents),), int(share * base.times), device=base.device)
-            noisy = base.add_noise(latents, noise, t)
+            t = torch.full((len(latents),), int(share * base.schedule.times), device=base.device)
+            noisy = base.schedule.add_noise(latents, noise, t)
             maps = None if control is None else torch.from_numpy(control[rows]).to(base.device)
             with torch.autocast(base.device.type, base.dtype, base.dtype != torch.float32):
                 predicted = denoiser(noisy, t, dict(inputs.prompt.rows(rows)), maps)
-            error = predicted.float() - base.target(latents, noise, t)
+            error = predicted.float() - base.schedule.target(latents, noise, t)
             losses[rows, i] = error.square().mean(dim=(1, 2, 3)).cpu().numpy()
     return losses

@@ -70,7 +70,7 @@ def draw(base: Base, samples: list[Sample], condition: Condition, config: TrainC
     t, prompts, encoded, vae_noise, noise = [], [], [], [], []
     for sample in samples:
         rng = draws(config.seed, sample.epoch, sample.row, "step")
-        t.append(int(rng.integers(base.times)))
+        t.append(int(rng.integers(base.schedule.times)))
         dropped = bool(rng.random() < config.prompt_dropout)
         prompts.append("" if dropped else sample.caption)
         encoded.append(None if dropped else sample.prompt)
@@ -131,8 +131,8 @@ def _latents(base: Base, drawn: Drawn) -> torch.Tensor:
 
 def sample_losses(base: Base, denoiser: Any, inputs: Inputs, config: TrainConfig) -> torch.Tensor:
     """The loss of each sample, float32 (N,)."""
-    noisy = base.add_noise(inputs.latents, inputs.noise, inputs.t)
+    noisy = base.schedule.add_noise(inputs.latents, inputs.noise, inputs.t)
     predicted = denoiser(noisy, inputs.t, dict(inputs.prompt), inputs.control)
-    target = base.target(inputs.latents, inputs.noise, inputs.t)
+    target = base.schedule.target(inputs.latents, inputs.noise, inputs.t)
     losses = (predicted.float() - target).square().mean(dim=(1, 2, 3))
-    return losses * base.snr_weight(inputs.t, config.min_snr_gamma) if config.min_snr_gamma else losses
+    return losses * base.schedule.snr_weight(inputs.t, config.min_snr_gamma) if config.min_snr_gamma else losses

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 
-from controlmill.bases.base import Base
+from controlmill.bases.noise_schedule import NoiseSchedule
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Kept:
     """What stays of a batch of pictures.
 
     Args:
-        base: that samples.
+        schedule: of the base that samples.
         latents: of the pictures, float32 (N, C, h, w).
         noise: that sampling starts from, of the same shape.
         free: float32 (N, 1, h, w), 1 where latents are sampled.
@@ -30,7 +30,7 @@ class Kept:
         round_trip: the pictures through the VAE and back, float32 (N, H, W, 3) in 0 to 1.
     """
 
-    base: Base
+    schedule: NoiseSchedule
     latents: torch.Tensor
     noise: torch.Tensor
     free: torch.Tensor
@@ -42,7 +42,7 @@ class Kept:
         kept = self.latents
         if time is not None:
             times = torch.full((len(kept),), time, device=kept.device)
-            kept = self.base.add_noise(kept, self.noise, times)
+            kept = self.schedule.add_noise(kept, self.noise, times)
         return kept + self.free * (sampled - kept)
 
     def put_back(self, decoded: np.ndarray) -> np.ndarray:

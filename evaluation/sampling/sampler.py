@@ -156,7 +156,7 @@ class Sampler:
         regions = stacked([mask.astype(bool) for mask in masks], self.batch_size)
         free = torch.from_numpy(free_latents(regions, latents.shape[2:])).to(latents.device)
         round_trip = _zero_to_one(self.base.decode(latents))
-        return Kept(self.base, latents, self._full(noise).to(latents.device), free, regions, round_trip)
+        return Kept(self.base.schedule, latents, self._full(noise).to(latents.device), free, regions, round_trip)
 
 
 def load_sampler(

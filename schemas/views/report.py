@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..annotator_records import PlacementRecord
-from ..dataset import Dataset, TableState
+from ..dataset import Dataset
 from ..files.shardfile import read_rows
+from ..index import TableState
 from ..maps.meaning import Reading
 from ..provenance import IngestRecord, Provenance
 from ..result_records import SamplesRecord

@@ -20,10 +20,11 @@ from controlmill.bases.stable_diffusion import StableDiffusionFacts
 from controlmill.pipelines.engine.run_folder import Run
 from controlmill.pipelines.engine.shards import Job, run_shard
 from controlmill.pipelines.stages.encode import plan_encode
-from controlmill.schemas.dataset import Dataset, shard_file
+from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer
+from controlmill.schemas.names import shard_file
 from controlmill.schemas.views.verify import verify
 from controlmill.training.step import make_inputs
 from tests.bases.second_family import FAMILY, SECOND, TwoTextsFacts, save_second_base
@@ -105,7 +106,7 @@ def test_which_family_a_base_is_of_is_told_by_its_parts(second_base: Path, small
 
 
 def test_who_uses_a_base_knows_its_protocol_alone() -> None:
-    known = {"base", "configuration", "controlnet_file", "pixels", "registry", "sampling"}
+    known = {"base", "configuration", "controlnet_file", "noise_schedule", "pixels", "registry", "sampling"}
     for room in ("evaluation", "pipelines", "training"):
         for path in (ROOT / room).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text("utf-8"))):

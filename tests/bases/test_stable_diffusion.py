@@ -17,7 +17,6 @@ from controlmill.bases.controlnet import make_controlnet
 from controlmill.bases.registry import load_base, read_facts
 from controlmill.evaluation.sampling.sampler import sample_pictures, start_noise
 from controlmill.schemas.errors import MillError
-from tests.small_base import save_small_base
 
 
 @pytest.fixture
@@ -77,16 +76,3 @@ def test_a_card_of_guidance_from_elsewhere(text: str, copied: Path) -> None:
     (copied / "guidance.json").write_text(text)
     with pytest.raises(MillError, match=r"guidance\.json: "):
         base_in(copied)
-
-
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_min_snr_weights_are_those_of_the_paper(prediction: str, tmp_path: Path) -> None:
-    base = load_base(str(save_small_base(tmp_path / "base", prediction)), torch.device("cpu"))
-    t = torch.tensor([0, 100, 500, 999])
-    alphas = base.noise.alphas_cumprod[t].double()
-    snr = alphas / (1 - alphas)
-    expected = torch.minimum(snr, torch.tensor(5.0)) / (snr if prediction == "epsilon" else snr + 1)
-    torch.testing.assert_close(base.snr_weight(t, 5.0).double(), expected, rtol=1e-4, atol=1e-6)
-    assert base.snr_weight(t, 5.0)[0] < 0.1  # little noise: little weight
-    base.alphas[999] = 0.0  # a schedule that ends in noise alone
-    assert base.snr_weight(t, 5.0)[-1] == (1 if prediction == "epsilon" else 0)

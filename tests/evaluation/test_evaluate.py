@@ -86,7 +86,7 @@ def test_times_are_those_of_the_base(small_base: Path, rows: list[Sample], setti
     facts = read_facts(str(small_base))
     assert isinstance(facts, StableDiffusionFacts)
     few = replace(facts, scheduler={**facts.scheduler, "num_train_timesteps": 100}).load(torch.device("cpu"))
-    assert few.times == 100
+    assert few.schedule.times == 100
     assert np.isfinite(measure_baseline(few, EvaluationSamples(rows[:2]), settings).losses).all()
 
 

@@ -81,14 +81,14 @@ def test_a_signal_in_an_evaluation_does_not_wait_for_its_end(
 ) -> None:
     run = tmp_path / "run"
     trainer = begin(scenes_folder, run, short_config(**{**EVALUATED, "steps": 6}))
-    latents_noise = trainer.base.add_noise
+    add_noise = trainer.base.schedule.add_noise
 
     def told(*given: Any) -> Any:  # in the first of the losses that are evaluated after step 2
         if trainer.step == 2 and not torch.is_grad_enabled():
             os.kill(os.getpid(), number)
-        return latents_noise(*given)
+        return add_noise(*given)
 
-    monkeypatch.setattr(trainer.base, "add_noise", told)
+    monkeypatch.setattr(trainer.base.schedule, "add_noise", told)
     assert trainer.train() == 3
     assert checkpoint.steps_saved(run) == [3]
     assert [record.step for record in evaluations(run)] == [0]

@@ -61,9 +61,9 @@ def by_hand(
     unet = base.denoiser
     x = start_noise(base, [(0, 0), (0, 1)], 0, 64, 64)
     texts = [base.encode_prompts(prompts)["embedding"] for prompts in ([how.negative_prompt] * 2, PROMPTS)]
-    step = base.times // how.steps
+    step = base.schedule.times // how.steps
     times = [i * step + 1 for i in reversed(range(how.steps))]
-    alphas = base.noise.alphas_cumprod  # type: ignore[attr-defined]
+    alphas = base.schedule.scheduler.alphas_cumprod  # type: ignore[attr-defined]
     for n, t in enumerate(times):
         alone = how.guidance_weighting != "none"
         on = n / len(times) >= how.control_start and (n + 1) / len(times) <= how.control_end
