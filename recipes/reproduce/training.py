@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from controlmill.bases.base import Base
     from controlmill.evaluation.rows import Sample
 
-    from .measurements import Network, Subject
+    from .subject import Network, Subject
 
 PACKAGES = ("torch", "diffusers", "transformers", "numpy")
 JUDGE = "judge.safetensors"
@@ -160,7 +160,7 @@ def subject_of(folder: Path, training: Training, scale: Scale) -> Subject:
 
     from .corpus import probes
     from .judge import the_judge
-    from .measurements import Subject
+    from .subject import Subject
 
     base = load_base(scale.base, torch.device("cpu"))
     trained_on, held_out = _rows(folder, training, scale)
@@ -181,7 +181,7 @@ def _network(base: Base, folder: Path, name: str) -> Network:
 
     from controlmill.schemas.stored import stored_condition
 
-    from .measurements import Network
+    from .subject import Network
 
     run = run_of(folder, name)
     record = _record(run)

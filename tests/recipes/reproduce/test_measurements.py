@@ -11,8 +11,9 @@ import pytest
 from controlmill.schemas.conditions import CONDITIONS
 from recipes.reproduce.corpus import Probe, probes
 from recipes.reproduce.judge import Judge, Judged
-from recipes.reproduce.measurements import Network, Subject, colour_at, right_kinds, usual_colours, value_of
+from recipes.reproduce.measurements import colour_at, right_kinds, usual_colours, value_of
 from recipes.reproduce.prompts import PROMPTS
+from recipes.reproduce.subject import Network, Subject
 from recipes.tiny_base.scenes import COLOURS, SHAPES, USUAL_COLOURS, draw_scene
 
 PROBES = probes(12)
