@@ -34,6 +34,10 @@ from controlmill.schemas.terminal.console import output
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc, which other systems lack")
 SMALL = IngestConfig(resolution=128, limits=Limits(max_pixels=1_000_000, min_side=16))
+# a command's words for what `make` does
+WORDS = ("--conditions", "canny,hough=lsd,cartoon=standard", "--resolution", "128", "--min-side", "16")
+LIMITS = ("--max-megapixels", "1", "--shard-size", "4")
+SMALL_WORDS = ("--resolution", "128", "--min-side", "16", "--shard-size", "4")
 RED, GREEN = (250, 10, 10), (10, 250, 10)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -17,57 +16,9 @@ from PIL import Image
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.images.codecs import decode_image, decode_map
 from controlmill.schemas.views.verify import verify
-from tests.helpers import Ended, command, digests, places, rows
+from tests.controlmill.evaluations import ROWS, Evaluate
+from tests.helpers import command, digests, places, rows
 from tests.schemas.views.compare.test_build import page_data
-
-PROTOCOL = """
-title = "short"
-source = "none"
-measures = ["maps"]
-prompts = ["none", "user"]
-pictures_per_row = 2
-[sampling]
-steps = 1
-guidance_scale = 2.0
-[self_test]
-controlnet = "CONTROLNET"
-base = "BASE"
-measure = "f1"
-method = "somebody"
-[published]
-f1 = [{ method = "somebody", value = 0.5 }]
-"""
-ROWS = 8
-Evaluate = Callable[..., Ended]
-
-
-@pytest.fixture(scope="module")
-def protocol(trained_once: Path, small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A protocol of one step."""
-    path = tmp_path_factory.mktemp("protocol") / "short.toml"
-    folder = next(trained_once.glob("checkpoints/*/controlnet"))
-    path.write_text(PROTOCOL.replace("CONTROLNET", str(folder)).replace("BASE", str(small_base)))
-    return path
-
-
-@pytest.fixture(scope="module")
-def evaluate(trained_once: Path, scenes_folder: Path, protocol: Path) -> Evaluate:
-    """Evaluates the run on rows that it held out."""
-
-    def run(results: Path, *options: str) -> Ended:
-        words = ("evaluate", str(trained_once), str(scenes_folder), str(results), "--protocol", str(protocol))
-        return command(*words, "--rows", str(ROWS), "--batch-size", "8", "--device", "cpu", *options)
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def results(evaluate: Evaluate, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of a run; not to be changed."""
-    folder = tmp_path_factory.mktemp("results") / "run"
-    ended = evaluate(folder)
-    assert ended.returncode == 0, ended.stderr
-    return folder
 
 
 def exact_f1(found: np.ndarray, true: np.ndarray) -> float:
@@ -240,105 +191,6 @@ def test_a_self_test_says_whether_the_published_value_came_out(
     ended = command("evaluate", *words, "--rows", "5")
     assert ended.returncode == 0, ended.stderr
     assert "self-test: not reproduced (published f1 of somebody: 0.5; here" in ended.stderr
-
-
-def test_pictures_of_another_method_have_the_same_measures(scenes_folder: Path, protocol: Path, tmp_path: Path) -> None:
-    given = tmp_path / "theirs"
-    for row in rows(scenes_folder, "images"):
-        path = given / f"{row['source'].rpartition('.')[0]}_0.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(decode_image(row["image"]["bytes"])).save(path)
-    next(given.rglob("*.png")).write_bytes(b"no picture")
-    words = ["--pictures", str(given), str(scenes_folder), str(tmp_path / "results"), "--condition", "canny"]
-    words += ["--protocol", str(protocol), "--pictures-per-row", "1", "--prompts", "user"]
-    ended = command("evaluate", *words)
-    assert ended.returncode == 0, ended.stderr
-    assert list(verify(Dataset.open(tmp_path / "results"))) == []
-    scores = rows(tmp_path / "results", "scores")
-    assert len(scores) == len(places(scenes_folder)) - 1
-    assert {score["f1"] for score in scores} == {1.0}
-    (refused,) = rows(tmp_path / "results", "rejected")
-    assert refused["reason"] == "not_an_image"
-    assert "not clearly better than chance" not in ended.stderr
-    (given / "stranger.png").write_bytes(b"")
-    ended = command("evaluate", *words[:3], str(tmp_path / "other"), *words[4:])
-    assert ended.returncode == 1
-    assert "pictures of no row of the dataset (1):\n  stranger.png" in ended.stderr
-    assert not (tmp_path / "other").exists()
-
-
-def test_pictures_of_the_right_kind_that_ignore_their_maps_are_at_chance(
-    scenes_folder: Path, protocol: Path, tmp_path: Path
-) -> None:
-    images = rows(scenes_folder, "images")
-    for row, other in zip(images, [*images[7:], *images[:7]], strict=True):
-        path = tmp_path / "theirs" / f"{row['source'].rpartition('.')[0]}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(decode_image(other["image"]["bytes"])).save(path)
-    words = ["--pictures", str(tmp_path / "theirs"), str(scenes_folder), str(tmp_path / "results")]
-    words += ["--condition", "canny", "--protocol", str(protocol), "--pictures-per-row", "1", "--prompts", "user"]
-    ended = command("evaluate", *words)
-    assert ended.returncode == 0, ended.stderr
-    record = json.loads((tmp_path / "results/results.json").read_text())
-    for value in (measure["values"][0] for measure in record["measures"]):
-        assert value["value"] == pytest.approx(value["chance"], abs=0.05)
-        assert value["gain_low"] <= 0 <= value["gain_high"]
-    assert "f1, prompt user: not clearly better than chance" in ended.stderr
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ("RUN DATASET", "give RUN|CONTROLNET DATASET RESULTS: 3 arguments, not 2"),
-        ("RUN DATASET NEW --protocol paper-table2", "protocol paper-table2 is for segmentation, not for canny"),
-        ("RUN DATASET NEW --protocol none", "no protocol is called 'none'"),
-        ("RUN DATASET NEW --judge canny=nope", "canny has no variant 'nope'"),
-        ("RUN DATASET NEW --judge hed", "the judge hed makes hed, the true maps of canny are canny"),
-        ("RUN DATASET NEW --truth segmentation", "segmentation was made by no annotator that is here: name a judge"),
-        ("RUN DATASET NEW --truth pose --judge pose=body", "pose=body: --accept-license openpose"),
-        ("RUN DATASET NEW --truth pose --judge pose=body --accept-license openpose --weights EMPTY", "body_pose_model"),
-        ("RUN DATASET NEW --prompts all", "--prompts all: some of none, default, auto, user"),
-        ("RUN DATASET NEW --prompts auto --weights EMPTY", "blip"),
-        ("RUN DATASET DATASET", "is a dataset, and no results of evaluate"),
-        ("RUN DATASET NEW --base /no/such", "no such file or folder"),
-        (
-            "EMPTY DATASET NEW --condition canny --base tiny",
-            "neither a run with a checkpoint, a ControlNet's folder nor a",
-        ),
-        ("DATASET NEW --self-test --condition canny", "the protocol controlmill names no published ControlNet"),
-        ("--pictures EMPTY DATASET NEW --self-test", "--pictures: another method made them"),
-        (
-            "--pictures EMPTY DATASET NEW --condition canny --steps 3",
-            "another method made them, so there is no --steps",
-        ),
-        ("RUN DATASET NEW --control-start 0.6 --control-end 0.5", "sampling: control_start 0.6, control_end 0.5"),
-    ],
-)
-def test_what_does_not_fit_is_told_before_anything_is_sampled(
-    trained_once: Path,
-    scenes_folder: Path,
-    tmp_path: Path,
-    options: str,
-    said: str,
-) -> None:
-    (tmp_path / "empty").mkdir()
-    named = {"RUN": trained_once, "DATASET": scenes_folder, "NEW": tmp_path / "new", "EMPTY": tmp_path / "empty"}
-    ended = command("evaluate", *(str(named.get(word, word)) for word in options.split()), "--device", "cpu")
-    assert ended.returncode == 1
-    assert said in ended.stderr
-    assert not (tmp_path / "new").exists()
-
-
-def test_a_run_that_trained_its_base_is_not_evaluated_with_another(
-    trained_once: Path, scenes_folder: Path, small_base: Path, tmp_path: Path
-) -> None:
-    run = Path(shutil.copytree(trained_once, tmp_path / "run", symlinks=True))
-    record = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps({**record, "config": {**record["config"], "unlock": "decoder"}}))
-    other = shutil.copytree(small_base, tmp_path / "other")
-    ended = command("evaluate", str(run), str(scenes_folder), str(tmp_path / "new"), "--base", str(other))
-    assert ended.returncode == 1
-    assert "trained together with its base (--unlock decoder)" in ended.stderr
 
 
 def test_results_can_be_compared_on_a_page(results: Path, tmp_path: Path) -> None:

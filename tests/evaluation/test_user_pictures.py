@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from PIL import Image
 
 from controlmill.annotators.hed import SoftHED
 from controlmill.evaluation.fidelity import find_annotator, make_fidelity_metric, stored_columns
-from controlmill.evaluation.user_pictures import given_map, nearest_shape, user_samples
+from controlmill.evaluation.user_pictures import fitted, given_map, nearest_shape, user_samples
 from controlmill.schemas.annotator_records import AnnotatorRecord, NetworkRecord, WeightsRecord
 from controlmill.schemas.conditions import CONDITIONS, Condition
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import made_of
+from controlmill.schemas.images.codecs import decode_image
+from controlmill.schemas.images.formats import Limits
+from controlmill.schemas.images.pixels import load_picture
 from controlmill.schemas.maps.label_files import named_set
 from controlmill.schemas.provenance import Provenance
 from controlmill.schemas.stored import stored_condition
@@ -25,6 +29,9 @@ from controlmill.training import start
 from controlmill.training.options import SampleOptions
 from controlmill.training.run.metrics import evaluations
 from controlmill.training.sample import make_request
+from recipes.demo import png_header
+from tests.helpers import scene
+from tests.schemas.images.encodings import encoded
 from tests.training_runs import EVALUATED, MakeConfig, TrainRun
 
 
@@ -213,3 +220,38 @@ def test_columns_that_were_stored(short_config: MakeConfig, scenes_folder: Path)
         CONDITIONS["hough"], Provenance("hough", "binary", annotator=AnnotatorRecord("hough", "mlsd", 1))
     ) == ("n_lines",)
     assert stored_columns(*provenance_of("segmentation", short_config, scenes_folder)) == ()
+
+
+def hostile_photos() -> Iterator[tuple[str, bytes]]:
+    values = np.asarray(scene(2, 96, 80))
+    garbage = np.random.default_rng(1).integers(0, 256, values.shape, dtype=np.uint8)
+    alpha = np.zeros(values.shape[:2], np.uint8)
+    alpha[20:60, 20:60] = 255
+    clear = np.where(alpha[..., None] == 255, values, garbage)
+    yield "16 bits", encoded(Image.fromarray(np.asarray(scene(2, 96, 80).convert("L")).astype(np.uint16) * 257))
+    yield "alpha", encoded(Image.fromarray(np.dstack([clear, alpha])))
+    yield "exact", encoded(scene(2, 64, 64))
+    yield "large", encoded(scene(2, 900, 700), "JPEG")
+
+
+@pytest.mark.parametrize(("name", "data"), list(hostile_photos()))
+def test_a_users_own_photo_has_the_pixels_of_ingest(name: str, data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "photo").write_bytes(data)
+    wanted = decode_image(load_picture(data, Limits(min_side=1), 64, "crop").data)
+    assert np.array_equal(fitted(tmp_path / "photo", (64, 64)), wanted)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (encoded(scene(0)).replace(b"IDAT", b"\0DAT"), "truncated"),
+        (png_header(30_000, 30_000), "too_many_pixels"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0", "not_an_image"),
+        (b"", "not_an_image"),
+    ],
+)
+def test_a_users_own_file_that_is_no_picture_is_one_line(data: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "photo").write_bytes(data)
+    for use in (lambda path: fitted(path, (64, 64)), lambda path: nearest_shape(path, [(64, 64)])):
+        with pytest.raises(MillError, match=rf"photo cannot be read as a picture: {said}"):
+            use(tmp_path / "photo")

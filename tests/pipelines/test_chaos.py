@@ -40,7 +40,7 @@ from tests.pipelines.corpora.hostile_server import (
     silent,
     slow_body,
 )
-from tests.pipelines.engine.test_kills import kill, start
+from tests.processes import kill_tree, start_command
 
 RECORDS = int(os.environ.get("CONTROLMILL_CHAOS_RECORDS", "5000"))
 KILLS = 10
@@ -155,11 +155,11 @@ def options(dataset: Path, records: int) -> list[str]:
 
 def ingest(urls: Path, words: Sequence[str], log: Path, seconds: float | None = None) -> bool:
     """Run a job to its end, or kill it; whether it came to its end."""
-    process = start(["ingest", str(urls), *words], log)
+    process = start_command(["ingest", str(urls), *words], log)
     try:
         assert process.wait(seconds) == 0, log.read_text()
     except subprocess.TimeoutExpired:
-        kill(process)
+        kill_tree(process)
         return False
     return True
 
@@ -204,7 +204,7 @@ def test_a_hostile_list_and_kills_lose_nothing(tmp_path: Path) -> None:
 
         heal(server, corpus)
         words = options(killed, RECORDS)[:1] + options(killed, RECORDS)[5:-2]
-        process = start(["retry", *words], log)
+        process = start_command(["retry", *words], log)
         assert process.wait() == 0, log.read_text()
         left = corpus.expected(healed=True)
         assert refused_pictures(Dataset.open(killed)) == left

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: bad use is a clear error before work starts; redoing and staleness are said."""
+"""The command line as a user meets it: bad use is a clear error before work starts."""
 
 from __future__ import annotations
 
@@ -14,38 +14,11 @@ from PIL import Image
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.hed import HED
 from controlmill.annotators.runtime.placement import Placement
-from controlmill.pipelines import annotation, planning
-from controlmill.pipelines.corpora.folder import FolderCorpus
-from controlmill.pipelines.engine import console
-from controlmill.pipelines.stages.ingest import Ingest, IngestConfig
-from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import plain
-from controlmill.schemas.views.verify import verify
 from tests.annotators import random_weights
-from tests.helpers import FRAGILE, KeptResources, command, command_in_new_process, digests, make, rows, write_photos
-
-SMALL = ("--resolution", "128", "--min-side", "16", "--shard-size", "4")
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("commands") / "photos", 6)
-
-
-@pytest.fixture(scope="module")
-def built(corpus: Path) -> Path:
-    target = corpus.parent / "dataset"
-    done = command("build", str(corpus), str(target), "--conditions", "canny,hough=lsd", *SMALL)
-    assert done.returncode == 0, done.stderr
-    return target
-
-
-@pytest.fixture
-def copy(built: Path, tmp_path: Path) -> Path:
-    shutil.copytree(built, tmp_path / "dataset")
-    return tmp_path / "dataset"
+from tests.helpers import FRAGILE, SMALL_WORDS, command, command_in_new_process, digests, make, rows, write_photos
 
 
 @pytest.mark.parametrize(
@@ -69,10 +42,10 @@ def copy(built: Path, tmp_path: Path) -> Path:
         (["PHOTOS", "NEW", "--conditions", "hed", "--weights", "/no/weights"], "no such folder"),
         (["PHOTOS", "NEW", "--conditions", "canny", "--compile"], "none of these conditions has a network"),
         (["PHOTOS", "NEW", "--conditions", "hed", "--compile", "--fit", "none"], "each would be compiled for itself"),
-        (["PHOTOS", "BUILT", *SMALL, "--resolution", "64"], "resolution: 128, now 64"),
-        (["PHOTOS", "BUILT", *SMALL, "--white-level", "4095"], "white: "),
-        (["PHOTOS", "BUILT", *SMALL, "--conditions", "canny=100:200"], "params.low: (nothing), now 100"),
-        (["PHOTOS", "BUILT", *SMALL, "--overwrite", "images"], "--overwrite images,canny"),
+        (["PHOTOS", "BUILT", *SMALL_WORDS, "--resolution", "64"], "resolution: 128, now 64"),
+        (["PHOTOS", "BUILT", *SMALL_WORDS, "--white-level", "4095"], "white: "),
+        (["PHOTOS", "BUILT", *SMALL_WORDS, "--conditions", "canny=100:200"], "params.low: (nothing), now 100"),
+        (["PHOTOS", "BUILT", *SMALL_WORDS, "--overwrite", "images"], "--overwrite images,canny"),
     ],
 )
 def test_bad_use_is_a_clear_error_before_work_starts(
@@ -110,113 +83,9 @@ def test_missing_weights_are_all_listed_with_how_to_get_them(
 
 def test_a_finished_build_run_again_changes_nothing(corpus: Path, built: Path) -> None:
     before = digests(built)
-    done = command("build", str(corpus), str(built), "--conditions", "canny,hough=lsd", *SMALL)
+    done = command("build", str(corpus), str(built), "--conditions", "canny,hough=lsd", *SMALL_WORDS)
     assert done.returncode == 0
     assert digests(built) == before
-
-
-def test_overwrite_redoes_one_table_and_leaves_the_others(copy: Path) -> None:
-    before = digests(copy)
-    done = command("annotate", str(copy), "--conditions", "canny=100:200", "--overwrite", "canny")
-    assert done.returncode == 0, done.stderr
-    after = digests(copy)
-    changed = {name for name in after if after[name] != before[name] and not name.startswith("canny/")}
-    assert changed <= {"_tables/canny.json", "README.md"}
-    assert after.keys() == before.keys()
-    assert command("verify", str(copy)).returncode == 0
-
-
-def test_a_redo_that_was_cut_off_goes_on_with_the_same_command(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = digests(copy)
-    plan = planning.plan_conditions(parse_conditions("canny=100:200"), planning.everywhere(Placement()), None)
-    with monkeypatch.context() as cut:
-        cut.setattr(console, "switch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt), KeptResources(threads=1) as resources:
-            annotation.annotate(str(copy), plan, resources, ["canny"])
-    made = (copy / "_redo/canny/0000/00000000.parquet").stat().st_ino
-    (copy / "_redo/canny/0000/00000001.parquet").unlink()
-    assert {name: digest for name, digest in digests(copy).items() if not name.startswith("_redo/")} == before
-    assert [fault.where for fault in verify(Dataset.open(copy))] == ["_redo"]
-    # another table's command in between does not end this redo, and the old table is the one that is there
-    assert command("annotate", str(copy), "--conditions", "hough=lsd").returncode == 0
-    assert command("annotate", str(copy), "--conditions", "canny").returncode == 0
-    with monkeypatch.context() as cut:
-        cut.setattr(redo, "end", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt), KeptResources(threads=1) as resources:
-            annotation.annotate(str(copy), plan, resources, ["canny"])
-    assert (copy / "canny/0000/00000000.parquet").stat().st_ino == made
-    again = command("annotate", str(copy), "--conditions", "canny=100:200", "--overwrite", "canny")
-    assert again.returncode == 0, again.stderr  # which ends the command that was cut off after its switch
-    assert (copy / "canny/0000/00000000.parquet").stat().st_ino == made
-    assert not (copy / "_redo").exists()
-    assert command("annotate", str(copy), "--conditions", "canny", "--overwrite", "canny").returncode == 0
-    assert digests(copy) == before
-
-
-def test_a_redo_asked_of_the_library_ends_with_it_and_is_done_again_when_asked_again(copy: Path) -> None:
-    before = digests(copy)
-    plan = planning.plan_conditions(parse_conditions("canny"), planning.everywhere(Placement()), None)
-    made = set()
-    for _ in range(2):
-        with KeptResources(threads=1) as resources:
-            annotation.annotate(str(copy), plan, resources, ["canny"])
-        assert not (copy / "_redo").exists()
-        made.add((copy / "canny/0000/00000000.parquet").stat().st_mtime_ns)
-    assert len(made) == 2
-    assert digests(copy) == before
-
-
-def test_a_redo_with_another_aim_begins_anew(copy: Path) -> None:
-    dataset = Dataset.open(copy)
-    redo.begin(dataset.storage, "canny", {"another": "aim"})
-    shutil.copytree(copy / "canny", copy / "_redo/canny")
-    done = command("annotate", str(copy), "--conditions", "canny=100:200", "--overwrite", "canny")
-    assert done.returncode == 0, done.stderr
-    assert dataset.footer("canny", 1).provenance.made_by.params == {"low": 100, "high": 200}
-    assert not (copy / "_redo").exists()
-
-
-def test_images_and_a_new_condition_cut_off_go_on_with_the_same_command(corpus: Path, copy: Path) -> None:
-    shutil.rmtree(copy / "canny")
-    words = ("build", str(corpus), str(copy), "--conditions", "canny", *SMALL, "--overwrite", "images")
-    assert command(*words).returncode == 0
-    # as it was left by a stop: one shard of canny lacks, and the command that made new images is not ended
-    (copy / "_tables/canny.json").unlink()
-    (copy / "canny/0000/00000001.parquet").unlink()
-    dataset = Dataset.open(copy)
-    stage = Ingest(FolderCorpus(str(corpus)), IngestConfig.of(dataset))
-    aim = {**stage.provenance(), "shard_size": dataset.config.segments[0].shard_size, "corpus": str(corpus)}
-    redo.begin(dataset.storage, "images", aim)
-    redo.switch(dataset.storage, "images")
-    kept = [(copy / f"{name}/0000/00000000.parquet").stat().st_ino for name in ("images", "canny")]
-    again = command(*words)
-    assert again.returncode == 0, again.stderr
-    assert [(copy / f"{name}/0000/00000000.parquet").stat().st_ino for name in ("images", "canny")] == kept
-    assert command("verify", str(copy)).returncode == 0  # images made again the same way leave hough as it was
-    assert not (copy / "_redo").exists()
-
-
-def test_images_redone_into_other_shards_make_maps_stale(corpus: Path, copy: Path) -> None:
-    again = ("ingest", str(corpus), str(copy), *SMALL[:-1], "6", "--overwrite", "images")
-    assert command(*again).returncode == 0
-    assert "stale" in command("inspect", str(copy)).stdout
-    refused = command("annotate", str(copy), "--conditions", "canny")
-    assert refused.returncode == 1
-    assert "canny is stale" in refused.stderr
-
-
-def test_no_job_removes_tables_under_another(copy: Path) -> None:
-    import json
-    import os
-    import socket
-
-    (copy / "_run/other").mkdir(parents=True)
-    owner = {"host": socket.gethostname(), "pid": os.getppid()}
-    (copy / "_run/other/owner.json").write_text(json.dumps(owner))
-    refused = command("annotate", str(copy), "--conditions", "canny", "--overwrite", "canny")
-    assert refused.returncode == 1
-    assert "another job works on" in refused.stderr
-    assert (copy / "_tables/canny.json").exists()
 
 
 def test_weights_that_do_not_load_stop_the_job(built: Path, tmp_path: Path) -> None:
@@ -248,27 +117,9 @@ def test_a_module_in_the_working_folder_is_not_taken_for_one_of_ours(corpus: Pat
     for name in ("queue", "annotators", "training", "pickle"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('shadowed')")
     script = str(Path(sys.executable).parent / "controlmill")
-    words = [script, "build", str(corpus), "dataset", "--conditions", "canny", *SMALL]
+    words = [script, "build", str(corpus), "dataset", "--conditions", "canny", *SMALL_WORDS]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_images_redone_make_maps_stale_and_say_so(corpus: Path, copy: Path) -> None:
-    again = ("build", str(corpus), str(copy), "--conditions", "canny", "--resolution", "64", *SMALL[2:])
-    done = command(*again, "--overwrite", "images,canny")
-    assert done.returncode == 0, done.stderr
-    assert "stale, because they were made from earlier images: hough" in done.stderr
-    listed = command("inspect", str(copy))
-    assert "stale" in listed.stdout
-    assert "hough" not in (copy / "README.md").read_text()
-    checked = command("verify", str(copy))
-    assert checked.returncode == 1
-    assert "provenance: hough: stale: 2 shards were made from other images" in checked.stdout
-    refused = command("annotate", str(copy), "--conditions", "hough=lsd")
-    assert refused.returncode == 1
-    assert "hough is stale" in refused.stderr
-    assert command("annotate", str(copy), "--conditions", "hough=lsd", "--overwrite", "hough").returncode == 0
-    assert command("verify", str(copy)).returncode == 0
 
 
 def test_another_folder_than_the_listed_one_is_an_error_not_a_heap_of_rejects(built: Path, tmp_path: Path) -> None:
@@ -276,7 +127,7 @@ def test_another_folder_than_the_listed_one_is_an_error_not_a_heap_of_rejects(bu
     for table in ("images", "rejected", "canny", "hough"):
         shutil.rmtree(tmp_path / "dataset" / table)
     other = write_photos(tmp_path / "other" / "deeper", 3).parent
-    done = command("ingest", str(other), str(tmp_path / "dataset"), *SMALL)
+    done = command("ingest", str(other), str(tmp_path / "dataset"), *SMALL_WORDS)
     assert done.returncode == 1
     assert "is not the folder that" in done.stderr
 
@@ -317,7 +168,9 @@ def test_maps_inside_the_corpus_are_imported_instead_of_the_default_and_are_no_p
             edges = photos / "maps" / "canny" / path.relative_to(photos).with_suffix(".png")
             edges.parent.mkdir(parents=True, exist_ok=True)
             Image.new("1", (160, 128)).save(edges)
-    done = command("build", str(photos), str(photos / "dataset"), *SMALL, "--conditions-from", str(photos / "maps"))
+    done = command(
+        "build", str(photos), str(photos / "dataset"), *SMALL_WORDS, "--conditions-from", str(photos / "maps")
+    )
     assert done.returncode == 0, done.stderr
     assert len(rows(photos / "dataset", "images")) == 3
     assert Dataset.open(photos / "dataset").condition("canny").is_imported

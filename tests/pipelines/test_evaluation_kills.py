@@ -17,7 +17,7 @@ from controlmill.schemas.images.codecs import decode_image
 from controlmill.schemas.views.verify import verify
 from tests.evaluation.features import random_weights
 from tests.helpers import command_in_new_process, digests, rows
-from tests.pipelines.engine.test_kills import kill, start
+from tests.processes import kill_tree, start_command
 
 KILLS = 10
 PROTOCOL = """
@@ -69,13 +69,13 @@ def kill_often(words: list[str], folder: Path, renew: Callable[[], object], took
     """Kill a job at ``KILLS`` instants and let it go on each time, then to its end."""
     draw, kills, log = random.Random(seed), 0, folder.parent / "log"
     while kills < KILLS:
-        process = start(words, log)
+        process = start_command(words, log)
         try:
             assert process.wait(draw.uniform(0.3, 1) * took) == 0, log.read_text()
             shutil.rmtree(folder)  # it came to its end: begin anew
             renew()
         except subprocess.TimeoutExpired:
-            kill(process)
+            kill_tree(process)
             kills += 1
     ended = command_in_new_process(*words)
     assert ended.returncode == 0, ended.stderr

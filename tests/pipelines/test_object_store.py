@@ -2,104 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import logging
 import re
 import subprocess
 import sys
-import tarfile
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import annotation, growing, ingestion, planning
-from controlmill.pipelines.corpora.columns import Columns
-from controlmill.pipelines.corpora.download_options import DownloadOptions
 from controlmill.pipelines.corpora.kinds import open_corpus
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.views.verify import verify
-from tests.helpers import SMALL, KeptResources, command, digests, rows, scene, write_hostile, write_photos
-from tests.pipelines.cluster.test_cluster import start
-from tests.pipelines.corpora.hostile_server import plain, serving
-from tests.pipelines.engine.test_console import free_port, wait_for
+from tests.helpers import SMALL, KeptResources, command, digests, write_photos
+from tests.pipelines.buckets import Bucket
+from tests.pipelines.cluster.clusters import start
+from tests.processes import free_port, kill_tree, listens, wait_until
 
-REQUEST = re.compile(r"(GET|HEAD|PUT|POST|DELETE) (\S+) HTTP")
-COLOURS = re.compile(r"\x1b\[\d+m")
 WORDS = ("--conditions", "canny", "--shard-size", "2", "--resolution", "128", "--min-side", "16")
 WORDS = (*WORDS, "--max-megapixels", "1")
-
-
-class Bucket(logging.Handler):
-    """A bucket, and the requests that its server was sent: (method, what for)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.files: Any = None
-        self.requests: list[tuple[str, str]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        found = REQUEST.search(COLOURS.sub("", record.getMessage()))
-        if found:
-            self.requests.append((found[1], found[2]))
-
-    def counts(self, since: int) -> Counter[str]:
-        """Requests by method; those that list a folder are ``LIST``."""
-        return Counter("LIST" if "list-type" in path else method for method, path in self.requests[since:])
-
-    def put(self, folder: str, count: int) -> str:
-        """Pictures in a folder of the bucket; its address."""
-        for number in range(count):
-            data = io.BytesIO()
-            scene(number).save(data, "png")
-            self.files.pipe_file(f"bucket/{folder}/{number:03d}.png", data.getvalue())
-        return f"s3://bucket/{folder}"
-
-    def digests(self, folder: str) -> dict[str, str]:
-        """sha256 of every file below a folder."""
-        self.files.invalidate_cache()
-        names = self.files.find(f"bucket/{folder}")
-        return {name.split("/", 2)[2]: hashlib.sha256(self.files.cat_file(name)).hexdigest() for name in names}
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[Bucket]:
-    import s3fs
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    made, log = Bucket(), logging.getLogger("werkzeug")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setattr(log, "handlers", [made])
-        patch.setattr(log, "propagate", False)
-        patch.setattr(log, "level", logging.INFO)
-        s3fs.S3FileSystem.clear_instance_cache()
-        KeptResources.end()  # its process has another environment
-        made.files = s3fs.S3FileSystem()
-        made.files.mkdir("bucket")
-        yield made
-        KeptResources.end()
-        s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
 
 
 @pytest.mark.parametrize("length", [1_000, pytest.param(60_000_000, marks=pytest.mark.long)])  # whole, and in parts
@@ -130,69 +55,6 @@ def build(photos: str, dataset: str) -> Dataset:
     with KeptResources(threads=1) as resources:
         ingestion.ingest(photos, dataset, SMALL, resources, 2)
         return annotation.annotate(dataset, plan, resources)
-
-
-def in_tars(photos: Path, names: Sequence[str], target: Path) -> str:
-    """A folder's files in two tars, their captions beside them; the address."""
-    for number in range(2):
-        with tarfile.open(target / f"{number}.tar", "w") as archive:
-            for name in names[number * len(names) // 2 : (number + 1) * len(names) // 2]:
-                for path in sorted(
-                    (photos / name).parent.glob(f"{Path(name).stem}.*"),
-                    key=lambda path: path.suffix in (".txt", ".json"),
-                ):
-                    archive.add(path, str(path.relative_to(photos)))
-    return str(target / "{0..1}.tar")
-
-
-def in_parquet(photos: Path, captions: Mapping[str, str | None], scores: Mapping[str, float], target: Path) -> str:
-    """A folder's pictures as Hugging Face has them, in row groups that are no shards; the address."""
-    images = [{"bytes": (photos / name).read_bytes(), "path": name} for name in captions]
-    texts = pa.array(captions.values(), pa.string())
-    table = pa.table({"image": images, "caption": texts, "score": list(scores.values())})
-    pq.write_table(table, target / "photos.parquet", row_group_size=7)
-    return str(target / "photos.parquet")
-
-
-@pytest.mark.parametrize("count", [12, pytest.param(300, marks=pytest.mark.long)])
-def test_the_same_pictures_are_the_same_rows_from_any_kind_of_corpus(
-    bucket: Bucket, tmp_path: Path, count: int
-) -> None:
-    photos = write_photos(tmp_path / "photos", count)
-    write_hostile(photos / "part1")
-    names = sorted(str(path.relative_to(photos)) for path in photos.rglob("*") if path.suffix not in ("", ".txt"))
-    texts = {name: (photos / name).with_suffix(".txt") for name in names}
-    captions = {name: text.read_text() if text.exists() else None for name, text in texts.items()}
-    scores = {name: number / 8 for number, name in enumerate(names)}
-    for name, score in scores.items():
-        (photos / name).with_suffix(".json").write_text(json.dumps({"score": score}))
-    bucket.files.put(str(photos), f"bucket/five-{count}", recursive=True)
-    answers = {f"/corpus/{name}": plain(200, (photos / name).read_bytes()) for name in names}
-    with serving(answers) as server:
-        entries = [
-            {"url": f"{server.url}/corpus/{name}", "caption": captions[name], "score": scores[name]} for name in names
-        ]
-        (tmp_path / "urls.jsonl").write_text("\n".join(map(json.dumps, entries)))
-        corpora = {
-            "folder": str(photos),
-            "tar": in_tars(photos, names, tmp_path),
-            "parquet": in_parquet(photos, captions, scores, tmp_path),
-            "urls": str(tmp_path / "urls.jsonl"),
-            "store": f"s3://bucket/five-{count}",
-        }
-        columns, downloads = Columns(kept=(("score", "float64"),)), DownloadOptions(allow_private_hosts=True)
-        config = replace(SMALL, columns=columns, downloads=downloads)
-        with KeptResources(threads=1) as resources:
-            for kind, corpus in corpora.items():
-                ingestion.ingest(corpus, str(tmp_path / kind), config, resources, shard_size=5)
-    images = {kind: rows(tmp_path / kind, "images") for kind in corpora}
-    refused = {kind: [(row["source"], row["reason"]) for row in rows(tmp_path / kind, "rejected")] for kind in corpora}
-    assert len(images["folder"]) == count
-    assert [row["score"] for row in images["folder"]] == [scores[row["source"]] for row in images["folder"]]
-    for kind in corpora:
-        assert images[kind] == images["folder"]
-        assert refused[kind] == refused["folder"]
-    assert {reason for _, reason in refused["folder"]} == {"truncated", "not_an_image"}
 
 
 @pytest.mark.parametrize("words", [("export", "--to", "diffusers"), ("publish", "--license", "other", "some/name")])
@@ -303,9 +165,7 @@ def test_a_job_on_a_store_that_is_killed_and_run_again_ends_in_the_same_bytes(bu
         while process.poll() is None and not bucket.files.glob(f"bucket/killed/{table}/0000/*.parquet", refresh=True):
             time.sleep(0.02)
             bucket.files.invalidate_cache()
-        for member in [*psutil.Process(process.pid).children(recursive=True), process]:
-            member.kill()
-        process.wait()
+        kill_tree(process)
     subprocess.run([*build_words, "s3://bucket/killed", *WORDS], check=True, capture_output=True)
     assert bucket.digests("killed") == bucket.digests("undisturbed")
 
@@ -317,7 +177,7 @@ def test_a_job_whose_store_goes_away_stops_and_says_so(tmp_path: Path, monkeypat
     photos, port = write_photos(tmp_path / "photos", 40), free_port()
     server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stderr=subprocess.DEVNULL)
     try:
-        wait_for(port)
+        wait_until(lambda: listens(port))
         settings = {"ENDPOINT_URL": f"http://127.0.0.1:{port}", "DEFAULT_REGION": "us-east-1"}
         for name, value in {**settings, "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x"}.items():
             monkeypatch.setenv(f"AWS_{name}", value)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,17 +12,9 @@ import numpy as np
 
 from controlmill.annotators.base import Annotation, Annotator
 from controlmill.annotators.catalogue import Choice
+from tests.processes import wait_until
 
 PLACE = "TEST_MEETING"  # a folder; each process marks in it that it is there, and waits while there is a file "closed"
-SECONDS = 60
-
-
-def wait_until(true: Callable[[], object], seconds: float = SECONDS) -> None:
-    """Wait for something that happens in another process."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
 
 
 def present(place: Path) -> set[int]:

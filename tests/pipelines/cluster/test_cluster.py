@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import socket
-import socketserver
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -21,7 +16,7 @@ import pytest
 
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import annotation, ingestion, planning
-from controlmill.pipelines.engine.cluster_address import ClusterAddress, parse_cluster
+from controlmill.pipelines.engine.cluster_address import parse_cluster
 from controlmill.pipelines.engine.dask_client import check_workers, connected
 from controlmill.pipelines.engine.engines import open_engine
 from controlmill.pipelines.engine.messages import Engine, Waits
@@ -31,46 +26,12 @@ from controlmill.pipelines.engine.shards import Job
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.addresses import open_storage
-from tests.helpers import SMALL, KeptResources, command, command_in_new_process, digests
-from tests.pipelines.cluster.meeting import MEETING, PLACE, present, wait_until
+from tests.helpers import SMALL, KeptResources, command, digests
+from tests.pipelines.cluster.clusters import ROOT, Cluster, start
+from tests.pipelines.cluster.meeting import MEETING, present
+from tests.processes import free_port, wait_until
 
-ROOT = Path(__file__).parents[3]
 SHARD = 2
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """What `up` started, and the folder of its meetings."""
-
-    process: subprocess.Popen[bytes]
-    address: ClusterAddress
-    meeting: Path
-
-    @property
-    def engine(self) -> Engine:
-        return Engine(cluster=self.address)
-
-    def members(self) -> list[psutil.Process]:
-        """The scheduler, then the workers."""
-        return sorted(psutil.Process(self.process.pid).children(), key=lambda member: member.create_time())
-
-    def workers(self) -> int:
-        """How many work, says `status`."""
-        said = command("cluster", "status", "--cluster", str(self.address), "--json")
-        return sum(host["workers"] for host in json.loads(said.stdout)["hosts"].values()) if not said.returncode else 0
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def start(*words: str, state: Path, path: str = str(ROOT), meeting: Path | None = None) -> subprocess.Popen[bytes]:
-    """A command about clusters, whose processes can import the tests."""
-    environment = {**os.environ, "XDG_STATE_HOME": str(state), "PYTHONPATH": path, PLACE: str(meeting or "")}
-    command = [sys.executable, "-m", "controlmill", "cluster", *words]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 @pytest.fixture(scope="module")
@@ -220,39 +181,6 @@ def test_workers_that_see_another_folder_are_refused(cluster: Cluster, ingested:
         check_workers(client, cluster.address, open_storage(str(ingested)), "0123456789ab", Waits())
 
 
-@pytest.mark.long
-def test_with_certificates_a_cluster_listens_with_tls(photos: Path, dataset: Path, tmp_path: Path) -> None:
-    if not shutil.which("openssl"):
-        pytest.skip("openssl is not here")
-    for words in (
-        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=cluster -keyout ca-key.pem -out ca.pem",
-        "req -newkey rsa:2048 -nodes -subj /CN=member -keyout key.pem -out request.pem",
-        "x509 -req -in request.pem -CA ca.pem -CAkey ca-key.pem -days 2 -out cert.pem",
-    ):
-        subprocess.run(["openssl", *words.split()], cwd=tmp_path, check=True, capture_output=True)
-    pair = {"cert": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
-    tls = {"ca-file": str(tmp_path / "ca.pem"), **dict.fromkeys(("scheduler", "worker", "client"), pair)}
-    (tmp_path / "tls.yaml").write_text(json.dumps({"distributed": {"comm": {"tls": tls}}}))
-    environment = {**os.environ, "DASK_CONFIG": str(tmp_path / "tls.yaml"), "XDG_STATE_HOME": str(tmp_path)}
-    address = f"tls://127.0.0.1:{free_port()}"
-
-    def controlmill(*words: str) -> str:
-        return command_in_new_process(*words, env=environment).stderr
-
-    try:
-        assert f"listens at {address}" in controlmill(
-            "cluster", "up", "--listen", address, "--workers", "1", "--detach"
-        )
-        plain = controlmill("cluster", "status", "--cluster", address.removeprefix("tls://"))
-        assert "does not answer as a Dask scheduler" in plain
-        words = ("--conditions", "canny,hough=lsd,cartoon=standard", "--resolution", "128", "--min-side", "16")
-        limits = ("--max-megapixels", "1", "--shard-size", "4", "--cluster", address)
-        said = controlmill("build", str(photos), str(tmp_path / "dataset"), *words, *limits)
-        assert digests(tmp_path / "dataset") == digests(dataset), said
-    finally:
-        assert f"ended: the scheduler at {address}" in controlmill("cluster", "down")
-
-
 def test_a_port_that_is_taken_is_one_message(cluster: Cluster) -> None:
     done = command("cluster", "up", "--listen", str(cluster.address))
     assert done.returncode == 1
@@ -272,53 +200,6 @@ def test_ctrl_c_before_a_cluster_is_in_the_background_leaves_nothing(
     assert command.returncode == 130, said
     assert said.splitlines() == ["ended", "controlmill: stopped; nothing is left running"]
     assert not [child for child in children if child.is_running()]
-
-
-def test_nobody_at_an_address_is_one_message() -> None:
-    nowhere = f"127.0.0.1:{free_port()}"
-    for words in (("status", "--cluster", nowhere), ("join", nowhere, "--workers", "1")):
-        done = command("cluster", *words)
-        assert done.returncode == 1
-        assert f"the Dask scheduler at {nowhere} cannot be reached: nothing listens there" in done.stderr
-
-
-@pytest.mark.parametrize("words", [("status", "--cluster"), ("up", "--listen"), ("join",)])
-def test_an_address_with_tls_and_no_certificates_is_one_message(words: tuple[str, ...]) -> None:
-    address = f"tls://127.0.0.1:{free_port()}"
-    done = command("cluster", *words, address)
-    assert done.returncode == 1
-    assert f"{address} needs certificates: Dask's setting distributed.comm.tls.ca-file is not set" in done.stderr
-
-
-def test_what_is_no_scheduler_is_one_message() -> None:
-    class HangsUp(socketserver.BaseRequestHandler):
-        pass
-
-    with socketserver.TCPServer(("127.0.0.1", 0), HangsUp) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = parse_cluster(f"127.0.0.1:{server.server_address[1]}")
-        with (
-            pytest.raises(MillError, match=r"does not answer as a Dask scheduler.*or is it one with TLS"),
-            connected(address, Waits(reach=0.3)),
-        ):
-            pass
-        server.shutdown()
-
-
-def test_what_answers_in_another_language_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dask takes the first bytes of an answer for a length, and asks for as much memory."""
-
-    def read_a_length(*_: object, **__: object) -> None:
-        raise MemoryError("Unable to allocate 3 EiB")
-
-    monkeypatch.setattr("distributed.Client", read_a_length)
-    with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as server:
-        address = parse_cluster(f"127.0.0.1:{server.server_address[1]}")
-        with (
-            pytest.raises(MillError, match="does not answer as a Dask scheduler"),
-            connected(address, Waits(reach=0.3)),
-        ):
-            pass
 
 
 def test_a_cluster_without_workers_is_one_message(tmp_path: Path, ingested: Path) -> None:

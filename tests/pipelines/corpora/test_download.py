@@ -1,4 +1,4 @@
-"""Downloads: every rule with a hostile server on loopback, and with one that keeps it."""
+"""Downloads: each rule with a hostile server on loopback, and with one that keeps it."""
 
 from __future__ import annotations
 
@@ -6,23 +6,17 @@ import gzip
 import socket
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, wait
-from email.utils import formatdate
+from concurrent.futures import wait
 from typing import Any
-from unittest import mock
 
 import pytest
 
-from controlmill.pipelines.corpora import download, network
+from controlmill.pipelines.corpora import download
 from controlmill.pipelines.corpora.download import MAX_REDIRECTS, Downloader
 from controlmill.pipelines.corpora.download_options import DownloadOptions
-from controlmill.pipelines.corpora.http_headers import opt_out, retry_after
-from controlmill.pipelines.engine.faults import JobFault
-from controlmill.schemas.errors import Refused
+from tests.pipelines.corpora.downloading import PICTURE, QUICK, begin, fetch, refusal
 from tests.pipelines.corpora.hostile_server import (
     Answer,
-    Server,
     chunked,
     cut,
     dripping,
@@ -33,36 +27,6 @@ from tests.pipelines.corpora.hostile_server import (
     silent,
     slow_body,
 )
-
-PICTURE = b"\xff\xd8\xff" + bytes(range(256)) * 8
-CAP = 1_000_000
-QUICK: dict[str, Any] = {"timeout": 0.3, "retries": 0, "retry_wait": 0.001, "allow_private_hosts": True}
-
-
-def fetch(url: str, max_bytes: int = CAP, **options: Any) -> bytes:
-    """A body."""
-    downloader = Downloader(DownloadOptions(**{**QUICK, **options}))
-    try:
-        return begin(downloader, url, max_bytes).result(timeout=60)
-    finally:
-        downloader.close()
-
-
-def begin(downloader: Downloader, url: str, max_bytes: int = CAP) -> Future[bytes]:
-    """A body to come."""
-
-    def finish(data: bytes, claim: Any) -> bytes:
-        claim.release()
-        return data
-
-    return downloader.begin(url, max_bytes, finish)
-
-
-def refusal(url: str, max_bytes: int = CAP, **options: Any) -> Refused:
-    """Why there is none."""
-    with pytest.raises(Refused) as refused:
-        fetch(url, max_bytes, **options)
-    return refused.value
 
 
 def test_what_a_server_gives_is_taken_and_asked_for_by_name() -> None:
@@ -191,170 +155,6 @@ def test_what_is_compressed_unasked_is_taken() -> None:
         assert fetch(f"{server.url}/a") == PICTURE
 
 
-# addresses
-
-
-@pytest.mark.parametrize(
-    "host", ["127.0.0.1", "localhost", "0x7f.1", "127.1", "2130706433", "017700000001", "0.0.0.0", "[::ffff:127.0.0.1]"]
-)
-def test_this_machine_is_no_public_address_however_it_is_written(host: str) -> None:
-    with serving({"/a": plain(200, PICTURE)}) as server:
-        url = f"http://{host}:{server.server_address[1]}/a"
-        assert refusal(url, allow_private_hosts=False).reason == "refused_address"
-        assert not server.requests
-        assert fetch(f"{server.url}/a") == PICTURE
-
-
-@pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "10.0.0.1", "100.64.0.1", "[64:ff9b::a9fe:a9fe]"])
-def test_other_addresses_that_are_not_public_are_not_connected_to(host: str) -> None:
-    assert refusal(f"http://{host}/latest/meta-data", allow_private_hosts=False).reason == "refused_address"
-
-
-def public_twin(answers: dict[str, Answer]) -> Any:
-    """A server whose address, 127.0.0.2, is taken for a public one."""
-    return serving(answers, "127.0.0.2")
-
-
-@pytest.fixture
-def twin_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "is_public", lambda address: address == "127.0.0.2")
-
-
-@pytest.mark.usefixtures("twin_is_public")
-def test_a_redirect_is_decided_anew() -> None:
-    with serving({"/secret": plain(200, PICTURE)}) as inside:
-        answers = {
-            "/in": redirect(f"{inside.url}/secret"),
-            "/meta": redirect("http://169.254.169.254/latest"),
-            "/on": redirect("/ok"),
-            "/ok": plain(200, PICTURE),
-        }
-        with public_twin(answers) as outside:
-            for path in ("/in", "/meta"):
-                assert refusal(outside.url + path, allow_private_hosts=False).reason == "refused_address"
-            assert fetch(f"{outside.url}/on", allow_private_hosts=False) == PICTURE
-            assert not inside.requests
-            assert fetch(f"{outside.url}/in", allow_private_hosts=True) == PICTURE
-
-
-def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
-    """Any name has these addresses, one after another; what was asked."""
-    asked: list[str] = []
-    left = list(addresses)
-
-    def getaddrinfo(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
-        asked.append(host)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (left.pop(0), port))]
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    return asked
-
-
-@pytest.mark.usefixtures("twin_is_public")
-def test_a_name_that_resolves_differently_the_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was looked at is what is connected to; a new connection is looked at anew."""
-    with public_twin({"/a": plain(200, PICTURE, Connection="close")}) as outside:
-        port = outside.server_address[1]
-        with mock.patch.object(Server, "server_bind", _bind_to(port)), serving({"/a": plain(200, PICTURE)}) as inside:
-            asked = resolving(monkeypatch, "127.0.0.2", "127.0.0.1")
-            monkeypatch.setattr(download, "NAMES_SECONDS", 0)
-            downloader = Downloader(DownloadOptions(**{**QUICK, "allow_private_hosts": False}))
-            url = f"http://two-faced.example:{port}/a"
-            assert begin(downloader, url).result(30) == PICTURE
-            assert (asked, inside.requests["/a"]) == (["two-faced.example"], 0)
-            with pytest.raises(Refused, match="not at a public address"):
-                begin(downloader, url).result(30)
-            downloader.close()
-        assert not inside.requests
-
-
-def _bind_to(port: int) -> Any:
-    really = Server.server_bind
-
-    def bind(server: Server) -> None:
-        server.server_address = (server.server_address[0], port)
-        really(server)
-
-    return bind
-
-
-def test_a_name_without_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(*_: Any, **__: Any) -> Any:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    refused = refusal("http://nobody.example/a.jpg", retries=1)
-    assert (refused.reason, refused.error) == ("http_error", "its host has no address")
-
-
-def not_found_out(monkeypatch: pytest.MonkeyPatch, *, has_route: bool) -> None:
-    """Names of hosts cannot be looked up for the time being; ``localhost`` can."""
-    real = socket.getaddrinfo
-
-    def getaddrinfo(host: str, *arguments: Any, **settings: Any) -> Any:
-        if host == "localhost":
-            return real("127.0.0.1", *arguments, **settings)
-        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(network, "has_route", lambda: has_route)
-
-
-def outcomes(urls: Sequence[str]) -> list[str]:
-    """The reason that each is refused for, "down" where the job is to stop, "" for a picture; one after another."""
-    found = []
-    downloader = Downloader(DownloadOptions(**QUICK))
-    for url in urls:
-        try:
-            begin(downloader, url).result(timeout=60)
-            found.append("")
-        except Refused as refused:
-            found.append(refused.reason)
-        except JobFault as fault:
-            assert "the network is down" in str(fault)
-            found.append("down")
-    downloader.close()
-    return found
-
-
-def test_a_network_that_is_down_stops_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At once where no host has answered yet; then after some in a row; an answer says that it is there again."""
-    lost = [f"http://h/{number}.jpg" for number in range(network.IN_A_ROW)]
-    not_found_out(monkeypatch, has_route=False)
-    assert outcomes(lost[:1]) == ["down"]
-    with serving({"/a": plain(404)}) as server:
-        seen = server.url.replace("127.0.0.1", "localhost") + "/a"
-        refused = ["http_error"] * (len(lost) - 1)
-        assert outcomes([seen, *lost[1:], seen, *lost]) == ["http_error", *refused, "http_error", *refused, "down"]
-
-
-def test_a_name_server_that_is_down_stops_the_job_and_one_broken_zone_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    not_found_out(monkeypatch, has_route=True)
-    assert set(outcomes([f"http://h/{number}.jpg" for number in range(2 * network.HOSTS)])) == {"http_error"}
-    found = outcomes([f"http://h{number}/a.jpg" for number in range(network.HOSTS)])
-    assert found == ["http_error"] * (network.HOSTS - 1) + ["down"]
-
-
-@pytest.mark.parametrize(
-    "url", ["file:///etc/passwd", "ftp://h/a", "//h/a", "data:image/png;base64,AAAA", "", "http:///a"]
-)
-def test_only_http_is_fetched(url: str) -> None:
-    assert refusal(url).reason == "refused_address"
-
-
-@pytest.mark.parametrize("url", ["http://h:99999/a", f"http://{'a' * 70}.example/a", "http://xn--/a", "http://[::1/a"])
-def test_what_only_looks_like_a_url(url: str) -> None:
-    assert refusal(url).reason == "refused_address"
-
-
-def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving({"/a": plain(200, PICTURE)}) as server, serving({}) as proxy:
-        for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
-            monkeypatch.setenv(name, proxy.url)
-        assert fetch(f"{server.url}/a") == PICTURE
-        assert not proxy.requests
-
-
 # bounds that downloads share
 
 
@@ -402,35 +202,6 @@ def test_a_download_that_nobody_wants_any_more_ends() -> None:
         downloader.close()
 
 
-# headers
-
-
-@pytest.mark.parametrize(
-    ("values", "found"),
-    [
-        (["noai"], "noai"),
-        (["index, NoImageAI"], "noimageai"),
-        (["noindex"], None),
-        (["googlebot: noai"], None),
-        (["googlebot: noindex, noai"], None),
-        (["ControlMill: noai"], "noai"),
-        (["*: noai"], "noai"),
-        (["unavailable_after: 25 Jun 2030 15:00:00 PST, noai"], "noai"),
-        (["nofollow", "noimageai"], "noimageai"),
-        ([], None),
-    ],
-)
-def test_opting_out(values: list[str], found: str | None) -> None:
-    assert opt_out(values) == found
-
-
 def test_an_opt_out_is_not_heeded_where_a_user_says_so() -> None:
     with serving({"/a": plain(200, PICTURE, X_Robots_Tag="noai")}) as server:
         assert fetch(f"{server.url}/a", ignore_opt_out=True) == PICTURE
-
-
-def test_when_to_come_again() -> None:
-    assert retry_after("7") == 7
-    assert 50 < (retry_after(formatdate(time.time() + 60, usegmt=True)) or 0) <= 60
-    assert retry_after(formatdate(0, usegmt=True)) == 0
-    assert [retry_after(value) for value in (None, "soon", "-1", "²")] == [None] * 4

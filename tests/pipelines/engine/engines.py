@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -27,6 +26,7 @@ from typing import Any
 import pytest
 
 from controlmill.schemas.fingerprint import sha256_file
+from tests.processes import free_port
 
 LOCK = Path(__file__).with_name("engines.lock")
 CACHE = Path(os.environ.get("CONTROLMILL_ENGINES") or Path.home() / ".cache" / "controlmill-engines")
@@ -172,13 +172,6 @@ def worker_on_path(folder: Path) -> dict[str, str]:
     program.write_text(WORKER.format(python=sys.executable, root=str(Path(__file__).parents[3])))
     program.chmod(0o755)
     return {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
-
-
-def free_port() -> int:
-    """A port that nothing listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class FlinkCluster:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.views.verify import verify
 from tests.helpers import digests, scene, write_photos
+from tests.processes import kill_tree, start_command
 
 KILLS = 60
 MOST_OF_A_JOB = 4  # then it may end
@@ -49,22 +47,6 @@ def arrange(words: list[str], more: Path) -> None:
         os.utime(broken, ns=(0, 0) if words[0] == "extend" else (1, 1))  # a time is in the listing
 
 
-def start(words: list[str], log: Path) -> subprocess.Popen[bytes]:
-    with log.open("wb") as file:
-        return subprocess.Popen([sys.executable, "-m", "controlmill", *words], stdout=file, stderr=file)
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """All of a job at once, as where a machine goes down."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        for member in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-        psutil.wait_procs(family, timeout=30)
-    process.wait()
-
-
 @pytest.mark.long
 def test_jobs_killed_at_any_instant_end_in_the_same_bytes(tmp_path: Path) -> None:
     draw = random.Random(9)
@@ -75,7 +57,7 @@ def test_jobs_killed_at_any_instant_end_in_the_same_bytes(tmp_path: Path) -> Non
     for words in jobs:
         arrange(words, more)
         began = time.monotonic()
-        assert start(words, log).wait() == 0, log.read_text()
+        assert start_command(words, log).wait() == 0, log.read_text()
         wanted.append(digests(dataset))
         seconds.append(time.monotonic() - began)
     kills = 0
@@ -84,12 +66,12 @@ def test_jobs_killed_at_any_instant_end_in_the_same_bytes(tmp_path: Path) -> Non
         for words, files, took in zip(jobs, wanted, seconds, strict=True):
             arrange(words, more)
             for left in range(MOST_OF_A_JOB, -1, -1):
-                process = start(words, log)
+                process = start_command(words, log)
                 if left and kills < KILLS:
                     try:
                         process.wait(draw.uniform(0, took))
                     except subprocess.TimeoutExpired:
-                        kill(process)
+                        kill_tree(process)
                         kills += 1
                         look_in_between(dataset, words)
                         continue

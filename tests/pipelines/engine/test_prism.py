@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import command, digests, write_photos
-from tests.pipelines.engine.engines import CACHE, fetched, free_port, pinned, worker_on_path
+from tests.pipelines.engine.engines import CACHE, fetched, pinned, worker_on_path
+from tests.processes import free_port
 
 MODULE = "github.com/apache/beam/sdks/v2@v2.77.0"
 SECONDS = 120

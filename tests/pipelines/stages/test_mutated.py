@@ -19,7 +19,7 @@ from controlmill.schemas.images.pictures import open_picture
 from controlmill.schemas.names import shard_file
 from controlmill.schemas.views.verify import verify
 from tests.helpers import scene
-from tests.schemas.images.test_pictures import encoded
+from tests.schemas.images.encodings import encoded
 
 COUNT = 10_000
 LEVELS = 3  # of the mean difference from an independent decoder

@@ -18,7 +18,7 @@ from controlmill.schemas.images.formats import Limits
 from controlmill.schemas.images.pictures import open_picture
 from controlmill.schemas.images.pixels import load_picture
 from tests.helpers import scene
-from tests.schemas.images.test_pictures import encoded
+from tests.schemas.images.encodings import encoded
 
 LIMITS = Limits(min_side=8)
 ADOBE = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06, 0.3127, 0.3290)

@@ -1,12 +1,8 @@
-"""One decoder: damage is refused, turns are done once, 16 bits mean what the file says, headers are checked first."""
+"""One decoder: turns are done once, headers are checked first, and memory is known."""
 
 from __future__ import annotations
 
 import io
-import struct
-import zlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,76 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from controlmill.evaluation.user_pictures import fitted, nearest_shape
-from controlmill.schemas.errors import MillError, Refused
-from controlmill.schemas.images.codecs import decode_image, decode_map, encode_map
-from controlmill.schemas.images.formats import FORMATS, Limits, reads_heif
+from controlmill.schemas.errors import Refused
+from controlmill.schemas.images.codecs import decode_image, decode_map
+from controlmill.schemas.images.formats import FORMATS, reads_heif
 from controlmill.schemas.images.pictures import TURNS, open_picture
 from controlmill.schemas.images.pixels import Gate, load_picture
 from recipes.demo import png_header
 from tests.helpers import scene
+from tests.schemas.images.encodings import LIMITS, encoded, read, reason
 
-LIMITS = Limits(max_pixels=4_000_000, min_side=8)
 BACK = {1: None, **TURNS, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
-
-
-def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, kind, **options)
-    return out.getvalue()
-
-
-def read(data: bytes, white: int | None = None) -> np.ndarray:
-    return np.asarray(open_picture(data, LIMITS).picture(white).convert("RGB")).astype(int)
-
-
-def reason(data: bytes, limits: Limits = LIMITS) -> str:
-    with pytest.raises(Refused) as refused:
-        open_picture(data, limits).picture()
-    return refused.value.reason
-
-
-def png(bits: int, kind: int, samples: np.ndarray, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of any depth and colour type; ``samples`` (H, W·channels) as they are stored."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    width = samples.shape[1] // {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
-    header = struct.pack(">IIBBBBB", width, samples.shape[0], bits, kind, 0, 0, 0)
-    rows = b"".join(b"\0" + row.tobytes() for row in samples.astype(">u2" if bits == 16 else np.uint8))
-    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
-
-
-@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1"])
-def test_a_png_with_one_wrong_byte_is_refused_or_what_other_readers_see(mode: str) -> None:
-    good = encoded(scene(0, 40, 32).convert(mode))
-    taken = 0
-    for at in range(len(good) + 8):
-        data = bytearray(good + b"trailing")
-        data[at] ^= 0xFF
-        try:
-            found = read(bytes(data))
-        except Refused as refused:
-            assert refused.reason in ("truncated", "not_an_image", "too_many_pixels")
-            continue
-        taken += 1
-        assert np.array_equal(found, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
-        assert np.array_equal(found[..., ::-1], cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
-    assert taken == 8  # what comes after the end is no part of the picture
-
-
-@pytest.mark.parametrize("kind", ["binary", "gray8", "gray16", "rgb", "labels"])
-def test_a_stored_map_with_one_wrong_byte_is_refused(kind: Any) -> None:
-    values = np.random.default_rng(0).integers(0, 2, (9, 9, 3)).astype(np.uint16 if kind == "gray16" else np.uint8)
-    good = encode_map(kind, (values if kind == "rgb" else values[..., 0]) * (255 if kind == "binary" else 1))
-    for at in range(len(good)):
-        data = bytearray(good)
-        data[at] ^= 0xFF
-        with pytest.raises(ValueError, match=r"."):
-            decode_map(kind, bytes(data))
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
@@ -112,74 +49,6 @@ def test_nothing_is_turned_by_xmp(kind: str) -> None:
     data = encoded(picture, kind, **options)
     assert Image.open(io.BytesIO(data)).getexif().get(274) == 3
     assert np.abs(read(data) - np.asarray(picture)).mean() < 8
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "HEIF"])
-def test_a_file_that_was_cut_off_is_refused(kind: str) -> None:
-    options: dict[str, Any] = {}
-    if kind == "HEIF":  # in tiles, as telephones write it: decoders leave those that are missing black
-        pytest.importorskip("pillow_heif").register_heif_opener()
-        options = {"tile_size": 64}
-    data = encoded(scene(0, 256, 192), kind, **options)
-    for share in (0.5, 0.7, 0.9, 0.98):
-        assert reason(data[: int(len(data) * share)]) == "truncated"
-
-
-def grey16(most: int = 65535) -> np.ndarray:
-    return np.tile(np.linspace(0, most, 64).astype(np.uint16), (32, 1))
-
-
-def tiff(values: np.ndarray, **tags: Any) -> bytes:
-    return encoded(Image.fromarray(values), "TIFF", tiffinfo={int(tag[1:]): value for tag, value in tags.items()})
-
-
-WANTED = np.dstack([np.tile(np.linspace(0, 255, 64), (32, 1))] * 3)
-
-
-@pytest.mark.parametrize(
-    ("data", "white"),
-    [
-        (png(16, 0, grey16()), None),
-        (png(16, 0, grey16(4095), (b"sBIT", b"\x0c")), None),
-        (png(16, 0, grey16(4095) << 4, (b"sBIT", b"\x0c")), None),  # scaled when it was written, as PNG wants it
-        (png(16, 0, grey16(4095)), 4095),
-        (tiff(grey16()), None),
-        (tiff(grey16(4095), t281=4095), None),
-        (tiff(grey16(1023), t281=1023), 4095),  # the file is asked first
-        (tiff(grey16(4095)), 4095),
-        (tiff(65535 - grey16(), t262=0), None),
-        (tiff(4095 - grey16(4095), t262=0, t281=4095), None),
-        (png(16, 4, np.dstack([grey16(), np.full_like(grey16(), 65535)]).reshape(32, -1)), None),
-        (png(16, 2, np.repeat(grey16(), 3, axis=1)), None),
-        (encoded(Image.fromarray(grey16().astype(np.int32)), "PPM"), None),
-    ],
-)
-def test_sixteen_bits_have_the_white_that_their_file_says(data: bytes, white: int | None) -> None:
-    assert np.abs(read(data, white) - WANTED).max() <= 1.5
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        png(16, 0, grey16(4095)),
-        tiff(grey16(4095)),
-        png(16, 0, grey16(8000)),
-        png(16, 2, np.repeat(grey16(4095), 3, axis=1)),
-    ],
-)
-def test_sixteen_bits_of_unknown_white_are_not_taken_for_a_black_picture(data: bytes) -> None:
-    assert reason(data) == "unsupported_mode"
-
-
-def test_what_is_clear_in_sixteen_bits_is_white() -> None:
-    values = grey16()
-    key = int(values[0, 32])
-    grey = read(png(16, 0, values, (b"tRNS", struct.pack(">H", key))))
-    colour = read(png(16, 2, np.repeat(values, 3, axis=1), (b"tRNS", struct.pack(">HHH", key, key, key))))
-    low = read(png(16, 0, values // 16, (b"sBIT", b"\x0c"), (b"tRNS", struct.pack(">H", key // 16))))
-    for found in (grey, colour, low):
-        assert (found[:, 32] == 255).all()
-        assert np.abs(np.delete(found - WANTED, 32, axis=1)).max() <= 1.5
 
 
 def test_cielab_is_converted() -> None:
@@ -294,12 +163,6 @@ def test_threads_decode_within_a_bound() -> None:
     assert all(count <= 100 or count == 250 for count in held)
 
 
-def test_a_png_of_palette_colours_without_its_palette_is_refused() -> None:
-    with pytest.raises(Refused, match="it has no colours") as refused:
-        open_picture(png(8, 3, np.zeros((8, 8), np.uint8)), Limits(min_side=1))
-    assert refused.value.reason == "truncated"
-
-
 @pytest.mark.parametrize("name", ["zTXt", "iTXt", "tEXt"])
 def test_a_png_with_long_texts_is_a_picture(name: str) -> None:
     text, words = PngImagePlugin.PngInfo(), "x" * 2_000_000
@@ -323,38 +186,3 @@ def test_a_heic_without_its_package_says_what_is_missing(monkeypatch: pytest.Mon
         open_picture(b"\0\0\0\x18ftypheic" + bytes(40), LIMITS)
     assert "HEIF" in FORMATS
     assert isinstance(reads_heif(), bool)
-
-
-def hostile_photos() -> Iterator[tuple[str, bytes]]:
-    values = np.asarray(scene(2, 96, 80))
-    garbage = np.random.default_rng(1).integers(0, 256, values.shape, dtype=np.uint8)
-    alpha = np.zeros(values.shape[:2], np.uint8)
-    alpha[20:60, 20:60] = 255
-    clear = np.where(alpha[..., None] == 255, values, garbage)
-    yield "16 bits", encoded(Image.fromarray(np.asarray(scene(2, 96, 80).convert("L")).astype(np.uint16) * 257))
-    yield "alpha", encoded(Image.fromarray(np.dstack([clear, alpha])))
-    yield "exact", encoded(scene(2, 64, 64))
-    yield "large", encoded(scene(2, 900, 700), "JPEG")
-
-
-@pytest.mark.parametrize(("name", "data"), list(hostile_photos()))
-def test_a_users_own_photo_has_the_pixels_of_ingest(name: str, data: bytes, tmp_path: Path) -> None:
-    (tmp_path / "photo").write_bytes(data)
-    wanted = decode_image(load_picture(data, Limits(min_side=1), 64, "crop").data)
-    assert np.array_equal(fitted(tmp_path / "photo", (64, 64)), wanted)
-
-
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        (encoded(scene(0)).replace(b"IDAT", b"\0DAT"), "truncated"),
-        (png_header(30_000, 30_000), "too_many_pixels"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0", "not_an_image"),
-        (b"", "not_an_image"),
-    ],
-)
-def test_a_users_own_file_that_is_no_picture_is_one_line(data: bytes, said: str, tmp_path: Path) -> None:
-    (tmp_path / "photo").write_bytes(data)
-    for use in (lambda path: fitted(path, (64, 64)), lambda path: nearest_shape(path, [(64, 64)])):
-        with pytest.raises(MillError, match=rf"photo cannot be read as a picture: {said}"):
-            use(tmp_path / "photo")

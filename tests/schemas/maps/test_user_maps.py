@@ -1,10 +1,8 @@
-"""A user's map means what its kind says, or is refused."""
+"""A user's map means what its kind says, or is refused: binary and grey maps, and ink."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,36 +13,10 @@ from controlmill.schemas.annotator_records import ReadingRecord
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.errors import Refused
 from controlmill.schemas.files.documents import made_of
-from controlmill.schemas.images.formats import Limits
-from controlmill.schemas.maps.label_files import named_set
 from controlmill.schemas.maps.meaning import Reading
 from controlmill.schemas.maps.planes import read_map
 from controlmill.schemas.maps.user_maps import coverage, scaled_map
-
-LIMITS = Limits(min_side=1)
-INVERTED, BINARY, GRAY8, GRAY16, RGB = (
-    Reading("binary", invert=True),
-    *(Reading(kind) for kind in ("binary", "gray8", "gray16", "rgb")),  # type: ignore[arg-type]
-)
-METRIC = Reading("gray16", meaning="metric", scale=1000, invalid=(0,))
-
-
-def file_of(picture: Image.Image | np.ndarray, ending: str = "PNG", **options: Any) -> bytes:
-    out = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(out, ending, **options)
-    return out.getvalue()
-
-
-def npy(array: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    np.save(out, array)
-    return out.getvalue()
-
-
-def stored(data: bytes, reading: Reading, size: tuple[int, int] | None = None) -> np.ndarray:
-    """The whole map at ``size``, (width, height), or its own."""
-    plane = read_map(data, reading, LIMITS)
-    return scaled_map(plane, reading, size or plane.size, (0, 0, *plane.size))[0]
+from tests.schemas.maps.user_files import BINARY, GRAY8, GRAY16, INVERTED, LIMITS, METRIC, RGB, SCENE, file_of, stored
 
 
 def line(width: int, height: int, start: tuple[float, float], end: tuple[float, float]) -> np.ndarray:
@@ -63,9 +35,6 @@ def lines(mode: str = "L", low: int = 0, high: int = 255) -> Image.Image:
 
 
 FRAME = np.asarray(lines())
-
-
-# binary
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 4, 5.9, 8, 12.5, 40])
@@ -134,7 +103,7 @@ def test_black_on_white_needs_to_be_said() -> None:
 
 
 def test_black_on_white_thins_out_at_no_size() -> None:
-    """P5: at half the size an inverted map of one pixel was all white."""
+    """At half the size a line of one pixel is easily all white."""
     found = stored(file_of(255 - line(400, 400, (0.1, 0.2), (0.9, 0.7))), INVERTED, (100, 100))
     assert cv2.connectedComponents(found)[0] == 2
 
@@ -201,208 +170,6 @@ def test_a_window_without_lines_is_an_empty_map() -> None:
     plane = read_map(file_of(FRAME), BINARY, LIMITS)
     found, _ = scaled_map(plane, BINARY, (16, 16), (16, 16, 48, 48))
     assert not found.any()
-
-
-# labels
-
-IDS = np.array([[0, 1, 6], [149, 12, 0]], np.uint8).repeat(20, 0).repeat(20, 1)
-SCENE = Reading("labels", labels=named_set("ade20k-150"))
-SEGMENTATION = Reading.of(CONDITIONS["segmentation"])
-
-
-def painted(ids: np.ndarray, name: str) -> Image.Image:
-    return Image.fromarray(np.frombuffer(named_set(name).palette(), np.uint8).reshape(256, 3)[ids])
-
-
-def test_labels_of_scene_parse_are_shifted_and_void_is_255() -> None:
-    """P7, W3: theirs are 0 void and 1 wall; ours 0 wall and 255 void."""
-    theirs = (IDS + 1).astype(np.uint8)
-    theirs[:5] = 0
-    wanted = IDS.copy()
-    wanted[:5] = 255
-    np.testing.assert_array_equal(stored(file_of(theirs), SCENE), wanted)
-    np.testing.assert_array_equal(stored(file_of(wanted), SEGMENTATION), wanted)
-    assert coverage("labels", wanted) == pytest.approx(35 / 40)
-
-
-@pytest.mark.parametrize("bad", [150, 200, 254])
-def test_ids_outside_the_set_are_refused(bad: int) -> None:
-    ids = IDS.copy()
-    ids[3, 4] = bad
-    with pytest.raises(Refused, match=f"value {bad} .* ade20k-150"):
-        stored(file_of(ids), SEGMENTATION)
-    with pytest.raises(Refused, match="value 151"):
-        stored(file_of((IDS + 2).astype(np.uint8)), SCENE)
-
-
-def test_a_jpeg_holds_no_labels() -> None:
-    for reading in (SEGMENTATION, SCENE, Reading("labels")):
-        with pytest.raises(Refused, match="JPEG cannot hold labels"):
-            stored(file_of(IDS, "JPEG"), reading)
-
-
-def test_a_map_in_the_colours_of_its_set_is_read_by_them() -> None:
-    wanted = np.where(IDS == 48, 6, IDS)
-    np.testing.assert_array_equal(stored(file_of(painted(wanted, "ade20k-150")), SEGMENTATION), wanted)
-    np.testing.assert_array_equal(stored(file_of(painted(wanted, "ade20k-150")), SCENE), wanted)
-    with pytest.raises(Refused, match="colour #010203"):
-        stored(file_of(Image.new("RGB", (8, 8), (1, 2, 3))), SEGMENTATION)
-    with pytest.raises(Refused, match="one channel of 8 bits"):
-        stored(file_of(painted(wanted, "voc")), Reading("labels"))
-
-
-def test_a_palette_in_the_sets_colours_that_says_other_classes_is_refused() -> None:
-    """A map in colours that was saved with a palette: its ids are numbered by what came first."""
-    reduced = painted(IDS, "ade20k-150").quantize(8)
-    with pytest.raises(Refused, match="the colour of another class"):
-        stored(file_of(reduced), SEGMENTATION)
-    right = Image.fromarray(IDS)
-    right.putpalette(named_set("ade20k-150").palette())
-    np.testing.assert_array_equal(stored(file_of(right), SEGMENTATION), IDS)
-
-
-def test_ids_are_not_mixed_when_labels_are_scaled() -> None:
-    found = stored(file_of(IDS), SEGMENTATION, (31, 23))
-    assert set(np.unique(found)) == set(np.unique(IDS))
-
-
-def test_the_release_of_ade20k_is_mapped_to_its_150_classes() -> None:
-    """Class = R / 10 * 256 + G: 2978 is wall, 783 double door (our door), 461 central reservation (no class)."""
-    codes = np.array([[2978, 783, 461, 0]]).repeat(6, 0)
-    file = np.dstack([codes // 256 * 10, codes % 256, codes * 0 + 7]).astype(np.uint8)
-    reading = Reading("labels", labels=named_set("ade20k-full"))
-    assert stored(file_of(file), reading)[0].tolist() == [0, 14, 255, 255]
-    with pytest.raises(Refused, match="three channels"):
-        stored(file_of(IDS), reading)
-
-
-# depth
-
-
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P"])
-def test_depth_of_three_equal_channels_is_depth(mode: str) -> None:
-    """B8, P15: what controlnet_aux and web interfaces write."""
-    ramp = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
-    if mode == "P":
-        ramp.putpalette([value for value in range(256) for _ in range(3)])
-    else:
-        ramp = ramp.convert(mode)
-    wanted = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
-    np.testing.assert_array_equal(stored(file_of(ramp), GRAY16), wanted)
-    if mode == "RGB":
-        np.testing.assert_array_equal(stored(file_of(Image.new("RGB", (8, 8), (90, 90, 90)), "JPEG"), GRAY16), 90 * 257)
-
-
-def test_coloured_depth_is_refused() -> None:
-    with pytest.raises(Refused, match="in colour"):
-        stored(file_of(Image.new("RGB", (8, 8), (200, 200, 201))), GRAY16)
-
-
-@pytest.mark.parametrize("form", ["png", "tiff", "npy", "npy one channel", "npy float64"])
-def test_metric_depth_becomes_inverse_depth_of_the_pictures_own_range(form: str) -> None:
-    """P9, P16: 1 m is the nearest and brightest, 4 m the farthest, where 0 nothing is known."""
-    metres = np.array([[1, 2, 4, 0]], np.float32).repeat(4, 0)
-    files = {
-        "png": (file_of((metres * 1000).astype(np.uint16)), METRIC),
-        "tiff": (file_of(metres, "TIFF"), replace(METRIC, scale=1)),
-        "npy": (npy(metres), replace(METRIC, scale=1)),
-        "npy one channel": (npy(metres[..., None]), replace(METRIC, scale=1)),
-        "npy float64": (npy(np.asfortranarray(metres.astype(np.float64))), replace(METRIC, scale=1)),
-    }
-    data, reading = files[form]
-    plane = read_map(data, reading, LIMITS)
-    found, measured = scaled_map(plane, reading, plane.size, (0, 0, *plane.size))
-    assert found[0].tolist() == [65535, 1 + round((1 / 2 - 1 / 4) / (3 / 4) * 65534), 1, 0]
-    back = measured["raw_min"] + found[0, :3] / 65535 * (measured["raw_max"] - measured["raw_min"])
-    np.testing.assert_allclose(back, [1, 1 / 2, 1 / 4], atol=2e-5)
-    assert coverage("gray16", found) == 0.75
-
-
-def test_what_is_not_known_takes_no_part_in_means() -> None:
-    metres = np.full((64, 64), 2, np.float32)
-    metres[:, 32:] = 4
-    metres[::3] = np.nan
-    metres[1::3, ::2] = np.inf
-    metres[2::3, 1::2] = -1
-    found, measured = _depth_at(npy(metres), replace(METRIC, scale=1), (8, 8))
-    assert set(np.unique(found[:, :4])) == {65535}
-    assert set(np.unique(found[:, 4:])) == {1}
-    assert measured["raw_max"] == 0.5
-    metres[:, :24] = 0
-    found, _ = _depth_at(npy(metres), replace(METRIC, scale=1), (8, 8))
-    assert not found[:, :3].any(), "nothing is known there"
-
-
-def _depth_at(data: bytes, reading: Reading, size: tuple[int, int]) -> tuple[np.ndarray, dict[str, float]]:
-    plane = read_map(data, reading, LIMITS)
-    return scaled_map(plane, reading, size, (0, 0, *plane.size))
-
-
-def test_inverse_depth_of_any_range_is_stretched() -> None:
-    disparity = np.linspace(-3, 90, 64, dtype=np.float32).reshape(8, 8)
-    reading = Reading("gray16", meaning="inverse")
-    for data in (npy(disparity), file_of(disparity, "TIFF")):
-        found = stored(data, reading)
-        assert (found.min(), found.max()) == (1, 65535)
-        assert (np.diff(found.ravel().astype(int)) > 0).all()
-
-
-@pytest.mark.parametrize(
-    ("value", "reading"), [(1e-40, METRIC), (3e38, Reading("gray16", meaning="inverse"))], ids=["metric", "inverse"]
-)
-def test_depth_that_cannot_be_is_refused(value: float, reading: Reading) -> None:
-    depth = np.linspace(1, 9, 64, dtype=np.float32).reshape(8, 8)
-    depth[2, 3] = value
-    with pytest.raises(Refused, match="which no depth has"):
-        stored(npy(depth), reading)
-    assert stored(npy(depth), replace(reading, invalid=(value,))).any()
-
-
-def test_a_plane_of_one_depth_is_known_everywhere() -> None:
-    assert set(np.unique(stored(npy(np.full((8, 8), 3.0)), METRIC))) == {65535}
-    assert coverage("gray16", stored(npy(np.zeros((8, 8))), METRIC)) == 0
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (file_of(np.full((8, 8), 2.5, np.float32), "TIFF"), "--depth metric:SCALE"),
-        (npy(np.linspace(0, 9, 64).reshape(8, 8)), "--depth metric:SCALE"),
-        (npy(np.full((8, 8), np.nan)), "--depth metric:SCALE"),
-    ],
-)
-def test_numbers_without_a_meaning_are_refused(data: bytes, message: str) -> None:
-    with pytest.raises(Refused, match=message):
-        stored(data, GRAY16)
-
-
-def test_arrays_are_depth_only_and_looked_at_before_they_are_loaded() -> None:
-    with pytest.raises(Refused, match="read as depth"):
-        stored(npy(np.zeros((8, 8), np.uint8)), BINARY)
-    with pytest.raises(Refused) as refused:
-        read_map(npy(np.zeros((100, 100))), METRIC, Limits(max_pixels=9_999))
-    assert refused.value.reason == "too_many_pixels"
-    for array in (
-        np.array([{}, 1], object),
-        np.zeros(9),
-        np.zeros((2, 3, 4)),
-        np.zeros((3, 3), complex),
-        np.zeros((0, 9)),
-    ):
-        with pytest.raises(Refused) as refused:
-            stored(npy(array), METRIC)
-        assert refused.value.reason == "wrong_kind"
-    whole = npy(np.zeros((8, 8)))
-    for cut in (
-        whole[:-1],
-        whole[:40],
-        b"\x93NUMPY",
-        whole.replace(b"(8, 8)", b"(8, 8 "),
-        whole.replace(b"<f8", b"<z8"),
-    ):
-        with pytest.raises(Refused) as refused:
-            stored(cut, METRIC)
-        assert refused.value.reason in ("truncated", "not_an_image")
 
 
 def test_a_reading_is_found_again_in_its_tables_provenance() -> None:

@@ -30,7 +30,7 @@ from controlmill.schemas.views.sheet import contact_sheet, small_cell
 from controlmill.schemas.views.verify import verify
 from recipes.demo import png_header
 from tests.helpers import scene
-from tests.schemas.images.test_pictures import encoded
+from tests.schemas.images.encodings import encoded
 
 
 @pytest.fixture
