@@ -16,7 +16,7 @@ from .runtime.weights import WeightsFile, find
 PACKAGES = ("torch", "opencv", "apache-beam", "pyarrow", "pillow")
 
 
-def examine(folder: str | None = None) -> dict[str, Any]:
+def examine(folder: str | None) -> dict[str, Any]:
     """Look, and fetch nothing.
 
     Args:

@@ -17,9 +17,9 @@ def device_option(**metadata: Any) -> Any:
     return option("auto", text, pattern=DEVICE, possible=DEVICES, **metadata)
 
 
-def weights_option(default: Any = None, **metadata: Any) -> Any:
+def weights_option(**metadata: Any) -> Any:
     """The field ``weights`` of an options dataclass."""
-    return option(default, "Folder with annotators' weight files, named as on the hub.", **metadata)
+    return option(None, "Folder with annotators' weight files, named as on the hub.", **metadata)
 
 
 def license_option() -> Any:

@@ -15,16 +15,16 @@ def make_pipeline(
     networks: Mapping[str, Any],
     tokenizer: Any,
     scheduler: Mapping[str, Any],
-    controlnet: Any | None = None,
-    sampler: SamplerName = "ddim",
+    controlnet: Any | None,
+    sampler: SamplerName,
 ) -> Any:
-    """A pipeline with a ControlNet; the plain one without.
+    """A pipeline.
 
     Args:
         networks: ``unet``, ``vae`` and ``text_encoder``.
         tokenizer: the text encoder's.
         scheduler: its configuration, as it was saved with the base.
-        controlnet: of diffusers, or several as one.
+        controlnet: of diffusers, or several as one; None: the plain pipeline.
         sampler: the solver.
     """
     import diffusers
@@ -57,7 +57,7 @@ def sample_latents(
     controls: Sequence[Control],
     latents: torch.Tensor,
     how: Denoising,
-    after_step: AfterStep | None = None,
+    after_step: AfterStep | None,
 ) -> torch.Tensor:
     """Scaled latents, (N, C, h, w), that a pipeline makes of noise.
 

@@ -14,7 +14,7 @@ from .features.catalogue import PICTURE_MEASURES
 from .protocols.protocol import Protocol, protocol_names, read_protocol
 
 
-def examine_all(folder: str | None = None) -> dict[str, Any]:
+def examine_all(folder: str | None) -> dict[str, Any]:
     """What :func:`annotators.examination.examine` says, and of evaluations.
 
     Returns:

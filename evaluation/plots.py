@@ -42,11 +42,11 @@ def save_picture(picture: np.ndarray, path: Path) -> None:
         Image.fromarray(picture).save(scratch, format=FORMATS[path.suffix.lower()])
 
 
-def axes(titles: Sequence[str], width: float = 4.2) -> tuple[Any, Any]:
+def axes(titles: Sequence[str]) -> tuple[Any, Any]:
     """(figure, axes side by side), without a display."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * len(titles), 3.2), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(titles), 3.2), layout="constrained")
     made = figure.subplots(1, len(titles), squeeze=False)[0]
     for axis, title in zip(made, titles, strict=True):
         axis.set_title(title, fontsize=10)

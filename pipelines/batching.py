@@ -77,7 +77,7 @@ def fastest_batch(forward: Callable[[int], Any], clock: Callable[[], float] = ti
 
 
 def stored_placements(
-    address: str, tables: Mapping[str, type[Network]], redo: Iterable[str] = ()
+    address: str, tables: Mapping[str, type[Network]], redo: Iterable[str]
 ) -> dict[str, PlacementRecord]:
     """Network name → placement that a dataset's tables were begun with.
 

@@ -18,7 +18,7 @@ from .options import NetworkOptions
 from .stages.annotate import Annotate
 
 
-def plan_stored(dataset: Dataset, options: NetworkOptions, machines: Machines, redo: Sequence[str] = ()) -> Plan:
+def plan_stored(dataset: Dataset, options: NetworkOptions, machines: Machines, redo: Sequence[str]) -> Plan:
     """Stages that make what lacks of every finished table that annotators made; nothing where none lacks anything.
 
     Tables that are not finished, stale ones, and those from a user's files are not among them.

@@ -33,7 +33,6 @@ from .results.quality import Quality, made_otherwise
 from .results.quality_values import quality_records
 from .results.summary import Published, prompts_noted, summarised
 from .stages.judge import Judge
-from .stages.listed import ListedStage
 from .stages.score import Score
 
 MADE = (IMAGES, "rejected")
@@ -91,7 +90,7 @@ def evaluate(asked: Evaluation, maker: Maker, address: str, resources: Resources
             given do not fit; see also :func:`console.run_stage`.
     """
     stage = maker.stage(asked.source, asked.samples())
-    results = _listed(asked, maker, stage, address)
+    results = _listed(asked, maker, address)
     of_source, of_results = asked.quality.references(asked.source, len(asked.rows.places))
     _make(asked.source.storage.address, asked.quality.stage(asked.source, of_source), resources)
     set_lost_aside(results, stage, range(results.shards))
@@ -176,7 +175,7 @@ def _refuse(address: str, changed: Sequence[str]) -> None:
         )
 
 
-def _listed(asked: Evaluation, maker: Maker, stage: ListedStage, address: str) -> Dataset:
+def _listed(asked: Evaluation, maker: Maker, address: str) -> Dataset:
     """The dataset of the results, with its listing."""
     sources = _check_results(asked, maker, address)
     if not open_storage(address).exists("dataset.json"):

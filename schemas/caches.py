@@ -81,7 +81,7 @@ def packed(
 
 
 def unpacked(
-    row: Mapping[str, Any], arrays: Sequence[str], stored: str, mirrored: bool = False
+    row: Mapping[str, Any], arrays: Sequence[str], stored: str, mirrored: bool
 ) -> dict[str, np.ndarray] | None:
     """What a row holds, as float32: of the picture or caption, or of the mirrored picture; None where it is null.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 ADDRESS = re.compile(r"\s*(<[^<>]*)?\b0x[0-9a-fA-F]+>?")
+LONGEST = 300  # characters of an exception's text
 
 
 class MillError(Exception):
@@ -32,8 +33,8 @@ class Refused(Exception):
         self.error = error
 
 
-def error_text(error: BaseException, length: int = 300) -> str:
+def error_text(error: BaseException) -> str:
     """An exception in one line, the same in every process: no memory addresses, no paths of a machine."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     text = ADDRESS.sub("", " ".join(text.split()))
-    return f"{type(error).__name__}: {text}"[:length] if text else type(error).__name__
+    return f"{type(error).__name__}: {text}"[:LONGEST] if text else type(error).__name__

@@ -5,17 +5,19 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+LONG = 2048  # pixels of a side that is enlarged, at most
 
-def to_multiples(image: np.ndarray, multiple: int, short: int | None = None, long: int = 2048) -> np.ndarray:
+
+def to_multiples(image: np.ndarray, multiple: int, short: int | None = None) -> np.ndarray:
     """The picture with both sides a multiple of ``multiple``, each rounded to the nearest one.
 
-    With ``short`` its shorter side becomes that first, unless the longer one would pass ``long`` (controlnet-aux makes
+    With ``short`` its shorter side becomes that first, unless the longer one would pass 2048 (controlnet-aux makes
     512x20480 of 100x4000). Lanczos enlarges, area averaging shrinks: more or fewer pixels than before. The source,
     controlnet-aux 0.0.10 ``util.resize_image``, looks at the shorter side alone, which is another thing only where the
     other side is rounded the other way.
     """
     height, width = image.shape[:2]
-    scale = 1.0 if short is None else min(short / min(height, width), long / max(height, width))
+    scale = 1.0 if short is None else min(short / min(height, width), LONG / max(height, width))
     size = tuple(max(1, round(side * scale / multiple)) * multiple for side in (height, width))
     if size == (height, width):
         return image

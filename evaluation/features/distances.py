@@ -91,20 +91,6 @@ def clip_score(pictures: np.ndarray, texts: np.ndarray) -> np.ndarray:
     return np.maximum(100.0 * (one * other).sum(1), 0.0)
 
 
-def lpips_diversity(distances: np.ndarray) -> float:
-    """The mean LPIPS distance between two pictures of a row; higher is more diverse.
-
-    Args:
-        distances: (k, k) between the k pictures of a row, k at least 2; symmetric.
-
-    Raises:
-        ValueError: there is one picture.
-    """
-    if len(distances) < 2:
-        raise ValueError("a row of one picture has no diversity")
-    return float(_float64(distances)[np.triu_indices(len(distances), 1)].mean())
-
-
 def _root_of_covariance(rows: np.ndarray) -> np.ndarray:
     """A with AᵀA = the covariance of rows (N, D), divided by N − 1; of min(N, D) rows."""
     centred = (rows - rows.mean(0)) / np.sqrt(len(rows) - 1)

@@ -62,9 +62,7 @@ def caption_beside(
     return None
 
 
-def fields_beside(
-    picture: Path, texts: str | None, names: Collection[str], read: Read = read_regular
-) -> dict[str, Any]:
+def fields_beside(picture: Path, texts: str | None, names: Collection[str], read: Read) -> dict[str, Any]:
     """Fields of the JSON files beside a picture, ``name.png.json`` before ``name.json``; none of one that is no object.
 
     Args:

@@ -37,7 +37,7 @@ class Progress:
         title: str,
         rows_of_shard: list[int],
         committed: Mapping[str, set[int]],
-        run: Run | None = None,
+        run: Run | None,
         out: Output = output,
     ):
         self._dataset, self._title, self._rows, self._run, self._out = dataset, title, rows_of_shard, run, out

@@ -103,7 +103,7 @@ def made_otherwise(dataset: Dataset, stage: Stage) -> list[str]:
     return found
 
 
-def find_quality(measures: Sequence[str], folder: str | None, device: str, of_groups: bool = False) -> Quality:
+def find_quality(measures: Sequence[str], folder: str | None, device: str, of_groups: bool) -> Quality:
     """The measures, with the weights of their networks as far as they are found.
 
     Raises:

@@ -217,13 +217,13 @@ def train(
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def sample_grid(folder: Path, guidances: tuple[float, ...] = (1.0, 2.0, GUIDANCE, 9.0)) -> np.ndarray:
+def sample_grid(folder: Path) -> np.ndarray:
     """True held-out pictures, then 20 DDIM steps from their captions for each guidance scale; uint8 (H, W, 3)."""
     pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
     scenes = [draw_scene(0, HELD_OUT + index) for index in range(12)]
     rows = {"true": [scene.image for scene in scenes]}
-    for guidance in guidances:
+    for guidance in (1.0, 2.0, GUIDANCE, 9.0):
         made = pipeline(
             [scene.caption for scene in scenes],
             num_inference_steps=20,

@@ -117,8 +117,8 @@ def _article(colour: str) -> str:
     return "an" if colour == "orange" else "a"
 
 
-def write_corpus(folder: Path, count: int, seed: int, first: int = 0, usual: float = 0.0) -> tuple[Path, Path]:
-    """Write scenes ``first`` to ``first + count`` as PNG with captions in ``photos``, and their maps in ``maps``.
+def write_corpus(folder: Path, count: int, seed: int, usual: float = 0.0) -> tuple[Path, Path]:
+    """Write the first ``count`` scenes as PNG with captions in ``photos``, and their maps in ``maps``.
 
     Returns:
         (photos, maps), the arguments of ``controlmill ingest`` and its ``--conditions-from``.
@@ -126,7 +126,7 @@ def write_corpus(folder: Path, count: int, seed: int, first: int = 0, usual: flo
     photos, maps = folder / "photos", folder / "maps"
     for target in (photos, maps / "depth", maps / "segmentation"):
         target.mkdir(parents=True, exist_ok=True)
-    for index in range(first, first + count):
+    for index in range(count):
         scene = draw_scene(seed, index, usual=usual)
         name = f"{index:06d}"
         Image.fromarray(scene.image).save(photos / f"{name}.png", compress_level=1)

@@ -53,7 +53,7 @@ def file_size(data: bytes, limits: Limits) -> tuple[int, int]:
     return open_picture(data, limits).size
 
 
-def map_plane(picture: Image.Image, reading: Reading, stored_as: str = "") -> Plane:
+def map_plane(picture: Image.Image, reading: Reading, stored_as: str) -> Plane:
     """A decoded picture, upright, as a map. ``stored_as`` is the format of its file.
 
     Raises:

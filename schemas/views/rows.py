@@ -71,7 +71,7 @@ class Row:
         return f"Row({self.key!r}, {', '.join(self._stored)})"
 
 
-def aligned_rows(dataset: Dataset, tables: Sequence[str], first: int = 0, count: int | None = None) -> Iterator[Row]:
+def aligned_rows(dataset: Dataset, tables: Sequence[str], first: int, count: int | None) -> Iterator[Row]:
     """Rows from number ``first`` on, ``count`` of them or all; a row group of each table is in memory at a time.
 
     Raises:

@@ -62,14 +62,14 @@ class Caches:
 NONE = Caches()
 
 
-def find_caches(dataset: Dataset, config: TrainConfig, facts: Facts, wanted: Sequence[str] | None = None) -> Caches:
+def find_caches(dataset: Dataset, config: TrainConfig, facts: Facts, wanted: Sequence[str] | None) -> Caches:
     """The caches that fit.
 
     Args:
         dataset: where they are.
         config: whether they are to be used, the base, crop and mirror.
         facts: of the base.
-        wanted: what a run that goes on began with: just these are used.
+        wanted: what a run that goes on began with: just these are used. None: what fits.
 
     Raises:
         MillError: a cache was made for a base of other sizes; it cannot serve ``--crop-size`` or ``--random-flip``;

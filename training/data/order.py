@@ -103,11 +103,11 @@ def share(batch: Sequence, reader: int, readers: int) -> list:  # type: ignore[t
     return list(batch[reader::readers])
 
 
-def readers_of_a_lane(batch_size: int, readers: int, lanes: int = LANES) -> float:
+def readers_of_a_lane(batch_size: int, readers: int) -> float:
     """How many readers take rows of a lane, on average: so often is a row group read. 1 where they divide the lanes."""
-    numbers = np.arange(math.lcm(batch_size, lanes))
-    pairs = np.stack([numbers % lanes, numbers % batch_size % readers])
-    return len(np.unique(pairs, axis=1).T) / lanes
+    numbers = np.arange(math.lcm(batch_size, LANES))
+    pairs = np.stack([numbers % LANES, numbers % batch_size % readers])
+    return len(np.unique(pairs, axis=1).T) / LANES
 
 
 @dataclass(frozen=True)

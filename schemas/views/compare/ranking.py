@@ -63,8 +63,8 @@ class AverageRanking:
     rankings: int
 
 
-def read_key(answers: Sequence[Path], key: Path | None = None) -> KeyRecord:
-    """The key of a study; by default the one beside the folder of the first answers.
+def read_key(answers: Sequence[Path], key: Path | None) -> KeyRecord:
+    """The key of a study; None: the one beside the folder of the first answers.
 
     Raises:
         MillError: it is not there, or damaged.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from controlmill.evaluation.features.distances import clip_score, cmmd, fid, kid, lpips_diversity
+from controlmill.evaluation.features.distances import clip_score, cmmd, fid, kid
 
 
 def sets(rows: int, dimensions: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -85,13 +85,6 @@ def test_clip_score_is_a_cosine() -> None:
     pictures = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
     texts = np.array([[3.0, 0.0], [0.0, -1.0], [1.0, 0.0]])
     assert clip_score(pictures, texts) == pytest.approx([100, 0, 100 / np.sqrt(2)])
-
-
-def test_diversity_is_a_mean_over_pairs() -> None:
-    distances = np.array([[0, 1, 2], [1, 0, 6], [2, 6, 0]])
-    assert lpips_diversity(distances) == 3
-    with pytest.raises(ValueError, match="one picture"):
-        lpips_diversity(np.zeros((1, 1)))
 
 
 @pytest.mark.parametrize("distance", [fid, kid, cmmd])
