@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controlmill.pipelines.corpora.corpus import LARGEST_SHARD
+from controlmill.pipelines.corpora.listing import LARGEST_SHARD
 from controlmill.pipelines.engine.dask import SHARDS_AT_ONCE
 from controlmill.schemas.bounds import MAX_SHARDS
 from controlmill.schemas.names import SHARDS_PER_FOLDER

@@ -24,7 +24,8 @@ import cv2
 import numpy as np
 import psutil
 
-from controlmill.pipelines.corpora.corpus import Source, write_listing
+from controlmill.pipelines.corpora.corpus import Source
+from controlmill.pipelines.corpora.listing import write_listing
 from controlmill.pipelines.engine.mend import check_listing, mended
 from controlmill.pipelines.engine.run_folder import Run
 from controlmill.schemas.dataset import Dataset

@@ -19,7 +19,8 @@ from controlmill.schemas.results import PICTURES, RESULTS, RESULTS_VERSION, SAMP
 from controlmill.schemas.tables import IMAGES, SOURCES, TRUE
 
 from .annotation import annotate
-from .corpora.corpus import Source, write_listing
+from .corpora.corpus import Source
+from .corpora.listing import write_listing
 from .engine.console import finish_tables, run_stage
 from .engine.mend import check_listing, look_at, mended
 from .engine.owners import require_alone

@@ -25,10 +25,12 @@ from controlmill.schemas.names import GROWING
 from controlmill.schemas.segments import Growing, Segment
 from controlmill.schemas.tables import SOURCES
 
-from .corpora.corpus import Corpus, PassedOver, Source, batched, write_listing
+from .corpora.corpus import Corpus, Source
 from .corpora.download_options import DownloadOptions
 from .corpora.hub import is_at_commit
 from .corpora.kinds import check_kind
+from .corpora.listing import batched, write_listing
+from .corpora.passed_over import PassedOver
 from .engine.mend import check_listing, mended
 from .engine.owners import require_alone
 from .engine.process import Resources

@@ -20,10 +20,12 @@ from controlmill.schemas.names import LOCAL
 from controlmill.schemas.views.accounting import passed_over_lines
 
 from .corpora.columns import Columns
-from .corpora.corpus import Corpus, PassedOver, Source, write_listing
+from .corpora.corpus import Corpus, Source
 from .corpora.download_options import DownloadOptions
 from .corpora.hub import SCHEME, pinned
 from .corpora.kinds import absolute, check_kind, open_corpus
+from .corpora.listing import write_listing
+from .corpora.passed_over import PassedOver
 from .engine.console import finish_tables, run_stage
 from .engine.mend import check_committed, check_listing, look_at, mended, set_aside, start_or_resume_redo
 from .engine.owners import require_alone

@@ -15,8 +15,10 @@ from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.views.accounting import passed_over_lines
 
 from .annotation import check_conditions, check_overwrite
-from .corpora.corpus import Corpus, PassedOver, shard_size_for
+from .corpora.corpus import Corpus
 from .corpora.kinds import open_corpus
+from .corpora.listing import shard_size_for
+from .corpora.passed_over import PassedOver
 from .engine.process import Resources
 from .engine.stage import Plan, input_folders, outputs_of
 from .ingestion import at_commit, check_ingest

@@ -19,9 +19,10 @@ from controlmill.schemas.images.formats import picture_endings
 from ..engine.faults import JobFault
 from .captions import Read, caption_beside, fields_beside
 from .columns import Columns
-from .corpus import Corpus, PassedOver, Record, Source
+from .corpus import Corpus, Record, Source
 from .files import read_regular
 from .metadata import Metadata
+from .passed_over import PassedOver
 from .walk import Walk, identity
 
 MAX_CAPTION_ERROR = 300  # characters

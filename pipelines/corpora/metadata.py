@@ -22,8 +22,8 @@ from controlmill.schemas.images.formats import HEIF_ENDINGS, picture_endings
 
 from .captions import MAX_BYTES, caption_keys, encoding_of, first_caption
 from .columns import Columns
-from .corpus import PassedOver
 from .files import MAKE_ROOM
+from .passed_over import PassedOver
 
 NAMES = ("prompt.json", "metadata.csv", "metadata.jsonl")  # where several name a picture, the last one counts
 PICTURE_COLUMNS = ("file_name", "image_file_name", "image", "target")  # the first that is there

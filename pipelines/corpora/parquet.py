@@ -23,9 +23,10 @@ from controlmill.schemas.images.formats import picture_endings
 from ..engine.worker import this_worker
 from .archives import ArchiveCorpus, below, located, named, refused
 from .captions import MAX_BYTES, caption_in
-from .corpus import PassedOver, Record, Source
+from .corpus import Record, Source
 from .folder import MAX_CAPTION_ERROR
 from .img2dataset import SUCCESS, refusal
+from .passed_over import PassedOver
 from .places import Place
 from .row_groups import RowGroups
 from .table_layout import BUFFER, Layout, check_file, kept_type, layout_of

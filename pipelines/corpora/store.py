@@ -14,9 +14,10 @@ from typing import BinaryIO
 from controlmill.schemas.errors import MillError, Refused, error_text
 
 from ..engine.faults import JobFault
-from .corpus import Corpus, PassedOver, Record, Source
+from .corpus import Corpus, Record, Source
 from .folder import nothing_in, parts_below, walk_through, with_texts
 from .metadata import Metadata
+from .passed_over import PassedOver
 from .places import Places, place_of
 from .sorting import Words
 from .walk import Entry, Walk

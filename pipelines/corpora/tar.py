@@ -19,9 +19,10 @@ from controlmill.schemas.images.formats import picture_endings
 
 from .archives import ArchiveCorpus, located, named, refused
 from .captions import ENDINGS, MAX_BYTES, caption_keys, caption_of_file, first_caption, json_object
-from .corpus import PassedOver, Record, Source
+from .corpus import Record, Source
 from .folder import MAX_CAPTION_ERROR
 from .not_downloaded import not_downloaded
+from .passed_over import PassedOver
 from .places import Place
 from .table_layout import check_file
 from .tar_members import Member, members

@@ -17,8 +17,9 @@ from controlmill.schemas.files.layout import LayoutCheck
 
 from ..engine.faults import JobFault
 from ..engine.worker import this_worker
-from .corpus import Corpus, PassedOver, Record, Source
+from .corpus import Corpus, Record, Source
 from .download_options import DownloadOptions
+from .passed_over import PassedOver
 from .places import Places
 from .table_layout import check_file, kept_type
 from .url_lists import Entry, check_columns, kind_of, read_list, schema_of

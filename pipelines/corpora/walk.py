@@ -12,10 +12,11 @@ from controlmill.schemas.errors import MillError
 from controlmill.schemas.images.formats import picture_endings
 
 from .captions import ENDINGS as CAPTION_ENDINGS
-from .corpus import PassedOver, Source
+from .corpus import Source
 from .files import FULL_DISK, MAKE_ROOM, open_regular
 from .metadata import NAMES as METADATA_NAMES
 from .metadata import Metadata
+from .passed_over import PassedOver
 from .sorting import Words, sort_on_disk
 
 SORT_IN_MEMORY = 50_000  # names of one folder; more are sorted on disk

@@ -16,7 +16,8 @@ from controlmill.schemas.results import CEILING, OF_ROW, OF_SHARD, PROMPT_KIND, 
 from controlmill.schemas.tables import IMAGES
 from controlmill.schemas.views.lookup import Place, rows_at
 
-from ..corpora.corpus import LARGEST_SHARD, SHARDS, Source
+from ..corpora.corpus import Source
+from ..corpora.listing import LARGEST_SHARD, SHARDS
 
 STEP = 16  # pictures: full batches
 

@@ -15,7 +15,8 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.shardfile import GROUP_BYTES, GROUP_PIXELS, GROUP_ROWS, LISTED_GROUP_ROWS, read_rows
 from controlmill.schemas.tables import IMAGES, REJECTED, SOURCES, TABLES, images_schema
 
-from ..corpora.corpus import Source, batched
+from ..corpora.corpus import Source
+from ..corpora.listing import batched
 from ..engine.faults import Failure
 from ..engine.rows import RowStep
 from ..engine.run_folder import Run

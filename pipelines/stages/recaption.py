@@ -20,9 +20,9 @@ from controlmill.schemas.files.shardfile import read_rows
 from controlmill.schemas.tables import condition_schema
 
 from ..corpora.captions import caption_beside
-from ..corpora.corpus import PassedOver
 from ..corpora.folder import FolderCorpus
 from ..corpora.metadata import Metadata
+from ..corpora.passed_over import PassedOver
 from ..corpora.walk import Walk
 from ..engine.faults import JobFault, failure_of
 from ..engine.rows import RowStep

@@ -14,9 +14,9 @@ import pytest
 
 from controlmill.pipelines.corpora import sorting
 from controlmill.pipelines.corpora import walk as module
-from controlmill.pipelines.corpora.corpus import PassedOver
 from controlmill.pipelines.corpora.files import read_regular
 from controlmill.pipelines.corpora.folder import FolderCorpus
+from controlmill.pipelines.corpora.passed_over import PassedOver
 from controlmill.pipelines.stages.ingest import IngestStep
 from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.images import formats

@@ -12,9 +12,9 @@ from huggingface_hub import constants
 
 from controlmill.pipelines import growing
 from controlmill.pipelines.corpora import parquet
-from controlmill.pipelines.corpora.corpus import PassedOver
 from controlmill.pipelines.corpora.hub import commit_of, pinned
 from controlmill.pipelines.corpora.kinds import open_corpus
+from controlmill.pipelines.corpora.passed_over import PassedOver
 from controlmill.pipelines.ingestion import at_commit
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError

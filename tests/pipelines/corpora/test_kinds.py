@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from controlmill.pipelines import ingestion
-from controlmill.pipelines.corpora.corpus import Corpus, PassedOver, Record, Source
+from controlmill.pipelines.corpora.corpus import Corpus, Record, Source
 from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.corpora.kinds import KINDS, open_corpus
+from controlmill.pipelines.corpora.passed_over import PassedOver
 from controlmill.pipelines.corpora.tar import TarCorpus
 from controlmill.pipelines.engine.faults import JobFault
 from controlmill.schemas.dataset import Dataset

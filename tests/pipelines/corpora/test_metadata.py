@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from controlmill.pipelines.corpora import metadata as module
 from controlmill.pipelines.corpora.captions import BYTE_ORDER_MARKS
 from controlmill.pipelines.corpora.columns import parse_columns
-from controlmill.pipelines.corpora.corpus import PassedOver
 from controlmill.pipelines.corpora.folder import FolderCorpus
+from controlmill.pipelines.corpora.passed_over import PassedOver
 from controlmill.schemas.errors import MillError
 from tests.helpers import make, rows, write_photos
 
@@ -209,7 +209,7 @@ def test_captions_of_metadata_arrive_in_their_rows_where_none_is_beside_the_pict
 MANY = """
     import io, resource, sys
     from controlmill.pipelines.corpora.metadata import Metadata
-    from controlmill.pipelines.corpora.corpus import PassedOver
+    from controlmill.pipelines.corpora.passed_over import PassedOver
     class Endless(io.RawIOBase):
         def __init__(self, count): self.lines, self.left = (
             b'{"file_name": "%09d.png", "text": "%s"}\\n' % (n, b"a caption " * 10) for n in range(count)), b""

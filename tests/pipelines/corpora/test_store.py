@@ -12,9 +12,10 @@ from typing import Any
 import fsspec
 import pytest
 
-from controlmill.pipelines.corpora.corpus import PassedOver, Record, Source
+from controlmill.pipelines.corpora.corpus import Record, Source
 from controlmill.pipelines.corpora.folder import FolderCorpus
 from controlmill.pipelines.corpora.kinds import open_corpus
+from controlmill.pipelines.corpora.passed_over import PassedOver
 from controlmill.pipelines.corpora.store import StoreCorpus
 from controlmill.pipelines.engine.faults import JobFault
 from controlmill.schemas.errors import MillError, Refused

@@ -12,8 +12,9 @@ import pytest
 import webdataset
 
 from controlmill.pipelines.corpora.columns import Columns, parse_columns
-from controlmill.pipelines.corpora.corpus import PassedOver, Source
+from controlmill.pipelines.corpora.corpus import Source
 from controlmill.pipelines.corpora.kinds import open_corpus
+from controlmill.pipelines.corpora.passed_over import PassedOver
 from controlmill.pipelines.corpora.tar import TarCorpus
 from controlmill.pipelines.corpora.tar_members import MAX_EXTENDED, members
 from controlmill.pipelines.engine.faults import JobFault

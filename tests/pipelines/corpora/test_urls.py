@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlmill.pipelines.corpora.columns import Columns, parse_columns
-from controlmill.pipelines.corpora.corpus import PassedOver
 from controlmill.pipelines.corpora.download_options import DownloadOptions
 from controlmill.pipelines.corpora.kinds import open_corpus
+from controlmill.pipelines.corpora.passed_over import PassedOver
 from controlmill.pipelines.corpora.url_names import Prefix, fault_of
 from controlmill.pipelines.ingestion import ingest
 from controlmill.schemas.errors import MillError

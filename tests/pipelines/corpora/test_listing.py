@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlmill.pipelines.corpora.corpus import KINDS_KEPT, LARGEST_SHARD, MOST_KINDS, SHARDS, Counts, shard_size_for
+from controlmill.pipelines.corpora.listing import LARGEST_SHARD, SHARDS, shard_size_for
+from controlmill.pipelines.corpora.passed_over import KINDS_KEPT, MOST_KINDS, Counts
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from tests.helpers import make, rows, scene, write_photos
@@ -55,7 +56,7 @@ def test_the_size_of_shards_follows_from_the_listing_unless_it_is_given(tmp_path
 def test_a_corpus_of_more_shards_than_an_index_can_hold_is_refused_and_larger_shards_are_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controlmill.pipelines.corpora.corpus.MAX_SHARDS", 2)
+    monkeypatch.setattr("controlmill.pipelines.corpora.listing.MAX_SHARDS", 2)
     photos = write_photos(tmp_path / "photos", 5)
     with pytest.raises(MillError, match=r"at most 2 shards and with 2 pictures .* \(--shard-size 8\)"):
         make(photos, tmp_path / "dataset", "canny", shard_size=2)
