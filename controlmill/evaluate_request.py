@@ -33,7 +33,8 @@ from controlmill.schemas.fingerprint import fingerprint
 from controlmill.schemas.snapshot import Snapshot
 from controlmill.schemas.tables import IMAGES
 from controlmill.schemas.terminal.options import flag_of
-from controlmill.training.data.selection import Filter, check_tables, segments_named, select
+from controlmill.training.data.filters import Filter
+from controlmill.training.data.selection import check_tables, segments_named, select
 from controlmill.training.run.controlnets import base_of, find_controlnet, published_name
 from controlmill.training.run.record import RunRecord
 

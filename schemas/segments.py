@@ -28,7 +28,7 @@ class FileCounts(TypedDict):
 
 @with_config(ConfigDict(extra="forbid"))
 class PassedOverRecord(TypedDict, total=False):
-    """What a listing met beside the pictures that it lists; see :class:`pipelines.corpora.corpus.PassedOver`."""
+    """What a listing met beside the pictures that it lists; see :class:`pipelines.corpora.passed_over.PassedOver`."""
 
     texts: Count
     metadata: Count

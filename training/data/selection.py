@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import operator
-import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from controlmill.schemas.conditions import CONDITIONS, Condition
+from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.shardfile import read_table
 from controlmill.schemas.names import shard_file
+
+from .filters import Filter, check_filters
 
 LOCATION = np.dtype(  # rank: a hash of the row; caption: one of its text, 0 where there is none
     [
@@ -26,50 +26,7 @@ LOCATION = np.dtype(  # rank: a hash of the row; caption: one of its text, 0 whe
     ]
 )
 FEW_CAPTIONS = 0.5  # of the rows
-COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "!=": lambda found, value: found < value or found > value,  # NaN is neither
-    "==": operator.eq,
-    "=": operator.eq,
-    "<": operator.lt,
-    ">": operator.gt,
-}
-FILTER = re.compile(r"\s*(?:(?P<table>[\w-]+)\.)?(?P<column>\w+)\s*(?P<sign><=|>=|!=|==|=|<|>)\s*(?P<value>.+?)\s*")
 READERS = 4
-
-
-@dataclass(frozen=True)
-class Filter:
-    """``TABLE.COLUMN SIGN VALUE``; without a table, a column of ``images``. Null and NaN pass no filter."""
-
-    table: str
-    column: str
-    sign: str
-    value: float | str
-
-    @classmethod
-    def parse(cls, text: str) -> Filter:
-        """``hough.n_lines > 16`` or ``width >= 512``.
-
-        Raises:
-            MillError: not of that form.
-        """
-        match = FILTER.fullmatch(text)
-        if match is None:
-            raise MillError(f"--where {text!r}: write [TABLE.]COLUMN SIGN VALUE, e.g. 'hough.n_lines > 16'")
-        word = match["value"].strip("'\"")
-        try:
-            value: float | str = float(word)
-        except ValueError:
-            value = word
-        name = match["table"] or "images"
-        return cls(CONDITIONS[name].table if name in CONDITIONS else name, match["column"], match["sign"], value)
-
-    def passes(self, found: Any) -> bool:
-        """Whether a row with this value is taken."""
-        comparable = str if isinstance(self.value, str) else (int, float)
-        return isinstance(found, comparable) and COMPARISONS[self.sign](found, self.value)
 
 
 @dataclass
@@ -177,7 +134,7 @@ def select(
     Raises:
         MillError: a filter names what is not there, nothing is left, or the table of captions is not complete.
     """
-    _check_filters(dataset, where)
+    check_filters(dataset, where)
     captions = dataset.captions().table
     shards = range(first_shard, dataset.shards)
     with ThreadPoolExecutor(READERS) as pool:
@@ -258,14 +215,3 @@ def _reason(
             return f"{name}: {columns[name]['reason'][row]}"
     passed = all(item.passes(columns[item.table][item.column][row]) for item in where)
     return None if passed else "where"
-
-
-def _check_filters(dataset: Dataset, where: Sequence[Filter]) -> None:
-    for item in where:
-        state = dataset.state(item.table) if item.table in dataset.tables() else None
-        if item.table in ("sources", "rejected") or state is None or state.status != "complete":
-            raise MillError(f"--where: {item.table} is not a complete table of {dataset.storage.address}")
-        schema = dataset.footer(item.table, 0).schema
-        scalars = [column.name for column in schema if not column.type.num_fields]
-        if item.column not in scalars:
-            raise MillError(f"--where: {item.table} has no column {item.column!r}; it has: {', '.join(scalars)}")

@@ -17,8 +17,9 @@ from controlmill.schemas.snapshot import Snapshot
 
 from ..config import TrainConfig
 from ..data.cache_use import Caches, find_caches
+from ..data.filters import Filter
 from ..data.loader import Loader, LoaderConfig
-from ..data.selection import Filter, Selection, check_tables, segments_named, select
+from ..data.selection import Selection, check_tables, segments_named, select
 from .saved import controlnet_folder
 
 

@@ -27,7 +27,8 @@ from controlmill.schemas.maps.planes import read_map
 from controlmill.schemas.maps.transforms import control_picture
 from controlmill.schemas.views.report import empty_lines, provenance_text, table_report
 from controlmill.schemas.views.verify import verify
-from controlmill.training.data.selection import Filter, select
+from controlmill.training.data.filters import Filter
+from controlmill.training.data.selection import select
 from tests.helpers import SMALL, KeptResources, digests, rows
 
 KINDS = ("labels=labels", "depth", "edges=binary", "soft=gray8", "paint=rgb")

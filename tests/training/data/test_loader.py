@@ -25,10 +25,11 @@ from controlmill.schemas.files.shardfile import open_parquet
 from controlmill.schemas.maps.transforms import Augment
 from controlmill.schemas.names import index_file, shard_file
 from controlmill.training.data import processes
+from controlmill.training.data.filters import Filter
 from controlmill.training.data.held_out import held_out_samples
 from controlmill.training.data.loader import Loader, LoaderConfig
 from controlmill.training.data.order import LANES
-from controlmill.training.data.selection import LOCATION, Filter, Selection, check_tables, select
+from controlmill.training.data.selection import LOCATION, Selection, check_tables, select
 from tests.scenes import ALL_MAPS, SCENES, WITHOUT_SCRIBBLE
 
 

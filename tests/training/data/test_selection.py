@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from controlmill.training.data.selection import LOCATION, Filter, captions_said, common_shapes, select
+from controlmill.training.data.filters import Filter
+from controlmill.training.data.selection import LOCATION, captions_said, common_shapes, select
 from tests.helpers import make, write_photos
 
 
