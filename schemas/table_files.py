@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from .conditions import NAME
 from .files import documents
-from .files.shardfile import Footer, ShardFile, ShardWriter, open_parquet, read_footer
+from .files.shardfile import Footer, ShardFile, ShardWriter, read_footer
 from .files.storage import Storage
 from .names import FOLDER_NAME, REDO, SHARD_NAME, index_file, shard_file
 from .provenance import Provenance
@@ -69,7 +69,7 @@ class TableFiles:
             Damaged: it is no Parquet file.
         """
         with self.storage.open(self.file(table, shard)) as file:
-            yield open_parquet(file)
+            yield ShardFile(file)
 
     def footer(self, table: str, shard: int) -> Footer:
         """What a committed file says of itself.

@@ -17,7 +17,12 @@ from typing import Any, TypeVar, cast
 import cv2
 
 from controlmill.annotators.runtime.placement import Placement
-from controlmill.annotators.runtime.torch_device import keep_freed_memory
+from controlmill.annotators.runtime.torch_device import (
+    device_of_worker,
+    keep_freed_memory,
+    prepare_process,
+    resolve_device,
+)
 from controlmill.schemas.errors import MillError
 
 from .claims import claim, claimed, first_of
@@ -140,8 +145,6 @@ class Worker:
         Raises:
             MillError: this machine has no such device.
         """
-        from controlmill.annotators.runtime.torch_device import device_of_worker, resolve_device
-
         try:
             found = resolve_device(name)
         except MillError as error:
@@ -156,8 +159,6 @@ class Worker:
         Raises:
             MillError: this machine has no such device.
         """
-        from controlmill.annotators.runtime.torch_device import prepare_process
-
         device = self.device(place.device)
         prepare_process(place)
         return replace(place, device=device)

@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Self
 
 from .documents import damaged
-from .shardfile import GROUP_BYTES, GROUP_ROWS, LISTED_GROUP_ROWS, REPEATED, ShardFile, naming, open_parquet
+from .shardfile import GROUP_BYTES, GROUP_ROWS, LISTED_GROUP_ROWS, REPEATED, ShardFile, naming
 from .storage import Storage
 
 if TYPE_CHECKING:
@@ -64,18 +64,13 @@ def _be_silent() -> None:
 def check_file(storage: Storage, name: str) -> None:
     """:func:`check_layout` of a file of a dataset."""
     with storage.open(name) as file:
-        size = file.seek(0, os.SEEK_END)
-        check_layout(open_parquet(file), size)
+        check_layout(ShardFile(file))
 
 
-def check_layout(parquet: ShardFile, size: int) -> None:
+def check_layout(parquet: ShardFile) -> None:
     """Before rows of a file of doubtful origin are read: that it is laid out as :class:`ShardWriter` does it.
 
     What it holds is then not much larger in memory than on disk, a row group at a time.
-
-    Args:
-        parquet: the open file.
-        size: its bytes.
 
     Raises:
         MillError: a row group, or a column's dictionary, may be larger than this project writes them.
@@ -88,7 +83,7 @@ def check_layout(parquet: ShardFile, size: int) -> None:
             if (
                 not 0 < group.num_rows <= LISTED_GROUP_ROWS
                 or min(stored) < 0
-                or sum(stored) > min(size, MAX_GROUP_BYTES)
+                or sum(stored) > min(parquet.size, MAX_GROUP_BYTES)
             ):
                 raise ValueError(f"row group {number} says that it has {group.num_rows} rows of {sum(stored)} bytes")
             for column in columns:

@@ -102,7 +102,11 @@ class ShardFile(pq.ParquetFile):
     """
 
     def __init__(self, file: BinaryIO, buffer: int = 0):
-        """``buffer``: bytes of a column that are read at a time; 0: all that a row group has of it."""
+        """``buffer``: bytes of a column that are read at a time; 0: all that a row group has of it.
+
+        Raises:
+            MillError: not a Parquet file, or a damaged one.
+        """
         self.name = str(getattr(file, "path", None) or getattr(file, "name", "a Parquet file"))
         with naming(self.name):
             self.size = _check_footer(file)
@@ -144,22 +148,13 @@ def naming(name: str) -> Iterator[None]:
         raise damaged(name, error) from error
 
 
-def open_parquet(file: BinaryIO) -> ShardFile:
-    """A Parquet file, open for reading.
-
-    Raises:
-        MillError: not a Parquet file, or a damaged one.
-    """
-    return ShardFile(file)
-
-
 def read_footer(file: BinaryIO | ShardFile) -> Footer:
     """The footer of an open file.
 
     Raises:
         MillError: not a file that this project wrote, or a damaged one.
     """
-    parquet = file if isinstance(file, ShardFile) else open_parquet(file)
+    parquet = file if isinstance(file, ShardFile) else ShardFile(file)
     with naming(parquet.name):
         metadata = parquet.metadata.metadata or {}
         if b"controlmill" not in metadata:

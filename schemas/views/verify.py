@@ -26,7 +26,7 @@ from ..dataset import Dataset
 from ..errors import MillError, error_text
 from ..files.documents import plain
 from ..files.layout import LayoutCheck
-from ..files.shardfile import open_parquet, read_footer
+from ..files.shardfile import ShardFile, read_footer
 from ..files.whole import TEMPORARY
 from ..fingerprint import differences, fingerprint
 from ..index import describe_file
@@ -190,7 +190,7 @@ def _file_faults(
     check_layout(dataset.storage, name)
     with dataset.storage.open(name) as file:
         size = file.seek(0, os.SEEK_END)
-        parquet = open_parquet(file)
+        parquet = ShardFile(file)
         footer = read_footer(parquet)
         if footer.rows > size_of_shard:
             yield Fault("commit", name, f"has {footer.rows} rows, a shard of its segment at most {size_of_shard}")

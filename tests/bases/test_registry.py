@@ -23,7 +23,7 @@ from controlmill.pipelines.stages.encode import plan_encode
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import plain
-from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer
+from controlmill.schemas.files.shardfile import ShardFile, ShardWriter, read_footer
 from controlmill.schemas.names import shard_file
 from controlmill.schemas.views.verify import verify
 from controlmill.training.step import make_inputs
@@ -88,7 +88,7 @@ def test_another_family_is_encoded_cached_and_trained_with_its_own_arrays(
 
 def without_a_column(path: Path, column: str) -> None:
     """Write a file of a table again, without a column."""
-    with path.open("rb") as file, open_parquet(file) as parquet:
+    with path.open("rb") as file, ShardFile(file) as parquet:
         footer, table = read_footer(parquet), parquet.read().drop_columns([column])
     with ShardWriter(path, table.schema.remove_metadata(), plain(footer.provenance)) as writer:
         for end, size in zip(itertools.accumulate(footer.groups), footer.groups, strict=True):

@@ -29,7 +29,7 @@ from controlmill.schemas.annotator_records import PlacementRecord
 from controlmill.schemas.caches import cache_schema, fault, pack, unpack
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer
+from controlmill.schemas.files.shardfile import ShardFile, ShardWriter, read_footer
 from controlmill.schemas.images.codecs import decode_image, encode_map
 from controlmill.schemas.names import index_file, shard_file
 from controlmill.schemas.views.verify import verify
@@ -243,7 +243,7 @@ def test_one_bad_picture_is_one_null_with_a_reason(encoded: Path, base: Path) ->
 def test_verify_finds_a_cache_that_was_changed(encoded: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(encoded, tmp_path / "dataset")
     path = folder / shard_file("latents", 1)
-    with path.open("rb") as file, open_parquet(file) as parquet:
+    with path.open("rb") as file, ShardFile(file) as parquet:
         footer, cut = read_footer(parquet), parquet.read().to_pylist()
     cut[1]["moments"] = cut[1]["moments"][:-4]
     with ShardWriter(path, cache_schema("latents", ("moments",)), footer.provenance) as writer:

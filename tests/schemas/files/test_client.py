@@ -13,7 +13,7 @@ from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.addresses import open_storage
-from controlmill.schemas.files.shardfile import open_parquet
+from controlmill.schemas.files.shardfile import ShardFile
 from controlmill.schemas.files.storage import Storage
 
 LOST = "the client lost its connection"
@@ -60,7 +60,7 @@ def test_a_file_that_cannot_be_read_further_is_not_taken_for_a_damaged_one(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with storage.open("a.parquet") as file:
-        parquet = open_parquet(file)
+        parquet = ShardFile(file)
         assert parquet.read().num_rows == 2
         lose(monkeypatch, MemoryFile, "read")
         with pytest.raises(OSError, match=LOST) as raised:

@@ -20,7 +20,7 @@ from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.layout import check_layout
-from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer, read_rows, read_table
+from controlmill.schemas.files.shardfile import ShardFile, ShardWriter, read_footer, read_rows, read_table
 from controlmill.schemas.fingerprint import differences, row_key, row_seed, sha256_file
 from controlmill.schemas.provenance import Provenance
 from controlmill.schemas.records import Summary
@@ -38,10 +38,10 @@ write(Path(sys.argv[1]))
 READ = """
 import os, sys
 from pathlib import Path
-from controlmill.schemas.files.shardfile import open_parquet, read_rows
+from controlmill.schemas.files.shardfile import ShardFile, read_rows
 before = len(os.listdir("/proc/self/task"))
 with Path(sys.argv[1]).open("rb") as file:
-    assert len(list(read_rows(open_parquet(file)))) == 15
+    assert len(list(read_rows(ShardFile(file)))) == 15
 assert len(os.listdir("/proc/self/task")) == before
 """
 
@@ -129,7 +129,7 @@ def test_a_file_without_rows_is_read_as_a_table(tmp_path: Path) -> None:
 def test_rows_are_read_a_group_at_a_time(tmp_path: Path) -> None:
     write(tmp_path / "file")
     with (tmp_path / "file").open("rb") as file:
-        found = list(read_rows(open_parquet(file), ["key", "reason"]))
+        found = list(read_rows(ShardFile(file), ["key", "reason"]))
     assert found[5] == {"key": "10", "reason": "failed"}
     assert len(found) == 15
 
@@ -160,13 +160,13 @@ def test_a_flipped_bit_is_an_error_with_the_file_s_name_or_is_not_read(tmp_path:
     """Pages have checksums; their headers and the footer have none, there another value may be read."""
     write(tmp_path / "file")
     data = (tmp_path / "file").read_bytes()
-    whole = list(read_rows(open_parquet(Named(data))))
+    whole = list(read_rows(ShardFile(Named(data))))
     sound = 0
     for at in range(0, len(data), 61):
         damaged = bytearray(data)
         damaged[at] ^= 1 << at % 8
         try:
-            parquet = open_parquet(Named(bytes(damaged)))
+            parquet = ShardFile(Named(bytes(damaged)))
             read_footer(parquet)
             sound += list(read_rows(parquet)) == whole
         except MillError as error:
@@ -180,9 +180,9 @@ def test_a_text_that_is_not_utf8_and_a_column_that_is_not_there_are_errors_with_
     pq.write_table(pa.table({"key": bad}), file := Named(), store_schema=False)
     for columns, said in ((["key"], "UTF8"), (["map.bytes"], "no column map")):
         with pytest.raises(MillError, match=f"^some/00000007.parquet is damaged .*{said}"):
-            list(read_rows(open_parquet(file), columns))
+            list(read_rows(ShardFile(file), columns))
         with pytest.raises(MillError, match=f"^some/00000007.parquet is damaged .*{said}"):
-            read_table(open_parquet(file), columns)
+            read_table(ShardFile(file), columns)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_what_unfolds_beyond_what_is_written_here_is_seen_in_the_footer(
     size = len(file.getvalue())
     assert size < 1_000_000
     with pytest.raises(MillError, match=f"^some/00000007.parquet is damaged .{said}"):
-        check_layout(open_parquet(file), size)
+        check_layout(ShardFile(file))
 
 
 def test_a_list_of_millions_of_nulls_is_seen_in_the_footer() -> None:
@@ -211,18 +211,18 @@ def test_a_list_of_millions_of_nulls_is_seen_in_the_footer() -> None:
     pq.write_table(pa.table({"shape": lists}), file := Named(), use_dictionary=False)
     assert len(file.getvalue()) < 1_000_000
     with pytest.raises(MillError, match=r"says that it unfolds to .* 5000000 values"):
-        check_layout(open_parquet(file), len(file.getvalue()))
+        check_layout(ShardFile(file))
 
 
 def test_a_footer_that_claims_to_be_huge_is_not_read() -> None:
     with pytest.raises(MillError, match="its footer says that it has 4294967295 bytes"):
-        open_parquet(Named(b"PAR1" + bytes(100) + b"\xff\xff\xff\xffPAR1"))
+        ShardFile(Named(b"PAR1" + bytes(100) + b"\xff\xff\xff\xffPAR1"))
 
 
 def test_a_file_that_came_in_part_is_told_as_that() -> None:
     pq.write_table(pa.table({"key": ["x"] * 1000}), file := Named())
     with pytest.raises(MillError, match=r"^some/00000007.parquet is damaged .it does not end as a Parquet file does"):
-        open_parquet(Named(file.getvalue()[:-100]))
+        ShardFile(Named(file.getvalue()[:-100]))
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_a_footer_s_json_of_another_shape_is_an_error_with_the_file_s_name(text:
         metadata = {b"controlmill": json.dumps(plain(MADE)).encode(), key: said}
         pq.write_table(pa.table({"key": ["x"]}).replace_schema_metadata(metadata), file := Named())
         with pytest.raises(MillError, match=r"^some/00000007.parquet is damaged"):
-            read_footer(open_parquet(file))
+            read_footer(ShardFile(file))
 
 
 def test_keys_and_seeds_depend_on_address_and_content_alone() -> None:

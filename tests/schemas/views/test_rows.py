@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import controlmill
-from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer, read_table
+from controlmill.schemas.files.shardfile import ShardFile, ShardWriter, read_footer, read_table
 from controlmill.schemas.images.codecs import decode_map, encode_map
 from controlmill.schemas.names import shard_file
 from controlmill.schemas.views import rows as reading
@@ -64,7 +64,7 @@ def test_a_part_is_the_part_of_all(dataset: Path, first: int, count: int | None)
 def test_a_refused_map_is_none_with_its_reason(copy: Path) -> None:
     path = copy / shard_file("hough", 0)
     with path.open("rb") as file:
-        opened = open_parquet(file)
+        opened = ShardFile(file)
         stored, schema, footer = read_table(opened).to_pylist(), opened.schema_arrow, read_footer(opened)
     stored[0] |= {"map": None, "reason": "failed", "error": "a reason"}
     with ShardWriter(path, schema.remove_metadata(), footer.provenance) as writer:

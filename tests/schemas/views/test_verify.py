@@ -19,7 +19,7 @@ from controlmill.schemas.annotator_records import AnnotatorRecord
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files.shardfile import ShardWriter, open_parquet, read_footer, read_table
+from controlmill.schemas.files.shardfile import ShardFile, ShardWriter, read_footer, read_table
 from controlmill.schemas.images.codecs import encode_map
 from controlmill.schemas.names import index_file, shard_file
 from controlmill.schemas.provenance import Provenance
@@ -43,7 +43,7 @@ def rewrite(folder: Path, table: str, change: Callable[[list[dict[str, Any]]], l
     """Change the rows of the second shard, and make index and card say that all is well."""
     path = folder / table / "0000" / "00000001.parquet"
     with path.open("rb") as opened:
-        file = open_parquet(opened)
+        file = ShardFile(opened)
         footer = read_footer(file)
         changed = change(file.read().to_pylist())
     with ShardWriter(path, footer.schema.remove_metadata(), footer.provenance) as writer:
@@ -254,7 +254,7 @@ def test_a_damaged_index_and_a_strange_folder_are_listed_with_the_rest(copy: Pat
 def test_files_made_in_two_ways_are_not_one_table(copy: Path) -> None:
     path = copy / "canny" / "0000" / "00000001.parquet"
     with path.open("rb") as file:
-        parquet = open_parquet(file)
+        parquet = ShardFile(file)
         footer, table = read_footer(parquet), parquet.read()
     other = replace(footer.provenance, annotator=replace(footer.provenance.made_by, version=99))
     with ShardWriter(path, footer.schema.remove_metadata(), other) as writer:

@@ -21,7 +21,7 @@ import pytest
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files.shardfile import open_parquet
+from controlmill.schemas.files.shardfile import ShardFile
 from controlmill.schemas.maps.transforms import Augment
 from controlmill.schemas.names import index_file, shard_file
 from controlmill.training.data import processes
@@ -124,7 +124,7 @@ class Many(Dataset):
 
     @contextmanager
     def parquet(self, table: str, shard: int) -> Iterator[Any]:
-        yield open_parquet(self.files[table])
+        yield ShardFile(self.files[table])
 
     def loader(self, cache_bytes: int, train: np.ndarray | None = None) -> Loader:
         train = self.train if train is None else train
