@@ -1,4 +1,4 @@
-"""Distances between two sets of features, and between features of one row. Pure functions of arrays.
+"""Distances between two sets of features, and between pictures and their texts. Pure functions of arrays.
 
 Features of a set are float (N, D), a row for each picture; computed with in float64.
 """

@@ -138,6 +138,9 @@ class Score(Stage):
         schema = scores_schema([*self.measures, *map(chance_column, self.measures)])
         for name in itertools.chain(pooled, map(chance_column, pooled)):
             schema = schema.append(pa.field(parts_column(name), pa.list_(pa.float64())))
+        by_chance = {"by_chance": self.by_chance, "by_chance_sha256": self.by_chance_sha256}
+        if self.by_chance == self.judge:
+            by_chance = {}
         scored = {
             "version": VERSION,
             "measures": list(self.measures),
@@ -145,8 +148,7 @@ class Score(Stage):
             "truth_sha256": self.truth_sha256,
             "judge": self.judge,
             "judge_sha256": self.judge_sha256,
-            **({} if self.by_chance == self.judge else {"by_chance": self.by_chance}),
-            **({} if self.by_chance == self.judge else {"by_chance_sha256": self.by_chance_sha256}),
+            **by_chance,
             "packages": package_versions("numpy", "opencv", "scipy"),
         }
         return {SCORES: Output(schema, {"table": SCORES, "kind": SCORES, "scored": scored})}
