@@ -34,7 +34,7 @@ from controlmill.schemas.images.codecs import decode_image, encode_map
 from controlmill.schemas.names import index_file, shard_file
 from controlmill.schemas.views.verify import verify
 from tests.helpers import KeptResources, command, digests, make, rows, write_photos
-from tests.schemas.views.test_verify import write_captions
+from tests.schemas.views.changed_datasets import write_captions
 from tests.small_base import save_small_base
 
 

@@ -19,7 +19,7 @@ from controlmill.schemas.exports.targets.files import FilesTarget
 from controlmill.schemas.exports.targets.imagefolder import ImageFolder
 from controlmill.schemas.names import index_file, shard_file
 from tests.helpers import command, digests
-from tests.schemas.views.test_verify import edit, rewrite
+from tests.schemas.views.changed_datasets import edit, rewrite
 
 
 def export(dataset: Path, out: Path | str, *words: str) -> tuple[int, str]:

@@ -18,7 +18,7 @@ from controlmill.schemas.exports.publish import made_by, published_tables
 from controlmill.schemas.names import shard_file
 from controlmill.schemas.views.verify import verify
 from tests.helpers import command, scene
-from tests.schemas.views.test_verify import edit, rewrite
+from tests.schemas.views.changed_datasets import edit, rewrite
 
 WORDS = ("--license", "cc-by-4.0", "--conditions", "canny")
 

@@ -22,7 +22,7 @@ from controlmill.schemas.images.codecs import encode_map
 from controlmill.schemas.index import TableState
 from controlmill.schemas.names import index_file
 from controlmill.schemas.views import card
-from tests.schemas.views.test_verify import edit, rewrite, write_condition
+from tests.schemas.views.changed_datasets import edit, rewrite, write_condition
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from controlmill.schemas.tables import TABLES
 from controlmill.schemas.terminal.printing import CONTROLS
 from controlmill.training.data.loader import Loader, LoaderConfig
 from controlmill.training.data.selection import check_tables, select
-from tests.schemas.views.test_verify import edit, found, rewrite
+from tests.schemas.views.changed_datasets import edit, found, rewrite
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\r"
 

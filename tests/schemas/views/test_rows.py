@@ -16,7 +16,7 @@ from controlmill.schemas.images.codecs import decode_map, encode_map
 from controlmill.schemas.names import shard_file
 from controlmill.schemas.views import rows as reading
 from tests.helpers import rows as stored_rows
-from tests.schemas.views.test_verify import edit, rewrite
+from tests.schemas.views.changed_datasets import edit, rewrite
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,24 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
-from controlmill.schemas.annotator_records import AnnotatorRecord
-from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files.shardfile import ShardFile, ShardWriter, read_footer, read_table
+from controlmill.schemas.files.shardfile import ShardFile, ShardWriter, read_footer
 from controlmill.schemas.images.codecs import encode_map
 from controlmill.schemas.names import index_file, shard_file
-from controlmill.schemas.provenance import Provenance
-from controlmill.schemas.tables import condition_schema
 from controlmill.schemas.views import card, row_faults
-from controlmill.schemas.views.rows import Row
-from controlmill.schemas.views.sheet import contact_sheet, small_cell
+from controlmill.schemas.views.sheet import contact_sheet
 from controlmill.schemas.views.verify import verify
 from recipes.demo import png_header
 from tests.helpers import scene
 from tests.schemas.images.encodings import encoded
+from tests.schemas.views.changed_datasets import edit, found, rewrite, write_captions
 
 
 @pytest.fixture
@@ -39,72 +33,8 @@ def copy(dataset: Path, tmp_path: Path) -> Path:
     return tmp_path / "dataset"
 
 
-def rewrite(folder: Path, table: str, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
-    """Change the rows of the second shard, and make index and card say that all is well."""
-    path = folder / table / "0000" / "00000001.parquet"
-    with path.open("rb") as opened:
-        file = ShardFile(opened)
-        footer = read_footer(file)
-        changed = change(file.read().to_pylist())
-    with ShardWriter(path, footer.schema.remove_metadata(), footer.provenance) as writer:
-        at = 0
-        for size in footer.groups:
-            writer.write_group(changed[at : at + size])
-            at += size
-        writer.close(footer.summary)
-    dataset = Dataset.open(folder)
-    dataset.finish(table)
-    card.write(dataset)
-
-
-def found(folder: Path, pixels: bool = True) -> list[tuple[str, str]]:
-    return [(fault.promise, fault.found) for fault in verify(Dataset.open(folder), pixels)]
-
-
-def write_condition(folder: Path, name: str, make: Callable[[str], dict[str, Any]]) -> Dataset:
-    """A condition's table as annotate writes it, its values by their keys."""
-    dataset, condition = Dataset.open(folder), CONDITIONS[name]
-    images = dataset.index("images")
-    assert images
-    (folder / condition.table / "0000").mkdir(parents=True)
-    made = Provenance(condition.table, condition.kind, annotator=AnnotatorRecord(name, "test", 1))
-    for shard, entry in enumerate(images.shards):
-        provenance = replace(made, shard=shard, images_sha256=entry.sha256)
-        with (
-            dataset.parquet("images", shard) as parquet,
-            ShardWriter(
-                folder / shard_file(condition.table, shard), condition_schema(condition, {}), provenance
-            ) as writer,
-        ):
-            for group in range(len(read_footer(parquet).groups)):
-                keys = read_table(parquet, ["key"], group).column("key").to_pylist()
-                writer.write_group([{"key": key, **make(key)} for key in keys])
-    dataset.finish(condition.table)
-    card.write(dataset)
-    return dataset
-
-
-def write_captions(folder: Path, row: int = -1, reason: str | None = None) -> Dataset:
-    """A table of captions; that of one row of the second shard is null."""
-    keys = pq.read_table(folder / "images/0000/00000001.parquet").column("key").to_pylist()
-    null = keys[row] if row >= 0 else None
-    said: dict[bool, Callable[[str], dict[str, Any]]] = {
-        True: lambda _: {"caption": None, "reason": reason},
-        False: lambda key: {"caption": f"scene {key}"},
-    }
-    return write_condition(folder, "caption", lambda key: said[key == null](key))
-
-
 def test_a_sound_dataset_has_no_faults(dataset: Path) -> None:
     assert found(dataset) == []
-
-
-def edit(row: int, **values: Any) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
-    def change(all_rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        all_rows[row].update(values)
-        return all_rows
-
-    return change
 
 
 def test_a_vanished_row(copy: Path) -> None:
@@ -150,19 +80,6 @@ def test_a_stored_picture_that_no_dataset_holds_is_not_decoded(copy: Path, data:
     rewrite(copy, "images", edit(1, image={"bytes": data, "path": "x.png"}))
     assert any(said in text for promise, text in found(copy) if promise == "alignment")
     assert contact_sheet(Dataset.open(copy), rows=200).width
-
-
-@pytest.mark.parametrize(("width", "shown"), [(3000, (256, 3)), (2999, (100, 40))])
-def test_a_contact_sheet_holds_small_pictures_only(width: int, shown: tuple[int, int]) -> None:
-    """And a note in place of one that has not the size of its row."""
-    data = encoded(Image.new("RGB", (3000, 40)), "JPEG")
-    row = Row("a", {"images": {"image": {"bytes": data}, "width": width, "height": 40}}, {})
-    assert small_cell(row, "images", None).size == shown
-
-
-def test_a_contact_sheet_of_no_picture_is_an_error(dataset: Path) -> None:
-    with pytest.raises(MillError, match="has 10 pictures: there is no row 10 to draw"):
-        contact_sheet(Dataset.open(dataset), first=10)
 
 
 def test_a_map_that_cannot_be_decoded(copy: Path) -> None:

@@ -27,7 +27,7 @@ from controlmill.training.step import make_inputs
 from controlmill.training.trainer import Trainer
 from tests import training_runs
 from tests.helpers import command
-from tests.schemas.views.test_verify import write_captions
+from tests.schemas.views.changed_datasets import write_captions
 from tests.training_runs import Begin, MakeConfig, losses, weights
 
 
