@@ -17,7 +17,7 @@ from controlmill.schemas.results import CEILING, PICTURES, RESULT_COLUMNS, SAMPL
 from ..corpora.columns import Columns
 from ..corpora.corpus import Source
 from ..corpora.folder import FolderCorpus
-from ..stages.ingest import Ingest, IngestConfig
+from ..stages.ingest import Ingest, IngestConfig, IngestStep
 from ..stages.listed import ListedStage
 from ..stages.sample import Sample
 from .listing import ChosenRows, Layout, sample_sources
@@ -118,3 +118,7 @@ class IngestGiven(Ingest):
     def provenance(self) -> dict[str, Any]:
         """With what the pictures were made for."""
         return {**super().provenance(), "samples": self.samples}
+
+    def step(self) -> IngestStep:
+        """What is measured is what the method made, and no JPEG of it."""
+        return IngestStep(self.corpus, self.config, lossless=True)

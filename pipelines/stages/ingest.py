@@ -72,10 +72,11 @@ class IngestConfig:
 
 @dataclass(frozen=True)
 class IngestStep(RowStep):
-    """One listed source → one row of ``images``."""
+    """One listed source → one row of ``images``; ``lossless``: a file that is not kept as it is becomes a PNG."""
 
     corpus: Corpus
     config: IngestConfig
+    lossless: bool = False
 
     @property
     def fetches(self) -> int:
@@ -121,7 +122,9 @@ class IngestStep(RowStep):
 
     def _row(self, row: Source, record: Record) -> dict[str, Any]:
         config = self.config
-        picture = load_picture(record.data, config.limits, config.resolution, config.fit, config.white)
+        picture = load_picture(
+            *(record.data, config.limits, config.resolution, config.fit, config.white, self.lossless)
+        )
         digest = sha256_bytes(record.data)
         key = row_key(row.source, digest)
         x, y, w, h = picture.crop

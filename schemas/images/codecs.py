@@ -105,7 +105,9 @@ def decode_map(kind: Kind, data: bytes, size: tuple[int, int] | None = None) -> 
     return array
 
 
-def stored_picture(opened: Opened, box: Box, size: tuple[int, int], white: int | None = None) -> tuple[bytes, str]:
+def stored_picture(
+    opened: Opened, box: Box, size: tuple[int, int], white: int | None = None, lossless: bool = False
+) -> tuple[bytes, str]:
     """A window of a picture as a dataset stores it, and the file ending. Bytes that need no change are kept.
 
     Args:
@@ -113,6 +115,7 @@ def stored_picture(opened: Opened, box: Box, size: tuple[int, int], white: int |
         box: x, y, width, height of the window, in pixels of the upright picture.
         size: (width, height) that it is scaled to, by Lanczos.
         white: the value of white in 16-bit greys whose file does not say it.
+        lossless: whether what is not kept becomes a PNG instead of a JPEG.
 
     Raises:
         Refused: truncated, unsupported_mode, out_of_memory; too_many_pixels, for more than a dataset may hold.
@@ -132,7 +135,8 @@ def stored_picture(opened: Opened, box: Box, size: tuple[int, int], white: int |
     decoded = opened.picture(white)  # of what is kept as well: a truncated file shows here
     if keep:
         return opened.data, KEPT_FORMATS[str(image.format)]
-    return encode_image(to_srgb(cut(decoded, opened.size, box, size), profile)), "jpg"
+    picture = to_srgb(cut(decoded, opened.size, box, size), profile)
+    return (encode_map("rgb", np.asarray(picture)), "png") if lossless else (encode_image(picture), "jpg")
 
 
 def centred(width: int, height: int, size: tuple[int, int]) -> Box:

@@ -62,7 +62,9 @@ class Gate:
 GATE = Gate(DECODING_BYTES)
 
 
-def load_picture(data: bytes, limits: Limits, resolution: int, fit: Fit, white: int | None = None) -> Picture:
+def load_picture(
+    data: bytes, limits: Limits, resolution: int, fit: Fit, white: int | None = None, lossless: bool = False
+) -> Picture:
     """Decode, check, orient, convert and fit one picture. Bytes that need none of it are kept as they are.
 
     Raises:
@@ -72,7 +74,7 @@ def load_picture(data: bytes, limits: Limits, resolution: int, fit: Fit, white: 
     box, size = fit_box(*opened.size, resolution, fit)
     opened.reduce(draft_factor(box, size))
     with GATE.hold(opened.memory):  # a file's own size says nothing of what it unfolds to
-        stored, ending = stored_picture(opened, box, size, white)
+        stored, ending = stored_picture(opened, box, size, white, lossless)
         several = opened.several
     return Picture(stored, ending, *size, *opened.size, box, several)
 

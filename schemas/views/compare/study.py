@@ -19,6 +19,7 @@ from ...errors import MillError
 from ...files.documents import FORBID, plain
 from ...files.whole import write_whole
 from ...fingerprint import canonical, fingerprint
+from ...images.codecs import decode_image, encode_map
 from ...tables import IMAGES
 from ..lookup import rows_at
 from .build import NO_PICTURE, stored_bytes
@@ -100,9 +101,12 @@ def make_study(results: Sequence[Result], source: Dataset, out: str, questions: 
                 if number is None:
                     continue
                 token = secrets.token_hex(8)
-                name = folder.save_picture(token, stored_bytes(row[IMAGES]["image"]))
-                if name is None:
-                    raise MillError(f"{result.name}: a picture of shard {slot.shard}, row {slot.row} {NO_PICTURE}")
+                try:
+                    name = folder.save_picture(token, blind(stored_bytes(row[IMAGES]["image"])))
+                except ValueError as error:
+                    where = f"{result.name}: a picture of shard {slot.shard}, row {slot.row}"
+                    raise MillError(f"{where} {NO_PICTURE}: {error}") from error
+                assert name is not None
                 whose[number][token] = result.name
                 files[number].append([token, name])
                 prompts[number].add(row[IMAGES]["caption"] or "")
@@ -126,6 +130,15 @@ def make_study(results: Sequence[Result], source: Dataset, out: str, questions: 
         write_whole(root.root / KEY, (canonical(plain(key)) + "\n").encode())
         (root.root / ANSWERS).mkdir()
     return key
+
+
+def blind(picture: bytes) -> bytes:
+    """The pixels of a stored picture as a PNG: its own file's format, or what is written in it, may tell whose it is.
+
+    Raises:
+        ValueError: it is no picture.
+    """
+    return encode_map("rgb", decode_image(picture))
 
 
 def chosen_slots(slots: Sequence[set[Slot]], kind: str, count: int, seed: int) -> list[Slot]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from controlmill.schemas.images.codecs import decode_image
+from controlmill.schemas.views.compare.folder import picture_ending
+from controlmill.schemas.views.compare.study import blind
 from tests.helpers import command, rows
 from tests.schemas.views.compare.test_build import page_data
 
@@ -72,6 +78,20 @@ def test_a_page_shows_all_pictures_of_a_question_and_nothing_of_whose_they_are(
         assert "good" not in path.name and "bad" not in path.name
     told = json.dumps(data).replace("How good does each picture look?", "")
     assert "good" not in told and "bad" not in told
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_file_tells_neither_its_format_nor_what_is_written_in_it(kind: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    said, text = io.BytesIO(), PngInfo()
+    text.add_text("parameters", "a method, steps 20")
+    options = {"pnginfo": text} if kind == "PNG" else {"lossless": True} if kind == "WEBP" else {"comment": "a method"}
+    Image.fromarray(pixels).save(said, kind, **options)
+    made = blind(said.getvalue())
+    assert picture_ending(made) == "png"
+    assert b"a method" in said.getvalue() or kind == "WEBP"
+    assert b"a method" not in made
+    np.testing.assert_array_equal(decode_image(made), decode_image(said.getvalue()))
 
 
 def test_the_same_seed_draws_the_same_rows_and_another_one_others(compared: tuple[Path, Path], tmp_path: Path) -> None:
