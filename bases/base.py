@@ -93,11 +93,14 @@ class Facts(ABC):
     """What is known of a base from its configuration files alone. No weights are loaded, torch is not imported.
 
     ``vae_factor`` is pixels per latent; sides of pictures are multiples of ``multiple``; ``encoders`` are by the table
-    that each fills.
+    that each fills; ``pipeline`` is the class of diffusers that samples with a ControlNet, and is given ``left_out`` in
+    place of parts that are not used.
     """
 
     name: str
     encoders: ClassVar[Mapping[str, type[Encoder]]]
+    pipeline: ClassVar[str]
+    left_out: ClassVar[Mapping[str, Any]]
 
     @classmethod
     @abstractmethod

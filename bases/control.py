@@ -32,6 +32,7 @@ class AddedControlNets(MultiControlNetModel):
         controlnet_cond: Sequence[torch.Tensor],
         conditioning_scale: Sequence[float],
         guess_mode: bool = False,
+        added_cond_kwargs: dict[str, torch.Tensor] | None = None,
         **_: Any,
     ) -> Residuals:
         """As diffusers' class: (residuals of the skip connections, residual of the middle block)."""
@@ -43,6 +44,7 @@ class AddedControlNets(MultiControlNetModel):
                     timestep,
                     encoder_hidden_states=encoder_hidden_states,
                     controlnet_cond=images,
+                    added_cond_kwargs=added_cond_kwargs,
                     conditioning_scale=scale,
                     guess_mode=guess_mode and self.weighting != "resolution",
                     return_dict=False,

@@ -15,7 +15,7 @@ from controlmill.schemas.errors import MillError, error_text
 
 from .ablations import InputControlNet, LiteControlNet
 from .configuration import Connection, Unlock
-from .encoders import EMBEDDING
+from .encoders import EMBEDDING, POOLED
 from .files import file_of, weights_of_network
 from .skips import leave_out_skips
 
@@ -207,3 +207,18 @@ class ControlledDenoiser(nn.Module):
     def attended(self, noisy: torch.Tensor, prompt: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         """What UNet and ControlNet are given of a prompt; another family's UNet takes more."""
         return {"encoder_hidden_states": prompt[EMBEDDING]}
+
+
+class ControlledDenoiserXL(ControlledDenoiser):
+    """The same for Stable Diffusion XL; ``vae_factor`` is pixels per latent."""
+
+    def __init__(self, unet: UNet2DConditionModel, controlnet: ControlNetModel | None, vae_factor: int):
+        super().__init__(unet, controlnet)
+        self.vae_factor = vae_factor
+
+    def attended(self, noisy: torch.Tensor, prompt: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """Also the pooled text, and the sizes of an uncropped picture."""
+        height, width = (side * self.vae_factor for side in noisy.shape[2:])
+        sizes = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32, device=noisy.device)
+        added = {"text_embeds": prompt[POOLED], "time_ids": sizes.expand(len(noisy), -1)}
+        return {**super().attended(noisy, prompt), "added_cond_kwargs": added}

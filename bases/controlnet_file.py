@@ -42,6 +42,8 @@ def original_modules(config: Mapping[str, Any]) -> dict[str, str]:
         "controlnet_cond_embedding.conv_in": "input_hint_block.0",
         "controlnet_cond_embedding.conv_out": f"input_hint_block.{2 * hints + 2}",
         "mid_block.attentions.0": "middle_block.1",
+        "add_embedding.linear_1": "label_emb.0.0",  # of Stable Diffusion XL
+        "add_embedding.linear_2": "label_emb.0.2",
     }
     for i in range(hints):  # a convolution and a SiLU each
         names[f"controlnet_cond_embedding.blocks.{i}"] = f"input_hint_block.{2 * i + 2}"

@@ -26,7 +26,8 @@ from .configuration import configured_by, is_single_file, location
 from .loading import weights_files
 
 NEW_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}  # of VAEs
-IGNORED = ("position_ids", "text_projection.weight")  # in files, but not used
+IGNORED = "position_ids"  # in files, but not used
+UNUSED = {"text_encoder": ("text_projection.weight",)}  # of a part; text_encoder_2 uses its projection
 VAE_ENCODER = ("encoder.", "quant_conv.")  # the decoder does not influence latents
 VAE_SETTINGS = {
     "down_block_types": None,
@@ -57,17 +58,30 @@ def vae_digest(base: str, config: Mapping[str, Any]) -> str:
     return together(_settings(config, VAE_SETTINGS), weights)
 
 
-def text_digest(base: str, config: Mapping[str, Any], tokenizer: Any) -> str:
-    """Digest of what decides a prompt's encoding: the text encoder's weights and architecture, and the tokens."""
-    settings = _settings(config, TEXT_SETTINGS)
-    settings |= {"vocabulary": tokenizer.get_vocab(), "length": tokenizer.model_max_length}
-    return together(settings, weights_of(base, "text_encoder"))
+def text_digest(base: str, configs: Mapping[str, Mapping[str, Any]], tokenizers: Mapping[str, Any]) -> str:
+    """Digest of what decides a prompt's encoding: the text encoders' weights and architecture, and the tokens.
+
+    Args:
+        base: its name.
+        configs: configuration of each text encoder, by part.
+        tokenizers: of each, in the same order.
+    """
+    texts = [
+        together(
+            _settings(config, TEXT_SETTINGS)
+            | {"vocabulary": tokenizer.get_vocab(), "length": tokenizer.model_max_length},
+            weights_of(base, part),
+        )
+        for (part, config), tokenizer in zip(configs.items(), tokenizers.values(), strict=True)
+    ]
+    return texts[0] if len(texts) == 1 else together({}, dict(zip(configs, texts, strict=True)))
 
 
-def base_digest(base: str, parts: Sequence[str], configs: Mapping[str, Any], tokenizer: Any) -> str:
+def base_digest(base: str, parts: Sequence[str], configs: Mapping[str, Any], tokenizers: Mapping[str, Any]) -> str:
     """Digest of all weights, configurations and tokens: a base that differs in anything has another."""
     start(base, parts)
-    settings = {**configs, "tokens": tokenizer.get_vocab()}
+    tokens = {part.replace("tokenizer", "tokens"): tokenizer.get_vocab() for part, tokenizer in tokenizers.items()}
+    settings = {**configs, **tokens}
     return together(settings, {part: together({}, weights_of(base, part)) for part in parts})
 
 
@@ -86,6 +100,11 @@ def weights_of(base: str, part: str) -> Weights:
     Raises:
         MillError: they cannot be read.
     """
+    unused = UNUSED.get(part, ())
+    return {name: digest for name, digest in _weights_of(base, part).items() if name not in unused}
+
+
+def _weights_of(base: str, part: str) -> Weights:
     if is_single_file(base):
         path = Path(location(base))
         return of_single_file(path, configured_by(base), path.stat().st_mtime_ns)[part]

@@ -1,4 +1,4 @@
-"""Encoders that families of bases share: a VAE for pictures, one CLIP text encoder for captions."""
+"""Encoders that fill the caches of Stable Diffusion: a VAE for pictures, one or two CLIP text encoders for captions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from controlmill.annotators.runtime.placement import Placement
 
-MOMENTS, EMBEDDING = "moments", "embedding"
+MOMENTS, EMBEDDING, POOLED = "moments", "embedding", "pooled"
 
 
 class VaeEncoder(Encoder):
@@ -62,6 +62,45 @@ class TextEncoder(Encoder):
         with torch.inference_mode(), autocast(self.place):
             hidden = self.encoder(tokens.to(self.place.device))[0]
         return [{EMBEDDING: row} for row in hidden.float().cpu().numpy()]
+
+
+class TwoTextEncoders(Encoder):
+    """Captions → ``embedding``, float32 (tokens, width), and ``pooled``, float32 (width,), of Stable Diffusion XL."""
+
+    arrays: ClassVar[tuple[str, ...]] = (EMBEDDING, POOLED)
+    packages: ClassVar[tuple[str, ...]] = ("torch", "transformers")
+
+    def __init__(self, name: str, place: Placement):
+        _not_a_file(name)
+        self.encoders = [load_part(name, part).to(place.device) for part in ("text_encoder", "text_encoder_2")]
+        self.tokenizers = [load_part(name, part) for part in ("tokenizer", "tokenizer_2")]
+        self.place = place
+
+    def forward(self, items: Sequence[str]) -> list[dict[str, np.ndarray]]:
+        """Of captions."""
+        import torch
+
+        with torch.inference_mode(), autocast(self.place):
+            both = two_texts(self.encoders, self.tokenizers, items, self.place.device)
+        rows = zip(*(tensor.float().cpu().numpy() for tensor in both), strict=True)
+        return [{EMBEDDING: embedding, POOLED: pooled} for embedding, pooled in rows]
+
+
+def two_texts(
+    encoders: Sequence[Any], tokenizers: Sequence[Any], prompts: Sequence[str], device: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What two CLIP text encoders make of prompts, as ``encode_prompt`` of the stock pipelines of Stable Diffusion XL.
+
+    Returns:
+        (last hidden states but one, side by side, (N, tokens, width); the projected text of the second, (N, width)).
+    """
+    import torch
+
+    made = [
+        encoder(tokens_of(tokenizer, prompts).to(device), output_hidden_states=True)
+        for encoder, tokenizer in zip(encoders, tokenizers, strict=True)
+    ]
+    return torch.cat([each.hidden_states[-2] for each in made], dim=-1), made[-1].text_embeds
 
 
 def tokens_of(tokenizer: Any, prompts: Sequence[str]) -> torch.Tensor:

@@ -15,7 +15,9 @@ CLASSES = {
     "unet": "diffusers:UNet2DConditionModel",
     "vae": "diffusers:AutoencoderKL",
     "text_encoder": "transformers:CLIPTextModel",
+    "text_encoder_2": "transformers:CLIPTextModelWithProjection",
     "tokenizer": "transformers:CLIPTokenizer",
+    "tokenizer_2": "transformers:CLIPTokenizer",
 }
 OF_A_TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json")
 

@@ -1,4 +1,4 @@
-"""The networks of Stable Diffusion 1.x and 2.x, by their part of a diffusers pipeline: loaded, or without weights."""
+"""The networks of Stable Diffusion, by their part of a diffusers pipeline: loaded, or without weights."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .loading import load_part
 if TYPE_CHECKING:
     import torch
 
-NETWORKS = ("unet", "vae", "text_encoder")
 
-
-def load_networks(name: str, device: torch.device, precision: str, trainable: bool) -> dict[str, Any]:
-    """The networks of the base ``name``, frozen, in evaluation mode.
+def load_networks(
+    name: str, parts: Sequence[str], device: torch.device, precision: str, trainable: bool
+) -> dict[str, Any]:
+    """The networks of the base ``name``, frozen, in evaluation mode, by part.
 
     In ``precision``; a UNet that is to be trained in float32, and a VAE never in fp16.
 
@@ -31,8 +31,8 @@ def load_networks(name: str, device: torch.device, precision: str, trainable: bo
     """
     import torch
 
-    dtypes = {"vae": _vae_dtype(precision), "text_encoder": torch_dtype(precision)}
-    dtypes["unet"] = torch.float32 if trainable else torch_dtype(precision)
+    dtypes = dict.fromkeys(parts, torch_dtype(precision)) | {"vae": _vae_dtype(precision)}
+    dtypes |= {"unet": torch.float32} if trainable else {}
     networks = (
         _from_file(name, trainable, dtypes)
         if is_single_file(name)
@@ -56,26 +56,30 @@ def _from_file(name: str, trainable: bool, dtypes: Mapping[str, torch.dtype]) ->
     return networks
 
 
-def networks_without_weights(
-    unet: Mapping[str, Any], vae: Mapping[str, Any], text_encoder: Mapping[str, Any], precision: str
-) -> dict[str, Any]:
-    """Networks of these configurations on PyTorch's meta device, as a base has them whose UNet is to be trained."""
+def networks_without_weights(configs: Mapping[str, Mapping[str, Any]], precision: str) -> dict[str, Any]:
+    """Networks on PyTorch's meta device, as a base has them whose UNet is to be trained.
+
+    Args:
+        configs: configuration of each part.
+        precision: fp32, bf16 or fp16.
+    """
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     from .controlnet import round_frozen
 
+    texts = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
     with torch.device("meta"):
         networks = {
-            "unet": UNet2DConditionModel.from_config(unet),
-            "vae": AutoencoderKL.from_config(vae),
-            "text_encoder": CLIPTextModel(CLIPTextConfig.from_dict(text_encoder)),
+            "unet": UNet2DConditionModel.from_config(configs["unet"]),
+            "vae": AutoencoderKL.from_config(configs["vae"]),
+            **{part: texts[part](CLIPTextConfig.from_dict(configs[part])) for part in texts if part in configs},
         }
-    for network in networks.values():
+    for part, network in networks.items():
         network.requires_grad_(False).eval()
-    round_frozen(networks["vae"], _vae_dtype(precision))
-    round_frozen(networks["text_encoder"], torch_dtype(precision))
+        if part != "unet":
+            round_frozen(network, _vae_dtype(precision) if part == "vae" else torch_dtype(precision))
     return networks
 
 

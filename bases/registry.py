@@ -53,6 +53,15 @@ FAMILIES: dict[str, Family] = {
         {"unet": "UNet2DConditionModel", "text_encoder": "CLIPTextModel"},
         ".stable_diffusion:StableDiffusionFacts",
     ),
+    "stable-diffusion-xl": Family(
+        "Stable Diffusion XL",
+        {
+            "unet": "UNet2DConditionModel",
+            "text_encoder": "CLIPTextModel",
+            "text_encoder_2": "CLIPTextModelWithProjection",
+        },
+        ".stable_diffusion_xl:StableDiffusionXLFacts",
+    ),
 }
 
 

@@ -51,7 +51,7 @@ def read_shapes(path: Path) -> dict[str, torch.Tensor]:
         said = f"it has no {', '.join(f'{part}*' for part in absent)}" if absent else f"it looks like {family}"
         raise MillError(
             f"--base {path}: not a whole Stable Diffusion 1.x or 2.x in the original layout ({said}); "
-            "for others give a diffusers folder"
+            "for others give a diffusers folder, which the from_single_file of their pipeline makes"
         )
     return shapes
 

@@ -12,19 +12,15 @@ if TYPE_CHECKING:
 
 
 def make_pipeline(
-    networks: Mapping[str, Any],
-    tokenizer: Any,
-    scheduler: Mapping[str, Any],
-    controlnet: Any | None,
-    sampler: SamplerName,
+    kind: str, parts: Mapping[str, Any], scheduler: Mapping[str, Any], controlnet: Any | None, sampler: SamplerName
 ) -> Any:
     """A pipeline.
 
     Args:
-        networks: ``unet``, ``vae`` and ``text_encoder``.
-        tokenizer: the text encoder's.
+        kind: its class.
+        parts: its networks and tokenizers, and its other arguments.
         scheduler: its configuration, as it was saved with the base.
-        controlnet: of diffusers, or several as one; None: the plain pipeline.
+        controlnet: of diffusers, or several as one; None: of a plain pipeline.
         sampler: the solver.
     """
     import diffusers
@@ -32,28 +28,15 @@ def make_pipeline(
     solver = {"ddim": diffusers.DDIMScheduler, "unipc": diffusers.UniPCMultistepScheduler}[sampler]
     # as StableDiffusionPipeline mends a scheduler's configuration, the one with a ControlNet does not
     mended = {**scheduler, "clip_sample": False, "steps_offset": 1}
-    parts = {
-        "vae": networks["vae"],
-        "text_encoder": networks["text_encoder"],
-        "tokenizer": tokenizer,
-        "unet": networks["unet"],
-        "scheduler": solver.from_config(mended),
-        "safety_checker": None,
-        "feature_extractor": None,
-        "requires_safety_checker": False,
-    }
-    made = (
-        diffusers.StableDiffusionPipeline(**parts)
-        if controlnet is None
-        else diffusers.StableDiffusionControlNetPipeline(**parts, controlnet=controlnet)
-    )
+    control = {} if controlnet is None else {"controlnet": controlnet}
+    made = getattr(diffusers, kind)(**parts, **control, scheduler=solver.from_config(mended))
     made.set_progress_bar_config(disable=True)
     return made
 
 
 def sample_latents(
     pipeline: Any,
-    prompts: tuple[torch.Tensor, torch.Tensor],
+    prompts: Mapping[str, torch.Tensor],
     controls: Sequence[Control],
     latents: torch.Tensor,
     how: Denoising,
@@ -63,7 +46,7 @@ def sample_latents(
 
     Args:
         pipeline: of :func:`make_pipeline`, with a ControlNet where there are ``controls``.
-        prompts: encoded, (N, tokens, width), and those that guidance leads away from.
+        prompts: encoded, N rows each, and those that guidance leads away from, by the pipeline's names.
         controls: maps and scales of the pipeline's ControlNet, one for each that is added.
         latents: the noise, on the pipeline's device.
         how: settings; the guidance scale is taken as it is.
@@ -72,8 +55,7 @@ def sample_latents(
     from .control import embedded_once
 
     given: dict[str, Any] = {
-        "prompt_embeds": prompts[0],
-        "negative_prompt_embeds": prompts[1],
+        **prompts,
         "latents": latents,
         "height": latents.shape[2] * pipeline.vae_scale_factor,
         "width": latents.shape[3] * pipeline.vae_scale_factor,

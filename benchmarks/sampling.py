@@ -33,7 +33,7 @@ def plain_loop(
     pipe = StableDiffusionControlNetPipeline(
         vae=base.networks["vae"],
         text_encoder=base.networks["text_encoder"],
-        tokenizer=base.tokenizer,  # type: ignore[attr-defined]
+        **base.tokenizers,  # type: ignore[attr-defined]
         unet=base.denoiser,
         controlnet=controlnet,
         scheduler=DDIMScheduler.from_config(base.schedule.scheduler.config, clip_sample=False, steps_offset=1),  # type: ignore[attr-defined]

@@ -97,9 +97,11 @@ def rows_of(dataset: Path, cache: Path, base: Base) -> Any:
     to_pixels = transforms.Compose([*cut, transforms.ToTensor(), transforms.Normalize([0.5], [0.5])])
     to_control = transforms.Compose([*cut, transforms.ToTensor()])
 
+    tokenizer = base.tokenizers["tokenizer"]  # type: ignore[attr-defined]
+
     def transformed(rows: dict[str, list[Any]]) -> dict[str, Any]:
         captions = ["" if random.random() < EMPTY else caption for caption in rows["caption"]]
-        tokens = base.tokenizer(captions, max_length=base.tokenizer.model_max_length, padding="max_length")
+        tokens = tokenizer(captions, max_length=tokenizer.model_max_length, padding="max_length")
         return {
             "pixel_values": [to_pixels(picture.convert("RGB")) for picture in rows["image"]],
             "conditioning": [to_control(picture.convert("RGB")) for picture in rows["map"]],

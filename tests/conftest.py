@@ -80,6 +80,14 @@ def small_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a Stable Diffusion XL for runs of a second."""
+    from tests.small_base import save_small_xl
+
+    return save_small_xl(tmp_path_factory.mktemp("base") / "xl")
+
+
+@pytest.fixture(scope="session")
 def scenes_with_caches(scenes_folder: Path, small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The scenes with caches of the small base, made by the command."""
     folder = tmp_path_factory.mktemp("cached") / "dataset"

@@ -15,18 +15,22 @@ from controlmill.schemas.files.permissions import obey_umask
 if TYPE_CHECKING:
     import torch
 
-WIDTHS = {768: "1.x", 1024: "2.x"}  # of the text that a Stable Diffusion attends to
-CHANNELS, HALVINGS = [320, 640, 1280, 1280], 4  # of all of them
+CHANNELS = {  # of each Stable Diffusion, by the width of the text that it attends to
+    768: [320, 640, 1280, 1280],
+    1024: [320, 640, 1280, 1280],
+    2048: [320, 640, 1280],
+}
+HALVINGS = 4
 
 
 def unreadable(config: Mapping[str, Any]) -> str:
     """Why no web interface loads such a ControlNet, whatever the layout; empty where they do."""
     channels, embedding = list(config["block_out_channels"]), config["conditioning_embedding_out_channels"]
-    if config["cross_attention_dim"] in WIDTHS and channels == CHANNELS and len(embedding) == HALVINGS:
+    if CHANNELS.get(config["cross_attention_dim"]) == channels and len(embedding) == HALVINGS:
         return ""
     return (
-        f"no web interface can load this: they read ControlNets of Stable Diffusion {' and '.join(WIDTHS.values())}, "
-        f"and this one is of a base of {channels} channels that attends to width {config['cross_attention_dim']} (the "
+        "no web interface can load this: they read ControlNets of Stable Diffusion 1.x, 2.x and XL, and "
+        f"this one is of a base of {channels} channels that attends to width {config['cross_attention_dim']} (the "
         "tiny base?); diffusers reads the run's folder"
     )
 

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from controlmill.annotators.runtime.placement import Placement
-from controlmill.bases import registry
 from controlmill.bases.registry import load_base, read_facts
 from controlmill.bases.stable_diffusion import StableDiffusionFacts
+from controlmill.bases.stable_diffusion_xl import StableDiffusionXLFacts
 from controlmill.pipelines.engine.run_folder import Run
 from controlmill.pipelines.engine.shards import Job, run_shard
 from controlmill.pipelines.stages.encode import plan_encode
@@ -27,21 +26,10 @@ from controlmill.schemas.files.shardfile import ShardFile, ShardWriter, read_foo
 from controlmill.schemas.names import shard_file
 from controlmill.schemas.views.verify import verify
 from controlmill.training.step import make_inputs
-from tests.bases.second_family import FAMILY, SECOND, TwoTextsFacts, save_second_base
 from tests.helpers import rows
 from tests.training_runs import begin, losses, short_config
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def second_base(small_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A base of the second family, which is registered."""
-    monkeypatch.setitem(registry.FAMILIES, "two-texts", FAMILY)
-    folder = save_second_base(small_base, tmp_path / "base")
-    file = folder / SECOND / "model.safetensors"
-    save_file({name: tensor * 0.5 for name, tensor in load_file(file).items()}, file, {"format": "pt"})
-    return folder
 
 
 def encoded(dataset: Path, base: Path) -> None:
@@ -56,18 +44,18 @@ def encoded(dataset: Path, base: Path) -> None:
 
 
 def test_another_family_is_encoded_cached_and_trained_with_its_own_arrays(
-    second_base: Path, dataset: Path, tmp_path: Path
+    small_xl: Path, dataset: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(dataset, tmp_path / "dataset")
-    encoded(folder, second_base)
+    encoded(folder, small_xl)
     found = rows(folder, "embeddings")
     captions = [row["caption"] for row in rows(folder, "images")]
     assert [row["pooled"] is None for row in found] == [not caption for caption in captions]
-    assert [(row["shape"], row["pooled_shape"]) for row in found] == [([24, 32], [32])] * len(found)
+    assert [(row["shape"], row["pooled_shape"]) for row in found] == [([24, 96], [48])] * len(found)
     assert not [fault for fault in verify(Dataset.open(folder), pixels=True) if "embeddings" in fault.where]
 
     settings = {"steps": 1, "batch_size": 4, "prompt_dropout": 0.3, "crop_size": 0}
-    cached = begin(folder, tmp_path / "cached", short_config(second_base, **settings))
+    cached = begin(folder, tmp_path / "cached", short_config(small_xl, **settings))
     assert cached.prepared.caches.tables == ["latents", "embeddings"]
     samples = next(cached.prepared.loader(cached.config).batches())
     inputs = make_inputs(cached.base, samples, cached.prepared.condition, cached.config, cached.empty)
@@ -76,7 +64,7 @@ def test_another_family_is_encoded_cached_and_trained_with_its_own_arrays(
     for name, tensor in inputs.prompt.items():
         torch.testing.assert_close(tensor, want.prompt[name], atol=1e-5, rtol=0)
     cached.train()
-    uncached = begin(folder, tmp_path / "plain", short_config(second_base, caches="off", **settings))
+    uncached = begin(folder, tmp_path / "plain", short_config(small_xl, caches="off", **settings))
     uncached.train()
     np.testing.assert_allclose(losses(tmp_path / "cached"), losses(tmp_path / "plain"), rtol=0, atol=1e-5)
 
@@ -96,13 +84,14 @@ def without_a_column(path: Path, column: str) -> None:
         writer.close(plain(footer.summary))
 
 
-def test_which_family_a_base_is_of_is_told_by_its_parts(second_base: Path, small_base: Path) -> None:
-    assert type(read_facts(str(second_base))) is TwoTextsFacts
+def test_which_family_a_base_is_of_is_told_by_its_parts(small_xl: Path, small_base: Path, tmp_path: Path) -> None:
+    assert type(read_facts(str(small_xl))) is StableDiffusionXLFacts
     assert type(read_facts(str(small_base))) is StableDiffusionFacts
-    index = second_base / "model_index.json"
-    index.write_text(json.dumps({**json.loads(index.read_text()), "text_encoder": ["transformers", "T5EncoderModel"]}))
-    with pytest.raises(MillError, match=r"only bases of Stable Diffusion 1\.x and 2\.x and two texts are supported"):
-        read_facts(str(second_base))
+    folder = shutil.copytree(small_xl, tmp_path / "base")
+    index = folder / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "text_encoder": [None, None]}))  # as the refiner's
+    with pytest.raises(MillError, match=r"only bases of Stable Diffusion 1\.x and 2\.x and .* XL are supported"):
+        read_facts(str(folder))
 
 
 def test_who_uses_a_base_knows_its_protocol_alone() -> None:

@@ -6,7 +6,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from controlmill.bases.base import Facts
 from controlmill.bases.configuration import OWN_CLASSES
+from controlmill.bases.registry import read_facts
 from controlmill.schemas.files.whole import write_whole
 
 from ..config import TrainConfig
@@ -21,10 +23,10 @@ from diffusers import {imports}
 from diffusers.utils import load_image
 {own}
 controlnet = {kind}.from_pretrained("{here}", dtype=torch.float32)
-{unet}pipeline = StableDiffusionControlNetPipeline.from_pretrained(
-    "{base}", controlnet=controlnet, {argument}safety_checker=None, dtype=torch.float32
+{unet}pipeline = {pipeline}.from_pretrained(
+    "{base}", controlnet=controlnet, {arguments}dtype=torch.float32
 )
-pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
 image = pipeline("a prompt", image=load_image("map.png"), num_inference_steps={steps}).images[0]"""
 UNET = f'unet = UNet2DConditionModel.from_pretrained("{HERE}/unet", dtype=torch.float32)  # it is trained as well\n'
 OWN = "from controlmill.bases.ablations import {}\n"
@@ -61,7 +63,7 @@ def write(run: Path) -> None:
     samples = grids(run)
     shown = next((each for each in reversed(evaluated) if each.fidelity), evaluated[-1] if evaluated else None)
     convergence, step, grid = read_convergence(run), saved[-1] if saved else 0, samples[-1].name if samples else ""
-    text = card_text(record, shown, convergence, step, grid)
+    text = card_text(record, read_facts(record.config.base), shown, convergence, step, grid)
     write_whole(run / CARD, text.encode())
 
 
@@ -70,12 +72,14 @@ def grids(run: Path) -> list[Path]:
     return sorted((run / SAMPLES).glob(f"{'[0-9]' * 8}.png"))
 
 
-def call_text(config: TrainConfig) -> str:
+def call_text(config: TrainConfig, facts: Facts) -> str:
     """Python that draws a picture with the run's ControlNet in the stock pipeline."""
     own, unlocked = OWN_CLASSES.get(config.connection), config.unlock != "none"
-    names = {"DDIMScheduler", "StableDiffusionControlNetPipeline"}
+    names = {"DDIMScheduler", facts.pipeline}
     names |= ({"UNet2DConditionModel"} if unlocked else set()) | (set() if own else {"ControlNetModel"})
     base, _, revision = config.base.partition("@") if _is_on_hub(config.base) else (published(config).base, "", "")
+    arguments = [*(["unet=unet"] if unlocked else []), *([f'revision="{revision}"'] if revision else [])]
+    arguments += [f"{name}={value}" for name, value in facts.left_out.items()]
     return CALL.format(
         imports=", ".join(sorted(names)),
         own=OWN.format(own) if own else "",
@@ -83,7 +87,8 @@ def call_text(config: TrainConfig) -> str:
         here=HERE,
         unet=UNET if unlocked else "",
         base="the/tiny/base" if config.base == "tiny" else base,
-        argument=("unet=unet, " if unlocked else "") + (f'revision="{revision}", ' if revision else ""),
+        pipeline=facts.pipeline,
+        arguments="".join(f"{argument}, " for argument in arguments),
         steps=config.sampling_steps,
     )
 
@@ -93,7 +98,7 @@ def _is_on_hub(base: str) -> bool:
 
 
 def card_text(
-    record: RunRecord, evaluation: EvaluationRecord | None, convergence: Convergence, step: int, grid: str
+    record: RunRecord, facts: Facts, evaluation: EvaluationRecord | None, convergence: Convergence, step: int, grid: str
 ) -> str:
     """The text, in the form of a Hugging Face model card; ``grid`` is the last picture in ``samples/``."""
     config, annotator = record.config, record.provenance.made_by
@@ -113,7 +118,7 @@ def card_text(
         f"Fingerprint of the data: `{record.fingerprint}`.",
         "",
         "```python",
-        *call_text(config).split("\n"),
+        *call_text(config, facts).split("\n"),
         "```",
         "",
     ]

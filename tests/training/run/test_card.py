@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from controlmill.bases.registry import read_facts
 from controlmill.evaluation.rise import Bounds, Rise
 from controlmill.training.run import card
 from controlmill.training.run.card import call_text
@@ -65,7 +66,8 @@ def test_the_card_draws_a_picture_with_the_stock_pipeline(
     assert found["image"].size == (64, 64)
 
 
-def test_a_base_at_a_revision_of_the_hub_is_loaded_at_it(short_config: MakeConfig) -> None:
-    code = call_text(short_config(base="someone/base@0123abc"))
+def test_a_base_at_a_revision_of_the_hub_is_loaded_at_it(short_config: MakeConfig, small_base: Path) -> None:
+    facts = read_facts(str(small_base))
+    code = call_text(short_config(base="someone/base@0123abc"), facts)
     assert '"someone/base", controlnet=controlnet, revision="0123abc", ' in code
-    assert "revision" not in call_text(short_config(base="./some@folder"))
+    assert "revision" not in call_text(short_config(base="./some@folder"), facts)
