@@ -18,7 +18,8 @@ BEAM_OPTION = re.compile(r"--beam-option\s+(\w+)=")
 SHOWN = [
     (path.name, command)
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-    for command in COMMAND.findall(CONTINUED.sub(" ", path.read_text("utf-8")))
+    for line in COMMAND.findall(CONTINUED.sub(" ", path.read_text("utf-8")))
+    for command in line.split(" || controlmill ")
 ]
 
 
