@@ -219,9 +219,8 @@ a shape's pixels in which the judge sees that kind. *Benefit*: how much better t
 
 A verdict is computed from the 95 % interval (Student's t) over seeds of a quantity that is above 0 where the claim
 holds: *reproduced* if the whole interval is above 0, *not reproduced* if it is below, else *undecided*, also where
-fewer than {fewest} seeds are there. Each interval is of one claim alone: of
-many, some miss their mean by chance. All hold for this corpus and this base, and say nothing of others.
-
-[reproduce/2026-11-25.md](reproduce/2026-11-25.md) has the numbers of an earlier trial on another corpus, which decides
-none of this.
+fewer than {fewest} seeds are there. A difference between two trainings is paired by seed. A seed in whose training
+control was not seen to come has no say in when it came. Each interval is of one claim alone: of many, some miss their
+mean by chance. All hold for this corpus and this base, and say nothing of others. In tables, ± is the standard
+deviation over seeds.
 """

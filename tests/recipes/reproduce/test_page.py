@@ -41,6 +41,7 @@ def test_three_seeds_decide_and_the_rest_is_listed() -> None:
     assert line_with(text, "main-canny |").endswith("| 3 of 8 | 1,000 | 3, 4, 5, 6, 7 |")
     assert CLAIM not in line_with(text, "No result yet: ", "")
     assert "| first: followed | 0.900 ± 0.000 |" in text
+    assert "± is the standard deviation over seeds" in text.replace("\n", " ")
     two = page_text(results[:2], trainings(), Scale())
     assert line_with(two, CLAIM).endswith("| 2 | 0.400 | **undecided** |")
 
