@@ -35,7 +35,7 @@ def pooled_features(network: Inception3) -> nn.Sequential:
     for module in network.eval().modules():
         if isinstance(module, BasicConv2d):
             fused: Any = fuse_conv_bn_eval(module.conv, module.bn)
-            module.conv, module.bn = fused, nn.Identity()  # type: ignore[assignment]
+            module.conv, module.bn = fused, nn.Identity()
     layers = [getattr(network, name) for name in ORDER]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 

@@ -58,4 +58,4 @@ def parse_cluster(text: str) -> ClusterAddress:
     port = int(found["port"] or PORTS[kind])
     if not 0 < port <= LARGEST_PORT:
         raise MillError(f"{text!r}: a port is from 1 to {LARGEST_PORT}")
-    return ClusterAddress(kind, found["six"] or found["host"], port, found["scheme"] == "tls")  # type: ignore[arg-type]
+    return ClusterAddress(kind, found["six"] or found["host"], port, found["scheme"] == "tls")

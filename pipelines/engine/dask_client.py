@@ -187,7 +187,7 @@ def of_workers(answers: Mapping[str, Any], faults: Any) -> list[str]:
             continue
         host = worker.partition("://")[2].rpartition(":")[0]
         failed = isinstance(answer, BaseException)
-        for fault in [f"cannot be asked: {error_text(answer)}"] if failed else faults(answer):  # type: ignore[arg-type]
+        for fault in [f"cannot be asked: {error_text(answer)}"] if failed else faults(answer):
             found[host, fault] = found.get((host, fault), 0) + 1
     return [f"{host} ({workers(count)}): {fault}" for (host, fault), count in sorted(found.items())]
 

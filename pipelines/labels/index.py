@@ -103,7 +103,7 @@ class LabelIndex:
         first = self._run(f"SELECT path FROM labels WHERE {condition} ORDER BY path LIMIT ?", NAMED)  # noqa: S608
         return int(count), [path for (path,) in first]
 
-    def _run(self, statement: str, *values: str | int) -> list[tuple]:  # type: ignore[type-arg]
+    def _run(self, statement: str, *values: str | int) -> list[tuple]:
         with self._lock:
             try:
                 return self._database.execute(statement, values).fetchall()

@@ -229,7 +229,7 @@ def _parse_column(word: str) -> Condition:
         raise MillError(f"--condition-kind {word}: a name is {NAME_RULE}, and not another table's")
     if kind not in KINDS:
         raise MillError(f"--condition-kind {word}: {_kinds()}")
-    return imported(name, kind)  # type: ignore[arg-type]
+    return imported(name, kind)
 
 
 def _kinds() -> str:

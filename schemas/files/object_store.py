@@ -53,7 +53,7 @@ class ObjectStore(Storage):
 
     @override
     def open(self, name: str) -> BinaryIO:
-        return self.fs.open(self.path(name), "rb")  # type: ignore[no-any-return]
+        return self.fs.open(self.path(name), "rb")
 
     @override
     def read_start(self, name: str, size: int) -> bytes | None:

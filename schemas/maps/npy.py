@@ -36,7 +36,7 @@ def load_vectors(data: bytes, max_pixels: int) -> np.ndarray:
     return _numbers(data, list(shape), fortran, dtype, start, 3, max_pixels)
 
 
-def _header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:  # type: ignore[type-arg]
+def _header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
     """(shape, whether columns come first, type, where the numbers begin)."""
     file = io.BytesIO(data)
     try:
@@ -53,7 +53,7 @@ def _numbers(
     data: bytes,
     shape: list[int],
     fortran: bool,
-    dtype: np.dtype,  # type: ignore[type-arg]
+    dtype: np.dtype,
     start: int,
     channels: int,
     max_pixels: int,

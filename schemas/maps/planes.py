@@ -237,7 +237,7 @@ def is_constant(picture: Image.Image) -> bool:
     """Whether each band of a picture has one value."""
     extrema = picture.getextrema()
     bands = extrema if isinstance(extrema[0], tuple) else (extrema,)
-    return all(low == high for low, high in bands)  # type: ignore[misc]
+    return all(low == high for low, high in bands)
 
 
 def white_where(where: np.ndarray) -> np.ndarray:

@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 LANES = 64
 GOLDEN = 0.6180339887498949
+T = TypeVar("T")
 
 
 def epoch_order(sizes: Sequence[int], seed: int, epoch: int, lanes: int = LANES) -> np.ndarray:
@@ -98,7 +100,7 @@ class Schedule:
         return np.searchsorted(bounds[:-1], points, side="right")
 
 
-def share(batch: Sequence, reader: int, readers: int) -> list:  # type: ignore[type-arg]
+def share(batch: Sequence[T], reader: int, readers: int) -> list[T]:
     """What reader ``reader`` of ``readers`` takes of a batch: every ``readers``-th sample."""
     return list(batch[reader::readers])
 

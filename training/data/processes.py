@@ -28,7 +28,7 @@ NO_ROOM = ("No space left on device", "out of shared memory")  # what PyTorch sa
 Block = tuple[bytes, list[tuple[int, int]], torch.Tensor]
 
 
-class Shares(IterableDataset):  # type: ignore[type-arg]
+class Shares(IterableDataset):
     """A worker's share of every batch, and the error that ends them."""
 
     def __init__(self, loader: Loader, first_step: int, reader: int, readers: int):
@@ -100,7 +100,7 @@ def _begin(worker: int) -> None:
 def _new_block(size: int) -> torch.Tensor:
     """uint8 (size,), zeros in shared memory."""
     storage = torch.UntypedStorage._new_shared(size)
-    return torch.empty(0, dtype=torch.uint8).set_(storage)  # type: ignore[call-overload,no-any-return]
+    return torch.empty(0, dtype=torch.uint8).set_(storage)
 
 
 class Packer:
