@@ -114,8 +114,8 @@ def tokens_of(tokenizer: Any, prompts: Sequence[str]) -> torch.Tensor:
 def _not_a_file(name: str) -> str:
     if is_single_file(name):
         raise MillError(
-            f"--base {name}: encode takes a folder or a name on the hub; convert the file once with diffusers' "
-            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER). Training from the file will know "
-            "the cache as its own"
+            f"--base {name}: encode takes a folder or a name on the hub; convert the file once with from_single_file "
+            "and save_pretrained of diffusers' StableDiffusionPipeline, or StableDiffusionXLPipeline. A training from "
+            "the file will know the cache as its own"
         )
     return name

@@ -7,11 +7,13 @@ hub. Which of the hub's pipelines is meant is told by the file's own keys, as di
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import StableDiffusionPipeline
 from diffusers.loaders.single_file_utils import fetch_diffusers_config, infer_diffusers_model_type
 from safetensors import SafetensorError, safe_open
 
@@ -19,75 +21,105 @@ from controlmill.schemas.errors import MillError
 
 from .files import file_of
 
-FAMILIES = ("v1", "v2")
-NEEDED = (
-    "model_index.json",
-    "unet/config.json",
-    "vae/config.json",
-    "text_encoder/config.json",
-    "scheduler/scheduler_config.json",
-)
-OF_TOKENIZER = ("tokenizer/vocab.json", "tokenizer/merges.txt", "tokenizer/tokenizer_config.json")
-UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
+UNET, VAE, TEXT, TEXTS = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.embedders."
+CONFIGURATION = ("model_index.json", "unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
+OF_TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json")
 FIRST = f"{UNET}input_blocks.0.0.weight"  # (channels, latent channels, 3, 3)
 WIDTH = ".attn2.to_k.weight"  # (channels, width of the text)
 FIRST_OF_VAE = f"{VAE}encoder.conv_in.weight"
 
 
-def read_shapes(path: Path) -> dict[str, torch.Tensor]:
-    """Key → a tensor of its shape on the meta device: the file's head is read, no weight is.
+@dataclass(frozen=True)
+class Layout:
+    """Of the files of a family.
+
+    Args:
+        pipeline: the class of diffusers that loads one.
+        text: what the keys of text encoders begin with.
+        text_encoders: their parts of the pipeline, and those of their tokenizers.
+        settings: of the pipeline, in place of parts that no file has.
+    """
+
+    pipeline: str
+    text: str
+    text_encoders: Mapping[str, str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def files(self) -> list[str]:
+        """The configuration that a file needs beside it, without that of tokenizers."""
+        return [*CONFIGURATION, *(f"{part}/config.json" for part in self.text_encoders)]
+
+    @property
+    def parts(self) -> list[str]:
+        """Networks, by their part of the pipeline."""
+        return ["unet", "vae", *self.text_encoders]
+
+
+UNCHECKED = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+FIRST_LAYOUT = Layout("StableDiffusionPipeline", TEXT, {"text_encoder": "tokenizer"}, UNCHECKED)
+XL_LAYOUT = Layout("StableDiffusionXLPipeline", TEXTS, {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"})
+LAYOUTS = {"v1": FIRST_LAYOUT, "v2": FIRST_LAYOUT, "xl_base": XL_LAYOUT}  # by diffusers' name of the family
+
+
+def read_shapes(path: Path) -> tuple[dict[str, torch.Tensor], Layout]:
+    """Key → a tensor of its shape on the meta device, and the layout: the file's head is read, no weight is.
 
     Raises:
-        MillError: not a .safetensors file, or not a whole Stable Diffusion 1.x or 2.x.
+        MillError: not a .safetensors file, or not a whole Stable Diffusion 1.x, 2.x or XL.
     """
     try:
         with safe_open(path, "pt") as file:
             shapes = {key: torch.empty(file.get_slice(key).get_shape(), device="meta") for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise MillError(f"--base {path}: cannot be read as .safetensors: {error}") from error
-    absent = [part for part in (UNET, VAE, TEXT) if not any(key.startswith(part) for key in shapes)]
     family = infer_diffusers_model_type(shapes)
-    if absent or FIRST not in shapes or FIRST_OF_VAE not in shapes or family not in FAMILIES:
+    layout = LAYOUTS.get(family)
+    parts = (UNET, VAE, (layout or FIRST_LAYOUT).text)
+    absent = [part for part in parts if not any(key.startswith(part) for key in shapes)]
+    if layout is None or absent or FIRST not in shapes or FIRST_OF_VAE not in shapes:
         said = f"it has no {', '.join(f'{part}*' for part in absent)}" if absent else f"it looks like {family}"
         raise MillError(
-            f"--base {path}: not a whole Stable Diffusion 1.x or 2.x in the original layout ({said}); "
-            "for others give a diffusers folder, which the from_single_file of their pipeline makes"
+            f"--base {path}: not a whole Stable Diffusion 1.x, 2.x or XL in the original layout ({said}); "
+            "for others give a diffusers folder"
         )
-    return shapes
+    return shapes, layout
 
 
 def configuration(path: Path) -> str:
-    """The folder with configuration and tokenizer of a single file; nothing is loaded.
+    """The folder with configuration and tokenizers of a single file; nothing is loaded.
 
     Raises:
         MillError: it cannot be had, with what to fetch; or it does not fit the file.
     """
-    shapes = read_shapes(path)
+    shapes, layout = read_shapes(path)
     beside = path.with_suffix("")
     if beside.is_dir():
-        if absent := _absent(beside):
+        if absent := _absent(beside, layout):
             raise MillError(f"--base {path}: the folder {beside} beside it has no {', '.join(absent)}")
         return str(beside)
     repository: str = fetch_diffusers_config(shapes)["pretrained_model_name_or_path"]
+    tokenizers = [f"{part}/{file}" for part in layout.text_encoders.values() for file in OF_TOKENIZER]
     try:
-        return str([file_of(repository, name) for name in (*OF_TOKENIZER, *NEEDED)][-1].parents[1])
+        return str([file_of(repository, name) for name in (*tokenizers, *layout.files)][-1].parents[1])
     except OSError as error:
+        needed = ", ".join([*layout.files, *(f"{part}/" for part in layout.text_encoders.values())])
         raise MillError(
             f"--base {path}: the file holds weights alone, and its configuration is neither beside it nor in the hub's "
-            f"cache ({str(error).splitlines()[0]}). Put {', '.join(NEEDED)} and tokenizer/ of {repository}, or of what "
-            f"the file was made from, into the folder {beside}"
+            f"cache ({str(error).splitlines()[0]}). Put {needed} of {repository}, or of what the file was made from, "
+            f"into the folder {beside}"
         ) from error
 
 
-def _absent(folder: Path) -> list[str]:
+def _absent(folder: Path, layout: Layout) -> list[str]:
     """What a folder of configuration lacks."""
-    names = [name for name in NEEDED if not (folder / name).is_file()]
-    return names if (folder / "tokenizer").is_dir() else [*names, "tokenizer/"]
+    names = [name for name in layout.files if not (folder / name).is_file()]
+    return [*names, *(f"{part}/" for part in layout.text_encoders.values() if not (folder / part).is_dir())]
 
 
 def check_fits(path: Path, unet: dict[str, Any], vae: dict[str, Any]) -> None:
     """Raise MillError where a configuration belongs to another model than the file; nothing is loaded."""
-    shapes = read_shapes(path)
+    shapes, _ = read_shapes(path)
     width = next((tensor.shape[1] for key, tensor in shapes.items() if key.endswith(WIDTH)), None)
     pairs = {
         "block_out_channels[0]": (unet["block_out_channels"][0], shapes[FIRST].shape[0]),
@@ -109,7 +141,7 @@ def keep(path: Path, modules: dict[str, Any]) -> None:
 
 
 def load_modules(path: Path, folder: str) -> dict[str, Any]:
-    """``unet``, ``vae`` and ``text_encoder`` of a file, float32, on the CPU, configured by ``folder``.
+    """The networks of a file, by part, float32, on the CPU, configured by ``folder``.
 
     Raises:
         MillError: the weights do not fit the configuration.
@@ -117,19 +149,15 @@ def load_modules(path: Path, folder: str) -> dict[str, Any]:
     changed, modules = _kept.pop(path, (0, {}))
     if modules and changed == path.stat().st_mtime_ns:
         return modules
+    layout = read_shapes(path)[1]
+    pipeline = getattr(diffusers, layout.pipeline)
     try:
-        loaded = StableDiffusionPipeline.from_single_file(
-            str(path),
-            config=folder,
-            dtype=torch.float32,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-            local_files_only=True,
+        loaded = pipeline.from_single_file(
+            str(path), config=folder, dtype=torch.float32, local_files_only=True, **layout.settings
         )
     except (ValueError, KeyError, RuntimeError) as error:
         raise MillError(f"--base {path}: its weights do not fit the configuration in {folder}: {error}") from error
-    modules = {"unet": loaded.unet, "vae": loaded.vae, "text_encoder": loaded.text_encoder}
+    modules = {part: getattr(loaded, part) for part in layout.parts}
     absent = [key for module in modules.values() for key, value in module.state_dict().items() if value.is_meta]
     if absent:
         raise MillError(f"--base {path}: {len(absent)} weights are not there: {', '.join(absent[:3])} …")

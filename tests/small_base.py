@@ -81,15 +81,15 @@ def save_small_xl(folder: Path) -> Path:
     text = {
         "vocab_size": len(first),
         "intermediate_size": 64,
-        "num_hidden_layers": 2,
         "num_attention_heads": 2,
         "max_position_embeddings": 24,
         "bos_token_id": first.bos_token_id,
         "eos_token_id": first.eos_token_id,
     }
     texts = [
-        CLIPTextConfig(hidden_size=width, pad_token_id=first.pad_token_id, **text),
-        CLIPTextConfig(hidden_size=2 * width, projection_dim=48, hidden_act="gelu", pad_token_id=0, **text),
+        CLIPTextConfig(num_hidden_layers=2, hidden_size=width, pad_token_id=first.pad_token_id, **text),
+        # a single file is known to be of an XL by its tenth layer
+        CLIPTextConfig(num_hidden_layers=10, hidden_size=2 * width, projection_dim=48, hidden_act="gelu", **text),
     ]
     unet = UNet2DConditionModel(
         sample_size=16,

@@ -11,55 +11,18 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from controlmill.__main__ import app
 from controlmill.bases import single_file
-from controlmill.bases.controlnet_file import RESNET, original_modules
 from controlmill.bases.registry import load_base, read_facts
 from controlmill.schemas.errors import MillError
 from controlmill.training import start
+from tests.bases.original_layout import original_layout
 from tests.training_runs import MakeConfig, TrainRun
-
-VAE_NAMES = (("conv_shortcut", "nin_shortcut"), ("conv_norm_out", "norm_out"), ("group_norm", "norm"))
-VAE_NAMES += (("to_q", "q"), ("to_k", "k"), ("to_v", "v"), ("to_out.0", "proj_out"))
-
-
-def original_layout(pipeline: StableDiffusionPipeline) -> dict[str, torch.Tensor]:
-    """A pipeline's weights under the keys of the original Stable Diffusion: what diffusers' loader undoes."""
-    config = {**pipeline.unet.config, "conditioning_embedding_out_channels": (16,)}
-    modules = {**original_modules(config), "conv_norm_out": "out.0", "conv_out": "out.2"}
-    layers = config["layers_per_block"] + 1
-    for block, kind in enumerate(config["up_block_types"]):
-        for layer in range(layers):
-            at, resnet = f"output_blocks.{block * layers + layer}", f"up_blocks.{block}.resnets.{layer}"
-            modules |= {f"{resnet}.{part}": f"{at}.0.{name}" for part, name in RESNET.items()}
-            modules[f"up_blocks.{block}.attentions.{layer}"] = f"{at}.1"
-        modules[f"up_blocks.{block}.upsamplers.0.conv"] = f"{at}.{2 if 'Attn' in kind else 1}.conv"
-    named = {}
-    for key, value in pipeline.unet.state_dict().items():
-        parts = key.split(".")
-        module = next(name for n in range(len(parts), 0, -1) if (name := ".".join(parts[:n])) in modules)
-        named[single_file.UNET + modules[module] + key[len(module) :]] = value
-    for key, value in pipeline.vae.state_dict().items():
-        name = key
-        for ours, theirs in VAE_NAMES:
-            name = name.replace(ours, theirs)
-        name = name.replace("mid_block.attentions.0", "mid.attn_1")
-        for i in (0, 1):
-            name = name.replace(f"mid_block.resnets.{i}", f"mid.block_{i + 1}")
-        last = len(pipeline.vae.config.block_out_channels) - 1
-        for i in range(last + 1):
-            name = name.replace(f"down_blocks.{i}.", f"down.{i}.").replace(f"up_blocks.{i}.", f"up.{last - i}.")
-        name = name.replace("resnets", "block").replace("samplers.0", "sample")
-        linear = ".attn_1." in name and value.ndim == 2  # these are 1x1 convolutions in the original
-        named[single_file.VAE + name] = value[:, :, None, None] if linear else value
-    for key, value in pipeline.text_encoder.state_dict().items():
-        named[f"{single_file.TEXT}transformer.text_model.{key.removeprefix('text_model.')}"] = value
-    return {key: value.contiguous() for key, value in named.items()}
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +56,28 @@ def test_a_file_is_the_same_base_as_the_folder_it_was_made_from(precision: str, 
     assert one.fingerprint() == other.fingerprint()
     prompts = [base.encode_prompts(["a red circle"])["embedding"] for base in (one, other)]
     assert torch.equal(*prompts)
+
+
+def test_a_file_of_xl_is_the_same_base_as_its_folder(small_xl: Path, tmp_path: Path) -> None:
+    pipeline = StableDiffusionXLPipeline.from_pretrained(small_xl, add_watermarker=False)
+    torch.manual_seed(1)
+    pipeline.vae = AutoencoderKL.from_config({**pipeline.vae.config, "mid_block_add_attention": True})
+    folder, file = tmp_path / "folder", tmp_path / "model.safetensors"
+    pipeline.save_pretrained(folder)
+    for part in ("tokenizer", "tokenizer_2"):
+        shutil.copytree(small_xl / part, folder / part, dirs_exist_ok=True)
+    save_file(original_layout(pipeline), file)
+    shutil.copytree(folder, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    one, other = (load_base(str(name), torch.device("cpu")) for name in (folder, file))
+    for part, network in one.networks.items():
+        ours, theirs = network.state_dict(), other.networks[part].state_dict()
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert one.fingerprint() == other.fingerprint()
+    shutil.rmtree(tmp_path / "model" / "text_encoder_2")
+    shutil.rmtree(tmp_path / "model" / "tokenizer_2")
+    with pytest.raises(MillError, match=r"beside it has no text_encoder_2/config\.json, tokenizer_2/"):
+        read_facts(str(file))
 
 
 def test_a_file_is_loaded_once_for_its_digests_and_to_run(file: Path, folder: Path, tmp_path: Path) -> None:
@@ -160,8 +145,8 @@ def test_files_that_are_no_such_base_are_refused_with_what_is_wrong(
     refused(tmp_path / "u.safetensors", r"it has no first_stage_model\.\*, cond_stage_model\.\*")
     inpainting = {single_file.FIRST: torch.zeros(16, 9, 3, 3)}
     refused(changed(file, tmp_path / "i.safetensors", **inpainting), "it looks like inpainting")
-    xl = {"conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias": torch.zeros(1)}
-    refused(changed(file, tmp_path / "x.safetensors", **xl), "it looks like xl_base")
+    refiner = {"conditioner.embedders.0.model.transformer.resblocks.9.mlp.c_proj.bias": torch.zeros(1)}
+    refused(changed(file, tmp_path / "x.safetensors", **refiner), "it looks like xl_refiner")
 
 
 def test_a_file_without_configuration_says_what_to_fetch(
