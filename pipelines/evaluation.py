@@ -32,7 +32,7 @@ from .results.listing import ChosenRows, Layout
 from .results.makers import Maker, results_config
 from .results.quality import Quality, made_otherwise
 from .results.quality_values import quality_records
-from .results.summary import Published, prompts_noted, summarised
+from .results.summary import Published, noted, summarised
 from .stages.judge import Judge
 from .stages.score import Score
 
@@ -121,7 +121,7 @@ def evaluate(asked: Evaluation, maker: Maker, address: str, resources: Resources
         judged=judged,
         pictures_per_row=asked.layout.pictures_per_row,
         prompt_kinds=asked.layout.prompts,
-        measures=tuple(prompts_noted(measures, published.prompts)),
+        measures=tuple(noted(measures, published.prompts, len(asked.rows.places))),
     )
     results.storage.write_json(RESULTS, record)
     return record

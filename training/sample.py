@@ -91,7 +91,12 @@ def make_request(address: str, options: SampleOptions) -> SampleRequest:
     if options.mask and options.image:
         _check_mask(options.mask, options.image, shape)
     steps = records[0].config.sampling_steps if records[0] else STEPS
-    request = SampleRequest(base, used, tuple(maps), shape, options.settings(steps), options)
+    settings = options.settings(steps)
+    try:
+        settings.check()
+    except ValueError as error:
+        raise MillError(f"sampling: {error}") from error
+    request = SampleRequest(base, used, tuple(maps), shape, settings, options)
     if "auto" not in options.kinds:
         return request
     folder = str(options.weights or "") or (records[0].config.weights if records[0] else "")

@@ -34,6 +34,17 @@ class SamplingSettings(Denoising):
                 f"control_start {self.control_start}, control_end {self.control_end}: "
                 "shares of the steps, from 0 to 1, the end after the start"
             )
+        if not self.has_control:
+            raise ValueError(
+                f"control_start {self.control_start:g}, control_end {self.control_end:g}: none of the {self.steps} "
+                "steps lies between them, so there would be no control; strength 0 samples without"
+            )
+
+    @property
+    def has_control(self) -> bool:
+        """Whether there is control in any step: those that lie whole between its start and its end, as in diffusers."""
+        steps = range(self.steps)
+        return any(i / self.steps >= self.control_start and (i + 1) / self.steps <= self.control_end for i in steps)
 
     def whole(self, prompt: str) -> str:
         """A prompt with what is added to it."""

@@ -60,17 +60,24 @@ def summarised(
     return tuple(found)
 
 
-def prompts_noted(measures: Iterable[MeasureRecord], prompts: Sequence[str]) -> Iterator[MeasureRecord]:
-    """Measures, with a note at values of other ``prompts`` than comparable published values are of."""
-    why = f"published values are of prompts {', '.join(prompts)}: not comparable"
+def noted(measures: Iterable[MeasureRecord], prompts: Sequence[str], rows: int) -> Iterator[MeasureRecord]:
+    """Measures, with a note at each value that is not of all rows, or not of the prompts that were published.
+
+    Args:
+        measures: as they were summed up.
+        prompts: the kinds that the published values are of.
+        rows: that were evaluated.
+    """
     for measure in measures:
         comparable = any(not published.note for published in measure.published)
-        values = (
-            replace(value, note="; ".join(filter(None, (value.note, why))))
-            if comparable and value.prompt_kind not in prompts
-            else value
-            for value in measure.values
-        )
+        values = []
+        for value in measure.values:
+            notes = [value.note]
+            if value.value is not None and value.rows < rows:
+                notes.append(f"{rows - value.rows:,} of {rows:,} rows have no value and count for nothing")
+            if comparable and value.prompt_kind not in prompts:
+                notes.append(f"published values are of prompts {', '.join(prompts)}: not comparable")
+            values.append(replace(value, note="; ".join(filter(None, notes))))
         yield replace(measure, values=tuple(values))
 
 

@@ -32,6 +32,7 @@ def test_pictures_of_another_method_have_the_same_measures(scenes_folder: Path, 
     assert {score["f1"] for score in scores} == {1.0}, "whatever their files are, nothing is lost of them"
     (refused,) = rows(tmp_path / "results", "rejected")
     assert refused["reason"] == "not_an_image"
+    assert f"f1, prompt user: 1 of {len(scores) + 1} rows have no value and count for nothing" in ended.stderr
     assert "not clearly better than chance" not in ended.stderr
     (given / "stranger.png").write_bytes(b"")
     ended = command("evaluate", *words[:3], str(tmp_path / "other"), *words[4:])

@@ -85,13 +85,13 @@ def test_settings_are_what_is_sampled_with(strong: Path, photo: Path) -> None:
         guidance_weighting="resolution",
         strength=0.5,
         control_start=0.1,
-        control_end=0.5,
+        control_end=1.0,
         negative="ugly",
         added_prompt="best",
         seed=3,
     )
     settings = make_request(str(strong), asked).settings
-    assert settings == SamplingSettings("unipc", 2, 3.0, "resolution", 0.1, 0.5, 0.5, "ugly", "best", 3)
+    assert settings == SamplingSettings("unipc", 2, 3.0, "resolution", 0.1, 1.0, 0.5, "ugly", "best", 3)
     assert [settings.whole(prompt) for prompt in ("a house", "")] == ["a house, best", ""]
 
 

@@ -163,7 +163,13 @@ def test_a_pooling_controlnet_has_no_heights_to_weight_by(base: Base) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"control_start": 0.5, "control_end": 0.5}, {"control_end": 1.5}, {"steps": 0}, {"strength": -1.0}],
+    [
+        {"control_start": 0.5, "control_end": 0.5},
+        {"control_end": 1.5},
+        {"control_end": 0.24},
+        {"steps": 0},
+        {"strength": -1.0},
+    ],
 )
 def test_settings_that_cannot_be_sampled_with(changes: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(changes))):
