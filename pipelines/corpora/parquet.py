@@ -29,7 +29,7 @@ from .img2dataset import SUCCESS, refusal
 from .passed_over import PassedOver
 from .places import Place
 from .row_groups import RowGroups
-from .table_layout import BUFFER, Layout, check_file, kept_type, layout_of
+from .table_layout import BUFFER, Layout, check_columns, check_file, kept_type, layout_of
 
 LISTED_ROWS = 8192
 WHERE = re.compile(r"(\d{1,7})\+(\d{1,13})")
@@ -69,9 +69,13 @@ class ParquetCorpus(ArchiveCorpus):
         Raises:
             MillError: there is none, or it cannot be read.
         """
-        place = self.places.find()[0]
-        with LayoutCheck(check_file) as check, self._looked_at(place, check), closing(self.open(place.name)) as parquet:
-            return parquet.schema_arrow
+        return next(self._schemas())
+
+    def _schemas(self) -> Iterator[pa.Schema]:
+        with LayoutCheck(check_file) as check:
+            for place in self.places.find():
+                with self._looked_at(place, check), closing(self.open(place.name)) as parquet:
+                    yield parquet.schema_arrow
 
     def _rows(self, place: Place) -> Iterator[Source]:
         with closing(self.open(place.name)) as parquet:
@@ -95,12 +99,18 @@ class ParquetCorpus(ArchiveCorpus):
         return ShardFile(self.places.open(name), BUFFER)
 
     def kept_types(self) -> Mapping[str, str]:
-        """The types of the columns in the first file; see :meth:`Corpus.kept_types`."""
+        """The types of the columns in the first file that has each; see :meth:`Corpus.kept_types`."""
         if not self.columns.kept:
             return {}
-        schema = self.schema()
-        layout_of(schema, self.columns, self.address)
-        return {name: kept_type(schema.field(name)) for name in self.columns.names}
+        types, lacking = dict[str, str](), set(self.columns.names)
+        for schema in self._schemas():
+            found = lacking.intersection(layout_of(schema, self.columns, self.address).kept)
+            types |= {name: kept_type(schema.field(name)) for name in found}
+            lacking -= found
+            if not lacking:
+                break
+        check_columns(schema, lacking, self.address)
+        return types
 
     def nothing_listed(self) -> str:
         """See :meth:`Corpus.nothing_listed`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -50,11 +51,9 @@ def layout_of(schema: pa.Schema, chosen: Columns, file: str) -> Layout:
     """Where a file of these columns has what is read of it; errors name the ``file``.
 
     Raises:
-        MillError: it has no picture, or not the chosen columns.
+        MillError: it has no picture, or not the chosen columns of pictures and captions.
     """
-    lacking = {name for name in (*chosen.names, chosen.caption) if name} - set(schema.names)
-    if lacking:
-        raise MillError(f"{file}: no column {', '.join(sorted(lacking))}; {_columns(schema)}")
+    check_columns(schema, [chosen.caption] if chosen.caption else [], file)
     picture = _picture(schema, file, chosen.image)
     texts = [field.name for field in schema if is_text(field.type)]
     has_path = pa.types.is_struct(picture.type) and any(
@@ -63,15 +62,23 @@ def layout_of(schema: pa.Schema, chosen: Columns, file: str) -> Layout:
     path = f"{picture.name}.path" if has_path else next((name for name in NAMES if name in texts), None)
     captions = caption_keys(dict.fromkeys(schema.names)) + [name for name in ("txt",) if name in texts]
     caption = chosen.caption or next(iter(captions), None)
-    for name in (*([caption] if caption else []), *chosen.names):
+    kept = tuple(name for name in chosen.names if name in schema.names)
+    for name in (*([caption] if caption else []), *kept):
         _column(schema, name, file)
     return Layout(
         f"{picture.name}.bytes" if pa.types.is_struct(picture.type) else picture.name,
         path,
         caption,
         set(texts).issuperset(STATUS),
-        tuple(chosen.names),
+        kept,
     )
+
+
+def check_columns(schema: pa.Schema, wanted: Iterable[str], file: str) -> None:
+    """Raise MillError where a file lacks columns."""
+    lacking = sorted(set(wanted) - set(schema.names))
+    if lacking:
+        raise MillError(f"{file}: no column {', '.join(lacking)}; {_columns(schema)}")
 
 
 def _picture(schema: pa.Schema, file: str, chosen: str | None) -> pa.Field:

@@ -187,6 +187,16 @@ def test_columns_are_kept_with_their_types(tmp_path: Path) -> None:
         assert why in command("ingest", str(path), str(tmp_path / "d"), "--keep-columns", column).stderr
 
 
+def test_a_file_that_lacks_a_kept_column_has_nulls_there_unless_all_lack_it(tmp_path: Path) -> None:
+    write(tmp_path / "0.parquet", {"jpg": [b"1"], "license": ["CC"]})
+    write(tmp_path / "1.parquet", {"jpg": [b"2"], "similarity": pa.array([0.5], pa.float32())})
+    corpus = ParquetCorpus(str(tmp_path / "*.parquet"), parse_columns(None, None, ["similarity", "license"]))
+    assert corpus.kept_types() == {"license": "string", "similarity": "float32"}
+    assert [corpus.read(source, MANY).columns for source in corpus.list()] == [{"license": "CC"}, {"similarity": 0.5}]
+    with pytest.raises(MillError, match="no column price; there are: jpg"):
+        ParquetCorpus(corpus.address, parse_columns(None, None, ["license", "price"])).kept_types()
+
+
 @pytest.mark.parametrize(
     ("values", "columns", "why"),
     [
