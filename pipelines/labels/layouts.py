@@ -25,7 +25,7 @@ from .index import files_below, key_of
 from .layout import Layout
 from .normals import OWN_FRAMES, FolderNormals
 from .options import KINDS, LabelOptions
-from .panoptic import CocoPanoptic
+from .panoptic import CocoPanoptic, check_not_panoptic
 from .pose import CocoKeypoints
 from .source import LabelSource
 
@@ -183,6 +183,8 @@ def find_source(kind: str, place: str, options: LabelOptions) -> LabelSource:
         raise MillError(f"{place}: no such file or folder")
     layout = find_layout(kind, place, options.layout)
     place = os.path.abspath(place)
+    if layout.name == "coco-stuff":
+        check_not_panoptic(place, layout.label)
     if layout.name in MAKERS:
         return MAKERS[layout.name](place, options)
     own = imported(layout.table, CONDITIONS[kind].kind) if layout.table else CONDITIONS.get(kind)

@@ -27,7 +27,7 @@ from ..corpora.files import read_capped
 from ..corpora.folder import FolderCorpus
 from ..engine.faults import JobFault
 from .coco import find_picture, id_of, index_of, numbers_of, read_elements, text_of
-from .index import Label, LabelIndex
+from .index import Label, LabelIndex, files_below, key_of
 from .source import MapSource, Parts
 
 
@@ -157,3 +157,24 @@ def _colour(values: Any) -> str:
     if not all(0 <= value < 256 for value in (red, green, blue)):
         raise ValueError("color is no list of 3 numbers from 0 to 255")
     return f"{red:02x}{green:02x}{blue:02x}"
+
+
+def check_not_panoptic(folder: str, label: str) -> None:
+    """Panoptic PNGs have the names of COCO-Stuff's, and are RGB: the first label of the pattern ``label`` tells.
+
+    Raises:
+        MillError: the folder is one of panoptic PNGs, which say nothing without their JSON.
+    """
+    name, limits = os.path.basename(folder), Limits(min_side=1)
+    path = next((path for path in files_below(folder) if key_of(label, f"{name}/{path}") is not None), None)
+    if path is None:
+        return
+    try:
+        mode = open_picture(read_capped(os.path.join(folder, path), limits.max_bytes), limits).image.mode
+    except (OSError, Refused):  # it will be a null that says why
+        return
+    if mode == "RGB":
+        raise MillError(
+            f"{folder}: {path} is RGB, as COCO's panoptic PNGs are, whose classes are in a JSON: name that instead, as "
+            f"in panoptic_val2017.json, which has its PNGs in the folder panoptic_val2017 beside it"
+        )

@@ -166,6 +166,18 @@ def test_a_panoptic_file_that_leads_out_of_its_folder_is_refused(tmp_path: Path)
         label_of(source, "000000000001.jpg")
 
 
+def test_panoptic_pngs_are_not_taken_for_coco_stuff(tmp_path: Path) -> None:
+    folder = tmp_path / "panoptic_val2017"
+    coded = np.stack([quarters((1, 2, 3, 0))] * 3, axis=2)
+    (folder / "000000000001.png").parent.mkdir()
+    (folder / "000000000001.png").write_bytes(b"no picture")
+    assert source_at("segmentation", folder).condition.table == "coco_stuff"  # it cannot be told
+    save(folder / "000000000001.png", coded)
+    for options in ({}, {"layout": "coco-stuff"}):
+        with pytest.raises(MillError, match=r"1\.png is RGB, as COCO's panoptic PNGs are, .* name that instead"):
+            source_at("segmentation", folder, **options)
+
+
 def test_what_is_not_panoptic_is_an_error(tmp_path: Path) -> None:
     path = write_panoptic(tmp_path)
     whole = path.read_text("utf-8")
