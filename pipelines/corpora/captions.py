@@ -151,34 +151,50 @@ def caption_keys(row: Mapping[Any, Any]) -> list[Any]:
 
 
 def first_caption(row: Mapping[Any, Any], keys: list[Any]) -> str | None:
-    """The first of some values that says something.
+    """The first caption of the first of some values that says something; raises ValueError as :func:`first_captions`"""
+    return next(iter(first_captions(row, keys)), None)
+
+
+def first_captions(row: Mapping[Any, Any], keys: list[Any]) -> list[str]:
+    """The captions of the first of some values that says something.
 
     Raises:
         ValueError: one before it is no caption.
     """
     for key in keys:
         try:
-            said = caption_in(row[key])
+            said = captions_in(row[key])
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from error
         if said:
             return said
-    return None
+    return []
 
 
 def caption_in(value: Any) -> str | None:
-    """A string, or the first of a list of strings that says something.
+    """The first of :func:`captions_in`."""
+    return next(iter(captions_in(value)), None)
+
+
+def captions_in(value: Any) -> list[str]:
+    """A string, or those of a list of strings, that say something.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is neither, or the first of them cannot be read.
     """
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return clean(value)
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return next((said for item in value if (said := clean(item))), None)
-    raise ValueError(f"neither a text nor a list of texts but {_kind(value)}")
+    texts = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(item, str) for item in texts):
+        raise ValueError(f"neither a text nor a list of texts but {_kind(value)}")
+    found = list[str]()
+    for item in texts:
+        try:
+            said = clean(item)
+        except ValueError:
+            if not found:
+                raise
+            continue
+        found += [said] if said else []
+    return found
 
 
 def _kind(value: Any) -> str:

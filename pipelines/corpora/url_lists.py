@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from controlmill.schemas.errors import MillError, error_text
 
-from .captions import MAX_BYTES, caption_keys, encoding_of, first_caption
+from .captions import MAX_BYTES, caption_keys, encoding_of, first_captions
 from .columns import Columns
 
 URL_COLUMNS = ("url", "image_url", "imageurl", "img_url")  # in any case; the first that is there
@@ -31,16 +31,21 @@ class Entry(NamedTuple):
     Args:
         number: of its line or row, from 1.
         url: None where it has none.
-        caption: None where it has none.
+        captions: those that say something; several where its value is a list.
         row: its values by column.
         fault: why it, or its caption, cannot be read.
     """
 
     number: int
     url: str | None
-    caption: str | None
+    captions: Sequence[str]
     row: Mapping[str, Any]
     fault: str | None = None
+
+    @property
+    def caption(self) -> str | None:
+        """The first."""
+        return next(iter(self.captions), None)
 
 
 class NoUrls(MillError):
@@ -118,7 +123,7 @@ def _lines(text: IO[str]) -> Iterator[str]:
 def _plain_entries(text: IO[str]) -> Iterator[Entry]:
     for number, line in enumerate(_lines(text), 1):
         if url := line.strip():
-            yield Entry(number, url, None, {})
+            yield Entry(number, url, (), {})
 
 
 def _json_entries(text: IO[str], name: str, columns: Columns) -> Iterator[Entry]:
@@ -131,7 +136,7 @@ def _json_entries(text: IO[str], name: str, columns: Columns) -> Iterator[Entry]
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
-            yield Entry(number, None, None, {}, "no object in JSON")
+            yield Entry(number, None, (), {}, "no object in JSON")
             continue
         column = url_column(row, columns)
         if column is None and not found:
@@ -186,15 +191,15 @@ def _caption_columns(row: Mapping[str, Any], columns: Columns) -> list[str]:
 def _entry(number: int, row: Mapping[str, Any], column: str | None, columns: Columns) -> Entry:
     url = row.get(column) if column else None
     if not isinstance(url, str) or not url.strip():
-        return Entry(number, None, None, row, "no URL")
-    caption = fault = None
+        return Entry(number, None, (), row, "no URL")
+    captions, fault = list[str](), None
     try:
-        caption = first_caption(row, _caption_columns(row, columns))
-        if caption and len(caption) > MAX_BYTES:
+        captions = first_captions(row, _caption_columns(row, columns))
+        if captions and len(captions[0]) > MAX_BYTES:
             raise ValueError(f"a caption of more than {MAX_BYTES} characters")
     except ValueError as error:
-        caption, fault = None, f"its caption cannot be read: {error}"
-    return Entry(number, url.strip(), caption, row, fault)
+        captions, fault = [], f"its caption cannot be read: {error}"
+    return Entry(number, url.strip(), captions, row, fault)
 
 
 def _checked(name: str, names: Sequence[str], columns: Columns) -> str:

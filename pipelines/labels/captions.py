@@ -6,6 +6,7 @@ longest, or one that is drawn by the row's key, the same in every run.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ from .index import Label, LabelIndex, is_utf8
 from .options import Pick
 from .source import LabelSource, Parts
 
-VERSION = 1
+VERSION = 2
 PICTURE_COLUMNS = ("file_name", "filename", "image_file_name", "image", "target", "path", "key", "uid", "id")
 DRAW = "captions"  # what a row's key is drawn for
 
@@ -113,7 +114,7 @@ def _listed(place: str, picture_column: str, caption_column: str) -> LabelIndex:
     if kind_of(name) == ".parquet":
         with LayoutCheck(check_file) as check:
             check(open_storage(folder), name)
-    index = LabelIndex()
+    index, numbers = LabelIndex(), itertools.count()
     for column in (picture_column,) if picture_column else PICTURE_COLUMNS:
         try:
             with open_regular(place) as file:
@@ -121,8 +122,8 @@ def _listed(place: str, picture_column: str, caption_column: str) -> LabelIndex:
                     if entry.url is not None and is_utf8(entry.url):
                         if not index.has(picture_key(entry.url), entry.url):
                             index.add(picture_key(entry.url), entry.url, entry.url)
-                        if entry.caption:
-                            index.note(entry.url, entry.number, entry.caption)
+                        for caption in entry.captions:
+                            index.note(entry.url, next(numbers), caption)
         except OSError as error:
             raise MillError(f"{place} cannot be read: {error.strerror or error}") from error
         except NoUrls:  # it has no such column

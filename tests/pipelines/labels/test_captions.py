@@ -45,6 +45,15 @@ def test_of_several_captions_one_is_taken_by_the_rule(tmp_path: Path) -> None:
     assert drawn.made_by() != source_at("captions", path).made_by()
 
 
+def test_of_a_list_of_captions_in_one_line_one_is_taken_by_the_rule(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.jsonl"
+    lines = [["z first", " ", "a long caption", "NUL \0 that is the longest"], ["a last and the longest of all"]]
+    path.write_text("".join(json.dumps({"file_name": "cat.png", "captions": line}) + "\n" for line in lines), "utf-8")
+    assert caption(source_at("captions", path), "cat.png") == "z first"
+    assert caption(source_at("captions", path, pick="longest"), "cat.png") == "a last and the longest of all"
+    assert len(json.loads(source_at("captions", path, pick="drawn").open().read("cat.png", 1000)[0])) == 3
+
+
 def test_captions_that_no_table_can_hold_are_refused(tmp_path: Path) -> None:
     path = write_coco(tmp_path, (1, "NUL \0"))
     with pytest.raises(MillError, match="caption is no text"):
