@@ -22,14 +22,13 @@ CLASSES = {
 OF_A_TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json")
 
 
-def load_part(name: str, part: str, dtype: Any = None, kind: str = "") -> Any:
+def load_part(name: str, part: str, dtype: Any = None) -> Any:
     """A part of a base; a network is frozen, in evaluation mode, on the CPU.
 
     Args:
         name: a base.
         part: a part of a diffusers pipeline, such as ``unet``; of a base in a single file only the tokenizer.
         dtype: of a network's weights; by default float32.
-        kind: its class, as ``library:class``; by default the usual one of the part.
 
     Raises:
         MillError: it cannot be loaded. Weights are read from .safetensors files; pickles could run code.
@@ -39,7 +38,7 @@ def load_part(name: str, part: str, dtype: Any = None, kind: str = "") -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    library, class_name = (kind or CLASSES[part]).split(":")
+    library, class_name = CLASSES[part].split(":")
     loader = getattr(importlib.import_module(library), class_name)
     network = not part.startswith("tokenizer")
     settings = {"dtype": dtype or torch.float32, "use_safetensors": True} if network else {}

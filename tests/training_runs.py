@@ -12,9 +12,13 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
+from controlmill.bases.base import Base, Prompt
+from controlmill.evaluation.rows import Sample
+from controlmill.schemas.conditions import Condition
 from controlmill.training import start
 from controlmill.training.config import TrainConfig
 from controlmill.training.run.metrics import StepRecord, of_kind, read_metrics
+from controlmill.training.step import Inputs, draw, encode, upload
 from controlmill.training.trainer import Trainer
 
 MakeConfig = Callable[..., TrainConfig]  # changes of single settings → a run's settings
@@ -44,6 +48,13 @@ def short_config(folder: Path, /, **changes: Any) -> TrainConfig:
         "device": "cpu",
     }
     return TrainConfig(**{**defaults, **changes})
+
+
+def make_inputs(
+    base: Base, samples: list[Sample], condition: Condition, config: TrainConfig, empty: Prompt | None = None
+) -> Inputs:
+    """A micro-batch from its samples, all at once; arguments as those of ``draw`` and ``encode``."""
+    return encode(base, upload(draw(base, samples, condition, config), base.device), empty)
 
 
 def begin(dataset: Path, folder: Path, config: TrainConfig) -> Trainer:

@@ -53,13 +53,6 @@ class Inputs:
     control: torch.Tensor
 
 
-def make_inputs(
-    base: Base, samples: list[Sample], condition: Condition, config: TrainConfig, empty: Prompt | None = None
-) -> Inputs:
-    """A micro-batch from its samples, all at once; arguments as those of :func:`draw` and :func:`encode`."""
-    return encode(base, upload(draw(base, samples, condition, config), base.device), empty)
-
-
 def draw(base: Base, samples: list[Sample], condition: Condition, config: TrainConfig) -> Drawn:
     """Everything random is drawn here, on the CPU, for each sample from (seed, epoch, row).
 

@@ -30,7 +30,6 @@ from .pose import CocoKeypoints
 from .source import LabelSource
 
 LOOKED_AT = 50_000  # files of a folder, to find out its layout
-JPEG = r"\.jpe?g"
 LAYOUTS = {
     layout.name: layout
     for layout in (

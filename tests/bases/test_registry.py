@@ -25,9 +25,8 @@ from controlmill.schemas.files.documents import plain
 from controlmill.schemas.files.shardfile import ShardFile, ShardWriter, read_footer
 from controlmill.schemas.names import shard_file
 from controlmill.schemas.views.verify import verify
-from controlmill.training.step import make_inputs
 from tests.helpers import rows
-from tests.training_runs import begin, losses, short_config
+from tests.training_runs import begin, losses, make_inputs, short_config
 
 ROOT = Path(__file__).parents[2]
 

@@ -22,8 +22,8 @@ from controlmill.bases.registry import load_base, read_facts
 from controlmill.bases.sampling import Control, Denoising
 from controlmill.evaluation.sampling.sampler import start_noise
 from controlmill.schemas.errors import MillError
-from controlmill.training.step import make_inputs, sample_losses
-from tests.training_runs import EVALUATED, begin, equal, losses, resumed, short_config, weights
+from controlmill.training.step import sample_losses
+from tests.training_runs import EVALUATED, begin, equal, losses, make_inputs, resumed, short_config, weights
 
 CPU = torch.device("cpu")
 PROMPTS = ["a red circle", "a blue square on green"]

@@ -12,8 +12,7 @@ from controlmill.bases.base import Base
 from controlmill.bases.registry import load_base
 from controlmill.schemas.maps.transforms import control_image
 from controlmill.training import start
-from controlmill.training.step import make_inputs
-from tests.training_runs import MakeConfig
+from tests.training_runs import MakeConfig, make_inputs
 
 
 def test_noise_offset_is_constant_over_a_picture_and_differs_by_channel(

@@ -23,12 +23,11 @@ from controlmill.schemas.names import index_file, shard_file
 from controlmill.training import start
 from controlmill.training.config import TrainConfig
 from controlmill.training.data import reader
-from controlmill.training.step import make_inputs
 from controlmill.training.trainer import Trainer
 from tests import training_runs
 from tests.helpers import command
 from tests.schemas.views.changed_datasets import write_captions
-from tests.training_runs import Begin, MakeConfig, losses, weights
+from tests.training_runs import Begin, MakeConfig, losses, make_inputs, weights
 
 
 @pytest.fixture
