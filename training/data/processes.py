@@ -25,6 +25,7 @@ from .loader import Loader
 ALIGNED = 64  # bytes; an array begins at a multiple
 BLOCKS = 16  # that a worker uses again; more than are under way unless batches are kept
 NO_ROOM = ("No space left on device", "out of shared memory")  # what PyTorch says of a full /dev/shm
+DIED = ("exited unexpectedly", "is killed by signal")  # and of a worker that is gone
 Block = tuple[bytes, list[tuple[int, int]], torch.Tensor]
 
 
@@ -73,14 +74,19 @@ def next_share(shares: Iterator[Any]) -> Any:
     """The next share of a batch.
 
     Raises:
-        MillError: a worker could not read a row, or found no room in shared memory.
+        MillError: a worker could not read a row, found no room in shared memory, or was killed.
     """
     try:
         share = next(shares)
     except RuntimeError as error:
+        said = str(error).splitlines()[-1][:200]  # before it is the traceback of another process
+        if any(words in said for words in DIED):
+            raise MillError(
+                f"--loader-workers: a process that reads was killed ({said}), perhaps for want of memory: go on with "
+                "--resume and fewer of them"
+            ) from error
         if not any(words in str(error) for words in NO_ROOM):
             raise
-        said = str(error).splitlines()[-1][:200]  # before it is the traceback of another process
         raise MillError(
             f"--loader-workers: no room in {SHARED}, where readers put what they read ({said}). Make room "
             "(in Docker: --shm-size=1g), or leave --loader-workers out: threads read then"

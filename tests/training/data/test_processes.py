@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -17,6 +19,18 @@ class Full:
 
     def batches(self, *_: Any) -> None:
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+
+class Killed:
+    """A loader whose worker is killed, as for want of memory."""
+
+    def batches(self, *_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_reader_that_is_killed_is_one_message() -> None:
+    with pytest.raises(MillError, match=r"a process that reads was killed \(DataLoader worker .*--resume and fewer"):
+        next(batches(Killed(), workers=1))
 
 
 def test_a_full_shared_memory_is_one_message_and_ends_the_readers() -> None:
