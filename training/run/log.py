@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files.whole import naming, write_whole
+from controlmill.schemas.files.whole import naming, replacing, write_whole
 
-from .metrics import METRICS, Record, StepRecord, line_of, of_kind, read_metrics, scalars
+from .metrics import METRICS, Record, StepRecord, each_record, line_of, scalars
 from .progress import StepProgress
 
 
@@ -61,11 +61,12 @@ class RunLog:
     def __init__(self, run: Path, step: int, total: int = 0, wandb: str = "", settings: dict[str, Any] | None = None):
         from torch.utils.tensorboard import SummaryWriter
 
-        self.path = run / METRICS
-        kept = [record for record in read_metrics(run) if record.step <= step] if step else []
-        write_whole(self.path, "".join(map(line_of, kept)).encode())
-        self.steps = array("q", [record.step for record in of_kind(kept, StepRecord)])
-        self.losses = array("d", [record.loss for record in of_kind(kept, StepRecord)])
+        self.path, self.steps, self.losses = run / METRICS, array("q"), array("d")
+        with replacing(self.path) as scratch, scratch.open("w", encoding="utf-8") as file:
+            for record in each_record(run) if step else ():
+                if record.step <= step:
+                    file.write(line_of(record))
+                    self._note(record)
         self._file = self.path.open("a", encoding="utf-8")
         # what was written from purge_step on is hidden
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1 if step else 0)
@@ -74,10 +75,15 @@ class RunLog:
 
     def step(self, step: int, loss: float, norm: float, rate: float, seconds: float) -> None:
         """One optimiser step."""
-        self.write(StepRecord(step, loss, norm, rate, round(seconds, 4)))
-        self.steps.append(step)
-        self.losses.append(loss)
+        record = StepRecord(step, loss, norm, rate, round(seconds, 4))
+        self.write(record)
+        self._note(record)
         self._progress.step(step, loss, rate, seconds)
+
+    def _note(self, record: Record) -> None:
+        if isinstance(record, StepRecord):
+            self.steps.append(record.step)
+            self.losses.append(record.loss)
 
     def write(self, record: Record) -> None:
         """One line; each number in it becomes a point of a curve in TensorBoard and on W&B."""

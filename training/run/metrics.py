@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -132,29 +132,33 @@ def scalars(record: Record) -> dict[str, float]:
     return {name: value for name, value in values.items() if isinstance(value, (int, float))}
 
 
-def read_metrics(run: Path, steps: bool = True) -> list[Record]:
-    """All whole lines of a run's log, or without those of ``steps``, which are by far the most.
+def each_record(run: Path, steps: bool = True) -> Iterator[Record]:
+    """All whole lines of a run's log, or without those of ``steps``, which are by far the most; one is held at a time.
 
     Raises:
         MillError: it is damaged, but for a last line that was cut off while it was written.
     """
     path = run / METRICS
-    data = path.read_bytes() if path.exists() else b""
-    lines = data.splitlines()
-    records: list[Record] = []
-    for number, line in enumerate(lines, 1):
-        if not steps and b'"loss"' in line:
-            continue
-        try:
-            records.append(parse(line, LINE))
-        except ValueError as error:
-            if number == len(lines) and not data.endswith(b"\n"):
-                break
-            raise MillError(
-                f"{path}, line {number}: no line of a run's log ({error}). Without the file the run goes on, and its "
-                "curves begin anew"
-            ) from error
-    return records
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not steps and b'"loss"' in line:
+                continue
+            try:
+                yield parse(line, LINE)
+            except ValueError as error:
+                if not line.endswith(b"\n"):
+                    return
+                raise MillError(
+                    f"{path}, line {number}: no line of a run's log ({error}). Without the file the run goes on, and "
+                    "its curves begin anew"
+                ) from error
+
+
+def read_metrics(run: Path) -> list[Record]:
+    """All of :func:`each_record`."""
+    return list(each_record(run))
 
 
 def of_kind(records: Iterable[Record], kind: type[R]) -> list[R]:
@@ -163,5 +167,5 @@ def of_kind(records: Iterable[Record], kind: type[R]) -> list[R]:
 
 
 def evaluations(run: Path) -> list[EvaluationRecord]:
-    """The evaluations of a run, in order; raises as :func:`read_metrics`."""
-    return of_kind(read_metrics(run, steps=False), EvaluationRecord)
+    """The evaluations of a run, in order; raises as :func:`each_record`."""
+    return of_kind(each_record(run, steps=False), EvaluationRecord)

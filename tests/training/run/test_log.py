@@ -6,6 +6,7 @@ import contextlib
 import importlib.machinery
 import sys
 import types
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,13 @@ def test_a_disk_that_is_full_when_a_run_goes_on_takes_no_history(
     records = [*(StepRecord(step, 0.5, 1.0, 1e-5, 0.1) for step in range(1, 5)), FailedEvaluation(2, "why")]
     (tmp_path / "metrics.jsonl").write_text("".join(map(line_of, records)))
 
-    def full(path: Path, data: bytes) -> None:
-        path.write_text("half")
+    def full(record: StepRecord) -> str:
+        if record.step < 3:
+            return line_of(record)
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-        patch.setattr("pathlib.Path.write_bytes", full)
+        patch.setattr("controlmill.training.run.log.line_of", full)
         RunLog(tmp_path, 3)
     assert read_metrics(tmp_path) == records
     log = RunLog(tmp_path, 3)
@@ -42,6 +44,26 @@ def test_a_disk_that_is_full_when_a_run_goes_on_takes_no_history(
     kept = [record for record in records if record.step <= 3]
     assert read_metrics(tmp_path) == [*kept, StepRecord(4, 0.25, 1.0, 1e-5, 0.1)]
     assert (list(log.steps), list(log.losses)) == ([1, 2, 3, 4], [0.5, 0.5, 0.5, 0.25])
+
+
+def test_the_history_of_a_long_run_is_not_held_in_memory_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [StepRecord(step, 0.5, 1.0, 1e-5, 0.1) for step in range(1, 101)]
+    (tmp_path / "metrics.jsonl").write_text("".join(map(line_of, records)))
+    alive, counts = weakref.WeakSet[StepRecord](), list[int]()
+
+    def counted(record: StepRecord) -> str:
+        alive.add(record)
+        counts.append(len(alive))
+        return line_of(record)
+
+    monkeypatch.setattr("controlmill.training.run.log.line_of", counted)
+    log = RunLog(tmp_path, 99)
+    log.close()
+    assert list(log.steps) == list(range(1, 100))
+    assert max(counts) <= 2
+    assert read_metrics(tmp_path) == records[:99]
 
 
 def test_a_disk_that_is_full_is_told_with_the_files_name_and_costs_no_curve(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from controlmill.training.run.metrics import (
     FailedEvaluation,
     FidelityRecord,
     StepRecord,
+    each_record,
     evaluations,
     line_of,
     read_metrics,
@@ -102,7 +103,7 @@ def test_evaluations_are_found_without_reading_what_each_step_says(tmp_path: Pat
     failed = FailedEvaluation(1, 'a "loss"')
     (tmp_path / METRICS).write_text('{"loss": []}\n' + line_of(EVALUATION) + line_of(failed))
     assert evaluations(tmp_path) == [EVALUATION]
-    assert read_metrics(tmp_path, steps=False) == [EVALUATION, failed]
+    assert list(each_record(tmp_path, steps=False)) == [EVALUATION, failed]
 
 
 @pytest.mark.parametrize("end", [12, -3, -2])
