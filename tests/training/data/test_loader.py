@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,14 +22,12 @@ from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.shardfile import ShardFile
 from controlmill.schemas.maps.transforms import Augment
-from controlmill.schemas.names import index_file, shard_file
+from controlmill.schemas.names import shard_file
 from controlmill.training.data import processes
-from controlmill.training.data.filters import Filter
-from controlmill.training.data.held_out import held_out_samples
 from controlmill.training.data.loader import Loader, LoaderConfig
 from controlmill.training.data.order import LANES
 from controlmill.training.data.selection import LOCATION, Selection, check_tables, select
-from tests.scenes import ALL_MAPS, SCENES, WITHOUT_SCRIBBLE
+from tests.scenes import ALL_MAPS, SCENES
 
 
 def make_loader(dataset: Dataset, conditions: tuple[str] = ("canny",), threads: int = 2, **changes: Any) -> Loader:
@@ -182,72 +179,6 @@ def test_shapes_are_streams_that_share_row_groups() -> None:
     assert [identity(batch) for batch in first(dataset.loader(1).batches(70), 20)] == everything[70:]
     seen = [row for batch in everything for epoch, row, *_ in batch if epoch == 0]
     assert len(seen) == len(set(seen)) == len(dataset.train)
-
-
-def test_nulls_are_found_without_reading_maps_and_counted_by_reason(
-    scenes_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = set()
-    read = pq.ParquetFile.read
-
-    def noted(self: Any, columns: Any = None, **options: Any) -> Any:
-        asked.update(columns)
-        return read(self, columns=columns, **options)
-
-    monkeypatch.setattr(pq.ParquetFile, "read", noted)
-    found = select(scenes_dataset, ["scribble", "segmentation"])
-    assert asked == {"key", "sha256", "width", "height", "map.path", "reason", "caption"}
-    assert dict(found.left_out) == {"scribble: missing": len(WITHOUT_SCRIBBLE)}
-    assert len(found.train) == SCENES - len(WITHOUT_SCRIBBLE)
-
-
-def test_filters_take_columns_of_any_table(scenes_dataset: Dataset) -> None:
-    lines = Filter.parse("hough.n_lines > 4")
-    found = select(scenes_dataset, ["canny"], [lines, Filter.parse("width == 64")])
-    assert len(found.train) + found.left_out["where"] == SCENES
-    assert 0 < len(found.train) < SCENES
-    samples = held_out_samples(
-        scenes_dataset, scenes_dataset.condition("hough"), found.train, len(found.train), 0, ("n_lines",)
-    )
-    assert all(sample.columns["n_lines"] > 4 for sample in samples)
-
-
-@pytest.mark.parametrize("text", ["n_lines", "canny.nothing > 3", "nowhere.x > 3", "canny.map > 3"])
-def test_bad_filters_say_what_there_is(scenes_dataset: Dataset, text: str) -> None:
-    with pytest.raises(MillError, match="--where"):
-        select(scenes_dataset, ["canny"], [Filter.parse(text)])
-
-
-def test_subsets_nest_and_share_one_held_out_set(scenes_dataset: Dataset) -> None:
-    chosen = [select(scenes_dataset, ["canny"], held_out=0.2, limit=limit) for limit in (10, 30, 0)]
-    rows = [{tuple(row) for row in found.train[["shard", "row"]].tolist()} for found in chosen]
-    held = [{tuple(row) for row in found.held_out[["shard", "row"]].tolist()} for found in chosen]
-    assert len(rows[0]) == 10
-    assert rows[0] < rows[1] < rows[2]
-    assert held[0] == held[1] == held[2]
-    assert not held[0] & rows[2]
-    assert 5 < len(held[0]) < 40
-
-
-def test_an_empty_selection_is_an_error(scenes_dataset: Dataset) -> None:
-    with pytest.raises(MillError, match=r"no rows are left.*96 where"):
-        select(scenes_dataset, ["canny"], [Filter.parse("width > 64")])
-
-
-def test_a_missing_a_partial_and_a_stale_table_are_errors(scenes_folder: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "copy"
-    shutil.copytree(scenes_folder, folder)
-    dataset = Dataset.open(folder)
-    with pytest.raises(MillError, match="no condition 'sketch'; it has: canny, hough"):
-        check_tables(dataset, ["sketch"])
-    (folder / shard_file("canny", 1)).unlink()
-    with pytest.raises(MillError, match=r"canny is not complete \(2 of 3 shards\)"):
-        check_tables(dataset, ["canny"])
-    index = json.loads((folder / index_file("hough")).read_text())
-    index["shards"][0]["images_sha256"] = "0" * 64
-    dataset.storage.write_json(index_file("hough"), index)
-    with pytest.raises(MillError, match="made from other images"):
-        check_tables(dataset, ["hough"])
 
 
 def test_a_window_larger_than_the_pictures_is_an_error(scenes_dataset: Dataset) -> None:

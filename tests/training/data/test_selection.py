@@ -1,16 +1,23 @@
-"""Captions of the rows that are chosen: counted where they are trained on, and warned of where they say little."""
+"""Which rows are chosen, which are left out and why, and what is said of their captions."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError
+from controlmill.schemas.names import index_file, shard_file
 from controlmill.training.data.filters import Filter
-from controlmill.training.data.selection import LOCATION, captions_said, common_shapes, select
+from controlmill.training.data.selection import LOCATION, captions_said, check_tables, common_shapes, select
 from tests.helpers import make, write_photos
+from tests.scenes import SCENES, WITHOUT_SCRIBBLE
 
 
 @pytest.mark.parametrize(
@@ -69,3 +76,52 @@ def test_shapes_are_listed_the_commonest_first() -> None:
     rows = np.zeros(6, LOCATION)
     rows["height"], rows["width"] = (64, 32, 64, 96, 32, 64), (64, 96, 64, 32, 96, 64)
     assert common_shapes(rows) == [(64, 64), (32, 96), (96, 32)]
+
+
+def test_nulls_are_found_without_reading_maps_and_counted_by_reason(
+    scenes_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = set()
+    read = pq.ParquetFile.read
+
+    def noted(self: Any, columns: Any = None, **options: Any) -> Any:
+        asked.update(columns)
+        return read(self, columns=columns, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read", noted)
+    found = select(scenes_dataset, ["scribble", "segmentation"])
+    assert asked == {"key", "sha256", "width", "height", "map.path", "reason", "caption"}
+    assert dict(found.left_out) == {"scribble: missing": len(WITHOUT_SCRIBBLE)}
+    assert len(found.train) == SCENES - len(WITHOUT_SCRIBBLE)
+
+
+def test_subsets_nest_and_share_one_held_out_set(scenes_dataset: Dataset) -> None:
+    chosen = [select(scenes_dataset, ["canny"], held_out=0.2, limit=limit) for limit in (10, 30, 0)]
+    rows = [{tuple(row) for row in found.train[["shard", "row"]].tolist()} for found in chosen]
+    held = [{tuple(row) for row in found.held_out[["shard", "row"]].tolist()} for found in chosen]
+    assert len(rows[0]) == 10
+    assert rows[0] < rows[1] < rows[2]
+    assert held[0] == held[1] == held[2]
+    assert not held[0] & rows[2]
+    assert 5 < len(held[0]) < 40
+
+
+def test_an_empty_selection_is_an_error(scenes_dataset: Dataset) -> None:
+    with pytest.raises(MillError, match=r"no rows are left.*96 where"):
+        select(scenes_dataset, ["canny"], [Filter.parse("width > 64")])
+
+
+def test_a_missing_a_partial_and_a_stale_table_are_errors(scenes_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(scenes_folder, folder)
+    dataset = Dataset.open(folder)
+    with pytest.raises(MillError, match="no condition 'sketch'; it has: canny, hough"):
+        check_tables(dataset, ["sketch"])
+    (folder / shard_file("canny", 1)).unlink()
+    with pytest.raises(MillError, match=r"canny is not complete \(2 of 3 shards\)"):
+        check_tables(dataset, ["canny"])
+    index = json.loads((folder / index_file("hough")).read_text())
+    index["shards"][0]["images_sha256"] = "0" * 64
+    dataset.storage.write_json(index_file("hough"), index)
+    with pytest.raises(MillError, match="made from other images"):
+        check_tables(dataset, ["hough"])
