@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from controlmill.schemas.errors import MillError, error_text
 from controlmill.schemas.images.formats import picture_endings
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 SCHEME = "hf://"
 ADDRESS = re.compile(
@@ -23,7 +29,10 @@ SHOWN = 8  # endings of files in a message
 
 
 def pinned(address: str, commit: str | None = None) -> str:
-    """A Hub's address at a commit: the stated revision's, else ``commit``, else that which the main branch has now.
+    """A Hub's address at a commit.
+
+    It is the stated one; else ``commit``, where that was of the stated branch, or none is stated; else that which the
+    stated branch, or the main one, has now.
 
     Raises:
         MillError: it is no data set's address, or the Hub does not answer.
@@ -32,10 +41,10 @@ def pinned(address: str, commit: str | None = None) -> str:
     if found is None:
         raise MillError(f"{address}: write hf://datasets/OWNER/NAME, with a path below it where you want a part")
     repo, revision, path = found["repo"], found["revision"], found["path"] or ""
-    if revision is None and commit and COMMIT.fullmatch(commit):
-        revision = commit
     if revision is None or not COMMIT.fullmatch(revision):
-        revision = _commit(repo, revision)
+        known = commit if commit and COMMIT.fullmatch(commit) else None
+        goes_on = known and (revision is None or known in _history(repo, revision))
+        revision = known if known and goes_on else _commit(repo, revision)
     return f"{SCHEME}datasets/{repo}@{revision}{path}"
 
 
@@ -81,10 +90,22 @@ def with_pattern(address: str) -> str:
 
 def _commit(repo: str, revision: str | None) -> str:
     """The commit that a revision of a data set is now."""
+    with _asking(repo, revision) as hub:
+        return str(hub.dataset_info(repo, revision=revision).sha)
+
+
+def _history(repo: str, revision: str) -> set[str]:
+    """The commits of a branch."""
+    with _asking(repo, revision) as hub:
+        return {commit.commit_id for commit in hub.list_repo_commits(repo, repo_type="dataset", revision=revision)}
+
+
+@contextmanager
+def _asking(repo: str, revision: str | None) -> Iterator[HfApi]:
     import huggingface_hub
 
     try:
-        return str(huggingface_hub.HfApi().dataset_info(repo, revision=revision).sha)
+        yield huggingface_hub.HfApi()
     except Exception as error:  # of its HTTP client, too
         raise MillError(
             f"{SCHEME}datasets/{repo}{f'@{revision}' if revision else ''} cannot be read ({error_text(error)}); "

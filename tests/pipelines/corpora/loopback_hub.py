@@ -15,17 +15,19 @@ REPO = "owner/name"
 
 
 class Hub(ThreadingHTTPServer):
-    """``files`` of each commit by path; ``main`` is the commit that the branch has."""
+    """``files`` of each commit by path; ``main`` is the commit that the branch has, and ``history`` all of its own."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, dict[str, bytes]] = {}
         self.main = ""
+        self.history: list[str] = []
 
     def commit(self, files: dict[str, bytes]) -> str:
         """A new commit on the branch."""
         self.main = hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
         self.files[self.main] = files
+        self.history.insert(0, self.main)
         return self.main
 
 
@@ -42,6 +44,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.startswith(f"{api}/tree/"):
             commit, _, folder = path.removeprefix(f"{api}/tree/").partition("/")
             self._json(_tree(self.server.files[commit], folder, "recursive=true" in self.path.lower()))
+        elif path == f"{api}/commits/main":
+            about = {"authors": [], "date": "2026-01-01T00:00:00.000Z", "title": "", "message": ""}
+            self._json([{"id": commit, **about} for commit in self.server.history])
         elif path == api or path.startswith(f"{api}/revision/"):
             asked = path.removeprefix(f"{api}/revision/")
             commit = asked if asked in self.server.files else self.server.main

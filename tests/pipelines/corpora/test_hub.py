@@ -82,7 +82,7 @@ def test_a_listing_is_of_one_commit(hub: Hub) -> None:
 
 def test_a_dataset_goes_on_with_the_commit_that_it_was_listed_from(hub: Hub, tmp_path: Path) -> None:
     first = hub.commit({"1.png": picture(1)})
-    hub.commit({"2.png": picture(2)})
+    second = hub.commit({"2.png": picture(2)})
     photos, dataset = write_photos(tmp_path / "photos", 1), str(tmp_path / "dataset")
     assert at_commit(ADDRESS, dataset, []) == ADDRESS
     assert command("ingest", str(photos), dataset, "--resolution", "64").returncode == 0
@@ -90,11 +90,15 @@ def test_a_dataset_goes_on_with_the_commit_that_it_was_listed_from(hub: Hub, tmp
     record["segments"][0]["listed_with"] = {"commit": first}
     (tmp_path / "dataset/dataset.json").write_text(json.dumps(record))
     assert at_commit(ADDRESS, dataset, []) == f"{ADDRESS}@{first}"
+    assert at_commit(f"{ADDRESS}@main/x/*.tar", dataset, []) == f"{ADDRESS}@{first}/x/*.tar"
+    assert at_commit(f"{ADDRESS}@{second}", dataset, []) == f"{ADDRESS}@{second}"
+    hub.history = [second]  # it was written anew
+    assert at_commit(f"{ADDRESS}@main", dataset, []) == f"{ADDRESS}@{second}"
     assert at_commit(ADDRESS, dataset, ["images"]) == ADDRESS
 
 
 def test_an_extend_that_was_stopped_goes_on_with_its_commit(hub: Hub, tmp_path: Path) -> None:
-    first = hub.commit({"1.png": picture(1)})
+    first = hub.commit({"1.png": picture(5)})  # no other test's, whose hub this process would ask
     dataset = str(tmp_path / "dataset")
     branch, tars = f"{ADDRESS}@main", f"{ADDRESS}/tars"
     assert command("ingest", str(write_photos(tmp_path / "photos", 1)), dataset, "--resolution", "64").returncode == 0
