@@ -12,7 +12,7 @@ from controlmill.annotators.runtime.placement import Placement
 from controlmill.bases.configuration import pinned_base
 from controlmill.bases.registry import read_facts
 from controlmill.evaluation.protocols.comparison import Conduct, deviations, published_beside
-from controlmill.evaluation.protocols.protocol import Protocol, fitting, read_protocol
+from controlmill.evaluation.protocols.protocol import Protocol, SelfTest, fitting, read_protocol
 from controlmill.evaluation.sampling.captioner import Captioner
 from controlmill.evaluation.sampling.prompts import DEFAULT_PROMPT, PROMPT_KINDS
 from controlmill.pipelines.engine.machines import Machines
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .evaluate import EvaluateOptions, SamplingOptions
 
 BATCH = 8
+TRAINED_ON = "rows that the ControlNet was trained on may be among these: no measure of what it has learned"
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,8 @@ def make_request(
             other sizes; the ControlNet belongs to another base.
     """
     protocol = read_protocol(options.protocol)
-    test = None
-    if options.self_test:
-        test = protocol.self_test
-        if test is None:
-            raise MillError(f"--self-test: the protocol {protocol.name} names no published ControlNet")
-        controlnet = controlnet or test.controlnet
+    test = _self_test(protocol) if options.self_test else None
+    controlnet = controlnet or (test.controlnet if test else "")
     used, record = find_controlnet(controlnet) if controlnet else (None, None)
     source = Snapshot(Dataset.open(address))
     table = options.condition or (record.config.condition if record else protocol.condition)
@@ -129,7 +126,9 @@ def make_request(
         *(_made_by(judge), source.corpora, shapes),
     )
     beside = published_beside(protocol, deviations(protocol, conduct))
-    published = Published(beside, {}, protocol.prompts)
+    trained = record is not None and options.all_rows and _is_dataset_of(source, record)
+    notes = dict.fromkeys([*measures, *quality.measures], TRAINED_ON) if trained else {}
+    published = Published(beside, notes, protocol.prompts)
     asked = Evaluation(rows, table, truth, layout, protocol.name, judge, measures, quality, published)
     if options.pictures:
         return EvaluateRequest(asked, GivenPictures(options.pictures.name, str(options.pictures)), None, captions)
@@ -147,6 +146,12 @@ def make_request(
     texts: dict[str, str | None] = {"none": "", "default": DEFAULT_PROMPT, AUTO: None}
     maker = SampledPictures(used.name, sampler, control, texts, DEFAULT_PROMPT, captioner)
     return EvaluateRequest(asked, maker, (test.measure, test.method) if test else None, captions)
+
+
+def _self_test(protocol: Protocol) -> SelfTest:
+    if protocol.self_test is None:
+        raise MillError(f"--self-test: the protocol {protocol.name} names no published ControlNet")
+    return protocol.self_test
 
 
 def _made_by(judge: Judge | None) -> AnnotatorRecord | None:

@@ -212,7 +212,7 @@ def _with_notes(asked: Evaluation, results: Dataset, judged: str) -> Published:
     notes = {
         name: "; ".join(filter(None, (asked.published.notes.get(name, ""), SAME_MODEL))) for name in asked.measures
     }
-    return replace(asked.published, notes=notes)
+    return replace(asked.published, notes={**asked.published.notes, **notes})
 
 
 def _network(dataset: Dataset, table: str) -> NetworkRecord | None:

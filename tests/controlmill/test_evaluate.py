@@ -114,6 +114,15 @@ def test_only_rows_that_the_run_held_out_are_evaluated(results: Path, trained_on
         assert int(digest[row["of_shard"], row["of_row"]][-8:], 16) / 2**32 < share
 
 
+def test_rows_that_were_trained_on_are_said_to_be(evaluate: Evaluate, results: Path, tmp_path: Path) -> None:
+    ended = evaluate(tmp_path / "results", "--all-rows", "--rows", "2", "--prompts", "none")
+    assert ended.returncode == 0, ended.stderr
+    measures = [json.loads((path / "results.json").read_text())["measures"] for path in (tmp_path / "results", results)]
+    trained, held_out = (["trained on" in measure.get("note", "") for measure in those] for those in measures)
+    assert all(trained)
+    assert not any(held_out)
+
+
 def test_inspect_shows_results_and_a_sheet_of_them(results: Path, tmp_path: Path) -> None:
     ended = command("inspect", str(results), "--contact-sheet", str(tmp_path / "sheet.png"))
     assert ended.returncode == 0, ended.stderr
