@@ -24,6 +24,7 @@ UNET, VAE, TEXT, SCHEDULER = (
     "text_encoder/config.json",
     "scheduler/scheduler_config.json",
 )
+PREDICTIONS = "epsilon", "v_prediction"  # where the schedule says nothing, the first
 NEEDED = {
     UNET: ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim"),
     VAE: ("latent_channels", "block_out_channels"),
@@ -69,6 +70,10 @@ class StableDiffusionConfig(Facts):
             raise MillError(
                 f"--base {self.name}: its UNet takes {self.unet['in_channels']} channels, its VAE gives "
                 f"{self.vae['latent_channels']}: bases for inpainting and the like are not supported"
+            )
+        if (prediction := self.scheduler.get("prediction_type", PREDICTIONS[0])) not in PREDICTIONS:
+            raise MillError(
+                f"--base {self.name}: it predicts {prediction!r}; supported are {' and '.join(PREDICTIONS)}"
             )
         self.check_text()
 

@@ -53,6 +53,14 @@ def test_a_base_that_differs_in_anything_has_another_fingerprint(copied: Path) -
     assert len(set(found)) == 3
 
 
+@pytest.mark.parametrize("prediction", ["sample", "flow_prediction"])
+def test_a_base_that_predicts_something_else_is_refused(prediction: str, copied: Path) -> None:
+    config = copied / "scheduler/scheduler_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "prediction_type": prediction}))
+    with pytest.raises(MillError, match=rf"predicts '{prediction}'; supported are epsilon and v_prediction"):
+        base_in(copied)
+
+
 def test_a_base_for_inpainting_is_refused(copied: Path) -> None:
     config = copied / "unet/config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "in_channels": 9}))
