@@ -35,6 +35,7 @@ class MapsBeside(MapSource):
     """Maps named like their pictures, in the folder ``place``, which has the condition's name."""
 
     what: ClassVar[str] = "map"
+    rule: ClassVar[str] = ": a map has the path and the stem of its picture"
 
     def open(self) -> Labels:
         """Nothing is listed: the name of a picture is that of its map."""

@@ -37,10 +37,11 @@ def match_lines(dataset: Dataset, source: LabelSource) -> list[str]:
     unused, paths = labels.index.unused()
     found = pictures - without.total()
     if not found:
-        pair = f" (the first picture is {_names(first[min(first)])})" if first else ""
-        label = f", the first {what} {_names(paths)}" if paths else ""
+        names = [f"pictures are {_names(first[min(first)])}"] if first else []
+        names += [f"{what}s are {_names(paths)}"] if paths else []
+        shown = f" (the first {', the first '.join(names)})" if names else ""
         raise MillError(
-            f"none of {pictures:,} pictures has one of the {count:,} {what}s in {source.place}{pair}{label}"
+            f"none of {pictures:,} pictures has one of the {count:,} {what}s in {source.place}{source.rule}{shown}"
         )
     lines = [f"{found:,} of {pictures:,} pictures have a {what}"]
     for reason, rows in sorted(without.items()):

@@ -73,6 +73,7 @@ class LabelSource(ABC):
     condition: Condition
 
     what: ClassVar[str] = "label"  # as users call one
+    rule: ClassVar[str] = ""  # which is a picture's, as a message goes on
 
     @property
     def columns(self) -> dict[str, str]:

@@ -64,6 +64,10 @@ def test_maps_and_pictures_are_counted_before_the_job(
 def test_maps_of_other_pictures_stop_a_build_when_it_has_listed(few: Path) -> None:
     shutil.rmtree(few / "maps/hed")
     grey(few / "maps/hed/other.png")
-    with KeptResources(threads=1) as resources, pytest.raises(MillError, match="none of 5 pictures has one of the 1"):
+    with KeptResources(threads=1) as resources, pytest.raises(MillError, match="none of 5 pictures has one") as told:
         annotation.build(str(few / "photos"), str(few / "dataset"), SMALL, plan_of(few / "maps"), resources)
+    said = (
+        ": a map has the path and the stem of its picture (the first pictures are a.bmp, a.png, b.png, the first maps"
+    )
+    assert f"of the 1 maps in {few}/maps/hed{said}" in str(told.value)
     assert not Dataset.open(few / "dataset").committed("images")
