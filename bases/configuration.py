@@ -8,7 +8,7 @@ from typing import Any, Literal
 from controlmill.schemas.errors import MillError, error_text
 from controlmill.schemas.fingerprint import sha256_file
 
-from .files import pinned, read_config, weights_of_network
+from .files import PATHS, pinned, read_config, weights_of_network
 
 TINY = Path(__file__).parent / "tiny"
 
@@ -30,7 +30,7 @@ def location(name: str) -> str:
                 "or make one with python -m recipes.tiny_base FOLDER (hours on a CPU), then --base FOLDER"
             )
         return str(TINY)
-    if name.startswith((".", "/", "~")) or name.endswith((".safetensors", ".ckpt")):
+    if name.startswith(PATHS) or name.endswith((".safetensors", ".ckpt")):
         path = Path(name).expanduser()
         if path.suffix == ".ckpt":
             raise MillError(f"--base {name}: a .ckpt file can run code when it is loaded; convert it to .safetensors")

@@ -10,6 +10,7 @@ from typing import Any
 from controlmill.annotators.runtime import hub
 
 MOST_FILES = 1000  # that a network's weights may be in
+PATHS = ("/", ".", "~")  # what begins so is no name on the hub
 
 
 def file_of(where: str, file: str) -> Path:
@@ -23,6 +24,8 @@ def file_of(where: str, file: str) -> Path:
         if not path.is_file():
             raise FileNotFoundError(errno.ENOENT, f"there is no {file}", str(path))
         return path
+    if where.startswith(PATHS):
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", where)
     repo, _, revision = where.partition("@")
     return hub.file_of(repo, file, revision or "main")
 

@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import constants
 
 from controlmill.annotators.runtime import hub
-from controlmill.bases.configuration import pinned_base, pinned_controlnet
+from controlmill.bases.configuration import pinned_base, pinned_controlnet, weights_digests
 from controlmill.bases.controlnet import make_controlnet
 from controlmill.bases.files import file_of
 from controlmill.bases.registry import load_base, read_facts
@@ -152,3 +152,8 @@ def test_a_file_that_a_folder_lacks_is_not_asked_of_the_hub(tmp_path: Path, monk
     monkeypatch.setattr("controlmill.annotators.runtime.hub.file_of", None)
     with pytest.raises(FileNotFoundError, match="config"):
         file_of(str(tmp_path), "config.json")
+
+
+def test_a_folder_that_is_gone_is_no_name_on_the_hub(tmp_path: Path) -> None:
+    with pytest.raises(MillError, match="its weights cannot be had .*there is no such folder"):
+        weights_digests(str(tmp_path / "checkpoints" / "00000750" / "controlnet"))

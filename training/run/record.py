@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from controlmill.bases.files import PATHS
 from controlmill.schemas.bounds import Count
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import FORBID, plain, read_as
@@ -84,7 +85,7 @@ def published(config: TrainConfig) -> TrainConfig:
 
 def is_path(name: str) -> bool:
     """Whether what may be a name on the hub (or ``tiny``) is a path here."""
-    return name not in ("", "tiny") and (name.startswith((".", "/", "~")) or os.path.exists(os.path.expanduser(name)))
+    return name not in ("", "tiny") and (name.startswith(PATHS) or os.path.exists(os.path.expanduser(name)))
 
 
 def as_recorded(asked: str, recorded: str) -> str:
