@@ -155,5 +155,5 @@ def test_a_file_that_a_folder_lacks_is_not_asked_of_the_hub(tmp_path: Path, monk
 
 
 def test_a_folder_that_is_gone_is_no_name_on_the_hub(tmp_path: Path) -> None:
-    with pytest.raises(MillError, match="its weights cannot be had .*there is no such folder"):
+    with pytest.raises(MillError, match=r"its weights cannot be had .*there is no such folder"):
         weights_digests(str(tmp_path / "checkpoints" / "00000750" / "controlnet"))
