@@ -1,9 +1,10 @@
 """Stable Diffusion XL: a UNet that attends to two CLIP text encoders, and is told a pooled text and picture sizes.
 
 Sizes (Podell et al. 2023, section 2.2: original size, crop, target size) are those of the picture at hand, uncropped,
-as the stock pipelines sample: a ControlNet is trained on what it will be given. The base was trained with zeros for a
-dropped prompt, and the stock pipelines take them for an absent negative prompt where ``model_index.json`` says
-``force_zeros_for_empty_prompt``; here they stand for every empty prompt of such a base.
+as the stock pipelines sample: a ControlNet is trained on what it will be given. A dropped prompt is zeros in the
+authors' training code (generative-models, ``sgm/modules/encoders/modules.py``), and so is an absent negative prompt in
+the stock pipelines where ``model_index.json`` says ``force_zeros_for_empty_prompt``; here they stand for every empty
+prompt of such a base.
 """
 
 from __future__ import annotations

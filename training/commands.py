@@ -76,7 +76,7 @@ def train(
             from controlmill.annotators.runtime.torch_device import resolve_device
 
             config = replace(config, device=resolve_device(config.device))
-            _print_rows(prepared)
+            _print_rows(prepared, config)
             from .trainer import Trainer
 
             trainer = Trainer(run, config, prepared, resume)
@@ -158,13 +158,12 @@ def _config(address: str, recipe: str | None, given: Mapping[str, Any]) -> Train
     return make_config(recipe, given, ", ".join(conditions))
 
 
-def _print_rows(prepared: Prepared) -> None:
+def _print_rows(prepared: Prepared, config: TrainConfig) -> None:
     from .data.selection import captions_said
 
     chosen = prepared.selection
     left = ", ".join(f"{count:,} {reason}" for reason, count in sorted(chosen.left_out.items()))
     output.say(f"{len(chosen.train):,} rows to train on, {len(chosen.held_out):,} held out; left out: {left or 'none'}")
-    for line in captions_said(chosen.train):
-        output.say(line)
-    if prepared.caches.said():
-        output.say(prepared.caches.said())
+    for line in (*captions_said(chosen.train), prepared.size_said(config), prepared.caches.said()):
+        if line:
+            output.say(line)

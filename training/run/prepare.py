@@ -51,6 +51,14 @@ class Prepared:
         conditions = {self.condition.table: self.condition}
         return Loader(self.dataset, conditions, self.selection, settings, config.threads, caches=self.caches)
 
+    def size_said(self, config: TrainConfig) -> str:
+        """A line for people where pictures have less than half, or more than twice, the pixels that the base knows."""
+        height, width = (config.crop_size, config.crop_size) if config.crop_size else self.selection.shapes()[0]
+        side = self.facts.side
+        if 1 / 2 <= height * width / side**2 <= 2:
+            return ""
+        return f"pictures are {width}x{height}, and the base was trained on {side}x{side}: it may sample them badly"
+
     def provenance(self) -> Provenance:
         """How the condition's table was made."""
         index = self.dataset.index(self.condition.table)

@@ -48,3 +48,11 @@ def test_a_run_keeps_its_segments_when_the_dataset_grows(small_base: Path, tmp_p
     assert len(second.selection.train) == 3
     with pytest.raises(MillError, match=r"--segments 0..2: .* has 2 segments, 0..1"):
         prepare(str(address), replace(config, segments="0..2"))
+
+
+def test_pictures_of_another_size_than_the_bases_are_said(small_base: Path, scenes_folder: Path) -> None:
+    config = short_config(small_base)
+    prepared = prepare(str(scenes_folder), config)
+    assert prepared.size_said(config) == ""
+    said = "pictures are 32x32, and the base was trained on 64x64: it may sample them badly"
+    assert prepared.size_said(replace(config, crop_size=32)) == said
