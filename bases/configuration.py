@@ -30,7 +30,7 @@ def location(name: str) -> str:
                 "or make one with python -m recipes.tiny_base FOLDER (hours on a CPU), then --base FOLDER"
             )
         return str(TINY)
-    if name.startswith(PATHS) or name.endswith((".safetensors", ".ckpt")):
+    if is_written_as_path(name) or name.endswith((".safetensors", ".ckpt")):
         path = Path(name).expanduser()
         if path.suffix == ".ckpt":
             raise MillError(f"--base {name}: a .ckpt file can run code when it is loaded; convert it to .safetensors")
@@ -38,6 +38,11 @@ def location(name: str) -> str:
             raise MillError(f"--base {name}: no such file or folder")
         return str(path)
     return name
+
+
+def is_written_as_path(name: str) -> bool:
+    """Whether a name of a base, or of a ControlNet, is written as a path, which none on the hub is."""
+    return name.startswith(PATHS)
 
 
 def is_single_file(name: str) -> bool:

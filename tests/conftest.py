@@ -26,7 +26,9 @@ for library in ("OMP", "MKL", "OPENBLAS"):  # tests run side by side: a thread f
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the real hub; its client reads it once, so it is the same for all
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it, and all they start
+# a shell's background jobs ignore one, those of nohup the other, and so would all that tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 gc.set_threshold(100_000)  # looking for garbage among all that is imported takes an eighth of the time of the tests
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.whole import TEMPORARY
 
+RUN = "run.json"
 LOCK = "_lock"  # says who has it
 
 
@@ -19,11 +20,15 @@ LOCK = "_lock"  # says who has it
 def claimed(run: Path) -> Iterator[None]:
     """Hold a run's folder, which is made for it; one in which nothing was made is removed again.
 
-    What a killed process was writing is removed. File systems without locks hold nothing.
+    What a killed process was writing is removed. A folder of anything else is left as it is, for others to refuse. File
+    systems without locks hold nothing.
 
     Raises:
         MillError: another process has it.
     """
+    if _is_of_anything_else(run):
+        yield
+        return
     made = [folder for folder in (run, *run.parents) if not folder.exists()]
     run.mkdir(parents=True, exist_ok=True)
     with (run / LOCK).open("a+", encoding="utf-8") as lock:
@@ -50,3 +55,8 @@ def claimed(run: Path) -> Iterator[None]:
                 with contextlib.suppress(OSError):  # somebody put something into a parent
                     for folder in made:
                         folder.rmdir()
+
+
+def _is_of_anything_else(folder: Path) -> bool:
+    names = os.listdir(folder) if folder.is_dir() else []
+    return RUN not in names and any(name != LOCK and not TEMPORARY.search(name) for name in names)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from controlmill.bases.files import PATHS
+from controlmill.bases.configuration import is_written_as_path
 from controlmill.schemas.bounds import Count
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import FORBID, plain, read_as
@@ -21,9 +21,9 @@ from controlmill.schemas.files.whole import write_whole
 from controlmill.schemas.provenance import Provenance
 
 from ..config import TrainConfig
-from .claim import LOCK
+from .claim import LOCK, RUN
 
-RUN, LOCAL, IGNORED = "run.json", "_local.json", ".gitignore"
+LOCAL, IGNORED = "_local.json", ".gitignore"
 # for git, and for the Hub, which leaves out what a .gitignore names; W&B notes the user's and the machine's name
 LEFT_OUT = f"{LOCAL}\n{LOCK}\nwandb/\n*~\n*.partial\n"
 Side = Annotated[int, Field(ge=1, le=2**16)]  # of a picture
@@ -85,7 +85,7 @@ def published(config: TrainConfig) -> TrainConfig:
 
 def is_path(name: str) -> bool:
     """Whether what may be a name on the hub (or ``tiny``) is a path here."""
-    return name not in ("", "tiny") and (name.startswith(PATHS) or os.path.exists(os.path.expanduser(name)))
+    return name not in ("", "tiny") and (is_written_as_path(name) or os.path.exists(os.path.expanduser(name)))
 
 
 def as_recorded(asked: str, recorded: str) -> str:

@@ -46,6 +46,19 @@ def test_a_run_that_cannot_begin_leaves_no_folder(scenes_folder: Path, tmp_path:
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_folder_of_anything_else_is_left_as_it_is(
+    short_config: MakeConfig, scenes_folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "dataset"
+    (other / "canny").mkdir(parents=True)
+    for name in ("dataset.json", "canny/x.parquet.1-0123abcd~"):
+        (other / name).write_text("{}")
+    before = sorted(other.rglob("*"))
+    with pytest.raises(MillError, match="is not empty and not a run"):
+        train(str(scenes_folder), other, vars(short_config(steps=1)))
+    assert sorted(other.rglob("*")) == before
+
+
 def test_a_run_that_was_killed_while_its_folder_was_made_begins_again(
     short_config: MakeConfig, scenes_folder: Path, tmp_path: Path
 ) -> None:
