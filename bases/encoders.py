@@ -13,6 +13,7 @@ from controlmill.schemas.errors import MillError
 from .base import Encoder
 from .configuration import is_single_file
 from .loading import load_part
+from .parts import TWO_TEXTS
 
 if TYPE_CHECKING:
     import torch
@@ -72,8 +73,8 @@ class TwoTextEncoders(Encoder):
 
     def __init__(self, name: str, place: Placement):
         _not_a_file(name)
-        self.encoders = [load_part(name, part).to(place.device) for part in ("text_encoder", "text_encoder_2")]
-        self.tokenizers = [load_part(name, part) for part in ("tokenizer", "tokenizer_2")]
+        self.encoders = [load_part(name, part).to(place.device) for part in TWO_TEXTS]
+        self.tokenizers = [load_part(name, part) for part in TWO_TEXTS.values()]
         self.place = place
 
     def forward(self, items: Sequence[str]) -> list[dict[str, np.ndarray]]:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from controlmill.schemas.errors import MillError
 
 from .files import file_of
+from .parts import ONE_TEXT, TWO_TEXTS, UNCHECKED
 
 UNET, VAE, TEXT, TEXTS = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.embedders."
 CONFIGURATION = ("model_index.json", "unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
@@ -56,9 +57,8 @@ class Layout:
         return ["unet", "vae", *self.text_encoders]
 
 
-UNCHECKED = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-FIRST_LAYOUT = Layout("StableDiffusionPipeline", TEXT, {"text_encoder": "tokenizer"}, UNCHECKED)
-XL_LAYOUT = Layout("StableDiffusionXLPipeline", TEXTS, {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"})
+FIRST_LAYOUT = Layout("StableDiffusionPipeline", TEXT, ONE_TEXT, {**UNCHECKED, "requires_safety_checker": False})
+XL_LAYOUT = Layout("StableDiffusionXLPipeline", TEXTS, TWO_TEXTS)
 LAYOUTS = {"v1": FIRST_LAYOUT, "v2": FIRST_LAYOUT, "xl_base": XL_LAYOUT}  # by diffusers' name of the family
 
 

@@ -12,11 +12,18 @@ from controlmill.schemas.tables import EMBEDDINGS, LATENTS
 
 from . import digests
 from .base import Encoder, Facts
-from .configuration import Connection, configured_by, is_single_file, location, read_controlnet_config
+from .configuration import (
+    Connection,
+    configured_by,
+    is_single_file,
+    location,
+    read_controlnet_config,
+)
 from .controlnet_file import check_file
 from .encoders import TextEncoder, VaeEncoder
 from .files import read_config
 from .loading import load_part
+from .parts import ONE_TEXT, UNCHECKED
 
 UNET, VAE, TEXT, SCHEDULER = (
     "unet/config.json",
@@ -43,9 +50,9 @@ class StableDiffusionConfig(Facts):
 
     encoders: ClassVar[Mapping[str, type[Encoder]]] = {LATENTS: VaeEncoder, EMBEDDINGS: TextEncoder}
     pipeline: ClassVar[str] = "StableDiffusionControlNetPipeline"
-    left_out: ClassVar[Mapping[str, Any]] = {"safety_checker": None, "feature_extractor": None}
+    left_out: ClassVar[Mapping[str, Any]] = UNCHECKED
     files: ClassVar[Sequence[str]] = (UNET, VAE, TEXT, SCHEDULER)
-    text_encoders: ClassVar[Mapping[str, str]] = {"text_encoder": "tokenizer"}
+    text_encoders: ClassVar[Mapping[str, str]] = ONE_TEXT
     shared: ClassVar[Sequence[str]] = ("cross_attention_dim", "block_out_channels", "layers_per_block", "in_channels")
 
     @classmethod

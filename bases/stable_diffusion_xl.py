@@ -18,6 +18,7 @@ from controlmill.schemas.tables import EMBEDDINGS, LATENTS
 
 from .base import Encoder, Prompt
 from .encoders import EMBEDDING, POOLED, TwoTextEncoders, VaeEncoder, two_texts
+from .parts import TWO_TEXTS
 from .stable_diffusion import StableDiffusion, StableDiffusionFacts
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class StableDiffusionXLFacts(StableDiffusionFacts):
     pipeline: ClassVar[str] = "StableDiffusionXLControlNetPipeline"
     left_out: ClassVar[Mapping[str, Any]] = {}
     files: ClassVar[Sequence[str]] = (*StableDiffusionFacts.files, "text_encoder_2/config.json", "model_index.json")
-    text_encoders: ClassVar[Mapping[str, str]] = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
+    text_encoders: ClassVar[Mapping[str, str]] = TWO_TEXTS
     shared: ClassVar[Sequence[str]] = (
         *StableDiffusionFacts.shared,
         "transformer_layers_per_block",

@@ -34,6 +34,20 @@ def small_unet() -> UNet2DConditionModel:
     )
 
 
+def small_vae(**settings: float) -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1,
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=64,
+        mid_block_add_attention=False,
+        **settings,
+    )
+
+
 def save_small_base(folder: Path, prediction: str = "epsilon") -> Path:
     torch.manual_seed(0)
     tokenizer = make_tokenizer(caption_words(), 24)
@@ -48,18 +62,8 @@ def save_small_base(folder: Path, prediction: str = "epsilon") -> Path:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        layers_per_block=1,
-        norm_num_groups=4,
-        latent_channels=4,
-        sample_size=64,
-        mid_block_add_attention=False,
-    )
     StableDiffusionPipeline(
-        vae=vae,
+        vae=small_vae(),
         text_encoder=CLIPTextModel(text),
         tokenizer=tokenizer,
         unet=small_unet(),
@@ -106,19 +110,8 @@ def save_small_xl(folder: Path) -> Path:
         projection_class_embeddings_input_dim=48 + 6 * told,
         norm_num_groups=8,
     )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        layers_per_block=1,
-        norm_num_groups=4,
-        latent_channels=4,
-        sample_size=64,
-        scaling_factor=0.13025,
-        mid_block_add_attention=False,
-    )
     StableDiffusionXLPipeline(
-        vae=vae,
+        vae=small_vae(scaling_factor=0.13025),
         text_encoder=CLIPTextModel(texts[0]),
         text_encoder_2=CLIPTextModelWithProjection(texts[1]),
         tokenizer=first,

@@ -21,7 +21,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     scratch = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}~")
     try:
-        with naming(path, scratch):
+        with naming_path(path, scratch):
             yield scratch
             sync(scratch)
             os.replace(scratch, path)
@@ -30,7 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def naming(path: Path, scratch: Path | None = None) -> Iterator[None]:
+def naming_path(path: Path, scratch: Path | None = None) -> Iterator[None]:
     """Errors in here that name no file, or ``scratch``, name ``path``: a full disk is told of without a name."""
     try:
         yield

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from controlmill.schemas.errors import MillError
-from controlmill.schemas.files.whole import naming, replacing, write_whole
+from controlmill.schemas.files.whole import naming_path, replacing, write_whole
 
 from .metrics import METRICS, Record, StepRecord, each_record, line_of, scalars
 from .progress import StepProgress
@@ -87,7 +87,7 @@ class RunLog:
 
     def write(self, record: Record) -> None:
         """One line; each number in it becomes a point of a curve in TensorBoard and on W&B."""
-        with naming(self.path):
+        with naming_path(self.path):
             self._file.write(line_of(record))
             self._file.flush()
         values = scalars(record)
@@ -108,7 +108,7 @@ class RunLog:
 
     def close(self) -> None:
         """Flush everything that can be."""
-        with contextlib.ExitStack() as all_of_them, naming(self.path):
+        with contextlib.ExitStack() as all_of_them, naming_path(self.path):
             if self._wandb:
                 all_of_them.callback(self._wandb.close)
             all_of_them.callback(self._board.close)
