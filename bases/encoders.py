@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from controlmill.annotators.runtime.torch_device import autocast, upload
-from controlmill.schemas.errors import MillError
 
 from .base import Encoder
-from .configuration import is_single_file
 from .loading import load_part
 from .parts import TWO_TEXTS
 
@@ -30,7 +28,7 @@ class VaeEncoder(Encoder):
     packages: ClassVar[tuple[str, ...]] = ("torch", "diffusers")
 
     def __init__(self, name: str, place: Placement):
-        self.vae, self.place = load_part(_not_a_file(name), "vae"), place
+        self.vae, self.place = load_part(name, "vae"), place
         self.vae.to(place.device)
         self.multiple = 2 ** (len(self.vae.config.block_out_channels) - 1)
 
@@ -51,7 +49,7 @@ class TextEncoder(Encoder):
     packages: ClassVar[tuple[str, ...]] = ("torch", "transformers")
 
     def __init__(self, name: str, place: Placement):
-        self.encoder = load_part(_not_a_file(name), "text_encoder")
+        self.encoder = load_part(name, "text_encoder")
         self.tokenizer, self.place = load_part(name, "tokenizer"), place
         self.encoder.to(place.device)
 
@@ -72,7 +70,6 @@ class TwoTextEncoders(Encoder):
     packages: ClassVar[tuple[str, ...]] = ("torch", "transformers")
 
     def __init__(self, name: str, place: Placement):
-        _not_a_file(name)
         self.encoders = [load_part(name, part).to(place.device) for part in TWO_TEXTS]
         self.tokenizers = [load_part(name, part) for part in TWO_TEXTS.values()]
         self.place = place
@@ -110,13 +107,3 @@ def tokens_of(tokenizer: Any, prompts: Sequence[str]) -> torch.Tensor:
         list(prompts), padding="max_length", truncation=True, return_tensors="pt"
     ).input_ids
     return tokens
-
-
-def _not_a_file(name: str) -> str:
-    if is_single_file(name):
-        raise MillError(
-            f"--base {name}: encode takes a folder or a name on the hub; convert the file once with from_single_file "
-            "and save_pretrained of diffusers' StableDiffusionPipeline, or StableDiffusionXLPipeline. A training from "
-            "the file will know the cache as its own"
-        )
-    return name

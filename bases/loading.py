@@ -8,7 +8,7 @@ from typing import Any
 
 from controlmill.schemas.errors import MillError, error_text
 
-from .configuration import configured_by
+from .configuration import configured_by, is_single_file, location
 from .files import file_of, weights_of_network
 
 CLASSES = {
@@ -27,7 +27,7 @@ def load_part(name: str, part: str, dtype: Any = None) -> Any:
 
     Args:
         name: a base.
-        part: a part of a diffusers pipeline, such as ``unet``; of a base in a single file only the tokenizer.
+        part: a part of a diffusers pipeline, such as ``unet``.
         dtype: of a network's weights; by default float32.
 
     Raises:
@@ -41,6 +41,11 @@ def load_part(name: str, part: str, dtype: Any = None) -> Any:
     library, class_name = CLASSES[part].split(":")
     loader = getattr(importlib.import_module(library), class_name)
     network = not part.startswith("tokenizer")
+    if network and is_single_file(name):
+        from . import single_file
+
+        loaded = single_file.load_network(Path(location(name)), configured_by(name), part).to(dtype or torch.float32)
+        return loaded.requires_grad_(False).eval()
     settings = {"dtype": dtype or torch.float32, "use_safetensors": True} if network else {}
     try:
         where = configured_by(name) if Path(configured_by(name)).exists() else _fetched(name, part, network)

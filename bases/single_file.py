@@ -140,16 +140,31 @@ def keep(path: Path, modules: dict[str, Any]) -> None:
     _kept[path] = path.stat().st_mtime_ns, modules
 
 
+def kept_of(path: Path) -> dict[str, Any]:
+    """What was loaded from a file and is kept, given away: nobody else gets it."""
+    changed, modules = _kept.pop(path, (0, {}))
+    return modules if changed == path.stat().st_mtime_ns else {}
+
+
+def load_network(path: Path, folder: str, part: str) -> Any:
+    """One network of a file, as :func:`load_modules`. Others that were loaded with it are kept, but for the UNet."""
+    modules = kept_of(path)
+    if part not in modules:
+        modules = load_modules(path, folder)
+    network = modules.pop(part)
+    keep(path, {other: module for other, module in modules.items() if other != "unet"})
+    return network
+
+
 def load_modules(path: Path, folder: str) -> dict[str, Any]:
     """The networks of a file, by part, float32, on the CPU, configured by ``folder``.
 
     Raises:
         MillError: the weights do not fit the configuration.
     """
-    changed, modules = _kept.pop(path, (0, {}))
-    if modules and changed == path.stat().st_mtime_ns:
-        return modules
     layout = read_shapes(path)[1]
+    if len(kept := kept_of(path)) == len(layout.parts):
+        return kept
     pipeline = getattr(diffusers, layout.pipeline)
     try:
         loaded = pipeline.from_single_file(

@@ -18,10 +18,12 @@ from typer.testing import CliRunner
 
 from controlmill.__main__ import app
 from controlmill.bases import single_file
+from controlmill.bases.loading import load_part
 from controlmill.bases.registry import load_base, read_facts
 from controlmill.schemas.errors import MillError
 from controlmill.training import start
 from tests.bases.original_layout import original_layout
+from tests.helpers import command, digests
 from tests.training_runs import MakeConfig, TrainRun
 
 
@@ -120,6 +122,28 @@ def test_a_plan_of_a_file_loads_no_weights(
     done = CliRunner().invoke(app, ["train", str(scenes_folder), str(tmp_path / "run"), *flags], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_makes_the_caches_that_its_folder_makes(folder: Path, file: Path, dataset: Path, tmp_path: Path) -> None:
+    of_folder, of_file = (shutil.copytree(dataset, tmp_path / name) for name in ("folder", "file"))
+    for made, base in ((of_folder, folder), (of_file, file)):
+        done = command("encode", str(made), "--base", str(base), "--text")
+        assert done.returncode == 0, done.stderr
+    assert digests(of_folder) == digests(of_file)
+
+
+def test_parts_of_a_file_are_loaded_together_and_its_unet_is_not_kept(file: Path, tmp_path: Path) -> None:
+    copy = shutil.copy(file, tmp_path / "copy.safetensors")
+    shutil.copytree(file.with_suffix(""), tmp_path / "copy")
+    with mock.patch.object(
+        StableDiffusionPipeline, "from_single_file", wraps=StableDiffusionPipeline.from_single_file
+    ) as load:
+        read_facts(str(copy)).encoder_digest("embeddings")
+        vae, text = load_part(str(copy), "vae"), load_part(str(copy), "text_encoder")
+        assert load.call_count == 1
+        assert not single_file.kept_of(copy)
+    assert not vae.training
+    assert not any(weight.requires_grad for weight in (*vae.parameters(), *text.parameters()))
 
 
 def changed(file: Path, target: Path, **changes: Any) -> Path:
