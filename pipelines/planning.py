@@ -15,8 +15,8 @@ from controlmill.schemas.tables import CAPTIONS
 from .engine.stage import Plan, Stage
 from .labels.beside import import_of
 from .stages.annotate import Annotate
-from .stages.columns import Column
 from .stages.ingest import IngestConfig
+from .stages.map_folders import MapFolder
 from .stages.recaption import Recaption
 
 Places = Callable[[Sequence[ForwardGroup], Mapping[str, Found]], Mapping[str, Placement]]
@@ -31,7 +31,7 @@ def plan_conditions(
     choices: Sequence[Choice],
     places: Places,
     weights_folder: str | None,
-    imports: Sequence[Column] = (),
+    imports: Sequence[MapFolder] = (),
     conditions_from: str | None = None,
     config: IngestConfig | None = None,
     captions_from: str | None = None,

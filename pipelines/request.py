@@ -14,8 +14,8 @@ from .engine.stage import Plan
 from .networks import Placements
 from .options import MapOptions, NetworkOptions
 from .planning import plan_conditions
-from .stages.columns import Column, parse_columns
 from .stages.ingest import IngestConfig
+from .stages.map_folders import MapFolder, parse_map_folders
 
 NETWORKLESS = "none of these conditions has a network"
 
@@ -27,7 +27,7 @@ class Request:
     config: IngestConfig
     placements: Placements
     choices: Sequence[Choice] = ()
-    imports: Sequence[Column] = ()
+    imports: Sequence[MapFolder] = ()
     conditions_from: Path | None = None
     captions_from: Path | None = None
 
@@ -79,7 +79,7 @@ def parse_request(
         if not _has_network(choices):
             raise MillError(f"--compile: {NETWORKLESS}")
     check_licences(choices, networks.accept_license)
-    imports = parse_columns(maps) if maps.conditions_from else ()
+    imports = parse_map_folders(maps) if maps.conditions_from else ()
     placements = Placements(networks, config.resolution, dataset, redo, machines)
     return Request(config, placements, choices, imports, maps.conditions_from, captions_from)
 

@@ -22,8 +22,8 @@ from ..corpora.files import read_capped
 from ..corpora.folder import FolderCorpus, parts_below
 from ..engine.faults import JobFault
 from ..engine.worker import this_worker
-from ..stages.columns import Column, messages_of, not_imported
 from ..stages.import_maps import Import
+from ..stages.map_folders import MapFolder, messages_of, not_imported
 from .index import Label, LabelIndex, files_below
 from .source import IndexedLabels, Labels, MapSource, Parts
 
@@ -67,7 +67,7 @@ class MapsBeside(MapSource):
         return (str(base.with_suffix(ending)) for ending in self._endings())
 
     def _endings(self) -> tuple[str, ...]:
-        endings = Column(self.condition, self.reading).endings
+        endings = MapFolder(self.condition, self.reading).endings
         return (*endings, *(ending.upper() for ending in endings))
 
     def _find(self, picture: str) -> Path:
@@ -77,7 +77,7 @@ class MapsBeside(MapSource):
             Refused: missing, with the name of what is there instead.
             JobFault: the folder cannot be read any more.
         """
-        maps, endings = FolderCorpus(self.place), Column(self.condition, self.reading).endings
+        maps, endings = FolderCorpus(self.place), MapFolder(self.condition, self.reading).endings
         for name in self.names_for(picture):
             path = Path(self.place, name)
             if path.is_file():
@@ -98,7 +98,7 @@ class MapsBeside(MapSource):
 
     def messages(self) -> Iterator[str]:
         """See :meth:`LabelSource.messages`."""
-        yield from messages_of(os.path.dirname(self.place), Column(self.condition, self.reading))
+        yield from messages_of(os.path.dirname(self.place), MapFolder(self.condition, self.reading))
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _others_in(folder: str, endings: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def import_of(folder: str, columns: Sequence[Column], limits: Limits) -> Import:
+def import_of(folder: str, folders: Sequence[MapFolder], limits: Limits) -> Import:
     """The stage that imports the maps of a folder."""
-    sources = [MapsBeside(os.path.join(folder, column.name), column.condition, column.reading) for column in columns]
-    return Import(tuple(sources), limits, tuple(not_imported(folder, columns)))
+    sources = [MapsBeside(os.path.join(folder, each.name), each.condition, each.reading) for each in folders]
+    return Import(tuple(sources), limits, tuple(not_imported(folder, folders)))

@@ -12,7 +12,7 @@ from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import annotation, ingestion, planning
 from controlmill.pipelines.engine.stage import Plan
 from controlmill.pipelines.options import MapOptions
-from controlmill.pipelines.stages.columns import parse_columns
+from controlmill.pipelines.stages.map_folders import parse_map_folders
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError
 from tests.helpers import SMALL, KeptResources, rows
@@ -38,7 +38,7 @@ def few(tmp_path: Path) -> Path:
 
 
 def plan_of(maps: Path) -> Plan:
-    imports = parse_columns(MapOptions(maps, ()))
+    imports = parse_map_folders(MapOptions(maps, ()))
     return planning.plan_conditions([], planning.everywhere(Placement()), None, imports, str(maps), SMALL)
 
 

@@ -16,8 +16,8 @@ from controlmill.pipelines import annotation, ingestion, planning
 from controlmill.pipelines.engine.stage import Plan
 from controlmill.pipelines.labels.source import refit
 from controlmill.pipelines.options import MapOptions
-from controlmill.pipelines.stages.columns import parse_columns
 from controlmill.pipelines.stages.ingest import IngestConfig
+from controlmill.pipelines.stages.map_folders import parse_map_folders
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.errors import MillError, Refused
 from controlmill.schemas.images.codecs import decode_image, decode_map
@@ -70,7 +70,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(corpus: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     target = tmp_path_factory.mktemp("made") / "dataset"
     config = IngestConfig(128, request.param, Limits(min_side=16))
-    imports = parse_columns(MapOptions(corpus / "maps", KINDS))
+    imports = parse_map_folders(MapOptions(corpus / "maps", KINDS))
     plan = planning.plan_conditions([], planning.everywhere(Placement()), None, imports, str(corpus / "maps"), config)
     with KeptResources(threads=1) as resources:
         ingestion.ingest(str(corpus / "photos"), str(target), config, resources)
@@ -190,8 +190,8 @@ def planned(folder: Path, **options: tuple[str, ...]) -> Plan:
     """The import of a folder's maps."""
     config = IngestConfig(64, "crop", Limits(min_side=16))
     words = {"condition_kind": ("edges=binary",), "label_set": ("ade20k-150",), **options}
-    columns = parse_columns(MapOptions(folder / "maps", **words))
-    return planning.plan_conditions([], planning.everywhere(Placement()), None, columns, str(folder / "maps"), config)
+    folders = parse_map_folders(MapOptions(folder / "maps", **words))
+    return planning.plan_conditions([], planning.everywhere(Placement()), None, folders, str(folder / "maps"), config)
 
 
 def imported(folder: Path, overwrite: tuple[str, ...] = (), **options: tuple[str, ...]) -> Dataset:

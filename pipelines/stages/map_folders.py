@@ -24,7 +24,7 @@ NAMED_ENDINGS = 5  # of files that are not looked at
 
 
 @dataclass(frozen=True)
-class Column:
+class MapFolder:
     """One imported condition, and how its files are read."""
 
     condition: Condition
@@ -41,32 +41,32 @@ class Column:
         return (*ENDINGS, ARRAY_ENDING) if self.condition.kind == "gray16" else ENDINGS
 
 
-def parse_columns(options: MapOptions) -> tuple[Column, ...]:
+def parse_map_folders(options: MapOptions) -> tuple[MapFolder, ...]:
     """What is imported: folders with the name of a known condition, and those that ``condition_kind`` gives one.
 
     Raises:
         MillError: a folder is missing or has no maps, a kind is unknown or not the condition's, a word is not
             understood or for no table.
     """
-    folder, columns = str(options.conditions_from or ""), options.condition_kind
+    folder, kinds = str(options.conditions_from or ""), options.condition_kind
     if not os.path.isdir(folder):
         raise MillError(f"--conditions-from {folder}: no such folder")
     there = folders_in(folder)
-    asked = {condition.name: condition for condition in map(_parse_column, columns)}
+    asked = {condition.name: condition for condition in map(_parse_condition, kinds)}
     unknown = [name for name in there if name not in CONDITIONS and name not in asked]
-    if unknown and not columns:
+    if unknown and not kinds:
         said = " ".join(f"--condition-kind {name}=KIND" for name in unknown)
         raise MillError(f"--conditions-from {folder}: say what kind each unknown condition is, {said}; {_kinds()}")
     asked.update({name: CONDITIONS[name] for name in there if name in CONDITIONS and CONDITIONS[name].kind != "text"})
     missing = [name for name in asked if name not in there]
     if missing or not asked:
         raise MillError(f"--conditions-from {folder}: no folder {', '.join(missing) or 'of a condition'} in it")
-    found = _with_meanings([Column(asked[name], Reading.of(asked[name])) for name in sorted(asked)], options)
-    for column in found:
-        if not _has_map(folder, column):
-            others = _others_text(files_of(folder, column)[1])
-            why = f"{others}; a map ends in {' '.join(column.endings)}" if others else "it is empty"
-            place = os.path.join(folder, column.name)
+    found = _with_meanings([MapFolder(asked[name], Reading.of(asked[name])) for name in sorted(asked)], options)
+    for each in found:
+        if not _has_map(folder, each):
+            others = _others_text(files_of(folder, each)[1])
+            why = f"{others}; a map ends in {' '.join(each.endings)}" if others else "it is empty"
+            place = os.path.join(folder, each.name)
             raise MillError(f"{place}: no map in this folder ({why}); take the folder away, or bring its maps")
     return found
 
@@ -76,38 +76,38 @@ def folders_in(folder: str) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] not in ".@_")
 
 
-def not_imported(folder: str, columns: Sequence[Column]) -> list[str]:
+def not_imported(folder: str, folders: Sequence[MapFolder]) -> list[str]:
     """A line that names the folders that are left out, where there are any."""
-    known = {column.name for column in columns}
+    known = {each.name for each in folders}
     left = [name for name in folders_in(folder) if name not in known]
     return [f"not imported: {', '.join(left)} (--condition-kind NAME=KIND says what they are)"] if left else []
 
 
-def files_of(folder: str, column: Column) -> tuple[int, Counter[str]]:
-    """(files that can be maps of a column, endings of the others)."""
+def files_of(folder: str, map_folder: MapFolder) -> tuple[int, Counter[str]]:
+    """(files that can be maps of a map folder, endings of the others)."""
     maps, others = 0, Counter[str]()
-    for name in _names(folder, column):
+    for name in _names(folder, map_folder):
         ending = os.path.splitext(name)[1].lower()
-        if ending in column.endings:
+        if ending in map_folder.endings:
             maps += 1
         elif not name.startswith("."):
             others[ending or "no ending"] += 1
     return maps, others
 
 
-def _names(folder: str, column: Column) -> Iterator[str]:
+def _names(folder: str, map_folder: MapFolder) -> Iterator[str]:
     seen: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(os.path.join(folder, column.name), followlinks=True):
+    for place, below, names in os.walk(os.path.join(folder, map_folder.name), followlinks=True):
         there = os.stat(place)
         if (there.st_dev, there.st_ino) in seen:  # a link leads back here
-            folders.clear()
+            below.clear()
             continue
         seen.add((there.st_dev, there.st_ino))
         yield from names
 
 
-def _has_map(folder: str, column: Column) -> bool:
-    return any(os.path.splitext(name)[1].lower() in column.endings for name in _names(folder, column))
+def _has_map(folder: str, map_folder: MapFolder) -> bool:
+    return any(os.path.splitext(name)[1].lower() in map_folder.endings for name in _names(folder, map_folder))
 
 
 def _others_text(others: Counter[str]) -> str:
@@ -116,16 +116,16 @@ def _others_text(others: Counter[str]) -> str:
     return f"{others.total():,} other files: {', '.join(named)}{more}" if others else ""
 
 
-def messages_of(folder: str, column: Column) -> list[str]:
+def messages_of(folder: str, map_folder: MapFolder) -> list[str]:
     """What a user is to know of an import before it starts, in lines."""
-    maps, others = files_of(folder, column)
-    lines = [f"{column.name}: {maps:,} maps in {os.path.join(folder, column.name)}; {reading_text(column)}"]
-    return [*lines, f"{column.name}: not looked at are {_others_text(others)}"] if others else lines
+    maps, others = files_of(folder, map_folder)
+    lines = [f"{map_folder.name}: {maps:,} maps in {os.path.join(folder, map_folder.name)}; {reading_text(map_folder)}"]
+    return [*lines, f"{map_folder.name}: not looked at are {_others_text(others)}"] if others else lines
 
 
-def reading_text(column: Column) -> str:
-    """How the files of a column are read, for people; and what else they could be, where nobody said."""
-    reading, condition = column.reading, column.condition
+def reading_text(map_folder: MapFolder) -> str:
+    """How the files of a map folder are read, for people; and what else they could be, where nobody said."""
+    reading, condition = map_folder.reading, map_folder.condition
     if reading.labels and reading == Reading.of(condition):
         last = len(reading.labels.classes) - 1
         return f"ids as they are stored, 0 to {last} and 255 for void (files of another set: --label-set)"
@@ -134,32 +134,34 @@ def reading_text(column: Column) -> str:
     return reading.described()
 
 
-def _with_meanings(columns: Sequence[Column], options: MapOptions) -> tuple[Column, ...]:
-    changes: dict[str, dict[str, Any]] = {column.name: {} for column in columns}
-    for name, words in _meant("--label-set", options.label_set, columns, ("labels",)).items():
+def _with_meanings(folders: Sequence[MapFolder], options: MapOptions) -> tuple[MapFolder, ...]:
+    changes: dict[str, dict[str, Any]] = {each.name: {} for each in folders}
+    for name, words in _meant("--label-set", options.label_set, folders, ("labels",)).items():
         changes[name]["labels"] = find_set(_only("--label-set", words))
-    for name, words in _meant("--depth", options.depth, columns, ("gray16",)).items():
+    for name, words in _meant("--depth", options.depth, folders, ("gray16",)).items():
         meaning, scale = _parse_depth(_only("--depth", words))
         changes[name].update(meaning=meaning, scale=scale)
-    for name, words in _meant("--invalid-depth", options.invalid_depth, columns, ("gray16",)).items():
+    for name, words in _meant("--invalid-depth", options.invalid_depth, folders, ("gray16",)).items():
         if "meaning" not in changes[name]:
             raise MillError(
                 f"--invalid-depth {words[0]}: say what the other values of {name} are, --depth metric:SCALE or inverse"
             )
         changes[name]["invalid"] = tuple(sorted({_parse_number("--invalid-depth", word) for word in words}))
     for word in options.invert:
-        column = next((column for column in columns if column.name == word), None)
-        if column is None or column.condition.kind not in ("binary", "gray8"):
+        each = next((each for each in folders if each.name == word), None)
+        if each is None or each.condition.kind not in ("binary", "gray8"):
             raise MillError(f"--invert {word}: the name of an imported binary or gray8 condition")
         changes[word]["invert"] = True
-    for column in columns:
-        _check_classes(column, changes[column.name].get("labels"))
-    return tuple(replace(column, reading=replace(column.reading, **changes[column.name])) for column in columns)
+    for each in folders:
+        _check_classes(each, changes[each.name].get("labels"))
+    return tuple(replace(each, reading=replace(each.reading, **changes[each.name])) for each in folders)
 
 
-def _meant(option: str, words: Sequence[str], columns: Sequence[Column], kinds: Sequence[Kind]) -> dict[str, list[str]]:
+def _meant(
+    option: str, words: Sequence[str], folders: Sequence[MapFolder], kinds: Sequence[Kind]
+) -> dict[str, list[str]]:
     """Table → the values that are said of it."""
-    tables = [column.name for column in columns if column.condition.kind in kinds]
+    tables = [each.name for each in folders if each.condition.kind in kinds]
     found: dict[str, list[str]] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -205,18 +207,18 @@ def _parse_number(option: str, word: str) -> float:
     return value
 
 
-def _check_classes(column: Column, given: Any) -> None:
+def _check_classes(map_folder: MapFolder, given: Any) -> None:
     """A known condition's ids mean what the condition says."""
-    own = column.condition.label_set
+    own = map_folder.condition.label_set
     if own and given and given.classes != named_set(own).classes:
         other = given.name.replace("-", "_")
         raise MillError(
-            f"--label-set {given.name}: {column.name} holds the classes of {own}; import others under a name of their "
-            f"own: a folder {other} and --condition-kind {other}=labels"
+            f"--label-set {given.name}: {map_folder.name} holds the classes of {own}; import others under a name of "
+            f"their own: a folder {other} and --condition-kind {other}=labels"
         )
 
 
-def _parse_column(word: str) -> Condition:
+def _parse_condition(word: str) -> Condition:
     name, _, kind = word.partition("=")
     known = CONDITIONS.get(name)
     if known and known.kind == "text":

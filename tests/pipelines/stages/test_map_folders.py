@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from controlmill.pipelines.options import MapOptions
-from controlmill.pipelines.stages.columns import Column, messages_of, parse_columns
+from controlmill.pipelines.stages.map_folders import MapFolder, messages_of, parse_map_folders
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.terminal.options import check
 
@@ -21,8 +21,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def parsed(folder: Path, *columns: str, **options: tuple[str, ...]) -> dict[str, Column]:
-    return {column.name: column for column in parse_columns(MapOptions(folder, columns, **options))}
+def parsed(folder: Path, *kinds: str, **options: tuple[str, ...]) -> dict[str, MapFolder]:
+    return {found.name: found for found in parse_map_folders(MapOptions(folder, kinds, **options))}
 
 
 def test_a_column_adds_to_the_folders_that_are_known(folder: Path) -> None:
