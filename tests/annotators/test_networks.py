@@ -14,7 +14,7 @@ import torch
 
 from controlmill.annotators.base import Annotation, Annotator, Network
 from controlmill.annotators.catalogue import VARIANTS, load_class
-from controlmill.annotators.segmentation import Mask2Former
+from controlmill.annotators.segmentation import Mask2Former, OneFormer
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.images.codecs import check_map, encode_map
 from tests.annotators.conftest import LoadNetwork, Photos
@@ -28,11 +28,18 @@ for variant in VARIANTS:
     made = load_class(variant.target)
     if made.network and "beams" not in variant.name and variant.name not in LEFT_OUT:
         NETWORKED.setdefault(made.network, []).append(made())
-SIZE = 256
+SIZE = 192
 
 
 class SmallMask2Former(Mask2Former):
     processor: ClassVar[dict[str, Any]] = {"size": {"shortest_edge": 128, "longest_edge": 512}}
+
+
+class SmallOneFormer(OneFormer):
+    processor: ClassVar[dict[str, Any]] = {**OneFormer.processor, "size": {"shortest_edge": 256, "longest_edge": 1024}}
+
+
+SMALL = {Mask2Former: SmallMask2Former, OneFormer: SmallOneFormer}
 
 
 # Those seen to be one graph; what torch.compile makes of the others is an error or near, but was not tried.
@@ -55,10 +62,10 @@ BF16 = {
 
 @pytest.fixture(scope="module", params=NETWORKED, ids=lambda network: network.name)
 def network_class(request: pytest.FixtureRequest) -> type[Network]:
-    """MiDaS and NormalBae at 256 pixels, Mask2Former at 128, to be quick."""
+    """MiDaS and NormalBae at 192 pixels, OneFormer at 256, Mask2Former at 128, to be quick."""
     network = request.param
-    if network is Mask2Former:
-        return SmallMask2Former
+    if network in SMALL:
+        return SMALL[network]
     if hasattr(network, "resolution"):
         return type(network.__name__, (network,), {"resolution": SIZE})
     return network
@@ -83,6 +90,12 @@ def images(photos_of_size: Photos) -> list[np.ndarray]:
 def singles(network: Network, images: list[np.ndarray]) -> list[Any]:
     """Outputs, one picture at a time, at fp32."""
     return outputs(network, images)
+
+
+@pytest.fixture(scope="module")
+def together(network: Network, images: list[np.ndarray]) -> list[Any]:
+    """Outputs of one batch of all pictures, at fp32."""
+    return outputs(network, images, batch=2)
 
 
 def annotated(annotator: Annotator, image: np.ndarray, output: Any) -> Annotation:
@@ -119,8 +132,8 @@ def numbers(output: Any) -> np.ndarray:
     return np.array([value for point in points for value in (point.x, point.y, point.score)])
 
 
-def test_batch_is_singles(network: Network, images: list[np.ndarray], singles: list[Any]) -> None:
-    for one, other in zip(map(numbers, singles), map(numbers, outputs(network, images, batch=2)), strict=True):
+def test_batch_is_singles(network: Network, singles: list[Any], together: list[Any]) -> None:
+    for one, other in zip(map(numbers, singles), map(numbers, together), strict=True):
         assert one.shape == other.shape
         if network.name in ("upernet", "segformer", "oneformer"):
             assert np.mean(one != other) < 1e-3  # ids: of two scores that are nearly equal either may win
@@ -132,9 +145,8 @@ def test_batch_is_singles(network: Network, images: list[np.ndarray], singles: l
 
 
 def test_padded_batches_give_the_same_bytes(
-    annotators: list[Annotator], network: Network, images: list[np.ndarray]
+    annotators: list[Annotator], network: Network, images: list[np.ndarray], together: list[Any]
 ) -> None:
-    together = outputs(network, images, batch=2)
     padded = [outputs(network, [image], batch=2)[0] for image in images]
     for annotator in annotators:
         for image, one, other in zip(images, together, padded, strict=True):
