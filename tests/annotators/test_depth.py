@@ -18,20 +18,20 @@ from controlmill.schemas.images.codecs import check_map
 from tests.annotators.conftest import LoadNetwork, Photos
 from tests.annotators.running import NEAR, annotate, on_same_scores, outputs
 
-SIZE = 256
+SIZE = 192
 
 
-class MiDaS256(MiDaS):
+class SmallMiDaS(MiDaS):
     resolution = SIZE
 
 
-class NormalBae256(NormalBae):
+class SmallNormalBae(NormalBae):
     resolution = SIZE
 
 
 @pytest.fixture(scope="module")
 def midas(load_network: LoadNetwork, weights_folder: Path) -> tuple[Network, Any]:
-    return load_network(MiDaS256), controlnet_aux("midas").MidasDetector.from_pretrained(weights_folder)
+    return load_network(SmallMiDaS), controlnet_aux("midas").MidasDetector.from_pretrained(weights_folder)
 
 
 @pytest.mark.parametrize("kind", [DPT, DPTLarge])
@@ -88,7 +88,7 @@ def test_normals_equal_reference(midas: tuple[Network, Any], photos_of_size: Pho
 
 
 def test_bae_equals_reference(load_network: LoadNetwork, photos_of_size: Photos, weights_folder: Path) -> None:
-    network = load_network(NormalBae256)
+    network = load_network(SmallNormalBae)
     reference = controlnet_aux("normalbae").NormalBaeDetector.from_pretrained(weights_folder)
     image = photos_of_size(SIZE)[0]
     (found,), expected = on_same_scores(
@@ -139,11 +139,11 @@ def test_two_instances_at_once_share_nothing(
     """Upstream's hooks write into one dictionary for all instances; two threads must not see each other's depth."""
     from concurrent.futures import ThreadPoolExecutor
 
-    networks = [midas[0], load_network(MiDaS256)]
+    networks = [midas[0], load_network(SmallMiDaS)]
     images = photos_of_size(128)[:2]
     expected = [outputs(networks[0], [image])[0] for image in images]
     with ThreadPoolExecutor(2) as pool:
-        for _ in range(3):
+        for _ in range(2):
             found = list(pool.map(lambda i: outputs(networks[i], [images[i]])[0], range(2)))
             for a, b in zip(expected, found, strict=True):
                 assert np.array_equal(a, b)

@@ -48,10 +48,10 @@ def test_equals_reference(
     pair: tuple[Network, Any], photos_of_size: Photos, annotator: Annotator, options: dict[str, Any]
 ) -> None:
     network, reference = pair
-    for image in photos_of_size(256):
+    for image in photos_of_size(192):
         (found,), expected = on_same_scores(
             partial(annotate, annotator, network, [image]),
-            partial(reference, image, detect_resolution=256, image_resolution=256, output_type="np", **options),
+            partial(reference, image, detect_resolution=192, image_resolution=192, output_type="np", **options),
             ((network, "_run"), (reference, "netNetwork")),
         )
         assert np.array_equal(found.map, expected[:, :, 0])
