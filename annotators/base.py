@@ -36,7 +36,8 @@ class Network(ABC):
     """A network that one or more annotators share. An instance is loaded, and then serves many threads.
 
     ``version`` goes up whenever the same weights would give other outputs. ``cpu_batch`` is the batch that ``auto``
-    means on a CPU: most networks gain nothing from more than one picture there (docs/annotators.md).
+    means on a CPU: most networks gain nothing from more than one picture there (docs/annotators.md). ``packages`` are
+    those it runs in; PyTorch is prepared (its device, threads and arithmetic) for one that has torch among them.
     """
 
     name: ClassVar[str]

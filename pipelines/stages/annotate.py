@@ -85,12 +85,16 @@ class AnnotateBatches(BatchStep):
         return rows_of(self.group, row["key"], image, self.network().postprocess(output, image), row.get(DRAWN))
 
     def network(self) -> Network:
-        """The group's network, loaded once per process; this process is prepared for it too."""
+        """The group's network, loaded once per process; this process is prepared for one that runs in PyTorch."""
         network = self.group.network()
         assert network is not None
         found, worker = tuple(self.weights.values()), this_worker()
-        key = ("network", network, found, self.place)
-        return worker.once(key, lambda: load_network(network, self.weights, worker.prepare(self.place)), stays=True)
+
+        def load() -> Network:
+            place = worker.prepare(self.place) if "torch" in network.packages else self.place
+            return load_network(network, self.weights, place)
+
+        return worker.once(("network", network, found, self.place), load, stays=True)
 
     def prepare(self, shape: tuple[int, int] | None = None) -> None:
         """Load the network: what is wrong with it is wrong for every row.

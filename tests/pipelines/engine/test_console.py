@@ -16,22 +16,30 @@ from controlmill.schemas.views.verify import verify
 from tests.helpers import FRAGILE, GREEN, RED, SMALL, make, rows, write_photos
 
 
+PAIRS = Placement(batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Key → map of ten pictures of which none does harm."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    make(write_photos(folder / "photos", 10), folder / "dataset", [FRAGILE], place=PAIRS)
+    return {row["key"]: row["map"]["bytes"] for row in rows(folder / "dataset", "cartoon")}
+
+
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_row_that_kills_its_process_is_refused_and_the_rest_goes_on(tmp_path: Path, workers: int) -> None:
+def test_a_row_that_kills_its_process_is_refused_and_the_rest_goes_on(
+    tmp_path: Path, workers: int, undisturbed: dict[str, bytes]
+) -> None:
     photos = write_photos(tmp_path / "photos", 10, poison={4: GREEN})
-    place = Placement(batch_size=2)
-    made = make(photos, tmp_path / "dataset", [FRAGILE], Engine(workers=workers), place=place)
+    made = make(photos, tmp_path / "dataset", [FRAGILE], Engine(workers=workers), place=PAIRS)
     found = rows(tmp_path / "dataset", "cartoon")
     refused = [row for row in found if row["map"] is None]
     assert [(row["reason"], row["error"]) for row in refused] == [
         ("killed_worker", "its process died 2 times (signal 9)")
     ]
     assert not list(verify(made))
-    # the other rows are what they are without the poison
-    clean = write_photos(tmp_path / "clean", 10)
-    make(clean, tmp_path / "undisturbed", [FRAGILE], place=place)
-    others = {row["key"]: row["map"]["bytes"] for row in rows(tmp_path / "undisturbed", "cartoon")}
-    assert all(row["map"]["bytes"] == others[row["key"]] for row in found if row["map"])
+    assert all(row["map"]["bytes"] == undisturbed[row["key"]] for row in found if row["map"])
     assert len(found) == 10
 
 
