@@ -15,7 +15,6 @@ from controlmill.schemas.errors import MillError
 from controlmill.schemas.views.verify import verify
 from tests.helpers import FRAGILE, GREEN, RED, SMALL, make, rows, write_photos
 
-
 PAIRS = Placement(batch_size=2)
 
 
