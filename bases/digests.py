@@ -107,7 +107,7 @@ def weights_of(base: str, part: str) -> Weights:
 def _weights_of(base: str, part: str) -> Weights:
     if is_single_file(base):
         path = Path(location(base))
-        return of_single_file(path, configured_by(base), path.stat().st_mtime_ns)[part]
+        return of_single_file(path, configured_by(base), part, path.stat().st_mtime_ns)
     try:
         reading = [_digests_of(path) for path in weights_files(base, part)]
     except (OSError, ValueError) as error:
@@ -178,14 +178,14 @@ def _values(file: BinaryIO, left: int, dtype: str) -> Iterator[Any]:
             yield np.frombuffer(data, {"F64": "<f8", "F16": "<f2"}[dtype]).astype("<f4").data
 
 
-@functools.lru_cache(maxsize=2)
-def of_single_file(path: Path, folder: str, changed: int) -> dict[str, Weights]:
-    """Part → digests of its weights, for a base in one file. What is loaded for that is kept for who loads it next."""
+@functools.lru_cache(maxsize=8)
+def of_single_file(path: Path, folder: str, part: str, changed: int) -> Weights:
+    """Digests of a part's weights, for a base in one file. What is loaded for that is kept for who loads it next."""
     from . import single_file
 
-    modules = single_file.load_modules(path, folder)
-    single_file.keep(path, modules)
-    return {part: of_tensors(module.state_dict().items()) for part, module in modules.items()}
+    networks = single_file.load_parts(path, folder, [part])
+    single_file.keep(path, networks)
+    return of_tensors(networks[part].state_dict().items())
 
 
 def of_tensors(tensors: Iterable[tuple[str, Any]]) -> Weights:

@@ -44,8 +44,8 @@ def load_part(name: str, part: str, dtype: Any = None) -> Any:
     if network and is_single_file(name):
         from . import single_file
 
-        loaded = single_file.load_network(Path(location(name)), configured_by(name), part).to(dtype or torch.float32)
-        return loaded.requires_grad_(False).eval()
+        loaded = single_file.load_parts(Path(location(name)), configured_by(name), [part])[part]
+        return loaded.to(dtype or torch.float32).requires_grad_(False).eval()
     settings = {"dtype": dtype or torch.float32, "use_safetensors": True} if network else {}
     try:
         where = configured_by(name) if Path(configured_by(name)).exists() else _fetched(name, part, network)

@@ -44,13 +44,14 @@ def load_networks(
 
 
 def _from_file(name: str, trainable: bool, dtypes: Mapping[str, torch.dtype]) -> dict[str, Any]:
-    """Of a base in one file, which is loaded once for its digests and to run."""
+    """Of a base in one file; each is loaded once for its digests and to run."""
     from . import single_file
     from .controlnet import round_frozen
 
     if trainable:
-        digests.weights_of(name, "unet")
-    networks = single_file.load_modules(Path(location(name)), configured_by(name))
+        for part in dtypes:
+            digests.weights_of(name, part)
+    networks = single_file.load_parts(Path(location(name)), configured_by(name), dtypes)
     for part, network in networks.items():
         round_frozen(network.requires_grad_(False), dtypes[part])
     return networks

@@ -7,7 +7,7 @@ hub. Which of the hub's pipelines is meant is told by the file's own keys, as di
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,48 +132,44 @@ def check_fits(path: Path, unet: dict[str, Any], vae: dict[str, Any]) -> None:
         raise MillError(f"--base {path}: its configuration is of another model: {'; '.join(wrong)}")
 
 
-_kept: dict[Path, tuple[int, dict[str, Any]]] = {}  # file → when it was changed, what was loaded from it
+_kept: dict[Path, tuple[int, dict[str, Any]]] = {}  # file → when it was changed, networks loaded from it, by part
 
 
-def keep(path: Path, modules: dict[str, Any]) -> None:
+def keep(path: Path, networks: Mapping[str, Any]) -> None:
     """Keep what was loaded from a file for the next one who loads it."""
-    _kept[path] = path.stat().st_mtime_ns, modules
+    changed = path.stat().st_mtime_ns
+    before, kept = _kept.get(path, (changed, {}))
+    _kept[path] = changed, {**(kept if before == changed else {}), **networks}
 
 
-def kept_of(path: Path) -> dict[str, Any]:
-    """What was loaded from a file and is kept, given away: nobody else gets it."""
-    changed, modules = _kept.pop(path, (0, {}))
-    return modules if changed == path.stat().st_mtime_ns else {}
+def load_parts(path: Path, folder: str, parts: Collection[str]) -> dict[str, Any]:
+    """Networks of a file, by part, float32, on the CPU, configured by ``folder``; no other part is loaded.
 
-
-def load_network(path: Path, folder: str, part: str) -> Any:
-    """One network of a file, as :func:`load_modules`. Others that were loaded with it are kept, but for the UNet."""
-    modules = kept_of(path)
-    if part not in modules:
-        modules = load_modules(path, folder)
-    network = modules.pop(part)
-    keep(path, {other: module for other, module in modules.items() if other != "unet"})
-    return network
-
-
-def load_modules(path: Path, folder: str) -> dict[str, Any]:
-    """The networks of a file, by part, float32, on the CPU, configured by ``folder``.
+    What is kept of them is given away: nobody else gets it.
 
     Raises:
         MillError: the weights do not fit the configuration.
     """
+    changed, kept = _kept.get(path, (0, {}))
+    if changed != path.stat().st_mtime_ns:
+        _kept.pop(path, None)
+        kept = {}
+    found = {part: kept.pop(part) for part in parts if part in kept}
+    missing = [part for part in parts if part not in found]
+    return {**found, **(_load(path, folder, missing) if missing else {})}
+
+
+def _load(path: Path, folder: str, parts: Collection[str]) -> dict[str, Any]:
     layout = read_shapes(path)[1]
-    if len(kept := kept_of(path)) == len(layout.parts):
-        return kept
-    pipeline = getattr(diffusers, layout.pipeline)
+    left_out = {part: None for part in layout.parts if part not in parts}
     try:
-        loaded = pipeline.from_single_file(
-            str(path), config=folder, dtype=torch.float32, local_files_only=True, **layout.settings
+        loaded = getattr(diffusers, layout.pipeline).from_single_file(
+            str(path), config=folder, dtype=torch.float32, local_files_only=True, **layout.settings, **left_out
         )
     except (ValueError, KeyError, RuntimeError) as error:
         raise MillError(f"--base {path}: its weights do not fit the configuration in {folder}: {error}") from error
-    modules = {part: getattr(loaded, part) for part in layout.parts}
-    absent = [key for module in modules.values() for key, value in module.state_dict().items() if value.is_meta]
+    networks = {part: getattr(loaded, part) for part in parts}
+    absent = [key for network in networks.values() for key, value in network.state_dict().items() if value.is_meta]
     if absent:
         raise MillError(f"--base {path}: {len(absent)} weights are not there: {', '.join(absent[:3])} …")
-    return modules
+    return networks

@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -82,19 +81,35 @@ def test_a_file_of_xl_is_the_same_base_as_its_folder(small_xl: Path, tmp_path: P
         read_facts(str(file))
 
 
-def test_a_file_is_loaded_once_for_its_digests_and_to_run(file: Path, folder: Path, tmp_path: Path) -> None:
-    copy = shutil.copy(file, tmp_path / "copy.safetensors")
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The parts of files, in the order in which they are loaded."""
+    load, found = StableDiffusionPipeline.from_single_file, list[str]()
+
+    def note(*given: Any, **parts: Any) -> Any:
+        found.extend(part for part in ("unet", "vae", "text_encoder") if part not in parts)
+        return load(*given, **parts)
+
+    monkeypatch.setattr(StableDiffusionPipeline, "from_single_file", note)
+    return found
+
+
+@pytest.fixture
+def copied(file: Path, tmp_path: Path) -> Path:
+    """The file under another name, so that nothing of it is loaded yet."""
     shutil.copytree(file.with_suffix(""), tmp_path / "copy")
-    with mock.patch.object(
-        StableDiffusionPipeline, "from_single_file", wraps=StableDiffusionPipeline.from_single_file
-    ) as load:
-        facts = read_facts(str(copy))
-        assert facts.encoder_digest("latents") == read_facts(str(folder)).encoder_digest("latents")
-        base = facts.load(torch.device("cpu"), "bf16", trainable=True)
-        assert base.fingerprint() == load_base(str(folder), torch.device("cpu")).fingerprint()
-        assert load.call_count == 1
-        facts.load(torch.device("cpu"))  # what runs already is not given away twice
-        assert load.call_count == 2
+    return shutil.copy(file, tmp_path / "copy.safetensors")
+
+
+def test_a_file_is_loaded_once_for_its_digests_and_to_run(copied: Path, folder: Path, loaded: list[str]) -> None:
+    facts = read_facts(str(copied))
+    assert facts.encoder_digest("latents") == read_facts(str(folder)).encoder_digest("latents")
+    assert loaded == ["vae"]
+    base = facts.load(torch.device("cpu"), "bf16", trainable=True)
+    assert base.fingerprint() == load_base(str(folder), torch.device("cpu")).fingerprint()
+    assert loaded == ["vae", "unet", "text_encoder"]
+    facts.load(torch.device("cpu"))  # what runs already is not given away twice
+    assert sorted(loaded[3:]) == ["text_encoder", "unet", "vae"]
     assert base.networks["vae"].dtype == torch.bfloat16
 
 
@@ -116,9 +131,9 @@ def test_a_file_trains_and_samples_as_the_folder_does(
 def test_a_plan_of_a_file_loads_no_weights(
     file: Path, scenes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controlmill.bases.single_file.load_modules", None)
+    monkeypatch.setattr("controlmill.bases.single_file.load_parts", None)
     monkeypatch.setattr("diffusers.loaders.single_file.load_single_file_checkpoint", None)
-    flags = ["--condition", "canny", "--base", str(file), "--estimate", "--device", "cpu"]
+    flags = ["--condition", "canny", "--base", str(file), "--estimate", "--held-out", "0", "--device", "cpu"]
     done = CliRunner().invoke(app, ["train", str(scenes_folder), str(tmp_path / "run"), *flags], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert not (tmp_path / "run").exists()
@@ -132,18 +147,14 @@ def test_a_file_makes_the_caches_that_its_folder_makes(folder: Path, file: Path,
     assert digests(of_folder) == digests(of_file)
 
 
-def test_parts_of_a_file_are_loaded_together_and_its_unet_is_not_kept(file: Path, tmp_path: Path) -> None:
-    copy = shutil.copy(file, tmp_path / "copy.safetensors")
-    shutil.copytree(file.with_suffix(""), tmp_path / "copy")
-    with mock.patch.object(
-        StableDiffusionPipeline, "from_single_file", wraps=StableDiffusionPipeline.from_single_file
-    ) as load:
-        read_facts(str(copy)).encoder_digest("embeddings")
-        vae, text = load_part(str(copy), "vae"), load_part(str(copy), "text_encoder")
-        assert load.call_count == 1
-        assert not single_file.kept_of(copy)
-    assert not vae.training
-    assert not any(weight.requires_grad for weight in (*vae.parameters(), *text.parameters()))
+def test_caches_of_a_file_take_no_unet_into_memory(copied: Path, loaded: list[str]) -> None:
+    facts = read_facts(str(copied))
+    for table in ("latents", "embeddings"):
+        facts.encoder_digest(table)
+    encoders = [load_part(str(copied), part) for part in ("vae", "text_encoder")]
+    assert loaded == ["vae", "text_encoder"]
+    assert not any(encoder.training for encoder in encoders)
+    assert not any(weight.requires_grad for encoder in encoders for weight in encoder.parameters())
 
 
 def changed(file: Path, target: Path, **changes: Any) -> Path:
@@ -192,7 +203,7 @@ def test_a_file_without_configuration_says_what_to_fetch(
 def test_a_configuration_of_another_model_is_refused_before_weights_are_loaded(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controlmill.bases.single_file.load_modules", None)
+    monkeypatch.setattr("controlmill.bases.single_file.load_parts", None)
     copy = tmp_path / "copy.safetensors"
     shutil.copy(file, copy)
     shutil.copytree(file.with_suffix(""), tmp_path / "copy")
