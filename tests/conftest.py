@@ -32,7 +32,6 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 gc.set_threshold(100_000)  # looking for garbage among all that is imported takes an eighth of the time of the tests
 
-
 hypothesis.settings.register_profile("untimed", deadline=None)  # timings decide nothing
 hypothesis.settings.load_profile("untimed")
 
