@@ -183,9 +183,9 @@ def of_single_file(path: Path, folder: str, part: str, changed: int) -> Weights:
     """Digests of a part's weights, for a base in one file. What is loaded for that is kept for who loads it next."""
     from . import single_file
 
-    networks = single_file.load_parts(path, folder, [part])
-    single_file.keep(path, networks)
-    return of_tensors(networks[part].state_dict().items())
+    network = single_file.load_network(path, folder, part)
+    single_file.keep(path, part, network)
+    return of_tensors(network.state_dict().items())
 
 
 def of_tensors(tensors: Iterable[tuple[str, Any]]) -> Weights:

@@ -44,7 +44,7 @@ def load_part(name: str, part: str, dtype: Any = None) -> Any:
     if network and is_single_file(name):
         from . import single_file
 
-        loaded = single_file.load_parts(Path(location(name)), configured_by(name), [part])[part]
+        loaded = single_file.load_network(Path(location(name)), configured_by(name), part)
         return loaded.to(dtype or torch.float32).requires_grad_(False).eval()
     settings = {"dtype": dtype or torch.float32, "use_safetensors": True} if network else {}
     try:

@@ -12,7 +12,7 @@ from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import read_as
 
 from . import digests
-from .configuration import configured_by, is_single_file, location
+from .configuration import configured_by, is_single_file
 from .loading import load_part
 
 if TYPE_CHECKING:
@@ -33,27 +33,12 @@ def load_networks(
 
     dtypes = dict.fromkeys(parts, torch_dtype(precision)) | {"vae": _vae_dtype(precision)}
     dtypes |= {"unet": torch.float32} if trainable else {}
-    networks = (
-        _from_file(name, trainable, dtypes)
-        if is_single_file(name)
-        else {part: load_part(name, part, dtype) for part, dtype in dtypes.items()}
-    )
-    for network in networks.values():
-        network.requires_grad_(False).eval().to(device)
-    return networks
-
-
-def _from_file(name: str, trainable: bool, dtypes: Mapping[str, torch.dtype]) -> dict[str, Any]:
-    """Of a base in one file; each is loaded once for its digests and to run."""
-    from . import single_file
-    from .controlnet import round_frozen
-
-    if trainable:
-        for part in dtypes:
+    if trainable and is_single_file(name):  # what is loaded to be digested is used too, see single_file
+        for part in parts:
             digests.weights_of(name, part)
-    networks = single_file.load_parts(Path(location(name)), configured_by(name), dtypes)
-    for part, network in networks.items():
-        round_frozen(network.requires_grad_(False), dtypes[part])
+    networks = {part: load_part(name, part, dtype) for part, dtype in dtypes.items()}
+    for network in networks.values():
+        network.to(device)
     return networks
 
 

@@ -7,7 +7,7 @@ hub. Which of the hub's pipelines is meant is told by the file's own keys, as di
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,8 @@ class Layout:
 
     @property
     def parts(self) -> list[str]:
-        """Networks, by their part of the pipeline."""
-        return ["unet", "vae", *self.text_encoders]
+        """Networks and tokenizers, by their part of the pipeline."""
+        return ["unet", "vae", *self.text_encoders, *self.text_encoders.values()]
 
 
 FIRST_LAYOUT = Layout("StableDiffusionPipeline", TEXT, ONE_TEXT, {**UNCHECKED, "requires_safety_checker": False})
@@ -132,44 +132,34 @@ def check_fits(path: Path, unet: dict[str, Any], vae: dict[str, Any]) -> None:
         raise MillError(f"--base {path}: its configuration is of another model: {'; '.join(wrong)}")
 
 
-_kept: dict[Path, tuple[int, dict[str, Any]]] = {}  # file → when it was changed, networks loaded from it, by part
+_kept: dict[tuple[Path, str, int], Any] = {}  # (file, part, when the file was changed) → what was loaded from it
 
 
-def keep(path: Path, networks: Mapping[str, Any]) -> None:
+def keep(path: Path, part: str, network: Any) -> None:
     """Keep what was loaded from a file for the next one who loads it."""
-    changed = path.stat().st_mtime_ns
-    before, kept = _kept.get(path, (changed, {}))
-    _kept[path] = changed, {**(kept if before == changed else {}), **networks}
+    _kept[path, part, path.stat().st_mtime_ns] = network
 
 
-def load_parts(path: Path, folder: str, parts: Collection[str]) -> dict[str, Any]:
-    """Networks of a file, by part, float32, on the CPU, configured by ``folder``; no other part is loaded.
+def load_network(path: Path, folder: str, part: str) -> Any:
+    """A network of a file, float32, on the CPU, configured by ``folder``; no other part is loaded.
 
-    What is kept of them is given away: nobody else gets it.
+    One that is kept is given away: nobody else gets it.
 
     Raises:
         MillError: the weights do not fit the configuration.
     """
-    changed, kept = _kept.get(path, (0, {}))
-    if changed != path.stat().st_mtime_ns:
-        _kept.pop(path, None)
-        kept = {}
-    found = {part: kept.pop(part) for part in parts if part in kept}
-    missing = [part for part in parts if part not in found]
-    return {**found, **(_load(path, folder, missing) if missing else {})}
-
-
-def _load(path: Path, folder: str, parts: Collection[str]) -> dict[str, Any]:
+    if kept := _kept.pop((path, part, path.stat().st_mtime_ns), None):
+        return kept
     layout = read_shapes(path)[1]
-    left_out = {part: None for part in layout.parts if part not in parts}
+    left_out = {other: None for other in layout.parts if other != part}
     try:
         loaded = getattr(diffusers, layout.pipeline).from_single_file(
             str(path), config=folder, dtype=torch.float32, local_files_only=True, **layout.settings, **left_out
         )
     except (ValueError, KeyError, RuntimeError) as error:
         raise MillError(f"--base {path}: its weights do not fit the configuration in {folder}: {error}") from error
-    networks = {part: getattr(loaded, part) for part in parts}
-    absent = [key for network in networks.values() for key, value in network.state_dict().items() if value.is_meta]
+    network = getattr(loaded, part)
+    absent = [key for key, value in network.state_dict().items() if value.is_meta]
     if absent:
         raise MillError(f"--base {path}: {len(absent)} weights are not there: {', '.join(absent[:3])} …")
-    return networks
+    return network

@@ -12,13 +12,7 @@ from controlmill.schemas.tables import EMBEDDINGS, LATENTS
 
 from . import digests
 from .base import Encoder, Facts
-from .configuration import (
-    Connection,
-    configured_by,
-    is_single_file,
-    location,
-    read_controlnet_config,
-)
+from .configuration import Connection, configured_by, is_single_file, location, read_controlnet_config
 from .controlnet_file import check_file
 from .encoders import TextEncoder, VaeEncoder
 from .files import read_config

@@ -131,7 +131,7 @@ def test_a_file_trains_and_samples_as_the_folder_does(
 def test_a_plan_of_a_file_loads_no_weights(
     file: Path, scenes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controlmill.bases.single_file.load_parts", None)
+    monkeypatch.setattr("controlmill.bases.single_file.load_network", None)
     monkeypatch.setattr("diffusers.loaders.single_file.load_single_file_checkpoint", None)
     flags = ["--condition", "canny", "--base", str(file), "--estimate", "--held-out", "0", "--device", "cpu"]
     done = CliRunner().invoke(app, ["train", str(scenes_folder), str(tmp_path / "run"), *flags], catch_exceptions=False)
@@ -203,7 +203,7 @@ def test_a_file_without_configuration_says_what_to_fetch(
 def test_a_configuration_of_another_model_is_refused_before_weights_are_loaded(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controlmill.bases.single_file.load_parts", None)
+    monkeypatch.setattr("controlmill.bases.single_file.load_network", None)
     copy = tmp_path / "copy.safetensors"
     shutil.copy(file, copy)
     shutil.copytree(file.with_suffix(""), tmp_path / "copy")
