@@ -22,7 +22,7 @@ from .pose_decode import STRIDE, find_people
 from .runtime.inference import compiled, ready
 from .runtime.network import TorchNetwork
 from .runtime.placement import Placement
-from .runtime.torch_device import autocast, finite, load_state_dict
+from .runtime.torch_device import autocast, finite, load_state_dict, undrawn
 from .runtime.upstream import controlnet_aux
 from .runtime.weights import WeightsFile, annotators_file
 from .skeletons import COLUMNS, draw_skeletons, flat, skeleton_columns
@@ -162,12 +162,13 @@ def load_body_part(network: str, path: Path) -> Any:
     """One of upstream's three networks; its outputs are float32 under autocast too, as upstream's numpy code needs."""
     import torch
 
-    if network == "FaceNet":
-        model = controlnet_aux("open_pose.face").FaceNet()
-        model.load_state_dict(load_state_dict(path))
-    else:
-        model = getattr(controlnet_aux("open_pose.model"), network)()
-        model.load_state_dict(controlnet_aux("open_pose.util").transfer(model, load_state_dict(path)))
+    state = load_state_dict(path)
+    with undrawn():
+        module = "open_pose.face" if network == "FaceNet" else "open_pose.model"
+        model = getattr(controlnet_aux(module), network)()
+    if network != "FaceNet":
+        state = controlnet_aux("open_pose.util").transfer(model, state)
+    model.load_state_dict(state)
 
     def to_float32(module: Any, inputs: Any, output: Any) -> Any:
         if isinstance(output, torch.Tensor):

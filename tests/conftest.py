@@ -14,7 +14,7 @@ import hypothesis
 import pytest
 
 from controlmill.schemas.dataset import Dataset
-from tests.helpers import KeptResources, command, make, write_hostile, write_photos
+from tests.helpers import KeptResources, command, kept, make, write_hostile, write_photos
 
 if TYPE_CHECKING:  # what only a few tests need is not imported for all
     from controlmill.training.config import TrainConfig
@@ -43,9 +43,10 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _jobs_end() -> Iterator[None]:
-    """Ends the job processes that tests share."""
-    yield
+def _kept() -> Iterator[None]:
+    """Processes that tests share; those of jobs are ended."""
+    with kept():
+        yield
     KeptResources.end()
 
 

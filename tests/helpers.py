@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +20,7 @@ from unittest import mock
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import typer.main
 from PIL import Image
 
 from controlmill.__main__ import main
@@ -105,6 +109,35 @@ class KeptResources(Resources):
         """End the processes."""
         while cls.processes:
             cls.processes.popitem()[1].end()
+
+
+class KeptPool:
+    """Stands where a :class:`LayoutCheck` has a pool of its own: one for all, since starting its process takes long."""
+
+    kept: ClassVar[ProcessPoolExecutor | None] = None
+
+    def __init__(self, *given: Any) -> None:
+        self._given = given
+
+    def submit(self, *work: Any) -> Future[Any]:
+        if KeptPool.kept:
+            with contextlib.suppress(BrokenProcessPool):
+                return KeptPool.kept.submit(*work)
+        KeptPool.kept = ProcessPoolExecutor(*self._given)
+        return KeptPool.kept.submit(*work)
+
+    def shutdown(self) -> None:
+        """It goes with the tests."""
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """What takes long to make and is the same each time is made once: that process, and the commands."""
+    with (
+        mock.patch("controlmill.schemas.files.layout.ProcessPoolExecutor", KeptPool),
+        mock.patch("typer.main.get_command", functools.cache(typer.main.get_command)),
+    ):
+        yield
 
 
 def make(

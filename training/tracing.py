@@ -17,7 +17,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count, shape_wrapper
 
 
 @dataclass
@@ -40,29 +40,35 @@ def unreal(*networks: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def traced(network: nn.Module, *inputs: torch.Tensor) -> Iterator[Traced]:
     """Count what runs in here; parameters, their gradients and inputs are not among its bytes."""
-    found, alive = Traced(), _Alive([*network.parameters(), *inputs])
+    found, counter = Traced(), _Counter([*network.parameters(), *inputs])
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    handles = [p.register_post_accumulate_grad_hook(lambda p: alive.leave_out(p.grad)) for p in trained]
+    handles = [p.register_post_accumulate_grad_hook(lambda p: counter.leave_out(p.grad)) for p in trained]
     try:
-        with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter, alive:
+        with counter:
             yield found
     finally:
         for handle in handles:
             handle.remove()
-    found.operations, found.bytes = float(counter.get_total_flops()), alive.most
+    found.operations, found.bytes = float(counter.operations), counter.most
 
 
-class _Alive(TorchDispatchMode):
-    """Bytes of the tensors that are made in it, while they are alive."""
+class _Counter(TorchDispatchMode):
+    """Operations of what runs in it, as PyTorch's ``FlopCounterMode`` counts them, and bytes that are alive at once.
+
+    That counter follows modules too, and what it holds of them is memory that gradient checkpointing had given back.
+    """
 
     def __init__(self, known: list[torch.Tensor]):
         super().__init__()
-        self.now = self.most = 0
+        self.operations = self.now = self.most = 0
         self._bytes = {tensor.untyped_storage()._cdata: 0 for tensor in known}
         self._known = known  # so that their identities are not given to others
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        made = func(*args, **kwargs)
+        if count := OPERATIONS.get(func.overloadpacket):
+            self.operations += count(*args, **kwargs, out_val=made)
         for tensor in tree_leaves(made):
             if isinstance(tensor, torch.Tensor):
                 self._note(tensor.untyped_storage())
@@ -96,7 +102,8 @@ def _backward(gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: An
     return operations
 
 
-ATTENTION = {  # PyTorch's counter knows the kernels of GPUs alone
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _forward,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward,
+OPERATIONS = {  # of attention, PyTorch's registry knows the kernels of GPUs alone
+    **flop_registry,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: shape_wrapper(_forward),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: shape_wrapper(_backward),
 }

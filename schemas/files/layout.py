@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -48,7 +49,7 @@ class LayoutCheck:
             MillError: as :func:`check_layout`; or the file's footer ends the process that looks at it.
         """
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _be_silent)
+            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin)
         try:
             self._pool.submit(self._check, storage, name).result()
         except BrokenProcessPool:
@@ -56,9 +57,17 @@ class LayoutCheck:
             raise damaged(name, ValueError("the columns that its footer describes contradict each other")) from None
 
 
-def _be_silent() -> None:
-    """What a process says when Arrow ends it is nothing for a user."""
+def _begin() -> None:
+    """What a process says when Arrow ends it is nothing for a user; it ends with the process that started it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent
+    parent.join()
+    os._exit(1)  # the queue that it waits at has no end: it holds both of its ends itself
 
 
 def check_file(storage: Storage, name: str) -> None:

@@ -17,6 +17,7 @@ from controlmill.annotators.runtime.torch_device import (
     load_state_dict,
     resolve_device,
     resolve_dtype,
+    undrawn,
     upload,
 )
 from controlmill.schemas.errors import MillError
@@ -47,6 +48,17 @@ def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ("cuda:2", "tpu"):
         with pytest.raises(MillError, match=wrong):
             resolve_device(wrong)
+
+
+def test_undrawn_networks_draw_nothing_and_others_do() -> None:
+    state = torch.random.get_rng_state()
+    with undrawn():
+        layers = torch.nn.Conv2d(3, 8, 3), torch.nn.Linear(8, 8), torch.nn.Embedding(8, 8)
+        torch.nn.init.trunc_normal_(tensor=layers[1].weight)
+        assert torch.equal(torch.nn.BatchNorm2d(8).weight, torch.ones(8))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.nn.Linear(8, 8)
+    assert not torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_upload_layout() -> None:

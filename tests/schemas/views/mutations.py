@@ -28,6 +28,7 @@ from controlmill.pipelines.engine.run_folder import Run
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.terminal.printing import CONTROLS
+from tests.helpers import kept
 
 MEMORY = 2 * 1024**3  # bytes of address space beyond what is taken at the start
 KEYS = ("controlmill", "controlmill_summary", "huggingface")
@@ -166,4 +167,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with kept():
+        sys.exit(main())
