@@ -21,7 +21,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
 test-long: $(INSTALLED)
-	$(BIN)/python -m pytest -m long --timeout 7200
+	$(BIN)/python -m pytest -m long --timeout 7200 -n $(TEST_PROCESSES) --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
