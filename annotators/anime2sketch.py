@@ -16,7 +16,7 @@ import numpy as np
 
 from .base import Annotation, Annotator, Network
 from .runtime.network import TorchNetwork
-from .runtime.torch_device import finite, load_state_dict, undrawn
+from .runtime.torch_device import finite, load_state_dict, no_init_weights
 from .runtime.upstream import controlnet_aux
 from .runtime.weights import WeightsFile, annotators_file
 
@@ -40,7 +40,7 @@ class Anime2Sketch(TorchNetwork):
         from torch import nn
 
         norm = functools.partial(nn.InstanceNorm2d, affine=False, track_running_stats=False)
-        with undrawn():
+        with no_init_weights():
             network = controlnet_aux("lineart_anime").UnetGenerator(3, 1, 8, 64, norm_layer=norm, use_dropout=False)
         state = load_state_dict(files[NET_G.name])
         network.load_state_dict({key.replace("module.", ""): tensor for key, tensor in state.items()})

@@ -18,7 +18,7 @@ from .base import Annotation, Annotator, Network
 from .runtime.network import TorchNetwork
 from .runtime.placement import Placement
 from .runtime.resizing import back_to, to_multiples
-from .runtime.torch_device import finite, load_state_dict, undrawn
+from .runtime.torch_device import finite, load_state_dict, no_init_weights
 from .runtime.transformers_model import load_model, model_files
 from .runtime.upstream import controlnet_aux
 from .runtime.weights import WeightsFile, annotators_file
@@ -104,7 +104,7 @@ class MiDaS(TorchNetwork):
 
     def build(self, files: Mapping[str, Path]) -> Any:
         """Upstream's network with its weights."""
-        with undrawn():
+        with no_init_weights():
             network = controlnet_aux("midas.midas.dpt_depth").DPTDepthModel(backbone="vitb_rn50_384", non_negative=True)
         state = load_state_dict(files[MIDAS_HYBRID.name])
         network.load_state_dict(state["model"] if "optimizer" in state else state)

@@ -16,7 +16,7 @@ import numpy as np
 
 from .base import Annotation, Annotator, Network
 from .runtime.network import TorchNetwork
-from .runtime.torch_device import finite, load_state_dict, undrawn
+from .runtime.torch_device import finite, load_state_dict, no_init_weights
 from .runtime.upstream import controlnet_aux
 from .runtime.weights import PackageWeights, WeightsFile, annotators_file
 
@@ -48,7 +48,7 @@ class HED(TorchNetwork):
     def build(self, files: Mapping[str, Path]) -> Any:
         """ControlNet's, whose weights may be another package's."""
         path = files[CONTROLNET_HED.name]
-        with undrawn():
+        with no_init_weights():
             network = controlnet_aux("hed").ControlNetHED_Apache2()
         network.load_state_dict(from_keras(path) if path.suffix == ".h5" else load_state_dict(path))
         return network

@@ -16,7 +16,7 @@ import numpy as np
 from .base import Annotation, Annotator, Network
 from .runtime.network import TorchNetwork
 from .runtime.resizing import to_multiples
-from .runtime.torch_device import finite, load_state_dict, undrawn
+from .runtime.torch_device import finite, load_state_dict, no_init_weights
 from .runtime.upstream import controlnet_aux
 from .runtime.weights import WeightsFile, annotators_file
 
@@ -43,7 +43,7 @@ class LineDrawing(TorchNetwork):
 
     def build(self, files: Mapping[str, Path]) -> Any:
         """Upstream's generator with its weights."""
-        with undrawn():
+        with no_init_weights():
             network = controlnet_aux("lineart").Generator(3, 1, 3)
         network.load_state_dict(load_state_dict(files[self.weights[0].name]))
         return network

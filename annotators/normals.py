@@ -22,7 +22,7 @@ from .base import Annotation, Annotator, Network
 from .depth import DPT, MiDaS, normalised
 from .runtime.network import TorchNetwork
 from .runtime.resizing import back_to, to_multiples
-from .runtime.torch_device import finite, load_state_dict, undrawn
+from .runtime.torch_device import finite, load_state_dict, no_init_weights
 from .runtime.upstream import controlnet_aux
 from .runtime.weights import WeightsFile, annotators_file
 
@@ -51,7 +51,7 @@ class NormalBae(TorchNetwork):
         settings = types.SimpleNamespace(
             mode="client", architecture="BN", pretrained="scannet", sampling_ratio=0.4, importance_ratio=0.7
         )
-        with undrawn(), contextlib.redirect_stdout(io.StringIO()):  # upstream prints while it builds
+        with no_init_weights(), contextlib.redirect_stdout(io.StringIO()):  # upstream prints while it builds
             network = controlnet_aux("normalbae.nets.NNET").NNET(settings)
         state = load_state_dict(files[SCANNET.name])["model"]
         network.load_state_dict({key.removeprefix("module."): tensor for key, tensor in state.items()})

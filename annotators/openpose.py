@@ -22,7 +22,7 @@ from .pose_decode import STRIDE, find_people
 from .runtime.inference import compiled, ready
 from .runtime.network import TorchNetwork
 from .runtime.placement import Placement
-from .runtime.torch_device import autocast, finite, load_state_dict, undrawn
+from .runtime.torch_device import autocast, finite, load_state_dict, no_init_weights
 from .runtime.upstream import controlnet_aux
 from .runtime.weights import WeightsFile, annotators_file
 from .skeletons import COLUMNS, draw_skeletons, flat, skeleton_columns
@@ -163,7 +163,7 @@ def load_body_part(network: str, path: Path) -> Any:
     import torch
 
     state = load_state_dict(path)
-    with undrawn():
+    with no_init_weights():
         module = "open_pose.face" if network == "FaceNet" else "open_pose.model"
         model = getattr(controlnet_aux(module), network)()
     if network != "FaceNet":

@@ -170,10 +170,10 @@ def upload(batch: Sequence[np.ndarray], place: Placement, channels_last: bool | 
 
 
 @contextlib.contextmanager
-def undrawn() -> Iterator[None]:
+def no_init_weights() -> Iterator[None]:
     """Networks that are made in it draw no random weights: for those that a whole state dict is loaded into next.
 
-    Drawing takes up to six times as long as all else that makes a network (MiDaS, 123 M parameters).
+    Drawing takes up to five times as long as all else that makes a network (MiDaS, 123 M parameters).
     """
     import torch
     from torch.nn import init
@@ -184,13 +184,13 @@ def undrawn() -> Iterator[None]:
         *(init.kaiming_uniform_, init.kaiming_normal_, init.xavier_uniform_, init.xavier_normal_, init.trunc_normal_),
     }
 
-    class Undrawn(TorchFunctionMode):
+    class NoDraws(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if func in draws:
                 return args[0] if args else kwargs["tensor"]
             return func(*args, **(kwargs or {}))
 
-    with Undrawn():
+    with NoDraws():
         yield
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from controlmill.annotators.runtime.torch_device import load_state_dict, undrawn
+from controlmill.annotators.runtime.torch_device import load_state_dict, no_init_weights
 from controlmill.annotators.runtime.weights import WeightsFile
 from controlmill.schemas.errors import MillError
 
@@ -51,7 +51,7 @@ class Inception(FeatureNetwork):
         """
         from .inception_blocks import fid_inception, pooled_features
 
-        with undrawn():
+        with no_init_weights():
             network = fid_inception(CLASSES)
         path = files[INCEPTION.name]
         try:

@@ -13,7 +13,7 @@ import torch
 from controlmill.annotators.base import Network
 from controlmill.annotators.depth import DPT, DPTDepth, DPTLarge, MiDaS, MiDaSDepth
 from controlmill.annotators.normals import BaeNormals, DPTNormals, MiDaSNormals, NormalBae
-from controlmill.annotators.runtime.torch_device import undrawn
+from controlmill.annotators.runtime.torch_device import no_init_weights
 from controlmill.annotators.runtime.upstream import controlnet_aux
 from controlmill.schemas.images.codecs import check_map
 from tests.annotators.conftest import LoadNetwork, Photos
@@ -33,7 +33,7 @@ class SmallNormalBae(NormalBae):
 @pytest.fixture(scope="module")
 def midas(load_network: LoadNetwork, weights_folder: Path) -> tuple[Network, Any]:
     own = load_network(SmallMiDaS)
-    with undrawn():
+    with no_init_weights():
         return own, controlnet_aux("midas").MidasDetector.from_pretrained(weights_folder)
 
 
@@ -92,7 +92,7 @@ def test_normals_equal_reference(midas: tuple[Network, Any], photos_of_size: Pho
 
 def test_bae_equals_reference(load_network: LoadNetwork, photos_of_size: Photos, weights_folder: Path) -> None:
     network = load_network(SmallNormalBae)
-    with undrawn():
+    with no_init_weights():
         reference = controlnet_aux("normalbae").NormalBaeDetector.from_pretrained(weights_folder)
     image = photos_of_size(SIZE)[0]
     (found,), expected = on_same_scores(

@@ -13,7 +13,7 @@ import torch
 from controlmill.annotators.base import Annotator
 from controlmill.annotators.openpose import BodyPose, FacePose, HandPose, OpenPoseBody, OpenPoseHands
 from controlmill.annotators.pose_decode import LIMBS, PARTS, find_peaks, find_people
-from controlmill.annotators.runtime.torch_device import undrawn
+from controlmill.annotators.runtime.torch_device import no_init_weights
 from controlmill.annotators.runtime.upstream import controlnet_aux
 from controlmill.annotators.skeletons import draw_skeletons
 from tests.annotators.conftest import LoadNetwork, Photos
@@ -115,7 +115,7 @@ def test_too_many_peaks_are_an_error() -> None:
 @pytest.fixture(scope="module")
 def reference(load_network: LoadNetwork, weights_folder: Path) -> Any:
     load_network(OpenPoseHands)
-    with undrawn():
+    with no_init_weights():
         return controlnet_aux("open_pose").OpenposeDetector.from_pretrained(weights_folder)
 
 

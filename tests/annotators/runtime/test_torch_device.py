@@ -15,9 +15,9 @@ from controlmill.annotators.runtime.torch_device import (
     device_of_worker,
     finite,
     load_state_dict,
+    no_init_weights,
     resolve_device,
     resolve_dtype,
-    undrawn,
     upload,
 )
 from controlmill.schemas.errors import MillError
@@ -50,9 +50,9 @@ def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
             resolve_device(wrong)
 
 
-def test_undrawn_networks_draw_nothing_and_others_do() -> None:
+def test_networks_without_initial_weights_draw_nothing_and_others_do() -> None:
     state = torch.random.get_rng_state()
-    with undrawn():
+    with no_init_weights():
         layers = torch.nn.Conv2d(3, 8, 3), torch.nn.Linear(8, 8), torch.nn.Embedding(8, 8)
         torch.nn.init.trunc_normal_(tensor=layers[1].weight)
         assert torch.equal(torch.nn.BatchNorm2d(8).weight, torch.ones(8))
