@@ -14,7 +14,7 @@ import hypothesis
 import pytest
 
 from controlmill.schemas.dataset import Dataset
-from tests.helpers import KeptResources, command, kept, make, write_hostile, write_photos
+from tests.helpers import command, end_kept, kept, make, write_hostile, write_photos
 
 if TYPE_CHECKING:  # what only a few tests need is not imported for all
     from controlmill.training.config import TrainConfig
@@ -44,10 +44,10 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _kept() -> Iterator[None]:
-    """Processes that tests share; those of jobs are ended."""
+    """Processes that tests share."""
     with kept():
         yield
-    KeptResources.end()
+    end_kept()
 
 
 @pytest.fixture(scope="session")

@@ -127,7 +127,15 @@ class KeptPool:
         return KeptPool.kept.submit(*work)
 
     def shutdown(self) -> None:
-        """It goes with the tests."""
+        """It goes on."""
+
+
+def end_kept() -> None:
+    """End the processes that are kept."""
+    KeptResources.end()
+    if KeptPool.kept:
+        KeptPool.kept.shutdown()
+        KeptPool.kept = None
 
 
 @contextlib.contextmanager

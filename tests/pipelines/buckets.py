@@ -6,15 +6,16 @@ import hashlib
 import io
 import logging
 import re
+import threading
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from tests.helpers import KeptResources, scene
+from tests.helpers import end_kept, scene
 
 REQUEST = re.compile(r"(GET|HEAD|PUT|POST|DELETE) (\S+) HTTP")
 COLOURS = re.compile(r"\x1b\[\d+m")
@@ -52,10 +53,22 @@ class Bucket(logging.Handler):
         return {name.split("/", 2)[2]: hashlib.sha256(self.files.cat_file(name)).hexdigest() for name in names}
 
 
+def one_at_a_time(respond: Callable[..., Any]) -> Callable[..., Any]:
+    """A store looks whether a file is there and creates it at once; moto (5.2.5) does one after the other."""
+    lock = threading.Lock()
+
+    def locked(*given: Any, **named: Any) -> Any:
+        with lock:
+            return respond(*given, **named)
+
+    return locked
+
+
 @contextmanager
 def bucket_on_this_machine() -> Iterator[Bucket]:
     """The bucket of a server that ends with the context; within it the environment names it, for jobs too."""
     import s3fs
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -71,11 +84,12 @@ def bucket_on_this_machine() -> Iterator[Bucket]:
         patch.setattr(log, "handlers", [made])
         patch.setattr(log, "propagate", False)
         patch.setattr(log, "level", logging.INFO)
+        patch.setattr(S3Response, "_key_response", one_at_a_time(S3Response._key_response))
         s3fs.S3FileSystem.clear_instance_cache()
-        KeptResources.end()  # its process has another environment
+        end_kept()  # its processes have another environment
         made.files = s3fs.S3FileSystem()
         made.files.mkdir("bucket")
         yield made
-        KeptResources.end()
+        end_kept()
         s3fs.S3FileSystem.clear_instance_cache()
     server.stop()

@@ -27,7 +27,7 @@ WORDS = ("--conditions", "canny", "--shard-size", "2", "--resolution", "128", "-
 WORDS = (*WORDS, "--max-megapixels", "1")
 
 
-@pytest.mark.parametrize("length", [1_000, pytest.param(60_000_000, marks=pytest.mark.long)])  # whole, and in parts
+@pytest.mark.parametrize("length", [1_000, pytest.param(120_000_000, marks=pytest.mark.long)])  # whole, and in parts
 def test_of_two_writers_of_a_file_the_first_is_kept_whole(bucket: Bucket, length: int) -> None:
     storage, name = open_storage(f"s3://bucket/two-writers-{length}"), "images/0000/00000000.parquet"
     storage.write_json("dataset.json", {})

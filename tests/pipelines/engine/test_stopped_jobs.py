@@ -26,7 +26,7 @@ from tests.processes import kill_tree
 
 @pytest.mark.long
 def test_workers_elsewhere_stop_where_the_machine_of_the_console_goes_down(tmp_path: Path) -> None:
-    photos = write_photos(tmp_path / "photos", 1500)
+    photos = write_photos(tmp_path / "photos", 4000)
     words = [sys.executable, "-m", "controlmill", "build", str(photos), str(tmp_path / "dataset"), *WORDS, *LIMITS]
 
     def committed() -> int:
@@ -46,7 +46,7 @@ def test_workers_elsewhere_stop_where_the_machine_of_the_console_goes_down(tmp_p
             time.sleep(0.2)
             if committed() != last:
                 last, at = committed(), time.monotonic()
-        assert last < 375, "they did all of it"
+        assert last < 1000, "they did all of it"
         assert at - died < GONE_SECONDS[True] + 15
         (left,) = (tmp_path / "dataset/_run").iterdir()
         assert "gave no sign of life" in (left / "stop.json").read_text()
