@@ -122,18 +122,19 @@ def _run_on(address: str, job: Job, shards: Sequence[int], beam_options: Sequenc
             part = shards[first : first + SHARDS_AT_ONCE]
             options = (f"--dask_client_address={address}", f"--dask_npartitions={len(part)}", *beam_options)
             running.append(start_graph(job, part, DASK_RUNNER, options, longest=1))
-            if len(running) > 1 and not _end(running.popleft()):
+            if len(running) > 1 and not finish_graph(running.popleft()):
                 return False
-        return all(_end(running.popleft()) for _ in range(len(running)))
+        return all(finish_graph(running.popleft()) for _ in range(len(running)))
     finally:
         for result in running:
             result.client.close()
 
 
-def _end(result: Any) -> bool:
+def finish_graph(result: Any) -> bool:
     """Wait for a graph; whether all of it was done."""
     try:
-        result.wait_until_finish()
+        with result.client.as_current():  # in the loop of the newest client, its end might never be noticed
+            result.wait_until_finish()
         return all(future.status == "finished" for future in result.futures)
     finally:
         result.client.close()  # the runner never does, and an open client logs errors for half a minute

@@ -10,13 +10,16 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
+from distributed import Client, default_client
 
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines import annotation, ingestion, planning
 from controlmill.pipelines.engine.cluster_address import parse_cluster
+from controlmill.pipelines.engine.dask import finish_graph
 from controlmill.pipelines.engine.dask_client import check_workers, connected
 from controlmill.pipelines.engine.engines import open_engine
 from controlmill.pipelines.engine.messages import Engine, Waits
@@ -132,6 +135,14 @@ def test_a_long_job_is_sent_in_parts(
         graphs.run(Job(made.storage, run.id, stage, stage.outputs(), 1), range(made.shards))
     assert made.shards > 5
     assert made.committed("cartoon") == set(range(made.shards))
+
+
+def test_a_graph_is_waited_for_by_its_own_client_while_there_is_a_newer_one(cluster: Cluster) -> None:
+    waiting: list[Client] = []
+    with Client(cluster.address.dask_address) as own, Client(cluster.address.dask_address):
+        graph = SimpleNamespace(client=own, futures=[], wait_until_finish=lambda: waiting.append(default_client()))
+        assert finish_graph(graph)
+    assert waiting == [own]
 
 
 def test_a_lost_scheduler_is_told_and_the_job_run_again_ends_in_the_same_bytes(
