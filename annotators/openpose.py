@@ -162,13 +162,10 @@ def load_body_part(network: str, path: Path) -> Any:
     """One of upstream's three networks; its outputs are float32 under autocast too, as upstream's numpy code needs."""
     import torch
 
-    state = load_state_dict(path)
+    state, face = load_state_dict(path), network == "FaceNet"
     with no_init_weights():
-        module = "open_pose.face" if network == "FaceNet" else "open_pose.model"
-        model = getattr(controlnet_aux(module), network)()
-    if network != "FaceNet":
-        state = controlnet_aux("open_pose.util").transfer(model, state)
-    model.load_state_dict(state)
+        model = getattr(controlnet_aux("open_pose.face" if face else "open_pose.model"), network)()
+    model.load_state_dict(state if face else controlnet_aux("open_pose.util").transfer(model, state))
 
     def to_float32(module: Any, inputs: Any, output: Any) -> Any:
         if isinstance(output, torch.Tensor):

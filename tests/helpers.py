@@ -140,7 +140,7 @@ def end_kept() -> None:
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """What takes long to make and is the same each time is made once: that process, and the commands."""
+    """What takes long to make and is the same each time is made once: the pool's process, and the commands."""
     with (
         mock.patch("controlmill.schemas.files.layout.ProcessPoolExecutor", KeptPool),
         mock.patch("typer.main.get_command", functools.cache(typer.main.get_command)),

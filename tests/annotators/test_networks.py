@@ -139,7 +139,8 @@ def test_batch_is_singles(network: Network, singles: list[Any], together: list[A
             continue
         difference = np.abs(one - other).max(initial=0.0) / max(1.0, np.abs(one).max(initial=0.0))
         print(f"batch {network.name}: {difference:.1e}")
-        assert difference <= 2e-6  # NormalBae with the kernels of older processors: 1.0e-6 to 1.1e-6
+        # NormalBae with the kernels of AVX2 and of SSE 4.1: 1.0e-6 and 1.1e-6
+        assert difference <= (2e-6 if network.name == "normalbae" else 1e-6)
 
 
 def test_padded_batches_give_the_same_bytes(

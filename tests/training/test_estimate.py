@@ -47,8 +47,8 @@ def stable_diffusion() -> StableDiffusionFacts:
     return StableDiffusionFacts("1.5", dict(unet.config), vae, text, {})
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["kept", "computed again"])
-def test_a_plan_agrees_with_a_step(again: bool, short_config: MakeConfig, small_base: Path) -> None:
+@pytest.mark.parametrize(("again", "attention"), [(False, 1.2), (True, 1.25)], ids=["kept", "computed again"])
+def test_a_plan_agrees_with_a_step(again: bool, attention: float, short_config: MakeConfig, small_base: Path) -> None:
     config, base = short_config(batch_size=4, gradient_checkpointing=again), load_base(str(small_base), CPU)
     plan = make_plan(config, base.facts, 64, 64, caches=WITHOUT_ENCODERS)
     controlnet = make_controlnet(base.denoiser, "zero", 4, 3, 0)
@@ -77,7 +77,7 @@ def test_a_plan_agrees_with_a_step(again: bool, short_config: MakeConfig, small_
     assert plan.activations == pytest.approx(max(taken), rel=0.05)  # a few of the gradients are there at its highest
     with FlopCounterMode(display=False) as counter:
         step()
-    assert 1 <= plan.flops / counter.get_total_flops() < 1.25  # the counter does not know attention on a CPU
+    assert 1 <= plan.flops / counter.get_total_flops() < attention  # the counter does not know attention on a CPU
 
 
 def test_a_plan_for_stable_diffusion_says_what_is_known_of_it(short_config: MakeConfig) -> None:
