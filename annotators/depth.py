@@ -7,7 +7,7 @@ controlnet-aux 0.0.10's at 512 pixels, as ControlNet 1.1 (the app of 1.0 takes 3
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -115,12 +115,20 @@ class MiDaS(TorchNetwork):
         pixels = to_multiples(image, 64, short=self.resolution)
         return pixels.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1.0
 
+    def entry(self) -> Callable[..., Any]:
+        """The network, which leaves no activations: a compiled one is compiled anew where it finds some, or none."""
+
+        def run(pixels: Any) -> Any:
+            depth = self._network(pixels)
+            self._network.pretrained.activations.clear()
+            return depth
+
+        return run
+
     def forward(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
         """float32 (h, w)."""
         with self._activations:
-            depth = super().forward(batch)
-            self._network.pretrained.activations.clear()
-        return depth
+            return super().forward(batch)
 
     def outputs(self, output: Any) -> list[np.ndarray]:
         """float32 (h, w)."""
