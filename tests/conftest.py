@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,10 +31,19 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the real hub; its client read
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+WEIGHTS = "CONTROLMILL_TEST_WEIGHTS"
+
 gc.set_threshold(100_000)  # looking for garbage among all that is imported takes an eighth of the time of the tests
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # timings decide nothing
 hypothesis.settings.load_profile("untimed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A folder for the weights of networks, gigabytes, of all processes of a session; it goes with the session."""
+    if not hasattr(config, "workerinput"):
+        os.environ[WEIGHTS] = tempfile.mkdtemp(prefix="controlmill-weights-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ[WEIGHTS]))
 
 
 def pytest_collection_finish() -> None:
@@ -48,6 +58,12 @@ def _kept() -> Iterator[None]:
     with kept():
         yield
     end_kept()
+
+
+@pytest.fixture(scope="session")
+def weights_folder() -> Path:
+    """What ``tests.annotators.random_weights.write`` writes into; not to be changed."""
+    return Path(os.environ[WEIGHTS])
 
 
 @pytest.fixture(scope="session")

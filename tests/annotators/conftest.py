@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +34,6 @@ def photos_of_size() -> Photos:
         return [cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in pictures]
 
     return of_size
-
-
-@pytest.fixture(scope="session")
-def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("weights")
-    yield folder
-    shutil.rmtree(folder)  # gigabytes, and pytest would keep three sessions of them
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from controlmill.annotators.base import Network
@@ -19,12 +20,14 @@ SEED = 20261122
 
 
 def write(network: type[Network], folder: Path) -> None:
-    """Files for ``network``, where they are not there yet."""
+    """Files for ``network``, where they are not there yet; several processes may ask for them."""
     for file in network.weights:
-        if not (folder / file.name).exists():
-            torch.manual_seed(SEED)
-            (folder / file.name).parent.mkdir(exist_ok=True)
-            WRITERS[file.name.split("/", maxsplit=1)[0]](folder)
+        name = file.name.split("/", maxsplit=1)[0]
+        with FileLock(folder / f"{name}.lock"):
+            if not (folder / file.name).exists():
+                torch.manual_seed(SEED)
+                (folder / file.name).parent.mkdir(exist_ok=True)
+                WRITERS[name](folder)
 
 
 def hed(folder: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 import controlmill
 from controlmill.annotators.catalogue import parse_conditions
 from controlmill.annotators.plan import forward_groups
@@ -18,19 +16,12 @@ from tests.annotators import random_weights
 from tests.helpers import command, command_in_new_process, rows, write_photos
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("all-weights")
+def test_ten_tables_in_one_command(weights_folder: Path, tmp_path: Path) -> None:
     for group in forward_groups(parse_conditions("all")):
-        network = group.network()
-        if network:
-            random_weights.write(network, folder)
-    return folder
-
-
-def test_ten_tables_in_one_command(weights: Path, tmp_path: Path) -> None:
+        if network := group.network():
+            random_weights.write(network, weights_folder)
     photos = write_photos(tmp_path / "photos", 3)
-    words = ("build", str(photos), str(tmp_path / "dataset"), "--conditions", "all", "--weights", str(weights))
+    words = ("build", str(photos), str(tmp_path / "dataset"), "--conditions", "all", "--weights", str(weights_folder))
     small = ("--resolution", "128", "--min-side", "16", "--dtype", "fp32", "--batch-size", "2")
     refused = command(*words, *small)
     assert refused.returncode == 1

@@ -96,9 +96,9 @@ def test_weights_that_do_not_load_stop_the_job(built: Path, tmp_path: Path) -> N
     assert not (built / "hed").exists()
 
 
-def test_a_network_that_cannot_be_compiled_stops_the_job(built: Path, tmp_path: Path) -> None:
-    random_weights.write(HED, tmp_path)
-    words = ("annotate", str(built), "--conditions", "hed", "--weights", str(tmp_path), "--compile")
+def test_a_network_that_cannot_be_compiled_stops_the_job(built: Path, weights_folder: Path) -> None:
+    random_weights.write(HED, weights_folder)
+    words = ("annotate", str(built), "--conditions", "hed", "--weights", str(weights_folder), "--compile")
     done = command_in_new_process(*words, env={**os.environ, "CXX": "/no/compiler"})
     assert done.returncode == 1
     assert "torch.compile cannot compile hed: leave --compile away" in done.stderr
