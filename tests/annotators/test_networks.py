@@ -146,12 +146,10 @@ def test_batch_is_singles(network: Network, singles: list[Any], together: list[A
 def test_padded_batches_give_the_same_bytes(
     annotators: list[Annotator], network: Network, images: list[np.ndarray], together: list[Any]
 ) -> None:
-    padded = [outputs(network, [image], batch=2)[0] for image in images]
+    (first,) = outputs(network, images[1:], batch=2)  # in the batch of both it is the second
     for annotator in annotators:
-        for image, one, other in zip(images, together, padded, strict=True):
-            assert as_bytes(annotator, annotated(annotator, image, one)) == as_bytes(
-                annotator, annotated(annotator, image, other)
-            )
+        one, other = (annotated(annotator, images[1], output) for output in (together[1], first))
+        assert as_bytes(annotator, one) == as_bytes(annotator, other)
 
 
 def test_two_threads_are_one(
@@ -176,8 +174,8 @@ def test_two_threads_are_one(
 
 @pytest.mark.parametrize(
     ("size", "value"),
-    [((128, 128), 0), ((128, 128), 255), ((64, 1280), None), ((1800, 64), None), ((97, 131), None)],
-    ids=["black", "white", "64x1280", "1800x64", "97x131"],
+    [((128, 128), 0), ((128, 128), 255), ((64, 640), None), ((900, 64), None), ((97, 131), None)],
+    ids=["black", "white", "64x640", "900x64", "97x131"],
 )
 def test_odd_pictures(
     annotators: list[Annotator], network: Network, photos_of_size: Photos, size: tuple[int, int], value: int | None
@@ -187,8 +185,8 @@ def test_odd_pictures(
         image = np.tile(photos_of_size(SIZE)[0], (-(-height // SIZE), -(-width // SIZE), 1))[:height, :width]
     else:
         image = np.full((height, width, 3), value, np.uint8)
-    if network.name == "openpose" and width > 1000:
-        pytest.skip("20 times the work of a square; thin pictures are in test_openpose.py")
+    if network.name == "openpose" and width > 600:
+        pytest.skip("10 times the work of a square; thin pictures are in test_openpose.py")
     before = image.copy()
     output = outputs(network, [image])[0]
     for annotator in annotators:
