@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ def _one_thread() -> None:
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _free() -> Iterator[None]:
+    """Networks of one file, up to a gigabyte each, are not kept beside those of the next."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
@@ -76,8 +77,10 @@ def annotators(request: pytest.FixtureRequest, network_class: type[Network]) -> 
 
 
 @pytest.fixture(scope="module")
-def network(load_network: LoadNetwork, network_class: type[Network]) -> Network:
-    return load_network(network_class)
+def network(load_network: LoadNetwork, network_class: type[Network]) -> Iterator[Network]:
+    yield load_network(network_class)
+    torch._dynamo.reset()
+    gc.collect()  # what came of one class, up to a gigabyte each, would be kept for long
 
 
 @pytest.fixture(scope="module")
