@@ -3,7 +3,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-# each takes up to 2 GB of memory
+# each takes up to 4 GB of memory
 TEST_PROCESSES ?= 2
 INSTALLED := $(VENV)/.installed
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from controlmill.schemas.errors import MillError, error_text
-from controlmill.schemas.machine import MORE_PROCESSES, process_command
+from controlmill.schemas.machine import MORE_PROCESSES, ONE_THREAD, process_command
 from controlmill.schemas.terminal.console import output
 
 from ..engine.reasons import last_lines
@@ -30,7 +30,6 @@ POLL_SECONDS = 0.2
 QUICK = 30.0  # seconds: what dies sooner is started again later and later
 LONGEST_PAUSE = 30.0
 LINES = 15
-ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
 
 
 class Watched:

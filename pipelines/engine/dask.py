@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.machine import ONE_THREAD
 
 from .cluster_address import ClusterAddress
 from .dask_client import check_scheduler, check_workers, connected
@@ -28,7 +29,7 @@ DASK_SETTINGS = {
     "distributed.worker.profile.enabled": False,  # a stack sample every 10 ms
     "distributed.worker.preload": [__name__],
     # dask's own setting hands memory back to the system at once: codecs then take twice the time
-    "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1},
+    "distributed.nanny.pre-spawn-environ": ONE_THREAD,
 }
 
 LOST = (

@@ -148,7 +148,11 @@ class JobProcess:
             stdout=subprocess.PIPE,
             stderr=log,
             bufsize=0,
-            env={**os.environ, "TMPDIR": str(folder)},  # what an engine leaves there goes with it
+            env={
+                "OPENBLAS_NUM_THREADS": "1",  # nothing in it uses more, and as it starts each of them spins
+                **os.environ,
+                "TMPDIR": str(folder),  # what an engine leaves there goes with it
+            },
             start_new_session=True,  # Ctrl-C is for the console alone, which stops the job in order
         )
 

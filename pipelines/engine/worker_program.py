@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.machine import ONE_THREAD
 
 from .imports import import_beam
 from .versions import version_faults, versions
 
-SETTINGS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # shards are the parallelism
 NO_PROXY = {"grpc_proxy": ""}  # what speaks to a cluster's parts speaks to them directly
 VERSIONS = "CONTROLMILL_VERSIONS"  # the variable that says what the console's :func:`~.versions.versions` are
 PROVISION_SECONDS = 60
@@ -38,7 +38,7 @@ log = logging.getLogger("controlmill.worker")
 
 def environment() -> dict[str, str]:
     """Variables that an engine is to start the program with."""
-    return {**SETTINGS, VERSIONS: json.dumps(versions())}
+    return {**ONE_THREAD, VERSIONS: json.dumps(versions())}
 
 
 def check_versions(console: Mapping[str, str]) -> None:
