@@ -31,5 +31,5 @@ def compared(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 
     return (
         write_results(folder / "good", dataset, good, prompts),
-        write_results(folder / "bad", dataset, bad, prompts),
+        write_results(folder / "poor", dataset, bad, prompts),
     )

@@ -53,7 +53,7 @@ def test_a_page_has_every_row_with_its_pictures_and_scores(
     folder = compare(tmp_path / "page", *compared)
     data = page_data(folder)
     images = rows(dataset, "images")
-    assert [result["name"] for result in data["results"]] == ["good", "bad"]
+    assert [result["name"] for result in data["results"]] == ["good", "poor"]
     assert [row[0] for row in data["rows"]] == [image["source"] for image in images]
     assert [(row, kind) for row, kind, _, _ in data["slots"]] == [(r, k) for r in range(10) for k in ("none", "user")]
     for row, kind, _, cells in data["slots"]:

@@ -55,8 +55,8 @@ def page(compared: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) 
 def test_rows_are_sorted_by_the_difference_so_that_the_worst_come_first(page: Path, tmp_path: Path) -> None:
     with open_page(page, tmp_path) as browser:
         names = [row[0] for row in json.loads(re.findall(r'id="data">(.*?)</script>', page.read_text())[0])["rows"]]
-        assert first_rows(browser, 4) == [names[5], names[5], names[9], names[9]]  # bad less good
-        header = browser.find_element("xpath", "//*[@role='columnheader'][.//span[text()='bad']]")
+        assert first_rows(browser, 4) == [names[5], names[5], names[9], names[9]]  # poor less good
+        header = browser.find_element("xpath", "//*[@role='columnheader'][.//span[text()='poor']]")
         assert header.get_attribute("aria-sort") == "ascending"
         header.find_element("tag name", "button").click()
         assert first_rows(browser, 2) == [names[0], names[0]]  # best first
@@ -120,7 +120,7 @@ def test_all_of_it_is_done_by_keys(page: Path, tmp_path: Path) -> None:
         assert active()[0] == 18
         press(browser, "m")
         alt = "return document.querySelector('#rows .at img').alt"
-        assert "canny found in the picture of bad" in browser.execute_script(alt)
+        assert "canny found in the picture of poor" in browser.execute_script(alt)
         press(browser, "1")
         assert browser.find_element("id", "sort").get_attribute("value") == "0"
         press(browser, "?")

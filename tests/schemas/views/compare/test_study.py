@@ -62,7 +62,7 @@ def test_a_page_shows_all_pictures_of_a_question_and_nothing_of_whose_they_are(
     stored = {path.name: rows(path, "images") for path in compared}
     sources = rows(dataset, "canny")
     for question, known in zip(data["questions"], key["questions"], strict=True):
-        assert sorted(known["pictures"].values()) == ["bad", "good"]
+        assert sorted(known["pictures"].values()) == ["good", "poor"]
         files = dict(question["pictures"])
         for token, method in known["pictures"].items():
             (image,) = [
@@ -75,9 +75,9 @@ def test_a_page_shows_all_pictures_of_a_question_and_nothing_of_whose_they_are(
         assert (study / "page" / question["given"]).read_bytes() in [row["map"]["bytes"] for row in sources]
         assert [token for token, _ in question["pictures"]] == sorted(files)  # tokens are drawn: no order of methods
     for path in (study / "page").rglob("*"):
-        assert "good" not in path.name and "bad" not in path.name
+        assert "good" not in path.name and "poor" not in path.name  # names no random hexadecimal digits can spell
     told = json.dumps(data).replace("How good does each picture look?", "")
-    assert "good" not in told and "bad" not in told
+    assert "good" not in told and "poor" not in told
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -105,7 +105,7 @@ def test_the_same_seed_draws_the_same_rows_and_another_one_others(compared: tupl
 
 
 def test_average_rankings_and_their_deviation_over_participants(study: Path) -> None:
-    good, bad = ["good", "bad"], ["bad", "good"]
+    good, bad = ["good", "poor"], ["poor", "good"]
     chosen = [[good, good, good, good], [good, good, bad, bad], [good, bad]]
     found = scores(*(answer(study, number, those) for number, those in enumerate(chosen)))
     averages = [np.mean([2 if one is good else 1 for one in those]) for those in chosen]
@@ -119,7 +119,7 @@ def test_average_rankings_and_their_deviation_over_participants(study: Path) -> 
 
 
 def test_a_participant_counts_once(study: Path) -> None:
-    good, bad = ["good", "bad"], ["bad", "good"]
+    good, bad = ["good", "poor"], ["poor", "good"]
     early, late = answer(study, 1, [bad], "early"), answer(study, 1, [good, good], "late")
     assert scores(early, late) == scores(late, early) == scores(late)
     ended = command("study", "score", str(early), str(late))
@@ -128,7 +128,7 @@ def test_a_participant_counts_once(study: Path) -> None:
 
 
 def test_answers_that_do_not_fit_are_told(study: Path, compared: tuple[Path, Path], tmp_path: Path) -> None:
-    path = answer(study, 1, [["good", "bad"]])
+    path = answer(study, 1, [["good", "poor"]])
     whole = json.loads(path.read_text())
     token = whole["answers"][0]["ranking"][0]
     for change, said in (

@@ -42,11 +42,11 @@ def test_a_participant_ranks_pictures_and_saves_the_answers(study: Path) -> None
         assert not browser.find_element("id", "given").is_displayed()  # quality is judged without the map
         prompt = browser.find_element("id", "prompt").text
         assert MARKUP.split()[0] in prompt
-        press(browser, letter_of(browser, "good"), Keys.BACKSPACE, letter_of(browser, "bad"))
+        press(browser, letter_of(browser, "good"), Keys.BACKSPACE, letter_of(browser, "poor"))
         assert browser.find_element("css selector", "#choices [aria-pressed=true] em").text in ("best", "worst")
         press(browser, Keys.BACKSPACE)
         for number in range(6):
-            method = "bad" if number == 0 else "good"
+            method = "poor" if number == 0 else "good"
             assert not browser.find_element("id", "next").is_enabled()
             if number % 2:
                 at = "ab".index(letter_of(browser, method))
