@@ -16,11 +16,11 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 NAME_FIELD, START_FIELD = 2, 22  # of /proc/PID/stat, see proc(5)
 SHARED = "/dev/shm"  # noqa: S108 named in a message alone
 NO_MORE = "can't start new thread"  # what CPython says, also where it is processes that are used up
-# for processes beside others: what starts a thread for each processor by itself
-ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
 MORE_PROCESSES = "free some memory, or raise the limit (ulimit -u, a container's limit of processes)"
 MORE_MEMORY = "fewer --threads or --workers take less; or raise the limit (ulimit -v, a container's memory)"
 MORE_THREADS = "choose fewer --threads or --workers, or raise the limit (ulimit -u, a container's limit of processes)"
+# variables for processes that run side by side: these libraries start a thread for each processor
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
 
 
 # The current folder is not on the path (-P); where ControlMill is not installed, its folder is, behind all others.

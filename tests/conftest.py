@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 
 from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.machine import ONE_THREAD
 from tests.helpers import command, end_kept, kept, make, write_hostile, write_photos
 
 if TYPE_CHECKING:  # what only a few tests need is not imported for all
@@ -22,8 +23,7 @@ if TYPE_CHECKING:  # what only a few tests need is not imported for all
     from controlmill.training.trainer import Trainer
     from tests.training_runs import MakeConfig, TrainRun
 
-for library in ("OMP", "MKL", "OPENBLAS"):  # tests run side by side: a thread for each, and for what they start
-    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+os.environ.update({**ONE_THREAD, **os.environ})  # tests run side by side: a thread for each, and for what they start
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the real hub; its client reads it once, so it is the same for all
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from controlmill.schemas.errors import MillError
-
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+from controlmill.schemas.machine import ONE_THREAD
 
 
 def controlmill(arguments: Sequence[Any], log: Path) -> None:
