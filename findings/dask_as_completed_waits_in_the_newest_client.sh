@@ -5,10 +5,10 @@
 #   that the futures belong to.
 # Seen: two clients, each with an event loop of its own; "loop of its client: False, loop of the newest client: True",
 #   and once the newest is closed: "loop of its client: True".
-# Guessed: a future knows its client, and wait() and gather() go by that, so as_completed() does.
+# Guessed: a future knows its client, and its result() waits by that, so as_completed() does.
 #
 # It matters where a process has two clusters: a loop that is stopped with its client never says that a future is done.
-# Give loop=client.loop, or wait by the future's own client.
+# Give loop=client.loop, or wait by the future's own result().
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
