@@ -20,7 +20,7 @@ def test_ten_tables_in_one_command(weights_folder: Path, tmp_path: Path) -> None
     for group in forward_groups(parse_conditions("all")):
         if network := group.network():
             random_weights.write(network, weights_folder)
-    photos = write_photos(tmp_path / "photos", 2)
+    photos = write_photos(tmp_path / "photos", 3)
     words = ("build", str(photos), str(tmp_path / "dataset"), "--conditions", "all", "--weights", str(weights_folder))
     small = ("--resolution", "128", "--min-side", "16", "--dtype", "fp32", "--batch-size", "2")
     refused = command(*words, *small)
@@ -33,7 +33,7 @@ def test_ten_tables_in_one_command(weights_folder: Path, tmp_path: Path) -> None
     assert not list(verify(made))
     for condition in CONDITIONS.values():
         found = rows(tmp_path / "dataset", condition.table)
-        assert [row["reason"] for row in found] == [None] * 2, condition.name
+        assert [row["reason"] for row in found] == [None] * 3, condition.name
     assert {type(row["caption"]) for row in rows(tmp_path / "dataset", "captions")} == {str}
     read = controlmill.open_dataset(tmp_path / "dataset")
     assert read.tables == ["images", *made.condition_tables()]
