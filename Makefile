@@ -3,6 +3,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+# every process that tests start would compile all modules anew
+unexport PYTHONDONTWRITEBYTECODE
 # each takes up to 4 GB of memory
 TEST_PROCESSES ?= 2
 INSTALLED := $(VENV)/.installed

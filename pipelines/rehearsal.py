@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dask.system import CPU_COUNT
-
 from controlmill.annotators.examination import source_of
 from controlmill.annotators.plan import files_of
 from controlmill.annotators.runtime.weights import find
 from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.addresses import open_storage
+from controlmill.schemas.machine import processors
 from controlmill.schemas.views.accounting import passed_over_lines
 
 from .annotation import check_conditions, check_overwrite
@@ -63,7 +62,7 @@ def rehearse(
                 for name, place in stage.places.items()
             ]
     engine = resources.process.engine
-    threads = resources.codec_threads() or (CPU_COUNT if engine.here else "as many as cores fall to each:")
+    threads = resources.codec_threads() or (processors() if engine.here else "as many as cores fall to each:")
     lines += [f"to be fetched: {file.name}, {source_of(file)}" for file in missing]
     return [*lines, f"by {engine.title}, {threads} codec threads"]
 

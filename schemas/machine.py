@@ -1,11 +1,13 @@
-"""What a process can learn of its machine: which processes are alive, and whether more can be started."""
+"""What a process can learn of its machine: which of its processes live, and how many may."""
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from .errors import MillError
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
+CONTROL_GROUP, CONTROL_GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 NAME_FIELD, START_FIELD = 2, 22  # of /proc/PID/stat, see proc(5)
 SHARED = "/dev/shm"  # noqa: S108 named in a message alone
 NO_MORE = "can't start new thread"  # what CPython says, also where it is processes that are used up
@@ -80,6 +83,32 @@ def alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def processors() -> int:
+    """Processors that this process may use: its affinity, and what its control group and those above it allow, rounded
+    up, as cgroups(7) has them in version 2, and in version 1 inside a container.
+    """
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(count, math.ceil(min(_shares(), default=count))))
+
+
+def _shares() -> Iterator[float]:
+    """Processors that control groups of this process have a limit of."""
+    path = ""
+    with suppress(OSError):
+        lines = CONTROL_GROUP.read_text().splitlines()
+        path = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    folder = CONTROL_GROUPS / path
+    for group in (folder, *folder.parents[: len(Path(path).parts)]):
+        with suppress(OSError, ValueError):  # no such file, or "max": no limit
+            quota, period = map(int, (group / "cpu.max").read_text().split())
+            yield quota / period
+    first = CONTROL_GROUPS / "cpu"
+    with suppress(OSError, ValueError):
+        quota, period = (int((first / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        if quota > 0:  # -1: no limit
+            yield quota / period
 
 
 def _boot() -> str | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import getpass
-import os
 import socket
 from dataclasses import replace
 from pathlib import Path
 
 from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.machine import processors
 
 from ..engine.cluster_address import ClusterAddress, parse_cluster
 from ..engine.dask_client import check_certificates, workers
@@ -77,7 +77,7 @@ def join(text: str, options: WorkerOptions, begun: Begun) -> None:
 
 
 def _count(options: WorkerOptions) -> int:
-    return (os.cpu_count() or 1) if options.workers is None else options.workers
+    return processors() if options.workers is None else options.workers
 
 
 def _dask(text: str, what: str) -> ClusterAddress:

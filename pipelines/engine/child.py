@@ -7,7 +7,6 @@ temporary folder. A row that kills it kills no terminal, and the console starts 
 
 from __future__ import annotations
 
-import gc
 import logging
 import multiprocessing
 import os
@@ -194,7 +193,6 @@ def main() -> None:
     sys.path += [path for path in paths if path not in sys.path]  # behind our own: a folder must not shadow a module
     graphs = _open(engine)
     at_work.graphs = None if isinstance(graphs, Exception) else graphs
-    gc.freeze()  # what is imported stays, and is not looked through later
     while True:
         status = _do(graphs, messages.get(), Path(folder, ANSWER), at_work)
         sys.stderr.flush()

@@ -14,7 +14,9 @@ from typing import Any
 
 PANDAS = ("pandas",)
 CLIENTS = (
+    "apache_beam.io.gcp.bigquery",
     "boto3",
+    "bson",
     "pymongo",
     "google.auth",
     "google.cloud",

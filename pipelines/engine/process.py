@@ -28,6 +28,7 @@ from controlmill.schemas.machine import (
     check_semaphores,
     group_runs,
     process_command,
+    processors,
 )
 from controlmill.schemas.terminal.console import output
 
@@ -225,7 +226,7 @@ class Resources:
     def codec_threads(self) -> int:
         """Threads for decoding and encoding in each worker; 0: each finds them out (:meth:`worker.Worker.threads`)."""
         workers = self.process.engine.workers
-        return self._threads or (max(1, (os.cpu_count() or 1) // workers) if workers else 0)
+        return self._threads or (max(1, processors() // workers) if workers else 0)
 
     def in_flight(self, stage: Stage) -> int:
         """Shards of a stage that each worker has in flight; on an engine with settings of its own, those decide."""

@@ -24,6 +24,7 @@ from controlmill.annotators.runtime.torch_device import (
     resolve_device,
 )
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.machine import processors
 
 from .claims import claim, claimed, first_of
 
@@ -104,9 +105,7 @@ class Worker:
         """Codec threads that fall to this process: the processors that it may use (affinity, control group), shared
         evenly with other processes of the machine that have shards in flight, as far as they see each other.
         """
-        from dask.system import CPU_COUNT
-
-        return int(max(1, CPU_COUNT // max(1, claimed(WORKING))))
+        return max(1, processors() // max(1, claimed(WORKING)))
 
     def once(self, key: Hashable, load: Callable[[], T], stays: bool = False) -> T:
         """What ``load`` returns, called once for each run and key; again where it raised.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ..machine import processors
 from ..terminal.console import AsJson, output, print_json, standard_output
 from ..terminal.options import option, with_options
 from ..terminal.ranges import Range
@@ -113,7 +113,7 @@ def verify(
 
     console = standard_output()
     opened = Snapshot(Dataset.open(dataset))
-    found = faults_of(opened, not quick, os.cpu_count() or 1, shards_told(opened.shards))
+    found = faults_of(opened, not quick, processors(), shards_told(opened.shards))
     if json:
         from .summary import verify_summary
 

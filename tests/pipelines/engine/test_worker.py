@@ -12,7 +12,6 @@ import uuid
 from pathlib import Path
 
 import pytest
-from dask.system import CPU_COUNT
 
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.pipelines.engine import claims
@@ -20,6 +19,7 @@ from controlmill.pipelines.engine import worker as worker_module
 from controlmill.pipelines.engine.pools import codec_pool
 from controlmill.pipelines.engine.worker import Worker, this_worker
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.machine import processors
 
 LINUX = sys.platform == "linux"
 
@@ -132,13 +132,13 @@ def test_where_processes_cannot_see_each_other_each_is_the_first(monkeypatch: py
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(claims, "BOUND", Path("nowhere"))
     assert [Worker().index, Worker().index] == [0, 0]
-    assert Worker().threads() == CPU_COUNT
+    assert Worker().threads() == processors()
 
 
 @pytest.mark.skipif(not LINUX, reason="elsewhere processes cannot see each other")
 def test_cores_are_shared_by_the_workers_that_have_shards_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "OURS", f"controlmill-test-{uuid.uuid4().hex}-")
-    monkeypatch.setattr("dask.system.CPU_COUNT", 9)
+    monkeypatch.setattr("controlmill.pipelines.engine.worker.processors", lambda: 9)
     one, other = Worker(), Worker()
     with one.shard("run"):
         assert one.threads() == 9
