@@ -65,7 +65,7 @@ def train(
     if resume and recipe:
         raise MillError("--resume goes on with the run's own settings; leave --recipe out")
     config = None if resume else _config(dataset, recipe, settings)
-    with uncollected():
+    with uncollected(stays=True):
         from . import start
     with start.claimed_by_first(run):
         with uncollected():
@@ -98,10 +98,11 @@ def sample(
     options: SampleOptions,
 ) -> None:
     """Generate pictures that follow a photo's condition, or a finished map, with one or several ControlNets."""
-    from controlmill.annotators.runtime.torch_device import resolve_device
-    from controlmill.evaluation.plots import save_picture
+    with uncollected(stays=True):
+        from controlmill.annotators.runtime.torch_device import resolve_device
+        from controlmill.evaluation.plots import save_picture
 
-    from .sample import draw, draw_maps, make_request
+        from .sample import draw, draw_maps, make_request
 
     request, device, out = make_request(controlnet, options), resolve_device(options.device), options.out
     maps = draw_maps(request, device)
@@ -141,7 +142,8 @@ def _estimate(dataset: str, config: TrainConfig) -> None:
     from .run.prepare import prepare
 
     prepared = prepare(dataset, config)
-    from .estimate import plan_text  # loads torch
+    with uncollected(stays=True):
+        from .estimate import plan_text  # loads torch
 
     if os.environ.get("RANK", "0") == "0":  # of several processes the first speaks
         for line in (*plan_text(prepared, config).splitlines(), *captions_said(prepared.selection.train)):

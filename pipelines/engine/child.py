@@ -139,7 +139,7 @@ def _kill_children() -> None:
 def _open(engine: Engine) -> Graphs | Exception:
     """An engine, or why there is none: each job is answered with that."""
     try:
-        with uncollected():
+        with uncollected(stays=True):
             from .engines import open_engine
 
             return open_engine(engine)

@@ -24,6 +24,7 @@ from controlmill.annotators.runtime.torch_device import (
     resolve_device,
 )
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.imports import uncollected
 from controlmill.schemas.machine import processors
 
 from .claims import claim, claimed, first_of
@@ -122,7 +123,8 @@ class Worker:
             with self._loading:
                 loaded = self._loaded.get(scoped)
                 if loaded is None:
-                    loaded = self._loaded[scoped] = _Loaded(load(), run, 0)
+                    with uncollected():  # a network brings its libraries
+                        loaded = self._loaded[scoped] = _Loaded(load(), run, 0)
         loaded.run, loaded.used = run, time.monotonic()
         return cast(T, loaded.value)
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import uuid
+import weakref
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,23 @@ def test_what_is_loaded_for_a_run_is_loaded_anew_for_the_next_one(monkeypatch: p
     assert work("c", 1) == (3, "c")
     assert [file.closed for file in files] == [True, True, False]
     assert loads == ["a", "c"]
+
+
+def test_what_refers_to_itself_goes_when_it_is_let_go_of_as_networks_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "KEEP_SECONDS", -1)
+
+    class Network:
+        def __init__(self) -> None:
+            self.module = self
+
+    worker = Worker()
+    with worker.shard("a"):
+        network = weakref.ref(worker.once("network", Network, stays=True))
+    gc.collect()
+    assert network()
+    with worker.shard("b"):
+        gc.collect()
+        assert not network()
 
 
 def test_no_shard_begins_while_something_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
