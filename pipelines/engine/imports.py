@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,10 +29,10 @@ class _Absent:
     """A finder for ``sys.meta_path``; an entry of None in ``sys.modules`` would be taken for a module by Cython."""
 
     def __init__(self, packages: Iterable[str]) -> None:
-        self._packages = frozenset(packages)
+        self._packages, self._thread = frozenset(packages), threading.get_ident()
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if name in self._packages:
+        if name in self._packages and threading.get_ident() == self._thread:
             raise ModuleNotFoundError(f"{name} is not imported in this process", name=name)
 
 
@@ -39,7 +40,7 @@ class _Absent:
 def without(packages: Iterable[str]) -> Iterator[None]:
     """Packages that are not imported yet cannot be imported inside this block, as if they were not installed.
 
-    For the whole process: other threads must not import them meanwhile.
+    Other threads may import them meanwhile, as the message of a job does whose dataset lies in a cloud.
     """
     absent: Any = _Absent(packages)
     sys.meta_path.insert(0, absent)

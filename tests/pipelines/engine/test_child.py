@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import multiprocessing
 import os
 import pickle
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ import pytest
 from controlmill.pipelines import ingestion
 from controlmill.pipelines.engine import process
 from controlmill.pipelines.engine.faults import OutOfMemory, failure_of
+from controlmill.pipelines.engine.imports import without
 from controlmill.pipelines.engine.messages import ANSWER, Engine
 from controlmill.pipelines.engine.process import JobProcess, Resources
 from controlmill.pipelines.engine.run_folder import Run
@@ -232,6 +235,18 @@ def test_a_job_imports_neither_pandas_nor_clients_of_clouds() -> None:
         "pa.array(['a']); absent = {*PANDAS, *CLIENTS}; assert absent.isdisjoint(sys.modules); import pandas"
     )
     subprocess.run([sys.executable, "-c", says], check=True, timeout=60)
+
+
+def test_what_beam_is_imported_without_other_threads_may_import_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job's message may bring a client of a cloud while an engine imports Beam in a thread of its own."""
+    (tmp_path / "client_of_a_cloud.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with without(["client_of_a_cloud"]), ThreadPoolExecutor(1) as other:
+        with pytest.raises(ModuleNotFoundError, match="client_of_a_cloud is not imported in this process"):
+            importlib.import_module("client_of_a_cloud")
+        assert other.submit(importlib.import_module, "client_of_a_cloud").result()
 
 
 def test_advice_is_of_what_the_job_has() -> None:
