@@ -141,7 +141,7 @@ def make_request(
     place = Placement(device, options.precision, options.batch_size or _begun_with(results) or BATCH)
     sampler = Sampling(base, published_name(base), (used,), settings, place)
     sampler.check()
-    speaks = Placement(device, "fp32", options.batch_size or BATCH)
+    speaks = Placement(device, "fp32", place.batch_size)
     captioner = Captioner.find(folder, speaks) if AUTO in layout.prompts else None
     texts: dict[str, str | None] = {"none": "", "default": DEFAULT_PROMPT, AUTO: None}
     maker = SampledPictures(used.name, sampler, control, texts, DEFAULT_PROMPT, captioner)
@@ -214,7 +214,6 @@ def _begun_with(results: str) -> int:
     """The batch that results were begun with, or 0."""
     if not open_storage(results).exists("dataset.json"):
         return 0
-    dataset = Dataset.open(results)
-    committed = dataset.committed(IMAGES)
-    samples = dataset.footer(IMAGES, min(committed)).provenance.samples if committed else None
+    made = Dataset.open(results).begun_with(IMAGES)
+    samples = made.samples if made else None
     return samples.sampler.placement.batch_size if samples and samples.sampler else 0

@@ -91,9 +91,8 @@ def stored_placements(
     dataset = Dataset.open(address).redo(redo)
     found: dict[str, PlacementRecord] = {}
     for table, network in sorted(tables.items(), key=lambda item: item[0] not in redo):  # what stays decides
-        committed = dataset.committed(table)
-        if committed:
-            annotator = dataset.footer(table, min(committed)).provenance.annotator
-            if annotator and annotator.network and annotator.network.name == network.name and annotator.placement:
-                found[network.name] = annotator.placement
+        made = dataset.begun_with(table)
+        annotator = made.annotator if made else None
+        if annotator and annotator.network and annotator.network.name == network.name and annotator.placement:
+            found[network.name] = annotator.placement
     return found

@@ -151,7 +151,8 @@ class Dataset(TableFiles):
     def condition(self, table: str) -> Condition:
         """The condition in a table that has at least one file or is complete."""
         index = self.index(table)
-        provenance = index.provenance if index else self.footer(table, min(self.committed(table))).provenance
+        provenance = index.provenance if index else self.begun_with(table)
+        provenance = provenance or self.footer(table, min(self.committed(table))).provenance  # says what is wrong
         _check_kind(f"what table {table} says of itself", table, provenance)
         return stored_condition(provenance)
 

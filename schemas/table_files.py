@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pyarrow as pa
 
 from .conditions import NAME
+from .errors import Damaged
 from .files import documents
 from .files.shardfile import Footer, ShardFile, ShardWriter, read_footer
 from .files.storage import Storage
@@ -79,6 +80,13 @@ class TableFiles:
         """
         with self.parquet(table, shard) as parquet:
             return read_footer(parquet)
+
+    def begun_with(self, table: str) -> Provenance | None:
+        """How a table's files are made, by the first committed one that can be read; None where there is none."""
+        for shard in sorted(self.committed(table)):
+            with suppress(Damaged):  # whoever goes on with the table makes that file again
+                return self.footer(table, shard).provenance
+        return None
 
     def footers(self, table: str, shards: Iterable[int]) -> Iterator[tuple[int, Footer]]:
         """Footers of many files, read side by side."""

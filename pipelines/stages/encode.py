@@ -265,7 +265,5 @@ def plan_encode(
 
 
 def _begun_with(dataset: Dataset, table: str) -> int:
-    committed = dataset.committed(table)
-    if not committed:
-        return 0
-    return dataset.footer(table, min(committed)).provenance.encoded_by.placement.batch_size
+    made = dataset.begun_with(table)
+    return made.encoded_by.placement.batch_size if made else 0

@@ -265,6 +265,5 @@ def plan_features(
 
 
 def _begun_with(dataset: Dataset, table: str) -> int:
-    committed = dataset.committed(table)
-    made = dataset.footer(table, min(committed)).provenance.features if committed else None
-    return made.placement.batch_size if made else 0
+    made = dataset.begun_with(table)
+    return made.features.placement.batch_size if made and made.features else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,14 @@ def test_the_first_of_two_commits_stays(files: TableFiles) -> None:
             writer.write_group([_row(source)])
     with files.parquet("rejected", 0) as parquet:
         assert [row["source"] for row in read_rows(parquet, ["source"])] == ["first.png"]
+
+
+def test_a_table_was_begun_as_the_first_file_says_that_can_be_read(files: TableFiles) -> None:
+    assert files.begun_with(REJECTED) is None
+    for shard in (2, 5, 7):
+        with files.committing("run", REJECTED, shard, SCHEMA, PROVENANCE) as writer:
+            writer.close({})
+    for shard, begun in ((2, 5), (5, 7), (7, None)):
+        os.truncate(files.storage.path(files.file(REJECTED, shard)), 3)
+        made = files.begun_with(REJECTED)
+        assert (made.shard if made else None) == begun
