@@ -16,9 +16,8 @@ from fsspec.implementations.local import LocalFileSystem
 from typing_extensions import override
 
 from ..errors import Gone, MillError
-from ..machine import alive
 from .storage import CONFIG, Storage
-from .whole import TEMPORARY, sync, write_whole
+from .whole import is_left_behind, sync, write_whole
 
 
 class LocalStorage(Storage):
@@ -172,8 +171,7 @@ class LocalStorage(Storage):
     def sweep(self) -> None:
         for folder in ("", *self.folders(), "_redo/_aims", "_redo/_tables"):
             for name in self.files(folder):
-                owner = TEMPORARY.search(name)
-                if owner and (int(owner[1]) == os.getpid() or not alive(int(owner[1]))):
+                if is_left_behind(Path(self.path(folder), name)):
                     self.remove(f"{folder}/{name}" if folder else name)
 
     @override

@@ -176,7 +176,7 @@ def test_a_run_that_was_killed_before_it_had_its_name_is_swept_at_once(copy: Pat
     )
     for folder in (dead, living, elsewhere):
         folder.mkdir(parents=True)
-        (folder / f"owner.json.{ended.pid}-0123abcd~").touch()
+        (folder / f"owner.json.{ended.pid}-0123abcd-0123abcd~").touch()
     sweep(open_storage(copy))
     assert not dead.exists()
     assert living.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from controlmill.pipelines.engine.owners import require_alone, sweep
 from controlmill.pipelines.engine.run_folder import Run
 from controlmill.schemas import machine
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.files import whole
 from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.files.whole import replacing
 from tests.helpers import LINUX
 
 
@@ -47,7 +50,25 @@ def test_a_run_that_names_nobody_is_swept(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_small_write_of_a_process_before_this_one_is_swept(tmp_path: Path) -> None:
-    (tmp_path / f"README.md.{os.getpid()}-0123abcd~").write_text("half")
+def test_small_writes_of_dead_processes_are_swept_and_not_those_of_other_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The numbers of processes say nothing of another machine's: that of a container's first one is always 1."""
+    with suppress(OSError), replacing(tmp_path / "README.md") as scratch:
+        own, living = scratch.name, scratch.name.replace(f".{os.getpid()}-", f".{os.getppid()}-")
+        dead = scratch.name.replace(f".{os.getpid()}-", f".{2**22 + 1}-")
+        raise OSError
+    for name in (own, living, dead):
+        (tmp_path / name).write_text("half")
+    with monkeypatch.context() as there:
+        there.setattr(whole.socket, "gethostname", lambda: "node-7")
+        open_storage(tmp_path).sweep()
+        assert len(list(tmp_path.iterdir())) == 3
+    open_storage(tmp_path).sweep()
+    assert [path.name for path in tmp_path.iterdir()] == [living]
+    os.utime(tmp_path / living, (0, 0))
+    open_storage(tmp_path).sweep()
+    assert [path.name for path in tmp_path.iterdir()] == [living]
+    monkeypatch.setattr(whole.socket, "gethostname", lambda: "node-7")
     open_storage(tmp_path).sweep()
     assert not list(tmp_path.iterdir())

@@ -216,9 +216,9 @@ def test_what_a_job_left_behind_is_named(copy: Path) -> None:
     for folder in ("_run/1f2e", "_redo/canny", "Odd folder"):
         (copy / folder).mkdir(parents=True)
     shutil.copy(copy / index_file("canny"), copy / index_file("ghost"))
-    (copy / "dataset.json.12-0123abcd~").touch()
+    (copy / "dataset.json.12-0123abcd-0123abcd~").touch()
     where = {line.split(": ")[1] for line in run("verify", str(copy))[1].splitlines() if ": " in line}
-    assert {"_run/1f2e", "Odd folder", "_tables/ghost.json", "dataset.json.12-0123abcd~"} <= where
+    assert {"_run/1f2e", "Odd folder", "_tables/ghost.json", "dataset.json.12-0123abcd-0123abcd~"} <= where
     assert any("_redo" in place for place in where)
 
 

@@ -51,7 +51,7 @@ def test_a_folder_of_anything_else_is_left_as_it_is(
 ) -> None:
     other = tmp_path / "dataset"
     (other / "canny").mkdir(parents=True)
-    for name in ("dataset.json", "canny/x.parquet.1-0123abcd~"):
+    for name in ("dataset.json", "canny/x.parquet.1-0123abcd-0123abcd~"):
         (other / name).write_text("{}")
     before = sorted(other.rglob("*"))
     with pytest.raises(MillError, match="is not empty and not a run"):
@@ -65,7 +65,7 @@ def test_a_run_that_was_killed_while_its_folder_was_made_begins_again(
     run = tmp_path / "run"
     run.mkdir()
     (run / "_lock").write_text("process 1 on nowhere\n")
-    (run / "run.json.1-0123abcd~").write_text("{")
+    (run / "run.json.1-0123abcd-0123abcd~").write_text("{")
     forget_precision()
     train(str(scenes_folder), run, vars(short_config(steps=1)))
     assert (run / "checkpoints" / "00000001").is_dir()
