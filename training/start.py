@@ -50,7 +50,8 @@ def begin(address: str, run: Path, config: TrainConfig) -> Prepared:
     _check_extras(config, prepared)
     named = _at_commits(replace(config, segments=prepared.segments))
     if before is not None:
-        check_same(asdict(published(before.config)), published(named), str(run), "choose another folder")
+        asked = replace(named, **_found_before(config, before.config))
+        check_same(asdict(published(before.config)), published(asked), str(run), "choose another folder")
         if saved := steps_saved(run):
             raise MillError(f"{run} is a run of {saved[-1]} steps: go on with --resume")
     write_run(run, _record(prepared, named))
@@ -67,8 +68,8 @@ def resume(run: Path, changes: dict[str, Any], address: str | None = None) -> tu
     if before is None:
         raise MillError(f"{run} is not a run (no run.json)")
     given = {name: value for name, value in changes.items() if value is not None}
-    same = {name: as_recorded(given[name], getattr(before.config, name)) for name in DECISIVE if name in given}
-    config = replace(before.config, **{**given, **same})
+    config = replace(before.config, **given)
+    config = replace(config, **_same_names(config, before.config))
     check_same(asdict(published(before.config)), published(config), str(run), f"{OWN}; {ANEW.format(run)}")
     done = read_state(run).step
     if config.steps < done:
@@ -125,6 +126,17 @@ def _at_commits(config: TrainConfig) -> TrainConfig:
         base=pinned_base(config.base),
         start_from=pinned_controlnet(start) if start and not is_path(start) else start,
     )
+
+
+def _same_names(config: TrainConfig, before: TrainConfig) -> dict[str, Any]:
+    return {name: as_recorded(getattr(config, name), getattr(before, name)) for name in DECISIVE}
+
+
+def _found_before(config: TrainConfig, before: TrainConfig) -> dict[str, Any]:
+    """What a run found that was killed before its first checkpoint, for what its settings leave open: commits on the
+    hub, and the segments that there were. Begun again it finds what is there now.
+    """
+    return _same_names(config, before) | ({} if config.segments else {"segments": before.segments})
 
 
 def _record(prepared: Prepared, config: TrainConfig) -> RunRecord:

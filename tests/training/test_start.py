@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from controlmill.bases.controlnet import make_controlnet
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.names import shard_file
 from controlmill.training import start
+from controlmill.training.run.record import read_run, write_run
 from tests.small_base import small_unet
 from tests.training_runs import MakeConfig, TrainRun
 
@@ -104,6 +106,21 @@ def test_a_run_folder_of_other_settings(
         start.resume(tmp_path / "run", {"batch_size": 8})
     with pytest.raises(MillError, match="is not a run"):
         start.resume(tmp_path / "nothing", {})
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again_with_what_there_is_now(
+    short_config: MakeConfig, scenes_folder: Path, tmp_path: Path
+) -> None:
+    """Its dataset was extended, and its base moved on the hub, which are no settings of the user's."""
+    run, config = tmp_path / "run", short_config()
+    start.begin(str(scenes_folder), run, config)
+    record = read_run(run)
+    assert record
+    write_run(run, replace(record, config=replace(record.config, segments="0..7")))
+    with pytest.raises(MillError, match=r"segments: 0\.\.7, now 0\.\.0"):
+        start.begin(str(scenes_folder), run, replace(config, segments="0..0"))
+    start.begin(str(scenes_folder), run, config)
+    assert read_run(run) == record
 
 
 @pytest.mark.parametrize(
