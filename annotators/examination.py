@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 from controlmill.schemas.conditions import CONDITIONS
 from controlmill.schemas.fingerprint import package_versions
+from controlmill.schemas.machine import processors
 
 from .catalogue import VARIANTS, Choice, Variant
 from .runtime.torch_device import devices
@@ -30,7 +30,7 @@ def examine(folder: str | None) -> dict[str, Any]:
     """
     return {
         "packages": package_versions(*PACKAGES),
-        "cores": os.cpu_count(),
+        "cores": processors(),
         "devices": [{"name": name, "dtype": dtype} for name, dtype in devices().items()],
         "conditions": [_variant(variant, folder) for variant in VARIANTS],
     }

@@ -16,6 +16,7 @@ from controlmill.annotators.runtime.weights import Found, WeightsFile, find, on_
 from controlmill.schemas.errors import MillError, error_text
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.fingerprint import sha256_bytes
+from controlmill.schemas.machine import processors
 
 from ..corpora.corpus import Corpus, Source
 
@@ -65,7 +66,7 @@ def _look(question: Question) -> dict[str, Any]:
         "host": host,
         "pid": os.getpid(),
         "clock": time.time(),
-        "cores": os.cpu_count(),
+        "cores": processors(),
         "memory": memory.total,
         "memory_free": memory.available,
         "scratch": tempfile.gettempdir(),
