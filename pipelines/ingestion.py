@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from controlmill.schemas import redo
@@ -247,7 +248,8 @@ def _check_corpus(dataset: Dataset, number: int, corpus: Corpus) -> None:
     """Another corpus's pictures would be refused as missing or changed, or not be looked at without a word.
 
     Raises:
-        MillError: none of the first pictures still to do (or done, where all are) is in the corpus as it was listed.
+        MillError: none of the first pictures still to do (or done, where all are) is in the corpus as it was listed; or
+            all of them are faults of the listing, and the corpus is of another kind or at another address.
     """
     segment = dataset.config.segments[number]
     check_kind(segment.corpus, dataset.storage.address)
@@ -257,15 +259,22 @@ def _check_corpus(dataset: Dataset, number: int, corpus: Corpus) -> None:
             f"{dataset.storage.address} was listed in another way: {'; '.join(changed)}\nask for the same again, "
             "or list anew (and then redo all that is made from the images): --overwrite images"
         )
+    known = dataset.corpora[number]
     todo = sorted(set(segment.range) - dataset.committed("images"))
     with dataset.parquet("sources", todo[0] if todo else segment.first_shard) as parquet:
         rows: Iterator[dict[str, Any]] = read_rows(parquet)
-        sample = [Source(**row) for row, _ in zip(rows, range(SAMPLED_SOURCES), strict=False) if not row["fault"]]
-    if sample and not any(corpus.is_as_listed(source) for source in sample):
-        known = f" ({dataset.corpora[number]})" if dataset.corpora[number] else ""
-        size = "" if sample[0].size is None else f" of {sample[0].size} bytes"
+        listed = islice((Source(**row) for row in rows if not row["fault"]), SAMPLED_SOURCES)
+        first = next(listed, None)
+        if first is None:  # nothing to look for: what is recorded is all that tells
+            same = corpus.kind == segment.corpus and known.rstrip("/") in ("", absolute(corpus.address).rstrip("/"))
+        else:
+            same = corpus.is_as_listed(first) or any(map(corpus.is_as_listed, listed))
+    if not same:
+        where = f" ({known})" if known else ""
+        size = "" if first is None or first.size is None else f" of {first.size} bytes"
+        lacking = f": it has no {first.source}{size}" if first else ""
         raise MillError(
-            f"{corpus.address} is not the {corpus.kind} that {dataset.storage.address} was listed from{known}: it has "
-            f"no {sample[0].source}{size}; choose another dataset for it, or list anew (and then redo all that is made "
-            "from the images): --overwrite images"
+            f"{corpus.address} is not the corpus that {dataset.storage.address} was listed from{where}"
+            f"{lacking}; choose another dataset for it, or list anew (and then redo all that is made from the images): "
+            "--overwrite images"
         )

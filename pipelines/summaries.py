@@ -26,6 +26,10 @@ def print_summary(dataset: Dataset, tables: list[str], seconds: float) -> None:
     output.show(table_report(dataset, tables))
     for line in (*empty_lines(dataset, tables), *accounting(dataset)[: None if "images" in tables else 1]):
         output.say(line)
+    if "images" in tables and dataset.config.rows and not dataset.state("images").rows:
+        output.say(
+            f"warning: no picture was kept; `controlmill inspect {dataset.storage.address} --rejects 20` says why"
+        )
     if others:
         output.say(f"other tables, not changed: {', '.join(others)}")
     for line in others_damaged(dataset, tables):

@@ -129,7 +129,7 @@ def test_another_folder_than_the_listed_one_is_an_error_not_a_heap_of_rejects(bu
     other = write_photos(tmp_path / "other" / "deeper", 3).parent
     done = command("ingest", str(other), str(tmp_path / "dataset"), *SMALL_WORDS)
     assert done.returncode == 1
-    assert "is not the folder that" in done.stderr
+    assert "is not the corpus that" in done.stderr
 
 
 def test_annotate_without_images_says_what_to_run(tmp_path: Path) -> None:

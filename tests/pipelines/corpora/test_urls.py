@@ -174,7 +174,33 @@ def test_a_parquet_file_is_a_list_where_it_holds_urls_and_no_pictures(tmp_path: 
         open_corpus(str(path))
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "notes.txt.gz"])
+def test_a_text_without_a_url_is_no_list(name: str, tmp_path: Path) -> None:
+    text = b"hi\nhttp://\n"
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    with pytest.raises(MillError, match=f"^{name}: no line is an http\\(s\\) URL$"):
+        listed(tmp_path / name)
+    (tmp_path / "one.txt").write_text(f"hi\n{ONE}\n")
+    assert [source.reason for source in listed(tmp_path / "one.txt")] == ["refused_address", None]
+
+
 # a whole job
+
+
+def test_what_was_listed_from_a_list_of_faults_is_not_taken_for_another_corpus(tmp_path: Path) -> None:
+    """None of its lines can be looked for in the other corpus: its address tells."""
+    lists = [tmp_path / name for name in ("a.csv", "b.csv")]
+    for path in lists:
+        path.write_text("url\nhi\n")
+    photos, dataset = write_photos(tmp_path / "photos", 1), str(tmp_path / "dataset")
+    ended = command("build", str(lists[0]), dataset)
+    assert ended.returncode == 0, ended.stderr
+    assert f"warning: no picture was kept; `controlmill inspect {dataset} --rejects 20` says why" in ended.stderr
+    for other in (photos, lists[1]):
+        ended = command("build", str(other), dataset)
+        assert ended.returncode == 1, ended.stdout
+        assert f"{other} is not the corpus that {dataset} was listed from ({lists[0]}); choose an" in ended.stderr
+    assert command("build", str(lists[0]), dataset).returncode == 0
 
 
 def test_urls_give_the_rows_that_their_files_give(tmp_path: Path) -> None:
