@@ -15,6 +15,7 @@ from controlmill.schemas.terminal.ranges import Range
 
 from .corpora.download_options import DownloadOptions
 from .engine.cluster_address import POSSIBLE, parse_cluster
+from .engine.messages import RUNNERS, is_runner
 
 if TYPE_CHECKING:
     from .engine.messages import Engine
@@ -207,6 +208,8 @@ class JobOptions:
             yield "--job-server-jar is for --cluster flink://… or spark://…"
         if self.workers and self.runner != "FnApiRunner":
             yield f"--workers is for this machine; --runner {self.runner} sets the parallelism by its own --beam-option"
+        if not is_runner(self.runner):
+            yield f"--runner {self.runner}: Beam has {', '.join(RUNNERS)}; for another, give its class, module.NAME"
         if self.runner == "DirectRunner":
             yield "--runner DirectRunner may download another runner and hang: use FnApiRunner"
 

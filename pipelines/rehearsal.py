@@ -62,9 +62,9 @@ def rehearse(
                 for name, place in stage.places.items()
             ]
     engine = resources.process.engine
-    threads = resources.codec_threads() or (processors() if engine.here else "as many as cores fall to each:")
+    threads = resources.codec_threads() or (processors() if engine.here else "each worker's share of its cores")
     lines += [f"to be fetched: {file.name}, {source_of(file)}" for file in missing]
-    return [*lines, f"by {engine.title}, {threads} codec threads"]
+    return [*lines, f"runner: {engine.title}; threads that decode and encode: {threads}"]
 
 
 def _is_cut(dataset: Dataset) -> bool:

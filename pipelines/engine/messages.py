@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from .stage import Stage
 
 EMBEDDED = "FnApiRunner"
+RUNNERS = (  # Beam's names, which it would have to be imported to know
+    *("BundleBasedDirectRunner", "DataflowRunner", "DirectRunner", "FlinkRunner", EMBEDDED, "InteractiveRunner"),
+    *("KafkaStreamsRunner", "PortableRunner", "PrismRunner", "SparkRunner", "SwitchingDirectRunner"),
+    *("TestDataflowRunner", "TestDirectRunner"),
+)
 DONE = 0
 ENGINE_FAILED = 3  # the engine raised, and starting again would not help; ANSWER says what
 TOLD = 4  # what was asked cannot be done; ANSWER says why, in words for the user
@@ -72,6 +77,12 @@ class Engine:
         if self.cluster:
             return f"the cluster at {self.cluster}"
         return f"{self.workers} processes of this machine" if self.workers else self.runner
+
+
+def is_runner(name: str) -> bool:
+    """Whether Beam finds a runner: by its name in any case, also without "Runner", or by the full name of a class."""
+    known = {runner.lower() for runner in RUNNERS}
+    return "." in name or not known.isdisjoint({name.lower(), f"{name.lower()}runner"})
 
 
 @dataclass(frozen=True)

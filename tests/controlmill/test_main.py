@@ -166,7 +166,9 @@ def test_a_dry_run_tells_what_a_build_would_do_and_writes_nothing(photos: Path, 
     assert f"13 pictures would be listed from {photos}, 4 shards of 4" in new
     assert "pose: to be made" in new
     assert any(line.startswith("to be fetched: body_pose_model.pth, 209 MB") for line in new)
-    assert any(line.startswith("by 2 processes of this machine") for line in new)
+    assert any(line.startswith("runner: 2 processes of this machine; threads that decode and enc") for line in new)
+    other = said(tmp_path / "new", "--runner", "FlinkRunner")
+    assert other[-1] == "runner: FlinkRunner; threads that decode and encode: each worker's share of its cores"
     refused = CliRunner().invoke(app, ["build", str(photos), str(photos), *settings])
     assert "is not empty and not a dataset" in str(refused.exception)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from apache_beam.options.pipeline_options import StandardOptions
 from typer.testing import CliRunner
 
 from controlmill.__main__ import app
@@ -54,6 +55,17 @@ def test_a_cluster_goes_with_no_other_engine(photos: Path, tmp_path: Path) -> No
         "--cluster and --runner PortableRunner both say what runs the job: give one of them",
     ]
     assert JobOptions(cluster="a:1").engine().cluster == ClusterAddress("dask", "a", 1)
+
+
+def test_a_runner_is_one_of_beams_names_or_a_class(photos: Path, tmp_path: Path) -> None:
+    words = ["build", str(photos), str(tmp_path / "dataset"), "--runner", "Foo"]
+    for more in ([], ["--dry-run"]):
+        done = CliRunner().invoke(app, [*words, *more])
+        assert isinstance(done.exception, MillError)
+        assert str(done.exception).startswith("--runner Foo: Beam has BundleBasedDirectRunner, DataflowRunner, Dir")
+    assert not (tmp_path / "dataset").exists()
+    for name in (*StandardOptions.KNOWN_RUNNER_NAMES, "flinkrunner", "Prism", "my.package.OwnRunner"):
+        assert not [fault for fault in JobOptions(runner=name).conflicts() if "Beam has" in fault], name
 
 
 def test_options_of_one_kind_of_cluster_go_with_no_other() -> None:
