@@ -144,7 +144,16 @@ def licence_gates(choices: Iterable[Choice]) -> dict[str, list[str]]:
 
 
 def check_licences(choices: Sequence[Choice], accepted: Sequence[str]) -> None:
-    """Raise MillError where a licence that the choices need is not accepted; every one of them is named."""
+    """Raise MillError where a licence that the choices need is not accepted; every one of them is named.
+
+    So is one that is accepted and that nothing here needs.
+    """
+    gates = [condition.licence_gate for condition in CONDITIONS.values()] + [
+        variant.licence_gate for variant in VARIANTS
+    ]
+    known = sorted({gate for gate in gates if gate})
+    if unknown := [name for name in accepted if name not in known]:
+        raise MillError(f"--accept-license {', '.join(unknown)}: no weights need it; there are: {', '.join(known)}")
     refused = {gate: names for gate, names in licence_gates(choices).items() if gate not in accepted}
     if refused:
         raise MillError(OWN_LICENCE + "".join(f"\n  {ask}" for ask in asked_for(refused)))

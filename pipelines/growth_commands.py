@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from controlmill.schemas.reasons import REASONS
 from controlmill.schemas.terminal.console import output
 from controlmill.schemas.terminal.options import option
 from controlmill.schemas.views.commands import Folder
@@ -39,6 +41,12 @@ class RetryOptions:
         (), "Take again what was refused for this reason; without it, for any that may have changed. Repeatable."
     )
 
+    def conflicts(self) -> Iterable[str]:
+        """Reasons that no picture is refused for."""
+        for reason in self.reason:
+            if reason not in REASONS:
+                yield f"--reason {reason}: there are: {', '.join(REASONS)}"
+
 
 def extend(
     dataset: Folder,
@@ -56,7 +64,7 @@ def extend(
     from controlmill.schemas.views.duplicates import duplicates
 
     from .corpora.columns import Columns
-    from .corpora.kinds import absolute, open_corpus
+    from .corpora.kinds import absolute, check_columns, open_corpus
     from .engine.mend import mended
     from .growing import as_begun
     from .growing import extend as append
@@ -68,6 +76,8 @@ def extend(
     columns = Columns(pictures.image_column or None, pictures.caption_column or None, config.columns.kept)
     addresses = [as_begun(there, address) for address in dict.fromkeys(map(absolute, more))]
     corpora = [open_corpus(address, columns, downloads) for address in addresses]
+    for corpus in corpora:
+        check_columns(corpus)
     with job.resources() as resources:
         growth = append(dataset, corpora, resources, config, pictures.shard_size, amount.limit)
     if not growth.segments:

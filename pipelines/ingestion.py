@@ -24,7 +24,7 @@ from .corpora.columns import Columns
 from .corpora.corpus import Corpus, Source
 from .corpora.download_options import DownloadOptions
 from .corpora.hub import SCHEME, pinned
-from .corpora.kinds import absolute, check_kind, open_corpus
+from .corpora.kinds import absolute, check_columns, check_kind, open_corpus
 from .corpora.listing import write_listing
 from .corpora.passed_over import PassedOver
 from .engine.console import finish_tables, run_stage
@@ -56,6 +56,7 @@ def check_ingest(
         MillError: no such folder, no pictures in it, or a dataset that was made in another way.
     """
     corpus = open_corpus(at_commit(photos, address, overwrite), config.columns, config.downloads)
+    check_columns(corpus)
     require_pictures(corpus, (address, *leave_out))
     if not open_storage(address).exists("dataset.json"):
         return

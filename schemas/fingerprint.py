@@ -80,7 +80,7 @@ def package_versions(*names: str) -> dict[str, str]:
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping) and (value or not path):
         for key, item in value.items():
             yield from _flat(item, f"{path}.{key}" if path else str(key))
     else:

@@ -81,6 +81,14 @@ def _names_urls(address: str, columns: Columns) -> bool:
     return not held and urls is not None
 
 
+def check_columns(corpus: Corpus) -> None:
+    """Raise MillError where a column of pictures is named and the corpus is a folder of files."""
+    if corpus.columns.image and isinstance(corpus, FolderCorpus | StoreCorpus):
+        raise MillError(
+            f"--image-column is for Parquet, tars and lists, and {corpus.address} is a folder: leave it out"
+        )
+
+
 def absolute(address: str) -> str:
     """An address that is the same from any working directory."""
     return address if "://" in address else os.path.abspath(address)

@@ -37,6 +37,12 @@ from tests.helpers import FRAGILE, SMALL_WORDS, command, command_in_new_process,
         (["PHOTOS", "NEW", "--runner", "DirectRunner"], "may download another runner and hang"),
         (["PHOTOS", "NEW", "--runner", "FlinkRunner", "--workers", "2"], "--workers is for this machine"),
         (["PHOTOS", "NEW", "--overwrite", "hed"], "this command makes images, canny"),
+        (
+            ["PHOTOS", "NEW", "--accept-license", "foo"],
+            "--accept-license foo: no weights need it; there are: openpose, ",
+        ),
+        (["PHOTOS", "NEW", "--image-column", "foo"], "--image-column is for Parquet, tars and lists, and "),
+        (["PHOTOS", "BUILT", *SMALL_WORDS, "--image-column", "foo"], "is a folder: leave it out"),
         (["PHOTOS", "NEW", "--condition-kind", "x=rgb"], "needs --conditions-from"),
         (["PHOTOS", "NEW", "--conditions", "hed", "--device", "cuda:7"], "CUDA devices"),
         (["PHOTOS", "NEW", "--conditions", "hed", "--weights", "/no/weights"], "no such folder"),
@@ -61,6 +67,16 @@ def test_bad_use_is_a_clear_error_before_work_starts(
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "new").exists()
     assert digests(built) == before
+
+
+def test_what_cannot_be_in_a_dataset_is_not_asked_of_it(corpus: Path, built: Path) -> None:
+    for words, said in (
+        (("retry", str(built), "--reason", "foo"), "--reason foo: there are: not_an_image, truncated, "),
+        (("extend", str(built), str(corpus), "--image-column", "foo"), "--image-column is for Parquet, tars and lists"),
+    ):
+        done = command(*words)
+        assert done.returncode == 1, done.stdout
+        assert said in done.stderr
 
 
 def test_missing_weights_are_all_listed_with_how_to_get_them(

@@ -249,3 +249,5 @@ def test_differences_are_named() -> None:
         "a.c: 2, now 3",
         "e: (nothing), now {}",
     ]
+    assert differences({}, {"image column": "jpg"}) == ["image column: (nothing), now jpg"]
+    assert differences({"columns": {}}, {}) == ["columns: {}, now (nothing)"]
