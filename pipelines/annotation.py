@@ -25,6 +25,8 @@ from .stages.ingest import IngestConfig
 def check_overwrite(overwrite: Sequence[str], allowed: Sequence[str]) -> None:
     """Raise MillError where a table to redo is not one that this command makes."""
     for table in overwrite:
+        if table == "images" and table not in allowed:
+            raise MillError("this command cannot make the images again; use controlmill build … --overwrite images")
         if table not in allowed:
             raise MillError(f"--overwrite {table}: this command makes {', '.join(allowed)}")
 

@@ -33,6 +33,7 @@ from .engine.owners import require_alone
 from .engine.process import Resources
 from .engine.run_folder import Run
 from .engine.stage import Chain, Plan
+from .options import by_flags
 from .stages.ingest import Ingest, IngestConfig
 from .stages.listed import ListedStage
 
@@ -67,7 +68,7 @@ def check_ingest(
     config = config.typed(corpus)
     size = dataset.config.segments[0].shard_size if dataset.config.segments else shard_size
     before = {**plain(dataset.config.ingest), "shard_size": size}
-    changed = differences(before, {**config.provenance(), "shard_size": shard_size or size})
+    changed = differences(by_flags(before), by_flags({**config.provenance(), "shard_size": shard_size or size}))
     if changed:
         raise MillError(
             f"{address} was made with other settings; what differs:\n  "

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from controlmill.annotators.options import AutoDtype, device_option, license_option, weights_option
 from controlmill.schemas.errors import MillError
@@ -85,6 +85,23 @@ class IngestOptions:
         limits = Limits(round(self.max_megapixels * 1e6), round(self.max_megabytes * MEGABYTE), self.min_side)
         columns = parse_columns(self.image_column or None, self.caption_column or None, self.keep_columns)
         return IngestConfig(self.resolution, self.fit, limits, self.white_level, columns, downloads)
+
+
+def by_flags(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of ingest as a dataset stores them, by the flags and in the units that they are given in."""
+    limits, kept = settings["limits"], settings.get("columns") or {}
+    given = {
+        "version of ingest": settings["version"],
+        "--resolution": settings["resolution"],
+        "--fit": settings["fit"],
+        "--max-megapixels": limits["max_pixels"] / 1e6,
+        "--max-megabytes": limits["max_bytes"] / MEGABYTE,
+        "--min-side": limits["min_side"],
+        "--white-level": settings["white"],
+        "--shard-size": settings["shard_size"],
+        "--keep-columns": ",".join(f"{name}:{kind}" for name, kind in sorted(kept.items())) or None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Dataset(TableFiles):
         storage = open_storage(address)
         versioned = storage.read_json("dataset.json", _Versioned)
         if versioned is None:
-            raise MillError(f"{storage.address} is not a dataset (no dataset.json); make one with: controlmill ingest")
+            raise MillError(_no_dataset(storage.address))
         if versioned.version != VERSION:
             raise MillError(f"{storage.address} {_of_another_version(versioned.version)}")
         config = storage.read_json(f"{REDO}/dataset.json", DatasetRecord) if IMAGES in redone else None
@@ -71,7 +71,9 @@ class Dataset(TableFiles):
 
     @staticmethod
     def check_free(storage: Storage) -> None:
-        """Raise MillError where a folder holds something, so that no dataset can be made in it."""
+        """Raise MillError where a folder holds something, or is a file, so that no dataset can be made in it."""
+        if storage.local and os.path.isfile(storage.path()):
+            raise MillError(f"{storage.address} is a file; choose a folder for the dataset")
         if storage.files("") or [name for name in storage.folders() if name != "_run"]:
             raise MillError(f"{storage.address} is not empty and not a dataset; choose another folder")
 
@@ -244,6 +246,13 @@ def _check_kind(where: str, table: str, provenance: Provenance) -> None:
     """Raise MillError where the provenance of a table is none of such a table."""
     if not (provenance.kind == table if table in WITHOUT_CONDITION else provenance.is_condition):
         raise documents.damaged(where, ValueError(f'provenance.kind is "{provenance.kind}", which {table} is not'))
+
+
+def _no_dataset(address: str) -> str:
+    folder, _, name = address.rpartition("/")
+    if name == "dataset.json":
+        return f"{address} is a file of a dataset; give the folder that holds it: {folder}"
+    return f"{address} is not a dataset (no dataset.json); make one with: controlmill build"
 
 
 def _of_another_version(version: object) -> str:

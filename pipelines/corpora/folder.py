@@ -57,7 +57,7 @@ class FolderCorpus(Corpus):
         """
         root = self.address
         if not os.path.isdir(root):
-            raise MillError(f"{root}: no such folder")
+            raise MillError(no_folder(root))
         walk = Walk(
             PassedOver() if passed is None else passed, Metadata(passed, self.columns) if passed is not None else None
         )
@@ -186,6 +186,16 @@ def with_texts(data: bytes, path: Path, source: Source, columns: Columns, read: 
         return Record(data, caption_beside(path, source.texts, read, columns) or source.caption, columns=kept)
     except ValueError as error:
         return Record(data, caption_error=" ".join(str(error).split())[:MAX_CAPTION_ERROR], columns=kept)
+
+
+def no_folder(address: str) -> str:
+    """What a user is told where a path is of no folder, and its ending of no other kind of corpus."""
+    if os.path.exists(address):
+        return f"{address} is a file; what is taken: a folder, Parquet files, tars, or a list of URLs (.txt, .csv…)"
+    folder, name = os.path.split(address)
+    if any(char in name for char in "*?[{") and os.path.isdir(folder or "."):
+        return f"{address}: no pattern of pictures is taken; give the folder: {folder or '.'}"
+    return f"{address}: no such folder"
 
 
 def nothing_in(address: str) -> str:

@@ -25,6 +25,10 @@ from tests.helpers import FRAGILE, SMALL_WORDS, command, command_in_new_process,
     ("words", "said"),
     [
         (["/no/such/folder", "NEW"], "no such folder"),
+        (["FILE", "NEW"], "is a file; what is taken: a folder, Parquet files, tars, or a list of URLs"),
+        (["PHOTOS/*.jpg", "NEW"], "no pattern of pictures is taken; give the folder: PHOTOS"),
+        (["PHOTOS", "FILE"], "FILE is a file; choose a folder for the dataset"),
+        (["PHOTOS", "FILE", "--dry-run"], "FILE is a file; choose a folder for the dataset"),
         (["EMPTY", "NEW"], "no pictures in this folder"),
         (["PHOTOS", "NEW", "--conditions", "cany"], "no condition is called 'cany'; there are: canny, hough"),
         (["PHOTOS", "NEW", "--conditions", "hough=x,canny=9:1"], "hough has no variant 'x'"),
@@ -48,8 +52,14 @@ from tests.helpers import FRAGILE, SMALL_WORDS, command, command_in_new_process,
         (["PHOTOS", "NEW", "--conditions", "hed", "--weights", "/no/weights"], "no such folder"),
         (["PHOTOS", "NEW", "--conditions", "canny", "--compile"], "none of these conditions has a network"),
         (["PHOTOS", "NEW", "--conditions", "hed", "--compile", "--fit", "none"], "each would be compiled for itself"),
-        (["PHOTOS", "BUILT", *SMALL_WORDS, "--resolution", "64"], "resolution: 128, now 64"),
-        (["PHOTOS", "BUILT", *SMALL_WORDS, "--white-level", "4095"], "white: "),
+        (["PHOTOS", "BUILT", *SMALL_WORDS, "--resolution", "64"], "\n  --resolution: 128, now 64\n"),
+        (["PHOTOS", "BUILT", *SMALL_WORDS, "--white-level", "4095"], "--white-level: (nothing), now 4095"),
+        (["PHOTOS", "BUILT", *SMALL_WORDS, "--max-megapixels", "2"], "--max-megapixels: 64.0, now 2.0"),
+        (["PHOTOS", "BUILT", *SMALL_WORDS, "--min-side", "20"], "--min-side: 16, now 20"),
+        (
+            ["PHOTOS", "BUILT", *SMALL_WORDS, "--keep-columns", "b,a:int64"],
+            "--keep-columns: (nothing), now a:int64,b:str",
+        ),
         (["PHOTOS", "BUILT", *SMALL_WORDS, "--conditions", "canny=100:200"], "params.low: (nothing), now 100"),
         (["PHOTOS", "BUILT", *SMALL_WORDS, "--overwrite", "images"], "--overwrite images,canny"),
     ],
@@ -59,11 +69,12 @@ def test_bad_use_is_a_clear_error_before_work_starts(
 ) -> None:
     (tmp_path / "empty").mkdir()
     names = {"PHOTOS": str(corpus), "NEW": str(tmp_path / "new"), "EMPTY": str(tmp_path / "empty"), "BUILT": str(built)}
-    names["EMPTY/.."] = str(tmp_path)
+    names |= {"EMPTY/..": str(tmp_path), "FILE": str(tmp_path / "p0.zip"), "PHOTOS/*.jpg": f"{corpus}/*.jpg"}
+    (tmp_path / "p0.zip").write_bytes(b"PK")
     before = digests(built)
     done = command("build", *(names.get(word, word) for word in words))
     assert done.returncode == 1, done.stdout
-    assert said in done.stderr
+    assert said.replace("FILE", names["FILE"]).replace("PHOTOS", str(corpus)) in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "new").exists()
     assert digests(built) == before
@@ -72,6 +83,10 @@ def test_bad_use_is_a_clear_error_before_work_starts(
 def test_what_cannot_be_in_a_dataset_is_not_asked_of_it(corpus: Path, built: Path) -> None:
     for words, said in (
         (("retry", str(built), "--reason", "foo"), "--reason foo: there are: not_an_image, truncated, "),
+        (
+            ("annotate", str(built), "--conditions", "canny", "--overwrite", "images"),
+            "this command cannot make the images again; use controlmill build … --overwrite images",
+        ),
         (("extend", str(built), str(corpus), "--image-column", "foo"), "--image-column is for Parquet, tars and lists"),
     ):
         done = command(*words)
@@ -151,7 +166,13 @@ def test_another_folder_than_the_listed_one_is_an_error_not_a_heap_of_rejects(bu
 def test_annotate_without_images_says_what_to_run(tmp_path: Path) -> None:
     done = command("annotate", str(tmp_path), "--conditions", "canny")
     assert done.returncode == 1
-    assert "is not a dataset" in done.stderr
+    assert "is not a dataset (no dataset.json); make one with: controlmill build" in done.stderr
+
+
+def test_a_file_of_a_dataset_is_not_the_dataset(built: Path) -> None:
+    done = command("annotate", str(built / "dataset.json"), "--conditions", "canny")
+    assert done.returncode == 1
+    assert f"dataset.json is a file of a dataset; give the folder that holds it: {built}\n" in done.stderr
 
 
 def test_inspect_draws_a_contact_sheet(built: Path, tmp_path: Path) -> None:
