@@ -12,6 +12,7 @@ import typer
 
 from controlmill.schemas.terminal.console import output, with_messages
 from controlmill.schemas.terminal.options import with_options
+from controlmill.schemas.terminal.printing import counted
 from controlmill.schemas.views.commands import Folder
 
 from .corpora.download_options import DownloadOptions
@@ -235,12 +236,11 @@ def _print_listing(address: str, redo: list[str]) -> None:
         return
     dataset = Dataset.open(address)
     if dataset.shards:
-        rows = dataset.config.rows
         known = ", ".join(dict.fromkeys(corpus for corpus in dataset.corpora if corpus))
         where = f", listed from {known}" if known else ""
         output.say(
-            f"{rows:,} pictures{where}; pictures added since then are not included (controlmill extend {address} takes "
-            "them in)"
+            f"{counted(dataset.config.rows, 'picture')}{where}; pictures added since then are not included "
+            f"(controlmill extend {address} takes them in)"
         )
 
 

@@ -11,6 +11,7 @@ from controlmill.schemas import redo
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.machine import processors
+from controlmill.schemas.terminal.printing import counted
 from controlmill.schemas.views.accounting import passed_over_lines
 
 from .annotation import check_conditions, check_overwrite
@@ -77,15 +78,14 @@ def _listing(corpus: Corpus, address: str, plan: Plan, shard_size: int | None) -
     passed = PassedOver()
     rows = sum(1 for _ in corpus.list(passed, (address, *input_folders(plan))))
     shard_size = shard_size or shard_size_for(rows)
-    found = (
-        f"{rows:,} pictures would be listed from {corpus.address}, {-(-rows // shard_size):,} shards of {shard_size:,}"
-    )
+    shards = counted(-(-rows // shard_size), "shard")
+    found = f"{counted(rows, 'picture')} would be listed from {corpus.address}, {shards} of {shard_size:,}"
     return [found, *passed_over_lines(passed.said(), [(rows, "listed")])]
 
 
 def _listed(dataset: Dataset | None) -> list[str]:
     assert dataset is not None
-    return [f"{dataset.config.rows:,} pictures are listed, in {dataset.shards:,} shards"]
+    return [f"{counted(dataset.config.rows, 'picture')} listed before, in {counted(dataset.shards, 'shard')}"]
 
 
 def _table(dataset: Dataset | None, table: str, overwrite: Sequence[str]) -> str:

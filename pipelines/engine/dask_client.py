@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from controlmill.schemas.errors import MillError, error_text
 from controlmill.schemas.files.storage import Storage
+from controlmill.schemas.terminal.printing import counted
 
 from .cluster_address import ClusterAddress
 from .messages import Waits
@@ -199,4 +200,4 @@ def _lines(head: str, lines: list[str]) -> str:
 
 def workers(count: int) -> str:
     """So many of them."""
-    return f"{count:,} worker{'' if count == 1 else 's'}"
+    return counted(count, "worker")

@@ -18,6 +18,7 @@ from rich.progress import Progress as Bar
 from controlmill.schemas.dataset import Dataset
 from controlmill.schemas.names import SHARDS_PER_FOLDER
 from controlmill.schemas.terminal.console import Output, duration, output
+from controlmill.schemas.terminal.printing import counted
 
 from .estimate import Costs, Count
 from .run_folder import Run
@@ -56,7 +57,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         before = f", {self._before} of them done before" if self._before else ""
-        text = f"{self._title}: {sum(self._rows):,} images in {len(self._rows)} shards{before}"
+        text = f"{self._title}: {counted(sum(self._rows), 'image')} in {counted(len(self._rows), 'shard')}{before}"
         if self._out.console.is_terminal:
             self._bar = Bar(
                 TextColumn("{task.description}"),

@@ -19,6 +19,11 @@ def printable(text: object) -> str:
     )
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 shard``, ``1,024 shards``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def printable_lines(text: object) -> str:
     """An error's text, which may have lines of its own; those after the first are indented, so that none is faked."""
     first, *more = map(printable, str(text).split("\n"))

@@ -10,7 +10,7 @@ from ..files.shardfile import read_rows
 from ..images.formats import HEIF_ENDINGS, reads_heif
 from ..records import Entry
 from ..tables import IMAGES
-from ..terminal.printing import printable
+from ..terminal.printing import counted, printable
 
 SHOWN = 10  # kinds of files in a line
 
@@ -65,7 +65,8 @@ def passed_over_lines(said: Mapping[str, Any], listed: Sequence[tuple[int, str]]
     parts = [*listed, *((count, what) for count, what in passed if count)]
     if not parts:
         return []
-    line = f"{sum(count for count, _ in parts):,} files: {', '.join(f'{count:,} {what}' for count, what in parts)}"
+    became = ", ".join(f"{count:,} {what}" for count, what in parts)
+    line = f"{counted(sum(count for count, _ in parts), 'file')}: {became}"
     lines = [f"{line}; {captions}" if captions else line]
     if not reads_heif() and HEIF_ENDINGS & set(other.get("most", ())):
         lines.append("HEIF pictures (.heic, .heif) are read with: pip install 'controlmill[heif]'")

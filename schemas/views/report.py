@@ -21,7 +21,7 @@ from ..retries import refused_pictures, retried_rejects
 from ..segments import Segment
 from ..stored import stored_condition
 from ..tables import IMAGES, REJECTED
-from ..terminal.printing import printable
+from ..terminal.printing import counted, printable
 
 
 def table_report(dataset: Dataset, tables: Sequence[str]) -> Table:
@@ -78,7 +78,7 @@ def growth_lines(dataset: Dataset, segments: Sequence[Segment]) -> list[str]:
         what = "added" if segment.retries is None else "taken again"
         said = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
         lines.append(
-            f"{segment.rows:,} pictures {what}, from shard {segment.first_shard} to {segment.range.stop - 1}: "
+            f"{counted(segment.rows, 'picture')} {what}, from shard {segment.first_shard} to {segment.range.stop - 1}: "
             f"{kept:,} kept{f', {reasons.total():,} refused ({said})' if reasons else ''}"
         )
     return lines

@@ -155,7 +155,7 @@ def test_a_dry_run_tells_what_a_build_would_do_and_writes_nothing(photos: Path, 
 
     begun = said(tmp_path / "dataset", "--conditions", "canny,hough=lsd,cartoon=standard", "--overwrite", "canny")
     for line in (
-        "13 pictures are listed, in 4 shards",
+        "13 pictures listed before, in 4 shards",
         "images: complete, nothing to be made",
         "canny: to be made anew; the old one stays until the new one is complete",
         "hough: to be made",

@@ -196,11 +196,17 @@ def test_what_was_listed_from_a_list_of_faults_is_not_taken_for_another_corpus(t
     ended = command("build", str(lists[0]), dataset)
     assert ended.returncode == 0, ended.stderr
     assert f"warning: no picture was kept; `controlmill inspect {dataset} --rejects 20` says why" in ended.stderr
+    assert "annotate: 1 image in 1 shard\n" in ended.stderr
+    assert "\n1 file: 0 kept, 1 refused" in ended.stderr
     for other in (photos, lists[1]):
         ended = command("build", str(other), dataset)
         assert ended.returncode == 1, ended.stdout
         assert f"{other} is not the corpus that {dataset} was listed from ({lists[0]}); choose an" in ended.stderr
-    assert command("build", str(lists[0]), dataset).returncode == 0
+    ended = command("build", str(lists[0]), dataset)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.startswith(f"1 picture, listed from {lists[0]}; ")
+    ended = command("build", str(lists[0]), dataset, "--dry-run")
+    assert ended.stderr.splitlines()[1] == "1 picture listed before, in 1 shard"
 
 
 def test_urls_give_the_rows_that_their_files_give(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlmill.schemas.terminal.printing import CONTROLS, printable, printable_lines
+from controlmill.schemas.terminal.printing import CONTROLS, counted, printable, printable_lines
 
 
 @given(st.text(st.characters()))
@@ -23,6 +23,10 @@ def test_controls_are_spelt_and_letters_of_every_script_stay() -> None:
     assert printable("a\nb\u2028c\u202ed\u2066e\u200f\ufeff\ud800") == r"a\nb\u2028c\u202ed\u2066e\u200f\ufeff\ud800"
     for text in ("Größe 日本語\u3000写真.jpg", "עברית", "🦊", r"C:\x1b", "a\u00a0b"):
         assert printable(text) == text
+
+
+def test_one_is_no_plural() -> None:
+    assert [counted(number, "shard") for number in (0, 1, 1024)] == ["0 shards", "1 shard", "1,024 shards"]
 
 
 def test_a_later_line_of_an_error_is_indented() -> None:
