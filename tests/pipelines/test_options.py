@@ -62,7 +62,7 @@ def test_a_runner_is_one_of_beams_names_or_a_class(photos: Path, tmp_path: Path)
     for more in ([], ["--dry-run"]):
         done = CliRunner().invoke(app, [*words, *more])
         assert isinstance(done.exception, MillError)
-        assert str(done.exception).startswith("--runner Foo: Beam has BundleBasedDirectRunner, DataflowRunner, Dir")
+        assert str(done.exception).startswith("--runner Foo: Beam has DataflowRunner, FlinkRunner, FnApiRunner, ")
     assert not (tmp_path / "dataset").exists()
     for name in (*StandardOptions.KNOWN_RUNNER_NAMES, "flinkrunner", "Prism", "my.package.OwnRunner"):
         assert not [fault for fault in JobOptions(runner=name).conflicts() if "Beam has" in fault], name
