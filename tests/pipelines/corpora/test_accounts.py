@@ -111,7 +111,7 @@ def test_another_folder_is_an_error_also_where_nothing_is_left_to_do(tmp_path: P
         path.write_bytes(path.read_bytes() + b" ")
     refused = command("ingest", str(other), str(dataset), *AS_BUILT)
     assert refused.returncode == 1
-    assert "other is not the folder that" in refused.stderr
+    assert "other is not the corpus that" in refused.stderr
     again = command(*words)
     assert again.returncode == 0
     assert f"8 pictures, listed from {photos}; pictures added since then are not included" in again.stderr

@@ -142,7 +142,7 @@ def test_the_same_pictures_as_tar_give_the_same_pixels_and_keys(tmp_path: Path) 
     assert "image column" in done.stderr
     for number in range(2):
         write_tar(tmp_path / f"{number}.tar", [("x.png", picture(1))])
-    assert "is not the tar that" in command("ingest", address, str(tmp_path / "tar"), *as_built).stderr
+    assert "is not the corpus that" in command("ingest", address, str(tmp_path / "tar"), *as_built).stderr
 
 
 def hostile(tmp_path: Path) -> Path:
