@@ -146,8 +146,11 @@ def _estimate(dataset: str, config: TrainConfig) -> None:
         from .estimate import plan_text  # loads torch
 
     if os.environ.get("RANK", "0") == "0":  # of several processes the first speaks
-        for line in (*plan_text(prepared, config).splitlines(), *captions_said(prepared.selection.train)):
-            output.say(line)
+        output.say(prepared.base_said(config))
+        chosen = captions_said(prepared.selection.train)
+        for line in (*plan_text(prepared, config).splitlines(), *chosen, prepared.size_said(config)):
+            if line:
+                output.say(line)
 
 
 def _config(address: str, recipe: str | None, given: Mapping[str, Any]) -> TrainConfig:
@@ -163,6 +166,7 @@ def _config(address: str, recipe: str | None, given: Mapping[str, Any]) -> Train
 def _print_rows(prepared: Prepared, config: TrainConfig) -> None:
     from .data.selection import captions_said
 
+    output.say(prepared.base_said(config))
     chosen = prepared.selection
     left = ", ".join(f"{count:,} {reason}" for reason, count in sorted(chosen.left_out.items()))
     output.say(f"{len(chosen.train):,} rows to train on, {len(chosen.held_out):,} held out; left out: {left or 'none'}")

@@ -212,12 +212,19 @@ def plan_text(prepared: Prepared, config: TrainConfig) -> str:
         *(f"{name:<12}{getattr(plan, name) / 2**30:10.3f} GiB" for name in PARTS),
         f"{'together':<12}{plan.total / 2**30:10.3f} GiB{' a process' if among else ''}, "
         "and what the framework and the device's driver hold",
-        f"{plan.flops / 1e12:.3f} TFLOP a step{' and process' if among else ''}: about {seconds:.2g} s on this machine "
-        f"({device}), {seconds * config.steps / 3600:.2g} hours in all (within a factor of two)",
+        f"{plan.flops / 1e12:.3f} TFLOP a step{' and process' if among else ''}: {about(seconds)} on this machine "
+        f"({device}), {about(seconds * config.steps)} in all (within a factor of two)",
     ]
     if plan.evaluation:
         lines.append(_evaluations_text(plan, config, seconds_of))
     return "\n".join(lines)
+
+
+def about(seconds: float) -> str:
+    """Two digits of it, in the unit that suits: ``about 0.34 s``, ``about 210 hours``."""
+    unit, size = next((unit for unit in (("hours", 3600), ("minutes", 60)) if seconds >= 2 * unit[1]), ("s", 1))
+    rounded = float(f"{seconds / size:.2g}")
+    return f"about {rounded:,.0f} {unit}" if rounded >= 10 else f"about {rounded:g} {unit}"
 
 
 def _evaluations_text(plan: Plan, config: TrainConfig, seconds_of: float) -> str:
@@ -235,9 +242,8 @@ def _evaluations_text(plan: Plan, config: TrainConfig, seconds_of: float) -> str
         f", fewer than the {asked} asked for: --evaluation-budget {config.evaluation_budget:g}" if count < asked else ""
     )
     return (
-        f"evaluations: {count} of {plan.evaluation / 1e12:.3f} TFLOP{bound}, about {one:.2g} s each, and {looks} of "
-        f"losses alone, {look:.2g} s each; {(first + count * one + looks * look) / 3600:.2g} hours in all, without "
-        "annotators"
+        f"evaluations: {count} of {plan.evaluation / 1e12:.3f} TFLOP{bound}, {about(one)} each, and {looks} of "
+        f"losses alone, {about(look)} each; {about(first + count * one + looks * look)} in all, without annotators"
     )
 
 

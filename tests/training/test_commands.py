@@ -44,3 +44,10 @@ def test_a_setting_of_a_recipe_is_turned_off_by_a_flag(scenes_folder: Path, tmp_
     assert "--only-mid-control needs the copied encoder" in str(refused.exception)
     done = CliRunner().invoke(app, [*words, "--no-only-mid-control", "--device", "cpu"])
     assert done.exception is None, done.exception
+
+
+def test_an_estimate_names_the_base_and_says_where_pictures_are_of_another_size(scenes_folder: Path) -> None:
+    words = ["--condition", "canny", "--crop-size", "32", "--estimate", "--device", "cpu"]
+    lines = CliRunner().invoke(app, ["train", str(scenes_folder), "never", *words]).stderr.splitlines()
+    assert lines[0] == "base: tiny (64x64, a toy; --base chooses another)"
+    assert "pictures are 32x32, and the base was trained on 64x64: it may sample them badly" in lines

@@ -19,7 +19,7 @@ from controlmill.bases.stable_diffusion import StableDiffusionFacts
 from controlmill.schemas.errors import MillError
 from controlmill.training import start
 from controlmill.training.data.cache_use import Caches
-from controlmill.training.estimate import make_plan, plan_text
+from controlmill.training.estimate import about, make_plan, plan_text
 from controlmill.training.step import Inputs, sample_losses
 from tests.training_runs import MakeConfig
 
@@ -115,6 +115,21 @@ def test_a_plan_is_for_one_of_several_processes(short_config: MakeConfig, base: 
     assert one_of_two.gradients == 2 * alone.gradients  # and the buckets that they are exchanged in
     with pytest.raises(MillError, match="--batch-size 8 does not divide among 3 processes"):
         make_plan(short_config(batch_size=8), base.facts, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.0341, "0.034 s"),
+        (9.96, "10 s"),
+        (119, "120 s"),
+        (130, "2.2 minutes"),
+        (7200, "2 hours"),
+        (757e3, "210 hours"),
+    ],
+)
+def test_times_are_said_in_the_unit_that_suits(seconds: float, said: str) -> None:
+    assert about(seconds) == f"about {said}"
 
 
 def test_what_a_plan_says_of_processes_and_evaluations_without_a_warning(

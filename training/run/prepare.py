@@ -51,6 +51,11 @@ class Prepared:
         conditions = {self.condition.table: self.condition}
         return Loader(self.dataset, conditions, self.selection, settings, config.threads, caches=self.caches)
 
+    def base_said(self, config: TrainConfig) -> str:
+        """A line for people with the base and the size of the pictures that it knows."""
+        size = f"{self.facts.side}x{self.facts.side}"
+        return f"base: {config.base} ({size}{', a toy; --base chooses another' if config.base == 'tiny' else ''})"
+
     def size_said(self, config: TrainConfig) -> str:
         """A line for people where pictures have less than half, or more than twice, the pixels that the base knows."""
         height, width = (config.crop_size, config.crop_size) if config.crop_size else self.selection.shapes()[0]

@@ -50,6 +50,14 @@ def test_a_run_keeps_its_segments_when_the_dataset_grows(small_base: Path, tmp_p
         prepare(str(address), replace(config, segments="0..2"))
 
 
+def test_the_base_is_said_with_the_size_that_it_knows(small_base: Path, scenes_folder: Path) -> None:
+    config = short_config(small_base)
+    assert prepare(str(scenes_folder), config).base_said(config) == f"base: {small_base} (64x64)"
+    config = replace(config, base="tiny")
+    said = "base: tiny (64x64, a toy; --base chooses another)"
+    assert prepare(str(scenes_folder), config).base_said(config) == said
+
+
 def test_pictures_of_another_size_than_the_bases_are_said(small_base: Path, scenes_folder: Path) -> None:
     config = short_config(small_base)
     prepared = prepare(str(scenes_folder), config)
