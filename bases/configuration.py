@@ -98,7 +98,9 @@ def read_controlnet_config(folder: str, connection: Connection = "zero") -> dict
     try:
         config = read_config(folder, "config.json")
     except (OSError, ValueError) as error:
-        raise MillError(f"{folder}: no ControlNet there ({str(error).splitlines()[0]})") from error
+        here = Path(folder).exists() or is_written_as_path(folder)
+        where = "no ControlNet there" if here else "not found here, and the Hub could not give it"
+        raise MillError(f"{folder}: {where} ({str(error).splitlines()[0]})") from error
     wanted = OWN_CLASSES.get(connection, "ControlNetModel")
     if config.get("_class_name") != wanted:
         raise MillError(f"{folder} holds a {config.get('_class_name')}, not a {wanted}")

@@ -35,7 +35,7 @@ from controlmill.schemas.tables import IMAGES
 from controlmill.schemas.terminal.options import flag_of
 from controlmill.training.data.filters import Filter
 from controlmill.training.data.selection import check_tables, segments_named, select
-from controlmill.training.run.controlnets import base_of, find_controlnet, published_name
+from controlmill.training.run.controlnets import base_of, check_here, find_controlnet, published_name
 from controlmill.training.run.record import RunRecord
 
 from .evaluate_judge import find_judge
@@ -98,6 +98,9 @@ def make_request(
     protocol = read_protocol(options.protocol)
     test = _self_test(protocol) if options.self_test else None
     controlnet = controlnet or (test.controlnet if test else "")
+    if controlnet:
+        said = {"--condition": options.condition or protocol.condition, "--base": options.base or test}
+        check_here(controlnet, [flag for flag, value in said.items() if not value])
     used, record = find_controlnet(controlnet) if controlnet else (None, None)
     source = Snapshot(Dataset.open(address))
     table = options.condition or (record.config.condition if record else protocol.condition)

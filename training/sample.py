@@ -20,7 +20,7 @@ from controlmill.evaluation.sampling.used import UsedControlNet
 from controlmill.evaluation.user_pictures import fitted, nearest_shape, picture_size, shape_of, white_region
 from controlmill.schemas.errors import MillError
 
-from .run.controlnets import base_of, find_controlnet
+from .run.controlnets import base_of, check_here, find_controlnet
 from .run.record import RunRecord
 from .sample_maps import MapSource, Variants
 
@@ -68,8 +68,11 @@ def make_request(address: str, options: SampleOptions) -> SampleRequest:
         MillError: there is no such ControlNet, or it belongs to another base; neither or both of a photo and a map; a
             file that is no picture; a photo that cannot be annotated; sizes that the base does not take.
     """
-    if not options.mask and (options.image is None) == (options.control is None):
+    check_here(address, [] if options.base or options.add else ["--base"])
+    if not (options.image or options.control):
         raise MillError("give --image, a photo to annotate, or --control, a finished map")
+    if options.image and options.control and not options.mask:
+        raise MillError("give only one of --image and --control")
     for flag, path in _files(options):
         if not path.is_file():
             raise MillError(f"{flag} {path}: no such file")

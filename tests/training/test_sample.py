@@ -197,12 +197,12 @@ def test_a_picture_is_drawn_in_the_runs_shape_that_is_nearest_to_the_photos(stro
     [
         ({"image": None}, "give --image, a photo to annotate, or --control, a finished map"),
         ({"image": Path("never.png")}, "--image never.png: no such file"),
-        ({"control": Path(__file__)}, "give --image"),
+        ({"control": Path(__file__)}, "give only one of --image and --control"),
         ({"image": Path(__file__)}, "cannot be read as a picture"),
         ({"base": "never/here"}, "--base never/here: not found here"),
         ({"variant": ("canny=1",)}, "--variant canny=1: canny has no variant '1'"),
         ({"variant": ("hed",)}, "--variant hed=soft: no ControlNet here follows such maps"),
-        ({"add": ("nowhere/",)}, "nowhere/: no ControlNet there"),
+        ({"add": ("nowhere/",)}, "nowhere/: not found here, and the Hub could not give it"),
         ({"size": 30}, None),
         ({"mask": "black"}, "nothing in it is white"),
         ({"mask": "small"}, r"is 8x8, --image is 120x90: they must be of one size"),
@@ -226,6 +226,22 @@ def test_what_cannot_be_sampled_is_said_before_anything_is_loaded(
         return
     with pytest.raises(MillError, match=message):
         make_request(str(trained_once), options(**given))
+
+
+@pytest.mark.parametrize(
+    ("address", "changes", "message"),
+    [
+        ("runs/cany", {}, "runs/cany: no such folder or file here. If it is a ControlNet on the Hub, also give --base"),
+        ("runs/cany", {"image": None}, "runs/cany: no such folder or file here. If"),
+        ("./cany", {}, "./cany: no such folder or file here$"),
+        ("runs/cany", {"base": "tiny"}, r"runs/cany: not found here, and the Hub could not give it \("),
+    ],
+)
+def test_a_run_that_is_not_here_is_told_before_anything_is_asked_for(
+    address: str, changes: dict[str, object], message: str, nothing_loads: None, photo: Path
+) -> None:
+    with pytest.raises(MillError, match=message):
+        make_request(address, options(**{"image": photo, **changes}))
 
 
 def test_a_controlnet_of_another_base_is_refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from controlmill.bases.configuration import is_single_file, is_written_as_path
 from controlmill.evaluation.sampling.used import UsedControlNet
 from controlmill.schemas.errors import MillError
 
@@ -28,6 +29,19 @@ def find_controlnet(address: str, strength: float = 1.0) -> tuple[UsedControlNet
         unet = str((at if at == run else at.parent) / "unet")
     step = f" at step {saved[-1]}" if saved else ""
     return UsedControlNet(folder, f"{name}{step}", record.config.connection, unet, strength), record
+
+
+def check_here(address: str, lacking: Sequence[str]) -> None:
+    """Raise MillError where ``address`` is nothing on this machine, and is not said to be on the Hub.
+
+    ``lacking`` are the options that one on the Hub needs, and that were not given.
+    """
+    if not lacking or Path(address).expanduser().exists():
+        return
+    nowhere = f"{address}: no such folder or file here"
+    if is_written_as_path(address) or is_single_file(address):
+        raise MillError(nowhere)
+    raise MillError(f"{nowhere}. If it is a ControlNet on the Hub, also give {' and '.join(lacking)}")
 
 
 def published_name(address: str) -> str:
