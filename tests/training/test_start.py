@@ -135,7 +135,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again_with_what_there_i
         ({"base": "nobody/nothing-at-all"}, "not found here"),
         ({"base": "model.ckpt"}, "can run code"),
         ({"where": ["width > 1000"]}, "no rows are left"),
-        ({"crop_size": 20}, "multiples of 8"),
+        ({"crop_size": 20}, "--crop-size 20: must be a multiple of 8 for this base"),
         ({"start_from": "./nowhere"}, "no ControlNet there"),
         ({"prompt_dropout": 1.5, "steps": 0}, "--prompt-dropout"),
         ({"ema_decay": 0.9, "unlock": "decoder"}, "--ema-decay averages the ControlNet alone"),

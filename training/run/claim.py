@@ -24,8 +24,10 @@ def claimed(run: Path) -> Iterator[None]:
     systems without locks hold nothing.
 
     Raises:
-        MillError: another process has it.
+        MillError: another process has it; there is a file in its place.
     """
+    if file := next((place for place in (run, *run.parents) if place.exists() and not place.is_dir()), None):
+        raise MillError(f"{file} is a file; choose a folder for the run")
     if _is_of_anything_else(run):
         yield
         return

@@ -9,6 +9,7 @@ from controlmill.bases.base import Facts
 from controlmill.bases.registry import read_facts
 from controlmill.schemas.conditions import Condition
 from controlmill.schemas.dataset import Dataset
+from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import plain
 from controlmill.schemas.fingerprint import fingerprint
 from controlmill.schemas.maps.transforms import Augment, check_mirror
@@ -86,6 +87,8 @@ def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = No
     dataset = Snapshot(opened, segments.stop)
     conditions = check_tables(dataset, [config.condition])
     facts = read_facts(config.base)
+    if config.crop_size % facts.multiple:
+        raise MillError(f"--crop-size {config.crop_size}: must be a multiple of {facts.multiple} for this base")
     filters = [Filter.parse(text) for text in config.where]
     used = find_caches(dataset, config, facts, caches)
     if config.random_flip:
@@ -93,7 +96,8 @@ def prepare(address: str, config: TrainConfig, caches: Sequence[str] | None = No
     first_shard = dataset.config.segments[segments[0]].first_shard
     limit = config.max_train_samples
     selection = select(dataset, [config.condition], filters, config.held_out, limit, used.tables, first_shard)
-    facts.check_sizes([(config.crop_size, config.crop_size)] if config.crop_size else selection.shapes())
+    if not config.crop_size:
+        facts.check_sizes(selection.shapes())
     start = controlnet_folder(config.start_from) if config.start_from and caches is None else ""
     if start:
         facts.check_controlnet(start, f"--start-from {config.start_from}")

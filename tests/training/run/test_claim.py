@@ -46,6 +46,14 @@ def test_a_run_that_cannot_begin_leaves_no_folder(scenes_folder: Path, tmp_path:
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_file_is_no_place_for_a_run(scenes_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"kept")
+    for run in (tmp_path / "photo.jpg", tmp_path / "photo.jpg" / "run"):
+        with pytest.raises(MillError, match=r"photo\.jpg is a file; choose a folder for the run"):
+            train(str(scenes_folder), run, {"condition": "canny"})
+    assert (tmp_path / "photo.jpg").read_bytes() == b"kept"
+
+
 def test_a_folder_of_anything_else_is_left_as_it_is(
     short_config: MakeConfig, scenes_folder: Path, tmp_path: Path
 ) -> None:
