@@ -68,6 +68,8 @@ class EvaluateOptions:
 
     def conflicts(self) -> Iterator[str]:
         """What does not go with another method's pictures, and with a self-test."""
+        if self.pictures and not self.pictures.is_dir():
+            yield f"--pictures {self.pictures}: no such folder"
         if self.pictures and (self.self_test or self.base):
             yield "--pictures: another method made them, so there is no --base and no --self-test"
         if self.self_test and (self.prompts or self.pictures_per_row or self.judge or self.truth):

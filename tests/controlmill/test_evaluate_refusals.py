@@ -15,6 +15,10 @@ from tests.helpers import command
     ("options", "said"),
     [
         ("RUN DATASET", "give RUN|CONTROLNET DATASET RESULTS: 3 arguments, not 2"),
+        (
+            "runs/cany DATASET NEW",
+            "cany: no such folder or file here. If it is a ControlNet on the Hub, also give --condition and --base",
+        ),
         ("RUN DATASET NEW --protocol paper-table2", "protocol paper-table2 is for segmentation, not for canny"),
         ("RUN DATASET NEW --protocol none", "no protocol is called 'none'"),
         ("RUN DATASET NEW --judge canny=nope", "canny has no variant 'nope'"),
@@ -32,6 +36,7 @@ from tests.helpers import command
         ),
         ("DATASET NEW --self-test --condition canny", "the protocol controlmill names no published ControlNet"),
         ("--pictures EMPTY DATASET NEW --self-test", "--pictures: another method made them"),
+        ("--pictures /no/such DATASET NEW --condition canny", "controlmill: --pictures /no/such: no such folder\n"),
         (
             "--pictures EMPTY DATASET NEW --condition canny --steps 3",
             "another method made them, so there is no --steps",
