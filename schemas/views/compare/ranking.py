@@ -67,8 +67,10 @@ def read_key(answers: Sequence[Path], key: Path | None) -> KeyRecord:
     """The key of a study; None: the one beside the folder of the first answers.
 
     Raises:
-        MillError: it is not there, or damaged.
+        MillError: it is not there, or damaged; or one of the answers is not there.
     """
+    if absent := [path for path in answers if not path.is_file()]:
+        raise MillError(f"{absent[0]}: no such file of answers")
     path = key or answers[0].absolute().parent.parent / KEY
     try:
         found = read_as(KeyRecord, path)

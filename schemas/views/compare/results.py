@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ...dataset import Dataset
 from ...errors import MillError
+from ...files.addresses import open_storage
 from ...results import OF_ROW, OF_SHARD, PROMPT_KIND, RESULTS, RESULTS_VERSION, SAMPLE, ResultsRecord, read_results
 from ...snapshot import Snapshot
 from ...tables import IMAGES, SCORES
@@ -61,6 +62,9 @@ def open_results(addresses: Sequence[str]) -> list[Result]:
     Raises:
         MillError: one is no finished results dataset, or of another source or version than can be compared.
     """
+    for address in addresses:
+        if not open_storage(address).exists("dataset.json"):
+            raise MillError(f"{address} is not a folder of results; make one with: controlmill evaluate")
     opened = [(address, Snapshot(Dataset.open(address))) for address in addresses]
     results = []
     for (address, dataset), name in zip(opened, _names([dataset for _, dataset in opened]), strict=True):

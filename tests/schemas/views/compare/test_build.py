@@ -106,6 +106,7 @@ def test_what_cannot_be_compared_is_told_and_nothing_is_written(
     one, two = map(str, compared)
     for words, said in (
         ((one, str(dataset), "--out", "OUT"), "has no results.json"),
+        ((one, "nope", "--out", "OUT"), "nope is not a folder of results; make one with: controlmill evaluate"),
         ((one, one, "--out", "OUT"), "the same results are named twice"),
         ((one, two, "--out", ""), "--out : must be a folder"),
         ((one, two, "--out", str(tmp_path / "full")), "is not empty"),

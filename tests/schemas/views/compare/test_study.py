@@ -147,7 +147,11 @@ def test_answers_that_do_not_fit_are_told(study: Path, compared: tuple[Path, Pat
         assert said in ended.stderr
     path.write_text("[" * 100_000)
     assert "is damaged" in command("study", "score", str(path)).stderr
-    assert "name the study's key.json by --key" in command("study", "score", str(tmp_path / "x" / "y.json")).stderr
+    elsewhere = tmp_path / "x" / "answers" / "y.json"
+    assert f"{elsewhere}: no such file of answers" in command("study", "score", str(elsewhere)).stderr
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.write_text(json.dumps(whole))
+    assert "name the study's key.json by --key" in command("study", "score", str(elsewhere)).stderr
     one, two = map(str, compared)
     for words, said in (
         ((one, "--out", str(tmp_path / "new")), "a study ranks the pictures of 2 to 9 results, not of 1"),
