@@ -132,6 +132,10 @@ def check_free(address: ClusterAddress) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
             probe.listen()
+    except socket.gaierror as error:
+        raise MillError(
+            f"--listen {address}: no machine called {address.host}; give an address of this machine"
+        ) from error
     except OSError as error:
         raise MillError(
             f"--listen {address}: this machine cannot listen there ({error_text(error)}): choose another port, or end "

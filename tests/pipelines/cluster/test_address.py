@@ -31,6 +31,12 @@ def test_an_address_with_tls_and_no_certificates_is_one_message(words: tuple[str
     assert f"{address} needs certificates: Dask's setting distributed.comm.tls.ca-file is not set" in done.stderr
 
 
+def test_a_machine_that_is_not_known_is_one_message() -> None:
+    done = command("cluster", "up", "--listen", "no-such-machine.invalid:8786")
+    said = "no machine called no-such-machine.invalid; give an address of this machine"
+    assert (done.returncode, said in done.stderr) == (1, True)
+
+
 def test_what_is_no_scheduler_is_one_message() -> None:
     class HangsUp(socketserver.BaseRequestHandler):
         pass
