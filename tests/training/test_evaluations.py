@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,14 @@ def test_evaluation_changes_no_weight(
     )
     a, b = (load_file(r / "diffusion_pytorch_model.safetensors") for r in (finished_run, tmp_path / "blind"))
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_too_few_held_out_rows_are_told_with_a_share_that_would_do(
+    train_run: TrainRun, short_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_run(tmp_path / "run", short_config(steps=1))
+    said = capsys.readouterr().err
+    assert re.search(r"fewer than two held-out rows: there is no evaluation; use --held-out 0\.\d+ or more", said)
 
 
 @pytest.mark.parametrize("changes", [{}, {"unlock": "base"}, {"ema_decay": 0.9}])

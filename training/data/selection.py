@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,12 +34,14 @@ READERS = 4
 class Selection:
     """Rows as a structured array: where each is (shard, row group, row in the file), its size and hashes.
 
-    ``left_out`` counts rows by reason: nulls of a condition by theirs, ``where`` and ``limit``.
+    ``left_out`` counts rows by reason: nulls of a condition by theirs, ``where`` and ``limit``. ``two_from`` is a share
+    to hold out that has two rows at least; None: there is none.
     """
 
     train: np.ndarray
     held_out: np.ndarray
     left_out: Counter[str] = field(default_factory=Counter)
+    two_from: float | None = None
 
     def shapes(self) -> list[tuple[int, int]]:
         """The (height, width) that occur among training rows, sorted."""
@@ -140,7 +143,8 @@ def select(
     with ThreadPoolExecutor(READERS) as pool:
         parts = list(pool.map(lambda shard: _shard_rows(dataset, shard, conditions, where, caches, captions), shards))
     rows = np.concatenate([part[0] for part in parts]) if parts else np.zeros(0, LOCATION)
-    held = np.concatenate([part[1] for part in parts]) < held_out if parts else np.zeros(0, bool)
+    content = np.concatenate([part[1] for part in parts]) if parts else np.zeros(0)
+    held = content < held_out
     left_out: Counter[str] = sum((part[2] for part in parts), Counter())
     train = rows[~held]
     if limit and limit < len(train):
@@ -149,7 +153,15 @@ def select(
     if not len(train):
         said = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
         raise MillError(f"no rows are left to train on (left out: {said or 'none'}; held out: {int(held.sum())})")
-    return Selection(train, rows[held], left_out)
+    return Selection(train, rows[held], left_out, _two_from(content))
+
+
+def _two_from(content: np.ndarray) -> float | None:
+    """See :class:`Selection`; of the hashes of all rows."""
+    if len(content) < 3:  # one is to be trained on
+        return None
+    share = (math.floor(100 * np.partition(content, 1)[1]) + 1) / 100
+    return share if share < 1 else None
 
 
 def _shard_rows(

@@ -95,6 +95,13 @@ def test_nulls_are_found_without_reading_maps_and_counted_by_reason(
     assert len(found.train) == SCENES - len(WITHOUT_SCRIBBLE)
 
 
+def test_the_least_share_that_holds_two_rows_out_is_known(scenes_dataset: Dataset) -> None:
+    share = select(scenes_dataset, ["canny"]).two_from
+    assert share
+    assert len(select(scenes_dataset, ["canny"], held_out=share).held_out) >= 2
+    assert len(select(scenes_dataset, ["canny"], held_out=share - 0.01).held_out) < 2
+
+
 def test_subsets_nest_and_share_one_held_out_set(scenes_dataset: Dataset) -> None:
     chosen = [select(scenes_dataset, ["canny"], held_out=0.2, limit=limit) for limit in (10, 30, 0)]
     rows = [{tuple(row) for row in found.train[["shard", "row"]].tolist()} for found in chosen]
