@@ -9,17 +9,18 @@ from controlmill.schemas.terminal.options import option
 AutoDtype = Literal["auto", "fp32", "bf16", "fp16"]
 DEVICE = r"auto|cpu|mps|cuda(:[0-9]+)?"
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
+WEIGHTS = "Folder with annotators' weight files, named as on the Hub."
 
 
 def device_option(**metadata: Any) -> Any:
     """The field ``device`` of an options dataclass."""
-    text = f"{DEVICES}. auto: the first GPU, else the CPU."
-    return option("auto", text, pattern=DEVICE, possible=DEVICES, **metadata)
+    text = DEVICES.replace("auto", "auto (the first GPU, else the CPU)")
+    return option("auto", f"{text}.", pattern=DEVICE, possible=DEVICES, **metadata)
 
 
 def weights_option(**metadata: Any) -> Any:
     """The field ``weights`` of an options dataclass."""
-    return option(None, "Folder with annotators' weight files, named as on the hub.", **metadata)
+    return option(None, WEIGHTS, **metadata)
 
 
 def license_option() -> Any:

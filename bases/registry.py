@@ -79,7 +79,7 @@ def read_facts(name: str) -> Facts:
                 return family.kind().read(name)
     except (OSError, ValueError) as error:
         raise MillError(
-            f"--base {name}: not found here, and the hub could not give it ({str(error).splitlines()[0]}); "
+            f"--base {name}: not found here, and the Hub could not give it ({str(error).splitlines()[0]}); "
             "give a folder with a diffusers pipeline, or --base tiny"
         ) from error
     known = " and ".join(family.title for family in FAMILIES.values())

@@ -105,7 +105,7 @@ def configuration(path: Path) -> str:
     except OSError as error:
         needed = ", ".join([*layout.files, *(f"{part}/" for part in layout.text_encoders.values())])
         raise MillError(
-            f"--base {path}: the file holds weights alone, and its configuration is neither beside it nor in the hub's "
+            f"--base {path}: the file holds weights alone, and its configuration is neither beside it nor in the Hub's "
             f"cache ({str(error).splitlines()[0]}). Put {needed} of {repository}, or of what the file was made from, "
             f"into the folder {beside}"
         ) from error

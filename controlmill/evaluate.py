@@ -12,6 +12,7 @@ import typer
 
 from controlmill.annotators.options import device_option, license_option, weights_option
 from controlmill.bases.sampling import SamplerName, Weighting
+from controlmill.evaluation.sampling.prompts import PROMPTS
 from controlmill.evaluation.sampling.settings import SamplingSettings
 from controlmill.pipelines.options import JobOptions
 from controlmill.schemas.errors import MillError
@@ -25,7 +26,7 @@ Places = Annotated[
     list[str],
     typer.Argument(
         metavar=PLACES,
-        help="A run's folder, or a ControlNet: a folder, a name on the hub or a file; none with --pictures. Then the "
+        help="A run's folder, or a ControlNet: a folder, a name on the Hub or a file; none with --pictures. Then the "
         "dataset whose maps are followed, and the folder of the results.",
         show_default=False,
     ),
@@ -40,9 +41,7 @@ class EvaluateOptions:
     pictures: Path | None = option(
         None, "Evaluate another method's pictures from this folder: picture j of a row is NAME_j or group_j/NAME."
     )
-    prompts: str = option(
-        "", "Kinds of prompt: none, default, auto, user; several by commas.", shown="those of the protocol"
-    )
+    prompts: str = option("", PROMPTS, shown="those of the protocol")
     pictures_per_row: int = option(0, "Pictures of each kind of prompt.", shown="as the protocol says")
     self_test: bool = option(
         False, "Evaluate the protocol's published ControlNet, and say whether its published value comes out."
@@ -62,7 +61,7 @@ class EvaluateOptions:
     base: str = option("", "Base model, as for train.", shown="that of the run")
     weights: Path | None = weights_option()
     device: str = device_option()
-    precision: Literal["fp32", "bf16", "fp16"] = option("fp32", "Number format of the base.")
+    precision: Literal["fp32", "bf16", "fp16"] = option("fp32", "Number format that base and ControlNet compute in.")
     batch_size: int = option(0, "Pictures sampled at a time.", shown="8, or as the results were begun")
     accept_license: tuple[str, ...] = license_option()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from controlmill.annotators.options import license_option, weights_option
+from controlmill.annotators.options import WEIGHTS, license_option, weights_option
 from controlmill.schemas.terminal.console import AsJson, print_json, standard_output
 from controlmill.schemas.terminal.options import option, with_options
 from controlmill.schemas.terminal.printing import printable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 READY = {True: "yes", False: "after a download"}
 LINE: dict[str, Any] = {"markup": False, "soft_wrap": True}
 weights_app = typer.Typer(help="List and download weights of annotators, judges and measures.", no_args_is_help=True)
-Weights = Annotated[Path | None, typer.Option(help="Folder with annotators' weight files, named as on the hub.")]
+Weights = Annotated[Path | None, typer.Option(help=WEIGHTS)]
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def list_weights(options: ListOptions) -> None:
 @weights_app.command("fetch")
 @with_options
 def fetch_weights(options: FetchOptions) -> None:
-    """Download weight files from the hub, at pinned revisions, before a job needs them."""
+    """Download weight files from the Hub, at pinned revisions, before a job needs them."""
     import shutil
 
     from controlmill.annotators.runtime.weights import fetch

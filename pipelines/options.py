@@ -260,7 +260,7 @@ class JobOptions:
 class EncodeOptions:
     """What encode caches, and how its networks run."""
 
-    base: str = option("tiny", "Base model: tiny, a diffusers folder, a .safetensors file or a name on the hub.")
+    base: str = option("tiny", "Base model: tiny, a diffusers folder, a .safetensors file or a name on the Hub.")
     text: bool = option(False, "Encode the captions too.")
     flip: bool = option(False, "Encode horizontally flipped pictures too, for train --random-flip.")
     half: bool = option(False, "Store 16-bit floats: half the size, slightly other losses.")

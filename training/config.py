@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from controlmill.annotators.options import WEIGHTS
 from controlmill.bases.configuration import Connection, Unlock
 from controlmill.schemas.errors import MillError
 from controlmill.schemas.files.documents import FORBID
@@ -55,7 +56,7 @@ class TrainConfig:
     caches: Caches = option("auto", "auto: use the dataset's caches (encode) that fit the run; off: use none.")
 
     base: str = option(
-        "tiny", "Base model: tiny, a diffusers folder, a .safetensors file or a name on the hub.", panel="Model"
+        "tiny", "Base model: tiny, a diffusers folder, a .safetensors file or a name on the Hub.", panel="Model"
     )
     connection: Connection = option(
         "zero",
@@ -68,7 +69,7 @@ class TrainConfig:
     unlock: Unlock = option(
         "none", "Part of the base to train too. decoder: the UNet's decoder (repo). base: the whole UNet (paper)."
     )
-    start_from: str = option("", "ControlNet to start from: a run, a folder or a name on the hub.")
+    start_from: str = option("", "ControlNet to start from: a run, a folder or a name on the Hub.")
 
     steps: int = option(
         10_000, "Optimiser steps.", within=Range(1, 10**8, open_high=True), machine=True, panel="Optimisation"
@@ -122,7 +123,7 @@ class TrainConfig:
         "A photo of your own to generate from too (a map, where the condition was imported). Repeatable.",
         machine=True,
     )
-    weights: str = option("", "Folder with annotators' weight files, named as on the hub.", machine=True)
+    weights: str = option("", WEIGHTS, machine=True)
 
     checkpoint_every: int = option(
         0,
@@ -135,13 +136,15 @@ class TrainConfig:
 
     device: str = option(
         "auto",
-        "auto (the first GPU, else the CPU), cpu, cuda or mps.",
+        "auto (the first GPU, else the CPU), cpu, cuda or mps; no cuda:N, CUDA_VISIBLE_DEVICES chooses the GPU.",
         pattern="auto|cpu|mps|cuda(:.*)?",
         possible="auto, cpu, cuda or mps",
         machine=True,
         panel="Machine",
     )
-    precision: Precision = option("fp32", "Number format of the computation; trained weights are always fp32.")
+    precision: Precision = option(
+        "fp32", "Number format that base and ControlNet compute in; trained weights are always fp32."
+    )
     tf32: bool = option(False, "Compute fp32 products in TF32 on NVIDIA GPUs: faster, with 10-bit mantissas.")
     gradient_checkpointing: bool = option(False, "Less memory, about a quarter slower.")
     compile: bool = option(False, "Compile the networks with torch.compile.")

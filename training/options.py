@@ -11,7 +11,7 @@ from typing import Literal
 from controlmill.annotators.options import device_option, license_option, weights_option
 from controlmill.bases.sampling import SamplerName, Weighting
 from controlmill.evaluation.sampling.batches import BATCH
-from controlmill.evaluation.sampling.prompts import PROMPT_KINDS
+from controlmill.evaluation.sampling.prompts import PROMPT_KINDS, PROMPTS
 from controlmill.evaluation.sampling.settings import SamplingSettings
 from controlmill.schemas.terminal.options import option
 from controlmill.schemas.terminal.ranges import Range
@@ -42,8 +42,7 @@ class SampleOptions:
     prompt: str = option("", "What the picture shows.", panel="Prompts")
     prompts: str = option(
         "",
-        f"Prompts to sample with: some of {', '.join(PROMPT_KINDS)}, with commas. auto: BLIP's words for the picture "
-        "of the default prompt.",
+        PROMPTS,
         shown="user with --prompt, else none",
     )
     added_prompt: str = option(PLAIN.added_prompt, "Text added to the end of every prompt but the empty one.")
@@ -64,7 +63,7 @@ class SampleOptions:
     )
     seed: int = option(0, "Seed of the noise.", within=SEED)
     size: int = option(
-        0, "Shorter side of the pictures in pixels.", shown="the run's, else the base's", within=Range(0, 8192)
+        0, "Shorter side of the pictures in pixels; 0: the run's, else the base's.", within=Range(0, 8192)
     )
     out: Path = option(
         Path("sample.png"),
@@ -73,7 +72,7 @@ class SampleOptions:
     )
     count: int = option(1, "Number of pictures for each kind of prompt.", within=Range(1))
     batch_size: int = option(BATCH, "Pictures at once, at most.", within=Range(1))
-    precision: Literal["fp32", "bf16", "fp16"] = option("fp32", "What the base computes in.")
+    precision: Literal["fp32", "bf16", "fp16"] = option("fp32", "Number format that base and ControlNet compute in.")
     device: str = device_option()
     weights: Path | None = weights_option(shown="the run's")
     accept_license: tuple[str, ...] = license_option()

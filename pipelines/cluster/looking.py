@@ -125,7 +125,7 @@ def _weights(file: WeightsFile, here: Found | None, folder: str | None) -> list[
         if here:
             on_this_machine(file, here, download=False)  # as a job looks for them
         elif not find([file], folder, download=False)[0]:
-            return [f"weights {file.name} are neither here nor there (the hub gives them to a job, if it answers)"]
+            return [f"weights {file.name} are neither here nor there (the Hub gives them to a job, if it answers)"]
     except Exception as error:
         return [str(error) if isinstance(error, MillError) else f"weights {file.name}: {error_text(error)}"]
     return []

@@ -72,7 +72,7 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, help="where the corpus, the dataset and the runs go")
     parser.add_argument("--page", type=Path, default=Path("docs/reproduce.md"), help="page to write, results beside it")
-    parser.add_argument("--base", default=Scale.base, help="base model: tiny, a diffusers folder or a name on the hub")
+    parser.add_argument("--base", default=Scale.base, help="base model: tiny, a diffusers folder or a name on the Hub")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="begin no training that would not end in time")
     parser.add_argument(
         "--long", action="store_true", help="do all trainings, however long it takes (about 13 hours on two cores)"

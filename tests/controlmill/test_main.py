@@ -114,6 +114,23 @@ def test_every_flag_has_a_sentence_of_help_and_long_lists_have_panels() -> None:
         assert len([flag for flag in flags if not flag.rich_help_panel]) <= 12, one.name
 
 
+def test_an_option_has_the_same_help_wherever_it_is() -> None:
+    found: dict[str, set[str]] = {}
+    for one in commands(typer.main.get_command(app)):
+        for flag in (flag for flag in one.params if flag.param_type_name == "option" and not flag.hidden):
+            found.setdefault(flag.name, set()).add(flag.help.split(";")[0].split(". ")[0].removesuffix("."))
+            assert "the hub" not in flag.help
+    assert {name: found[name] for name in ("device", "precision", "prompts", "weights")} == {
+        "device": {f"auto (the first GPU, else the CPU), cpu, cuda{more} or mps" for more in ("", ", cuda:N")},
+        "precision": {"Number format that base and ControlNet compute in"},
+        "prompts": {
+            "Kinds of prompt: some of none, default, auto, user, with commas",
+            "Kind of prompt whose pictures are ranked",
+        },
+        "weights": {"Folder with annotators' weight files, named as on the Hub"},
+    }
+
+
 def test_inspect_and_verify_print_json_alone(dataset: Path, tmp_path: Path) -> None:
     shutil.copytree(dataset, tmp_path / "dataset")
     said = json.loads(CliRunner().invoke(app, ["inspect", str(tmp_path / "dataset"), "--json"]).stdout)

@@ -62,7 +62,7 @@ def test_weights_that_a_machine_lacks_are_said_with_all_places(tmp_path: Path, m
     monkeypatch.setenv("CONTROLMILL_WEIGHTS", str(tmp_path / "folder"))
     pinned = WeightsFile("a/w.pth", "someone/a", "0" * 40, found.sha256, 1.0, "MIT")
     trained_at_home = WeightsFile("a/w.pth", "someone/a", "0" * 40, "1" * 64, 1.0, "MIT")
-    for file, asked in ((pinned, ", a/w.pth of someone/a on the hub (HF_HUB_OFFLINE is set)"), (trained_at_home, "")):
+    for file, asked in ((pinned, ", a/w.pth of someone/a on the Hub (HF_HUB_OFFLINE is set)"), (trained_at_home, "")):
         with pytest.raises(MillError) as raised:
             weights.on_this_machine(file, found)
         assert f"(sha256 {found.sha256}) are not on {socket.gethostname()}; looked for " in str(raised.value)
@@ -118,7 +118,7 @@ def test_missing_weights_say_what_the_hub_answered(monkeypatch: pytest.MonkeyPat
     file = WeightsFile("w.pth", "someone/a", "0" * 40, "1" * 64, 1.0, "MIT")
     found, missing = weights.find([file], None)
     assert (found, missing) == ([], [file])
-    assert "the hub: ValueError: 429 Too Many Requests" in weights.missing_message([("depth", missing[0])], None)
+    assert "the Hub: ValueError: 429 Too Many Requests" in weights.missing_message([("depth", missing[0])], None)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

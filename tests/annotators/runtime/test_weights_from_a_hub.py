@@ -97,7 +97,7 @@ def test_another_content_than_the_pinned_one_is_refused(hub: str, tmp_path: Path
 
 def test_what_the_hub_does_not_have_is_listed(hub: str, tmp_path: Path) -> None:
     said = fetch(hub, tmp_path, "other.pth", "0" * 64)
-    assert said.startswith("MillError: 0 files are here; the hub did not give these:")
+    assert said.startswith("MillError: 0 files are here; the Hub did not give these:")
     assert "other.pth of someone/Some" in said
     assert "404" in said
 
