@@ -46,6 +46,13 @@ def test_a_setting_of_a_recipe_is_turned_off_by_a_flag(scenes_folder: Path, tmp_
     assert done.exception is None, done.exception
 
 
+def test_training_names_its_base_first(scenes_folder: Path, small_base: Path, tmp_path: Path) -> None:
+    words = ["--condition", "canny", "--base", str(small_base), "--steps", "1", "--held-out", "0", "--device", "cpu"]
+    done = CliRunner().invoke(app, ["train", str(scenes_folder), str(tmp_path / "run"), *words])
+    assert done.exception is None, done.exception
+    assert done.stderr.splitlines()[0] == f"base: {small_base} (64x64)"
+
+
 def test_an_estimate_names_the_base_and_says_where_pictures_are_of_another_size(scenes_folder: Path) -> None:
     words = ["--condition", "canny", "--crop-size", "32", "--estimate", "--device", "cpu"]
     lines = CliRunner().invoke(app, ["train", str(scenes_folder), "never", *words]).stderr.splitlines()
