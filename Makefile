@@ -1,5 +1,6 @@
 # demo: the main job on real photographs. test: every test but the long trials. test-long: those. lint: style and types. bench: ratios against peers.
-# gpu: measurements on a machine with an NVIDIA GPU. reproduce: the paper's claims at toy scale, about an hour on two cores; writes docs/reproduce.md.
+# gpu: measurements on a machine with an NVIDIA GPU. reproduce: of the paper's claims at toy scale what fits into an hour; writes docs/reproduce.md.
+# `.venv/bin/python -m recipes.reproduce reproduce --long` does all of them: docs/reproduce.md says how long that takes.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin

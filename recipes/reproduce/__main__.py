@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--base", default=Scale.base, help="base model: tiny, a diffusers folder or a name on the Hub")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="begin no training that would not end in time")
     parser.add_argument(
-        "--long", action="store_true", help="do all trainings, however long it takes (about 13 hours on two cores)"
+        "--long", action="store_true", help="do all trainings, however long it takes; the page says about how long"
     )
     parser.add_argument("--only", metavar="NAME", help="do this training alone, on a dataset that is there")
     parser.add_argument("--page-only", action="store_true", help="write the page from the results that are there")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 
 from controlmill.training.schedules import LOOKS
 
 from .experiments import Training
+from .results import Result
 from .training import Scale
 
 SIDE_BY_SIDE = 2
@@ -23,6 +25,12 @@ def passes(training: Training, scale: Scale) -> float:
     looks = (training.steps // training.evaluate_every * LOOKS + 2) * scale.evaluation_rows * TIMES
     sampled = sum(SAMPLED.get(name, 0) for name in training.measured) * scale.probes * scale.sampling_steps * 2
     return trained + looks + sampled
+
+
+def pace(results: Sequence[Result], scale: Scale) -> float:
+    """Seconds that finished trainings took for a pass, each on its core; a guess where there are none."""
+    done = sum(passes(result.training, scale) for result in results)
+    return sum(result.seconds for result in results) / done if results else SECONDS_A_PASS
 
 
 class Clock:

@@ -14,7 +14,7 @@ from controlmill.training.run.converged import rise_text
 from .claims import Claim, claims, quiet_loss, rise_of
 from .corpus import USUAL
 from .experiments import Training
-from .pace import SECONDS_A_PASS, SIDE_BY_SIDE, passes
+from .pace import SIDE_BY_SIDE, pace, passes
 from .results import Result
 from .training import LOSSES_OVER, Scale
 from .verdicts import FEWEST, Interval, interval_of, verdict_of
@@ -64,7 +64,7 @@ def page_text(
 def _head(results: Sequence[Result], trainings: Sequence[Training], scale: Scale) -> str:
     made = sorted({(result.day, result.processor) for result in results})
     when = "; ".join(f"{day} on {processor}" for day, processor in made) or "never"
-    needed = sum(passes(training, scale) for training in trainings) * SECONDS_A_PASS / SIDE_BY_SIDE
+    needed = sum(passes(training, scale) for training in trainings) * pace(results, scale) / SIDE_BY_SIDE
     hours = sum(result.seconds for result in results) / 3600
     return HEAD.format(
         scale=scale,
@@ -75,6 +75,7 @@ def _head(results: Sequence[Result], trainings: Sequence[Training], scale: Scale
         hours=hours,
         fewest=FEWEST,
         needed=needed / 3600,
+        basis="at the pace of those that are finished" if results else "by a guess of their pace",
     )
 
 
@@ -197,9 +198,10 @@ def draw_curves(results: Sequence[Result], path: Path) -> bool:
 HEAD = """# The paper's claims at toy scale
 
 This page is made by `make reproduce` (`python -m recipes.reproduce FOLDER`) from one small JSON file for each finished
-training, in `docs/reproduce/results/`. **{done} of {all} trainings are finished** ({hours:.1f} hours; {when}).
-The default call begins no training that would not end within an hour on two cores; `--long` does all, in about
-{needed:.0f} hours. Either may be stopped at any moment and goes on at the next call.
+training, in `docs/reproduce/results/`. **{done} of {all} trainings are finished**; together they took {hours:.1f} hours
+({when}). The default call does what fits into an hour on two cores; `--long` does all that is left. All
+{all} together take about {needed:.0f} hours with two side by side, {basis}. Either call may be
+stopped at any moment; the next one goes on.
 
 The corpus is synthetic: {scale.scenes:,} pictures of 64×64 pixels, with one or two shapes. In {usual:.0f} % of them
 each kind of shape has its usual colour, so shape predicts colour: a ControlNet that recognises what a map shows can

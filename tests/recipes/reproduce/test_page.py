@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from recipes.reproduce.claims import claims
@@ -31,6 +32,14 @@ def test_nothing_was_run() -> None:
     for claim in claims():
         assert line_with(text, "No result yet: ", "").count(claim.text) == 1
     assert line_with(text, "architecture-canny-lite-1000rows-3e-4").endswith("| 0 of 5 | 1,500 | 0, 1, 2, 3, 4 |")
+
+
+def test_what_all_take_is_told_by_the_seconds_of_what_is_finished() -> None:
+    results = [result_of(training) for training in of_main(2)]
+    for factor, hours in (1, 6), (10, 61):  # 129,408 passes in 600 s, of 9,534,912, two side by side
+        ended = [replace(result, seconds=factor * result.seconds) for result in results]
+        text = page_text(ended, trainings(), Scale()).replace("\n", " ")
+        assert f"All 69 together take about {hours} hours with two side by side, at the pace of those" in text
 
 
 def test_three_seeds_decide_and_the_rest_is_listed() -> None:
