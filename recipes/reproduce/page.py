@@ -212,17 +212,18 @@ and were not trained on, in {scale.sampling_steps} DDIM steps, with the base's g
 Prompts: *none* is empty; *insufficient* is "a ground", which names no shape; *conflicting* names other shapes than the
 map shows; *full* is the caption.
 
-*Agreement*: a picture's score against its own map less its score against another scene's map; 0 is chance. The score
+*Agreement*: a picture's score against its own map minus its score against another scene's map; 0 is chance. The score
 is F1 of edges within a pixel for canny, mean IoU for labels, 1 − RMSE / 255 for depth. Labels and depth of a sampled
-picture are seen by a small network that was trained on other pictures of the kind, in which colours say nothing of
-shapes. *Followed*: the share of pictures that are at least half way from chance to the true pictures through the VAE.
-*Usual colours*: the share of shapes in the colour that is usual for the shape that the map shows. *Kinds*: the share of
-a shape's pixels in which the judge sees that kind. *Benefit*: how much better the loss is than without a ControlNet.
+picture are found by the judge, a small network that was trained on other pictures of this kind, in which colours do not
+depend on shapes. *Followed*: the share of pictures that are at least half way from chance to the true pictures through
+the VAE. *Usual colours*: the share of shapes in the colour that is usual for the shape that the map shows. *Kinds*: the
+share of a shape's pixels in which the judge sees that kind. *Benefit*: how much better the loss is than without a
+ControlNet.
 
 A verdict is computed from the 95 % interval (Student's t) over seeds of a quantity that is above 0 where the claim
-holds: *reproduced* if the whole interval is above 0, *not reproduced* if it is below, else *undecided*, also where
-fewer than {fewest} seeds are there. A difference between two trainings is paired by seed. A seed in whose training
-control was not seen to come has no say in when it came. Each interval is of one claim alone: of many, some miss their
-mean by chance. All hold for this corpus and this base, and say nothing of others. In tables, ± is the standard
-deviation over seeds.
+holds: *reproduced* if the whole interval is above 0, *not reproduced* if it is below, and otherwise *undecided*, as it
+is with fewer than {fewest} seeds. A difference between two trainings is paired by seed. A seed in whose training no
+rise of control was seen is left out of the claims about when it came. Each interval is for one claim alone: among
+many claims, some intervals miss the true mean by chance. All verdicts hold for this corpus and this base, and say
+nothing of others. In tables, ± is the standard deviation over seeds.
 """
