@@ -16,7 +16,7 @@ REASONS: dict[str, str] = {
     "changed": "its size, or what a store says of it, is not what was listed",
     "timeout": "a download did not end in time",
     "http_error": "a server answered with an error, or not at all",
-    "too_many_redirects": "a download was led on and on",
+    "too_many_redirects": "a download was redirected more than 5 times",
     "refused_address": "no http or https URL of a public host",
     "opted_out": "its server says that it is not for training",
     "out_of_memory": "decoding it ran out of memory",

@@ -238,7 +238,7 @@ def _open(data: bytes, formats: Sequence[str]) -> Image.Image:
             _register_heif()
             known.append("HEIF")
         elif data[8:12] in HEIF_BRANDS:
-            raise Refused("unsupported_mode", "a HEIC, which needs another package: pip install 'controlmill[heif]'")
+            raise Refused("unsupported_mode", "a HEIC, which needs another package: pip install '.[heif]'")
     try:
         return Image.open(io.BytesIO(data), formats=known)
     except UnidentifiedImageError as error:

@@ -69,7 +69,7 @@ def passed_over_lines(said: Mapping[str, Any], listed: Sequence[tuple[int, str]]
     line = f"{counted(sum(count for count, _ in parts), 'file')}: {became}"
     lines = [f"{line}; {captions}" if captions else line]
     if not reads_heif() and HEIF_ENDINGS & set(other.get("most", ())):
-        lines.append("HEIF pictures (.heic, .heif) are read with: pip install 'controlmill[heif]'")
+        lines.append("HEIF pictures (.heic, .heif) are read with: pip install '.[heif]'")
     if said.get("again"):
         lines.append(f"links to folders that are listed already, not followed: {said['again']:,}")
     if said.get("left_out"):

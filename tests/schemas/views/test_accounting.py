@@ -84,4 +84,4 @@ def test_heif_pictures_say_how_they_are_read(monkeypatch: pytest.MonkeyPatch, th
     monkeypatch.setattr(module, "reads_heif", lambda: there)
     lines = passed_over_lines({"other": {"files": 3, "most": {".heic": 1, ".psd": 1}}})
     assert lines[0] == "3 files: 3 not looked at (.heic 1, .psd 1, 1 more)"
-    assert lines[1:] == [] if there else ["HEIF pictures (.heic, .heif) are read with: pip install 'controlmill[heif]'"]
+    assert lines[1:] == [] if there else ["HEIF pictures (.heic, .heif) are read with: pip install '.[heif]'"]
