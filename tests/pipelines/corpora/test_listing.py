@@ -49,7 +49,7 @@ def test_the_size_of_shards_follows_from_the_listing_unless_it_is_given(tmp_path
     assert (dataset.config.segments[0].shard_size, dataset.shards) == (16, 2)
     make(photos, tmp_path / "dataset", "canny", shard_size=16)
     make(photos, tmp_path / "dataset", "canny", shard_size=None)
-    with pytest.raises(MillError, match="shard_size: 16, now 8"):
+    with pytest.raises(MillError, match="--shard-size: 16, now 8"):
         make(photos, tmp_path / "dataset", "canny", shard_size=8)
 
 
