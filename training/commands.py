@@ -73,8 +73,9 @@ def train(
                 config, prepared = start.resume(run, settings, dataset)
             else:
                 prepared = start.begin(dataset, run, config)
-            from controlmill.annotators.runtime.torch_device import resolve_device
+            from controlmill.annotators.runtime.torch_device import limit_threads, resolve_device
 
+            limit_threads()
             config = replace(config, device=resolve_device(config.device))
             _print_rows(prepared, config)
             from .trainer import Trainer
@@ -99,11 +100,12 @@ def sample(
 ) -> None:
     """Generate pictures that follow a photo's condition, or a finished map, with one or several ControlNets."""
     with uncollected(stays=True):
-        from controlmill.annotators.runtime.torch_device import resolve_device
+        from controlmill.annotators.runtime.torch_device import limit_threads, resolve_device
         from controlmill.evaluation.plots import save_picture
 
         from .sample import draw, draw_maps, make_request
 
+    limit_threads()
     request, device, out = make_request(controlnet, options), resolve_device(options.device), options.out
     maps = draw_maps(request, device)
     for i, (_, picture) in enumerate(maps):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from controlmill.schemas.errors import MillError, error_text
+from controlmill.schemas.machine import processors
 
 from ..options import DEVICE, DEVICES
 from .placement import Placement
@@ -98,6 +99,13 @@ def device_kind(device: str) -> str:
     import torch
 
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
+def limit_threads() -> None:
+    """No more threads than processors that may be used: PyTorch does not count what a control group allows."""
+    import torch
+
+    torch.set_num_threads(min(torch.get_num_threads(), processors()))
 
 
 def prepare_process(place: Placement) -> None:

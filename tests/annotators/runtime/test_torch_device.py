@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from controlmill.annotators.runtime import torch_device
 from controlmill.annotators.runtime.placement import Placement
 from controlmill.annotators.runtime.torch_device import (
     device_of_worker,
@@ -48,6 +49,20 @@ def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ("cuda:2", "tpu"):
         with pytest.raises(MillError, match=wrong):
             resolve_device(wrong)
+
+
+def test_networks_have_no_more_threads_than_processors_that_a_control_group_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        for asked, allowed, found in ((4, 2, 2), (2, 8, 2)):
+            torch.set_num_threads(asked)
+            monkeypatch.setattr(torch_device, "processors", lambda allowed=allowed: allowed)
+            torch_device.limit_threads()
+            assert torch.get_num_threads() == found
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_networks_without_initial_weights_draw_nothing_and_others_do() -> None:
