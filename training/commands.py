@@ -105,8 +105,8 @@ def sample(
 
         from .sample import draw, draw_maps, make_request
 
-    limit_threads()
     request, device, out = make_request(controlnet, options), resolve_device(options.device), options.out
+    limit_threads()
     maps = draw_maps(request, device)
     for i, (_, picture) in enumerate(maps):
         save_picture(picture, out.with_name(f"{out.stem}_control{f'_{i}' if i else ''}.png"))
