@@ -148,10 +148,8 @@ def check_licences(choices: Sequence[Choice], accepted: Sequence[str]) -> None:
 
     So is one that is accepted and that nothing here needs.
     """
-    gates = [condition.licence_gate for condition in CONDITIONS.values()] + [
-        variant.licence_gate for variant in VARIANTS
-    ]
-    known = sorted({gate for gate in gates if gate})
+    gates = {condition.licence_gate for condition in CONDITIONS.values()} | {one.licence_gate for one in VARIANTS}
+    known = sorted(gate for gate in gates if gate)
     if unknown := [name for name in accepted if name not in known]:
         raise MillError(f"--accept-license {', '.join(unknown)}: no weights need it; there are: {', '.join(known)}")
     refused = {gate: names for gate, names in licence_gates(choices).items() if gate not in accepted}

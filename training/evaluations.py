@@ -106,8 +106,8 @@ def begin_evaluations(
         metric = _metric(base, prepared, config)
         samples = _samples(prepared, config, metric)
         if samples is None:
-            few, share = len(prepared.selection.held_out) < 2, prepared.selection.two_from
-            advice = f"; use --held-out {share:g} or more" if few and share else " (--held-out)"
+            share = prepared.selection.two_from
+            advice = f"; use --held-out {share:g} or more" if share else " (--held-out)"
             log.say(f"fewer than two held-out rows: there is no evaluation{advice}")
             return None
         if isinstance(metric, str):

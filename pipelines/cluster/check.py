@@ -19,10 +19,11 @@ from controlmill.schemas.files.addresses import open_storage
 from controlmill.schemas.files.storage import Storage
 from controlmill.schemas.fingerprint import sha256_bytes
 from controlmill.schemas.images.formats import Limits
+from controlmill.schemas.terminal.printing import counted
 
 from ..corpora.kinds import absolute, open_corpus
 from ..engine.cluster_address import ClusterAddress
-from ..engine.dask_client import check_scheduler, connected, known_workers, workers
+from ..engine.dask_client import check_scheduler, connected, known_workers
 from ..engine.messages import Waits
 from ..engine.versions import version_faults, versions
 from .looking import Question, answer_of, look, read
@@ -193,9 +194,9 @@ def lines_of(address: ClusterAddress, checked: Checked) -> Iterator[str]:
         memory = f"{first['memory_free'] / GIGABYTE:.1f} of {first['memory'] / GIGABYTE:.1f} GB of memory free"
         devices = ", ".join(first.get("devices", ()))
         known = f"{first['cores']} cores, {memory}, {devices}; {', '.join(free)}"
-        yield f"{host} ({first['host']}): {workers(len(several))}, {known}"
+        yield f"{host} ({first['host']}): {counted(len(several), 'worker')}, {known}"
     for host, faults in sorted(checked.faults.items()):
         for fault, count in faults.items():
-            yield f"{host} ({workers(count)}): {fault}" if host != "all" else fault
+            yield f"{host} ({counted(count, 'worker')}): {fault}" if host != "all" else fault
     if not checked.faults:
         yield f"every worker of {address} can do it"

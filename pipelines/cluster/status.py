@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from controlmill.schemas.errors import MillError
+from controlmill.schemas.terminal.printing import counted
 
 from ..engine.cluster_address import ClusterAddress, parse_cluster
-from ..engine.dask_client import connected, known_workers, workers
+from ..engine.dask_client import connected, known_workers
 from ..engine.messages import Waits
 from .record import Record, supervisors
 
@@ -60,12 +61,12 @@ def lines_of(state: dict[str, Any]) -> Iterator[str]:
     """For people."""
     hosts = state["hosts"]
     total = sum(host["workers"] for host in hosts.values())
-    yield f"{state['cluster']}: {workers(total)} on {len(hosts)} {'host' if len(hosts) == 1 else 'hosts'}"
+    yield f"{state['cluster']}: {counted(total, 'worker')} on {counted(len(hosts), 'host')}"
     for name, host in sorted(hosts.items()):
         late = f", {host['late']} of them silent" if host["late"] else ""
         yield (
-            f"  {name}: {workers(host['workers'])}, {host['busy']} busy, room for {host['threads']} shards at a time, "
-            f"{host['bytes'] / GIGABYTE:.1f} GB{late}"
+            f"  {name}: {counted(host['workers'], 'worker')}, {host['busy']} busy, "
+            f"room for {host['threads']} shards at a time, {host['bytes'] / GIGABYTE:.1f} GB{late}"
         )
 
 
@@ -90,7 +91,7 @@ def down(text: str) -> Iterator[str]:
 def _ended(record: Record) -> str:
     if record.scheduler:
         return (
-            f"ended: the scheduler at {record.cluster} and {workers(record.workers)}; machines that joined it wait for "
-            "it until `controlmill cluster down` there"
+            f"ended: the scheduler at {record.cluster} and {counted(record.workers, 'worker')}; "
+            "machines that joined it wait for it until `controlmill cluster down` there"
         )
-    return f"ended: {workers(record.workers)} of the cluster at {record.cluster}"
+    return f"ended: {counted(record.workers, 'worker')} of the cluster at {record.cluster}"

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from controlmill.schemas.errors import MillError, error_text
 from controlmill.schemas.machine import processors
+from controlmill.schemas.terminal.printing import counted
 
 from ..engine.cluster_address import ClusterAddress, parse_cluster
-from ..engine.dask_client import check_certificates, workers
+from ..engine.dask_client import check_certificates
 from .background import Begun
 from .member import Member
 from .options import WorkerOptions
@@ -70,7 +71,7 @@ def join(text: str, options: WorkerOptions, begun: Begun) -> None:
             member = Member("worker", str(address), here, "", options.in_flight)
             members = workers_of(member, count, folder, record.folder)
             with running(members):
-                begun([f"{workers(count)} joined the cluster at {address}; {_ends()}"], record.folder / LOG)
+                begun([f"{counted(count, 'worker')} joined the cluster at {address}; {_ends()}"], record.folder / LOG)
                 watch(members)
         finally:
             record.forget()
@@ -100,7 +101,7 @@ def _started(reached: ClusterAddress, address: ClusterAddress, count: int) -> li
         else f"other machines join it with   controlmill cluster join {reached}"
     )
     lines = [
-        f"a Dask scheduler listens at {reached}, with {workers(count)} of this machine; {_ends()}",
+        f"a Dask scheduler listens at {reached}, with {counted(count, 'worker')} of this machine; {_ends()}",
         join_line,
         f"jobs run on it with           controlmill build PHOTOS dataset/ --cluster {reached}",
     ]

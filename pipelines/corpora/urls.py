@@ -86,13 +86,14 @@ class UrlCorpus(Corpus):
         marks = tuple((place.name, place.mark) for place in self.places.find(leave_out))
 
         def load() -> Prefix:
-            prefix, text = Prefix(), ""
+            prefix, names = Prefix(), set()
             for name, entry in self._entries(leave_out):
                 if entry.url is not None and not fault_of(entry.url):
                     prefix.add(entry.url)
-                text = name if kind_of(name) == ".txt" else text
-            if text and prefix.folders is None:  # it may be any text
-                raise MillError(f"{text}: no line is an http(s) URL")
+                names.add(name)
+            texts = [name for name in sorted(names) if kind_of(name) == ".txt"]
+            if texts and prefix.folders is None:  # it may be any text
+                raise MillError(f"{texts[0]}: no line is an http(s) URL")
             return prefix
 
         return this_worker().once((self, marks, "prefix"), load)

@@ -190,14 +190,9 @@ def of_workers(answers: Mapping[str, Any], faults: Any) -> list[str]:
         failed = isinstance(answer, BaseException)
         for fault in [f"cannot be asked: {error_text(answer)}"] if failed else faults(answer):
             found[host, fault] = found.get((host, fault), 0) + 1
-    return [f"{host} ({workers(count)}): {fault}" for (host, fault), count in sorted(found.items())]
+    return [f"{host} ({counted(count, 'worker')}): {fault}" for (host, fault), count in sorted(found.items())]
 
 
 def _lines(head: str, lines: list[str]) -> str:
     more = [f"and {len(lines) - MOST_NAMED} more"] if len(lines) > MOST_NAMED else []
     return "".join([head, *(f"\n  {line}" for line in [*lines[:MOST_NAMED], *more])])
-
-
-def workers(count: int) -> str:
-    """So many of them."""
-    return counted(count, "worker")

@@ -35,7 +35,7 @@ class Selection:
     """Rows as a structured array: where each is (shard, row group, row in the file), its size and hashes.
 
     ``left_out`` counts rows by reason: nulls of a condition by theirs, ``where`` and ``limit``. ``two_from`` is a share
-    to hold out that has two rows at least; None: there is none.
+    to hold out that has two rows at least, where fewer are held out; None: there is none.
     """
 
     train: np.ndarray
@@ -153,7 +153,7 @@ def select(
     if not len(train):
         said = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
         raise MillError(f"no rows are left to train on (left out: {said or 'none'}; held out: {int(held.sum())})")
-    return Selection(train, rows[held], left_out, _two_from(content))
+    return Selection(train, rows[held], left_out, _two_from(content) if held.sum() < 2 else None)
 
 
 def _two_from(content: np.ndarray) -> float | None:
